@@ -1,0 +1,75 @@
+"""What the graph is given and what it gives back: the contract between the gateway and whoever draws."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.spec import Spec
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+
+
+class Delivery(BaseModel):
+    """How finished pictures reach the client. inline: as data URIs in the result instead of files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: ImageFormat
+    inline: bool = False
+
+
+class Work(BaseModel):
+    """One request, ready for the graph.
+
+    base_url: scheme, host and port under which the client reached us; the addresses of outputs begin with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    endpoint: str
+    spec: Spec
+    delivery: Delivery
+    base_url: str
+
+
+class Image(BaseModel):
+    """A produced picture as fal's output schema has it. file_size in bytes, width and height in pixels."""
+
+    url: str
+    content_type: str
+    file_name: str
+    file_size: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`step` of `steps` sampling steps are done; the first one says that drawing began (step 0)."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last thing that a run says. nsfw runs parallel to images. timings: seconds by stage. prompt: as drawn."""
+
+    images: Sequence[Image]
+    nsfw: Sequence[bool]
+    timings: Mapping[str, float]
+    prompt: str
+
+
+class Runner(Protocol):
+    """Draws one work. The graph is one; tests inject fakes.
+
+    Yields any number of `Step`, then exactly one `Finished`. Raises `gateway.errors.ModelError` for a fault of the
+    request and `gateway.errors.PlatformError` for a fault of ours. Closing the iterator (or cancelling the task that
+    reads it) cancels the run: its rows leave the batch at the next step.
+    """
+
+    def run(self, work: Work) -> AsyncIterator[Step | Finished]: ...

@@ -1,0 +1,27 @@
+"""Faults that the pipelines report to whoever serves them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class InputFault(Exception):
+    """Something that the client gave cannot be drawn.
+
+    type: fal's machine value for it (`image_too_small`, `feature_not_supported`, ...). field: dotted place in the
+    client's input, as the spec carries it. ctx: type-specific numbers. Servers turn it into their wire shape.
+    """
+
+    def __init__(self, type: str, msg: str, field: str = "", ctx: Mapping[str, Any] | None = None) -> None:
+        super().__init__(msg)
+        self.type, self.msg, self.field, self.ctx = type, msg, field, ctx
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InputFault, (self.type, self.msg, self.field, self.ctx)
+
+
+class WeightsFault(Exception):
+    """A file of weights is missing, damaged or of another architecture; the message says which and what to do."""
+
+
+class EngineDead(Exception):
+    """The engine's thread has ended or hangs; its replica must be replaced."""
