@@ -1,0 +1,109 @@
+"""An endpoint: an input schema, an output schema, and the translation of a request into work."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.endpoints.outputs import Output
+from gateway.endpoints.pending import Family, inactive, refusals
+from gateway.errors import ValidationErrors
+from gateway.validation import validated
+from gateway.work import Delivery, Finished, Work
+from pipelines.spec import Spec
+
+MAX_NAME = 64  # characters of an unknown field's name that are repeated in a header
+MAX_UNKNOWN = 16  # unknown fields that are named; a request with more says how many
+
+
+class Part(BaseModel):
+    """A part of an input. Fields that it does not know are kept apart, so that they can be named."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class Input(Part, ABC):
+    """The input of an endpoint, which knows what it asks for."""
+
+    family: ClassVar[Family]
+
+    @abstractmethod
+    def spec(self) -> Spec:
+        """What to draw. A missing seed is drawn here, so two calls may differ."""
+
+    @abstractmethod
+    def delivery(self) -> Delivery:
+        """How the pictures are handed over."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that was accepted. inactive: names of fields that do not act yet, `unknown:<name>` for unknown ones.
+
+    The names are printable ASCII without commas, fit for a header.
+    """
+
+    work: Work
+    inactive: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One of the six model ids (fal-protocol 9)."""
+
+    id: str
+    input: type[Input]
+    output: type[Output]
+
+    @property
+    def app(self) -> str:
+        """The first two segments of the id, under which clients ask for status and result."""
+        return app_of(self.id)
+
+    def order(self, payload: Any, request_id: str, base_url: str) -> Order:
+        """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors, also for what is not built yet."""
+        asked = validated(self.input, payload)
+        if refused := refusals(asked.family, asked):
+            raise ValidationErrors(refused)
+        work = Work(
+            request_id=request_id,
+            endpoint=self.id,
+            spec=asked.spec(),
+            delivery=asked.delivery(),
+            base_url=base_url,
+        )
+        return Order(work, (*inactive(asked.family, asked), *_unknown(asked)))
+
+    def result(self, work: Work, finished: Finished) -> dict[str, Any]:
+        """The body of the answer, as the output schema has it."""
+        return self.output.of(work, finished).model_dump(mode="json")
+
+
+def app_of(endpoint_id: str) -> str:
+    """`fal-ai/fooocus` of `fal-ai/fooocus/inpaint` (fal-protocol 0.3)."""
+    return "/".join(endpoint_id.split("/")[:2])
+
+
+def _unknown(asked: Input) -> tuple[str, ...]:
+    names = [f"unknown:{_printable(name)}" for name in _extras(asked, "")]
+    if len(names) > MAX_UNKNOWN:
+        return (*names[:MAX_UNKNOWN], f"unknown:and {len(names) - MAX_UNKNOWN} more")
+    return tuple(names)
+
+
+def _extras(value: Any, prefix: str) -> Iterator[str]:
+    """Dotted names of the fields that no schema knows, at every level."""
+    if isinstance(value, Part):
+        yield from (prefix + name for name in value.model_extra or {})
+        for name in type(value).model_fields:
+            yield from _extras(getattr(value, name), f"{prefix}{name}.")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _extras(item, f"{prefix}{index}.")
+
+
+def _printable(name: str) -> str:
+    # a client chose the name, and it ends up in a header
+    return "".join(c if "!" <= c <= "~" and c != "," else "?" for c in name[:MAX_NAME])

@@ -1,0 +1,113 @@
+"""`fal-ai/fast-fooocus-sdxl` and its image-to-image, with the fields of all client generations (fal-protocol 9.6)."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.endpoints.base import Endpoint, Input, Part
+from gateway.endpoints.outputs import FastOutput
+from gateway.endpoints.pending import Family
+from gateway.endpoints.performance import LCM_LORA
+from gateway.endpoints.seeds import seeds_of
+from gateway.endpoints.sizes import SizeChoice, chosen_size
+from gateway.validation import FilledText, OneOf, Prompt, Text
+from gateway.work import Delivery
+from pipelines.spec import Spec, Start
+
+SafetyCheckerVersion = Annotated[Literal["v1", "v2"], OneOf()]
+FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
+
+
+class Embedding(Part):
+    """A textual inversion: words that a prompt can use."""
+
+    path: FilledText = Field(description="URL, or a name that the service knows.")
+    tokens: Annotated[list[Text], Field(max_length=16)] = Field(
+        ["<s0>", "<s1>"], description="The words that stand for it in a prompt."
+    )
+
+
+class FastFields(Input):
+    """What both fast endpoints take. The ranges that fal prints for image-to-image hold for both."""
+
+    family: ClassVar[Family] = "fast"
+
+    prompt: Prompt = Field(description="What to draw.")
+    negative_prompt: Prompt = Field("", description="What to keep out of the picture.")
+    num_inference_steps: int = Field(8, ge=1, le=24, description="Steps of the denoising.")
+    guidance_scale: float = Field(2.0, ge=0, le=20, description="How closely the picture keeps to the prompt.")
+    guidance_rescale: float = Field(0.0, description="Rescaling of the guidance, against overexposure.")
+    seed: int | None = Field(
+        None,
+        description="The same seed and request repeat the picture; picture i has seed + i. "
+        "None, or a value outside 0 to 2**63 - 1, is a random seed.",
+    )
+    num_images: int = Field(1, ge=1, le=8, description="How many pictures to draw.")
+    # the limits of the lists of embeddings and tokens are ours: they bound the answer to a malformed request
+    embeddings: Annotated[list[Embedding], Field(max_length=16)] = Field([], description="Textual inversions to load.")
+    enable_refiner: bool = Field(True, description="Let a smaller model finish the picture.")
+    enable_safety_checker: bool = Field(True, description="Check the pictures for content that is not safe for work.")
+    safety_checker_version: SafetyCheckerVersion = Field("v1", description="Which safety checker.")
+    expand_prompt: bool = Field(True, description="Let a language model add words to the prompt.")
+    format: FastFormat = Field("jpeg", description="Format of the pictures.")
+    request_id: Text = Field("", description="An id that older clients send; it has no effect.")
+
+    def delivery(self) -> Delivery:
+        return Delivery(format=self.format)
+
+
+class FastFooocusSdxlInput(FastFields):
+    """Draw a picture from a prompt in few steps."""
+
+    image_size: SizeChoice = Field("square_hd", description="A preset, or an object with width and height.")
+
+    def spec(self) -> Spec:
+        return Spec(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            size=chosen_size(self.image_size),
+            seeds=seeds_of(self.seed, self.num_images),
+            steps=self.num_inference_steps,
+            sampler="lcm",
+            schedule="lcm",
+            guidance_scale=self.guidance_scale,
+            loras=(LCM_LORA,),
+            expand_prompt=self.expand_prompt,
+            check_safety=self.enable_safety_checker,
+        )
+
+
+class FastFooocusSdxlImageToImageInput(FastFields):
+    """Draw a picture from a prompt and an image to begin from, in few steps."""
+
+    image_url: FilledText = Field(description="http(s) URL or data URI of the image to begin from.")
+    image_size: SizeChoice | None = Field(
+        None, description="A preset, or an object with width and height; without one it is taken from the image."
+    )
+    strength: float = Field(
+        0.95, ge=0.05, le=1, description="How far the picture may depart from the image; 1 forgets it."
+    )
+    crop_output: bool = Field(False, description="Crop the picture to the size that was asked for.")
+    preserve_aspect_ratio: bool = Field(False, description="Keep the image's aspect ratio within the size.")
+
+    def spec(self) -> Spec:
+        return Spec(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            size=None if self.image_size is None else chosen_size(self.image_size),
+            seeds=seeds_of(self.seed, self.num_images),
+            steps=self.num_inference_steps,
+            sampler="lcm",
+            schedule="tail",
+            guidance_scale=self.guidance_scale,
+            loras=(LCM_LORA,),
+            start=Start(image=self.image_url, strength=self.strength, field="image_url"),
+            expand_prompt=self.expand_prompt,
+            check_safety=self.enable_safety_checker,
+        )
+
+
+FAST_SDXL = Endpoint("fal-ai/fast-fooocus-sdxl", FastFooocusSdxlInput, FastOutput)
+FAST_SDXL_IMAGE_TO_IMAGE = Endpoint(
+    "fal-ai/fast-fooocus-sdxl/image-to-image", FastFooocusSdxlImageToImageInput, FastOutput
+)

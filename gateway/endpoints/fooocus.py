@@ -1,0 +1,39 @@
+"""`fal-ai/fooocus` (fal-protocol 9.2)."""
+
+from pydantic import Field
+
+from gateway.endpoints.base import Endpoint
+from gateway.endpoints.common import ImagePromptType, StopAt, Weight
+from gateway.endpoints.inpaint import MaskFields
+from gateway.endpoints.outputs import FooocusOutput
+from gateway.validation import Text
+from pipelines.spec import Control
+
+
+class FooocusInput(MaskFields):
+    """Draw a picture from a prompt, guided by an image where one is given."""
+
+    control_image_url: Text | None = Field(
+        None, description="http(s) URL or data URI of an image that guides the drawing."
+    )
+    control_type: ImagePromptType = Field("PyraCanny", description="What of the control image is taken over.")
+    control_image_weight: Weight = Field(1.0, description="Strength of the control image; 0 is none.")
+    control_image_stop_at: StopAt = Field(
+        1.0, description="Progress of the denoising at which the image stops guiding it."
+    )
+
+    def controls(self) -> tuple[Control, ...]:
+        if not self.control_image_url:
+            return ()
+        return (
+            Control(
+                kind="canny",
+                image=self.control_image_url,
+                weight=self.control_image_weight,
+                stop_at=self.control_image_stop_at,
+                field="control_image_url",
+            ),
+        )
+
+
+FOOOCUS = Endpoint("fal-ai/fooocus", FooocusInput, FooocusOutput)

@@ -1,0 +1,18 @@
+"""`fal-ai/fooocus/image-prompt` (fal-protocol 9.3)."""
+
+from pydantic import Field
+
+from gateway.endpoints.base import Endpoint
+from gateway.endpoints.common import ImagePrompt, ImagePromptFields
+from gateway.endpoints.inpaint import InpaintFields
+from gateway.endpoints.outputs import FooocusOutput
+from gateway.endpoints.upscale_or_vary import UovFields
+
+
+class FooocusImagePromptInput(ImagePromptFields, InpaintFields, UovFields):
+    """Draw a picture that up to four images guide."""
+
+    image_prompt_1: ImagePrompt = Field(description="First image prompt.")
+
+
+IMAGE_PROMPT = Endpoint("fal-ai/fooocus/image-prompt", FooocusImagePromptInput, FooocusOutput)

@@ -1,0 +1,146 @@
+"""What the schemas offer and the pipelines do not do yet: refused when asked for, named when it is a default."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from gateway.errors import ModelError
+from gateway.validation import shown
+
+Family = Literal["fooocus", "fast"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuilt:
+    """A field of which only the default and the values in `served` can be drawn; lists of texts compare as sets.
+
+    path: dotted from the input, `*` stands for every index. only_with: a field beside it without which its value means
+    nothing. default_served: false where the default itself is not built.
+    """
+
+    path: str
+    says: str
+    served: tuple[Any, ...] = ()
+    only_with: str = ""
+    default_served: bool = True
+
+
+_NO_INPAINT = "Inpainting is not supported yet; only requests without it are drawn"
+_NO_UOV = "Upscaling and varying are not supported yet; only requests without them are drawn"
+_NO_MIXING = "Mixing image prompts with another use of an image is not supported yet; send false"
+_ONLY_CANNY = "Only 'PyraCanny' image prompts are supported yet"
+_NO_IMAGE: tuple[Any, ...] = (None, "")
+
+UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
+    {
+        "fooocus": (
+            Unbuilt(
+                "styles",
+                "Styles are not supported yet; leave the field out or send an empty list",
+                served=(frozenset(),),
+            ),
+            Unbuilt("performance", "Only 'Extreme Speed' and 'Lightning' are supported yet", served=("Lightning",)),
+            Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
+            Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
+            Unbuilt("control_type", _ONLY_CANNY),
+            *(
+                Unbuilt(
+                    f"image_prompt_{slot}.type",
+                    _ONLY_CANNY,
+                    served=("PyraCanny",),
+                    only_with="image_url",
+                    default_served=False,
+                )
+                for slot in range(1, 5)
+            ),
+            Unbuilt("inpaint_image_url", _NO_INPAINT, served=_NO_IMAGE),
+            Unbuilt("mask_image_url", _NO_INPAINT, served=_NO_IMAGE),
+            Unbuilt("inpaint_mode", _NO_INPAINT),
+            Unbuilt("inpaint_additional_prompt", _NO_INPAINT),
+            Unbuilt("outpaint_selections", _NO_INPAINT),
+            Unbuilt("override_inpaint_options", _NO_INPAINT),
+            Unbuilt("inpaint_disable_initial_latent", _NO_INPAINT),
+            Unbuilt("inpaint_engine", _NO_INPAINT),
+            Unbuilt("inpaint_strength", _NO_INPAINT),
+            Unbuilt("inpaint_respective_field", _NO_INPAINT),
+            Unbuilt("inpaint_erode_or_dilate", _NO_INPAINT),
+            Unbuilt("invert_mask", _NO_INPAINT),
+            Unbuilt("mixing_image_prompt_and_inpaint", _NO_MIXING),
+            Unbuilt("uov_image_url", _NO_UOV, served=_NO_IMAGE),
+            Unbuilt("uov_method", _NO_UOV),
+            Unbuilt("mixing_image_prompt_and_vary_upscale", _NO_MIXING),
+        ),
+        "fast": (
+            Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),
+            Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),
+            Unbuilt("guidance_rescale", "Rescaling of guidance is not supported yet; send 0"),
+            Unbuilt("crop_output", "Cropping the output is not supported yet; send false"),
+            Unbuilt(
+                "preserve_aspect_ratio",
+                "Fitting the input's aspect ratio into a size is not supported yet; send false, and leave image_size "
+                "out for an output of the input's aspect ratio",
+            ),
+        ),
+    }
+)
+
+# accepted because they are defaults (or an older client's echo), though they change nothing yet: field -> why
+INACTIVE: Mapping[Family, Mapping[str, str]] = MappingProxyType(
+    {
+        "fooocus": MappingProxyType({"styles": "the texts of styles and the prompt expansion are not built yet"}),
+        "fast": MappingProxyType(
+            {
+                "enable_refiner": "the refiner is not built yet",
+                "expand_prompt": "the prompt expander passes the prompt through",
+                "request_id": "requests have ids of the service's own",
+            }
+        ),
+    }
+)
+
+
+def refusals(family: Family, asked: BaseModel) -> list[ModelError]:
+    """One `feature_not_supported` entry per field of a valid input that asks for what is not built yet."""
+    return [
+        ModelError("feature_not_supported", unbuilt.says, loc, input=shown(getattr(parent, name)))
+        for unbuilt in UNBUILT[family]
+        for loc, parent, name in _occurrences(asked, tuple(unbuilt.path.split(".")), ())
+        if not _served(unbuilt, parent, name)
+    ]
+
+
+def _served(unbuilt: Unbuilt, parent: BaseModel, name: str) -> bool:
+    if unbuilt.only_with and not getattr(parent, unbuilt.only_with):
+        return True
+    value = _comparable(getattr(parent, name))
+    default = _comparable(type(parent).model_fields[name].default)
+    return value in unbuilt.served or (unbuilt.default_served and value == default)
+
+
+def inactive(family: Family, asked: BaseModel) -> tuple[str, ...]:
+    """Names of the fields of INACTIVE that this input turns on (neither empty nor false)."""
+    return tuple(name for name in INACTIVE[family] if getattr(asked, name, None))
+
+
+def _occurrences(
+    node: Any, path: tuple[str, ...], loc: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], BaseModel, str]]:
+    """Where the path leads from `node`: (loc, the object that holds the field, its name). Not every input has all."""
+    head, rest = path[0], path[1:]
+    if head == "*":
+        for index, item in enumerate(node):
+            yield from _occurrences(item, rest, (*loc, index))
+    elif isinstance(node, BaseModel) and head in type(node).model_fields:
+        if rest:
+            yield from _occurrences(getattr(node, head), rest, (*loc, head))
+        else:
+            yield (*loc, head), node, head
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return frozenset(value)
+    return value

@@ -1,0 +1,129 @@
+"""What a client sent against a pydantic model, and its violations as fal's 422 entries (fal-protocol 8.2)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast, get_args
+
+from pydantic import AfterValidator, BaseModel, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+
+from gateway.errors import ModelError, ValidationErrors
+
+MAX_SHOWN = 200  # characters of an offending text that are echoed
+MAX_PROMPT = 10_000  # characters of a prompt
+MAX_ITEMS = 16  # items of an offending list or object; one with more is not echoed at all
+MAX_DEPTH = 3  # levels of an offending value; a deeper one is not echoed at all
+MAX_ENTRIES = 32  # entries in one answer
+BRANCH = "<"  # a tag of a discriminated union begins with it, so that it can be told from a field's name
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Beside a `Literal`: a value outside it is fal's `one_of` with the list of values. also: what else would do."""
+
+    also: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        expected = list(get_args(source))
+        few = ", ".join(f"'{value}'" for value in expected)
+        values = f": {few}" if len(expected) <= 12 else f" the {len(expected)} values of ctx.expected"
+        return core_schema.custom_error_schema(
+            handler(source),
+            custom_error_type="one_of",
+            custom_error_message=f"Input should be one of{values}{self.also and f', or {self.also}'}",
+            # typed as scalars by pydantic, though any JSON value passes
+            custom_error_context=cast("dict[str, str | int | float]", {"expected": expected}),
+        )
+
+
+def _well_formed(text: str) -> str:
+    # JSON escapes can carry half of a surrogate pair, which no later stage could write as UTF-8
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError(
+            "string_unicode", "Input should be valid Unicode text without lone surrogates"
+        ) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_well_formed)]
+# fal publishes no limit of a prompt; ours bounds the text encoders' work, at about forty chunks
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_well_formed)]
+FilledText = Annotated[str, Field(min_length=1), AfterValidator(_well_formed)]
+
+
+def validated(model: type[Model], payload: Any) -> Model:
+    """The payload as an instance of `model`. Raises ValidationErrors with one entry per violation."""
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        raise explained(error) from None
+
+
+def explained(error: ValidationError) -> ValidationErrors:
+    """pydantic's violations as fal's: its types and ctx keys, `loc` in terms of the input, nothing long echoed."""
+    return ValidationErrors([_entry(found) for found in error.errors(include_url=False)[:MAX_ENTRIES]])
+
+
+def shown(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """`value` as an error may echo it: JSON, valid Unicode, no media, nothing long. None where it cannot be echoed."""
+    try:
+        return _shown(value, depth)
+    except _NotShownError:
+        return None
+
+
+class _NotShownError(Exception):
+    """The value is too large, or is none of JSON's."""
+
+
+def _shown(value: Any, depth: int) -> Any:
+    match value:
+        case None | bool():
+            return value
+        case int() if abs(value) < 2**64:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case str():
+            return _shown_text(value)
+        case list() if depth and len(value) <= MAX_ITEMS:
+            return [_shown(item, depth - 1) for item in value]
+        case Mapping() if depth and len(value) <= MAX_ITEMS:
+            return {_shown_text(str(key)): _shown(item, depth - 1) for key, item in value.items()}
+        case BaseModel():
+            return _shown(value.model_dump(mode="python"), depth)
+    raise _NotShownError
+
+
+def _shown_text(text: str) -> str:
+    cut = len(text) > MAX_SHOWN
+    text = text[:MAX_SHOWN].encode(errors="replace").decode()
+    if text.startswith("data:"):
+        return text.partition(",")[0] + ",…"
+    return text[: MAX_SHOWN - 1] + "…" if cut else text
+
+
+def _entry(found: ErrorDetails) -> ModelError:
+    type_, message, ctx = found["type"], found["msg"], found.get("ctx", {})
+    match type_:
+        case "too_long":
+            type_, ctx = "sequence_too_long", {"max_length": ctx["max_length"]}
+            message = f"List should have at most {ctx['max_length']} items"
+        case "too_short":
+            type_, ctx = "sequence_too_short", {"min_length": ctx["min_length"]}
+            message = f"List should have at least {ctx['min_length']} items"
+        case "model_type":
+            # pydantic's own words name our class
+            message, ctx = "Input should be an object", {}
+    ctx = {key: value for key, value in ctx.items() if isinstance(value, str | int | float | list)}
+    loc = tuple(
+        _shown_text(part) if isinstance(part, str) else part
+        for part in found["loc"]
+        if not str(part).startswith(BRANCH)
+    )
+    return ModelError(type_, message, loc, ctx=ctx or None, input=shown(found["input"]))

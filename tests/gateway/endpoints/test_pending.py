@@ -1,0 +1,173 @@
+"""What is not built yet is refused by name; defaults that do not act yet are named."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from gateway.endpoints import ENDPOINTS
+from gateway.endpoints.pending import INACTIVE, UNBUILT, Family
+from tests.gateway.endpoints.documented import (
+    DEFAULTS,
+    FAST,
+    FAST_I2I,
+    FOUR,
+    IMAGE_PROMPT,
+    INPAINT,
+    ROOT,
+    TWO,
+    UOV,
+    URL,
+    order,
+    refused,
+)
+
+# (endpoints, field, a value that asks for what is not built)
+REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
+    (FOUR, "styles", ["SAI Anime"]),
+    (FOUR, "styles", ["Fooocus V2"]),
+    (FOUR, "styles", ["Fooocus V2", "Fooocus Sharp", "Fooocus Enhance", "Mk Van Gogh"]),
+    (FOUR, "performance", "Speed"),
+    (FOUR, "performance", "Quality"),
+    (FOUR, "refiner_model", "realisticVisionV60B1_v51VAE.safetensors"),
+    ((ROOT,), "control_type", "ImagePrompt"),
+    ((ROOT,), "control_type", "CPDS"),
+    ((ROOT,), "control_type", "FaceSwap"),
+    ((ROOT, IMAGE_PROMPT, INPAINT), "inpaint_image_url", URL),
+    ((ROOT, IMAGE_PROMPT, INPAINT), "mask_image_url", URL),
+    ((ROOT, IMAGE_PROMPT, INPAINT), "mixing_image_prompt_and_inpaint", True),
+    ((IMAGE_PROMPT, INPAINT), "inpaint_mode", "Improve Detail (face, hand, eyes, etc.)"),
+    ((IMAGE_PROMPT, INPAINT), "inpaint_additional_prompt", "a hat"),
+    ((IMAGE_PROMPT, INPAINT), "outpaint_selections", ["Left"]),
+    ((INPAINT,), "override_inpaint_options", True),
+    ((INPAINT,), "inpaint_disable_initial_latent", True),
+    ((INPAINT,), "inpaint_engine", "v1"),
+    ((INPAINT,), "inpaint_strength", 0.5),
+    ((INPAINT,), "inpaint_respective_field", 0.5),
+    ((INPAINT,), "inpaint_erode_or_dilate", 1),
+    ((INPAINT,), "invert_mask", True),
+    ((IMAGE_PROMPT, UOV), "uov_image_url", URL),
+    ((IMAGE_PROMPT,), "uov_method", "Vary (Strong)"),
+    ((UOV,), "uov_method", "Disabled"),
+    ((IMAGE_PROMPT, UOV), "uov_method", "Upscale (2x)"),
+    ((IMAGE_PROMPT, UOV), "mixing_image_prompt_and_vary_upscale", True),
+    (TWO, "embeddings", [{"path": "a"}]),
+    (TWO, "safety_checker_version", "v2"),
+    (TWO, "guidance_rescale", 0.7),
+    ((FAST_I2I,), "crop_output", True),
+    ((FAST_I2I,), "preserve_aspect_ratio", True),
+]
+# these endpoints cannot draw anything yet: their required field alone is refused
+ALWAYS = {INPAINT: ("inpaint_image_url",), UOV: ("uov_image_url",)}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field", "value"), [(endpoint, *rule) for endpoints, *rule in REFUSED for endpoint in endpoints]
+)
+def test_what_is_not_built_is_refused_at_its_field(endpoint: str, field: str, value: Any) -> None:
+    found = refused(endpoint, **{field: value})
+    assert {entry.type for entry in found} == {"feature_not_supported"}
+    assert {entry.status for entry in found} == {422}
+    assert {entry.loc for entry in found} == {(field,), *((loc,) for loc in (ALWAYS.get(endpoint, ())))}
+
+
+@pytest.mark.parametrize("endpoint", [IMAGE_PROMPT, INPAINT, UOV])
+@pytest.mark.parametrize("slot", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", [None, "ImagePrompt", "CPDS", "FaceSwap"])
+def test_image_prompts_of_other_types_are_refused_at_the_type(endpoint: str, slot: int, kind: str | None) -> None:
+    prompt = {"image_url": URL} | ({"type": kind} if kind else {})
+    found = {entry.loc: entry for entry in refused(endpoint, **{f"image_prompt_{slot}": prompt})}
+    entry = found[(f"image_prompt_{slot}", "type")]
+    assert entry.type == "feature_not_supported"
+    assert "PyraCanny" in entry.msg
+    assert entry.input == (kind or "ImagePrompt")
+
+
+@pytest.mark.parametrize("endpoint", FOUR)
+def test_a_forced_lora_is_refused_at_its_index(endpoint: str) -> None:
+    loras = [{"path": "a"}, {"path": "b", "force": True}]
+    assert ("loras", 1, "force") in {entry.loc for entry in refused(endpoint, loras=loras)}
+
+
+@pytest.mark.parametrize("endpoint", [INPAINT, UOV])
+def test_endpoints_that_are_not_built_always_say_so(endpoint: str) -> None:
+    (entry,) = refused(endpoint)
+    assert (entry.type, entry.loc) == ("feature_not_supported", ALWAYS[endpoint])
+    (entry,) = refused(endpoint, **{ALWAYS[endpoint][0]: ""})
+    assert (entry.type, entry.loc) == ("string_too_short", ALWAYS[endpoint])
+
+
+def test_all_violations_are_reported_together() -> None:
+    found = refused(
+        ROOT, styles=["SAI Anime"], performance="Speed", inpaint_image_url=URL, loras=[{"path": "a", "force": True}]
+    )
+    assert [entry.loc for entry in found] == [
+        ("styles",),
+        ("performance",),
+        ("loras", 0, "force"),
+        ("inpaint_image_url",),
+    ]
+
+
+def test_a_picture_is_not_echoed() -> None:
+    (entry,) = refused(ROOT, inpaint_image_url="data:image/png;base64," + "A" * 5000)
+    assert entry.input == "data:image/png;base64,…"
+
+
+@pytest.mark.parametrize("styles", list(permutations(["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp"])))
+def test_default_styles_are_accepted_in_any_order(styles: tuple[str, ...]) -> None:
+    assert order(ROOT, styles=list(styles)).inactive == ("styles",)
+
+
+def test_repeated_styles_are_the_same_set() -> None:
+    assert order(ROOT, styles=["Fooocus Sharp", "Fooocus V2", "Fooocus Enhance", "Fooocus V2"]).inactive == ("styles",)
+
+
+@pytest.mark.parametrize("endpoint", [ROOT, IMAGE_PROMPT, *TWO])
+def test_every_default_is_accepted_when_it_is_sent(endpoint: str) -> None:
+    order(endpoint, **DEFAULTS[endpoint])
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "inactive"),
+    [
+        (ROOT, {}, ("styles",)),
+        (ROOT, {"styles": []}, ()),
+        (IMAGE_PROMPT, {}, ("styles",)),
+        (FAST, {}, ("enable_refiner", "expand_prompt")),
+        (FAST, {"enable_refiner": False}, ("expand_prompt",)),
+        (FAST_I2I, {"expand_prompt": False}, ("enable_refiner",)),
+        (FAST_I2I, {"expand_prompt": False, "enable_refiner": False}, ()),
+        (FAST, {"expand_prompt": False, "enable_refiner": False, "request_id": "abc"}, ("request_id",)),
+    ],
+)
+def test_what_does_not_act_yet_is_named(endpoint: str, fields: dict[str, Any], inactive: tuple[str, ...]) -> None:
+    assert order(endpoint, **fields).inactive == inactive
+
+
+def test_unknown_fields_are_accepted_and_named() -> None:
+    found = order(ROOT, styles=[], newest=1, loras=[{"path": "a", "blur": 2}]).inactive
+    assert found == ("unknown:newest", "unknown:loras.0.blur")
+
+
+def test_names_from_clients_fit_into_a_header() -> None:
+    found = order(ROOT, styles=[], **{"a\r\nset-cookie: b,c": 1, "é☃": 2, "l" * 500: 3}).inactive
+    assert found == ("unknown:a??set-cookie:?b?c", "unknown:??", "unknown:" + "l" * 64)
+
+
+def test_a_flood_of_unknown_fields_is_counted() -> None:
+    found = order(ROOT, styles=[], **{f"field_{n}": n for n in range(1000)}).inactive
+    assert len(found) == 17
+    assert found[-1] == "unknown:and 984 more"
+
+
+def test_a_field_of_another_endpoint_is_unknown() -> None:
+    assert order(ROOT, styles=[], strength=0.5).inactive == ("unknown:strength",)
+
+
+@pytest.mark.parametrize("family", UNBUILT)
+def test_the_tables_name_fields_that_exist(family: Family) -> None:
+    inputs = [endpoint.input for endpoint in ENDPOINTS.values() if endpoint.input.family == family]
+    known = {name for model in inputs for name in model.model_fields}
+    assert {unbuilt.path.split(".")[0] for unbuilt in UNBUILT[family]} <= known
+    assert set(INACTIVE[family]) <= known

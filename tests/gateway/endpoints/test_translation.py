@@ -1,0 +1,192 @@
+"""From a request to the work: what is drawn, and how it is handed over."""
+
+from typing import Any
+
+import pytest
+
+from gateway.work import Delivery
+from pipelines.spec import Control, Lora, Size, Spec, Start
+from tests.gateway.endpoints.documented import (
+    FAST,
+    FAST_I2I,
+    IMAGE_PROMPT,
+    OFFSET,
+    ROOT,
+    TWO,
+    URL,
+    order,
+    refused,
+)
+
+LCM = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0)
+LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0)
+
+
+def test_the_root_endpoint_with_its_defaults() -> None:
+    assert order(ROOT, prompt="a fox", seed=1).work.spec == Spec(
+        prompt="a fox",
+        negative_prompt="",
+        size=Size(width=1024, height=1024),
+        seeds=(1,),
+        steps=8,
+        sampler="lcm",
+        schedule="lcm",
+        guidance_scale=1.0,
+        loras=(Lora(source=OFFSET, scale=0.1), LCM),
+        controls=(),
+        start=None,
+        expand_prompt=True,
+        check_safety=True,
+    )
+
+
+def test_lightning_takes_four_euler_steps_with_its_lora() -> None:
+    spec = order(ROOT, performance="Lightning").work.spec
+    assert (spec.steps, spec.sampler, spec.schedule, spec.guidance_scale) == (4, "euler", "sgm_uniform", 1.0)
+    assert spec.loras[-1] == LIGHTNING
+
+
+def test_a_mode_forces_its_guidance_as_in_fooocus() -> None:
+    asked = {"guidance_scale": 12, "sharpness": 20, "refiner_switch": 0.3, "negative_prompt": "blur"}
+    spec = order(ROOT, **asked).work.spec
+    assert spec.guidance_scale == 1.0
+    assert spec.negative_prompt == "blur"
+
+
+def test_loras_of_the_client_come_first_and_know_their_field() -> None:
+    loras = [{"path": "a.safetensors", "scale": 0.5}, {"path": URL, "scale": -1, "force": False}]
+    assert order(ROOT, loras=loras).work.spec.loras == (
+        Lora(source="a.safetensors", scale=0.5, field="loras.0.path"),
+        Lora(source=URL, scale=-1.0, field="loras.1.path"),
+        LCM,
+    )
+
+
+def test_an_empty_list_of_loras_leaves_the_modes_alone() -> None:
+    assert order(ROOT, loras=[]).work.spec.loras == (LCM,)
+
+
+def test_a_control_image_of_the_root_endpoint() -> None:
+    asked = {"control_image_url": URL, "control_image_weight": 0.7, "control_image_stop_at": 0.4}
+    assert order(ROOT, **asked).work.spec.controls == (
+        Control(kind="canny", image=URL, weight=0.7, stop_at=0.4, field="control_image_url"),
+    )
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_control_image_is_no_control(nothing: str | None) -> None:
+    assert order(ROOT, control_image_url=nothing).work.spec.controls == ()
+
+
+def test_the_first_source_example() -> None:
+    """image-prompt with one PyraCanny picture, weight 1, stop at 1."""
+    slot = {"type": "PyraCanny", "image_url": "data:image/png;base64,AAAA", "weight": 1, "stop_at": 1}
+    accepted = order(IMAGE_PROMPT, prompt="an owl", seed=176400, image_prompt_1=slot, aspect_ratio="1024x1024")
+    assert accepted.work.spec.controls == (
+        Control(
+            kind="canny",
+            image="data:image/png;base64,AAAA",
+            weight=1.0,
+            stop_at=1.0,
+            field="image_prompt_1.image_url",
+        ),
+    )
+    assert accepted.work.spec.seeds == (176400,)
+    assert accepted.work.delivery == Delivery(format="jpeg", inline=False)
+
+
+def test_slots_keep_their_order_and_empty_ones_are_left_out() -> None:
+    slots: dict[str, Any] = {
+        "image_prompt_1": {"type": "PyraCanny", "image_url": "https://example.com/1", "weight": 0.5},
+        "image_prompt_2": {"type": "FaceSwap"},
+        "image_prompt_3": {"type": "PyraCanny", "image_url": ""},
+        "image_prompt_4": {"type": "PyraCanny", "image_url": "https://example.com/4", "stop_at": 0.9},
+    }
+    assert order(IMAGE_PROMPT, **slots).work.spec.controls == (
+        Control(kind="canny", image="https://example.com/1", weight=0.5, stop_at=0.5, field="image_prompt_1.image_url"),
+        Control(kind="canny", image="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"),
+    )
+
+
+def test_the_fast_endpoint() -> None:
+    asked = {"negative_prompt": "blur", "num_inference_steps": 6, "guidance_scale": 3, "seed": 5, "num_images": 2}
+    assert order(FAST, **asked).work.spec == Spec(
+        prompt="a fox",
+        negative_prompt="blur",
+        size=Size(width=1024, height=1024),
+        seeds=(5, 6),
+        steps=6,
+        sampler="lcm",
+        schedule="lcm",
+        guidance_scale=3.0,
+        loras=(LCM,),
+        controls=(),
+        start=None,
+        expand_prompt=True,
+        check_safety=True,
+    )
+
+
+def test_fast_image_to_image_begins_from_the_picture() -> None:
+    assert order(FAST_I2I, seed=5).work.spec == Spec(
+        prompt="a fox",
+        negative_prompt="",
+        size=None,
+        seeds=(5,),
+        steps=8,
+        sampler="lcm",
+        schedule="tail",
+        guidance_scale=2.0,
+        loras=(LCM,),
+        controls=(),
+        start=Start(image=URL, strength=0.95, field="image_url"),
+        expand_prompt=True,
+        check_safety=True,
+    )
+
+
+def test_strength_is_passed_on() -> None:
+    start = order(FAST_I2I, strength=0.3).work.spec.start
+    assert start is not None
+    assert start.strength == 0.3
+
+
+def test_an_empty_picture_address_is_refused() -> None:
+    (entry,) = refused(FAST_I2I, image_url="")
+    assert (entry.type, entry.loc) == ("string_too_short", ("image_url",))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_safety_check_is_as_asked(asked: bool) -> None:
+    for endpoint in (ROOT, *TWO):
+        assert order(endpoint, enable_safety_checker=asked).work.spec.check_safety is asked
+
+
+def test_expansion_follows_the_style_in_one_family_and_the_field_in_the_other() -> None:
+    assert order(ROOT).work.spec.expand_prompt is True
+    assert order(ROOT, styles=[]).work.spec.expand_prompt is False
+    assert order(FAST, expand_prompt=False).work.spec.expand_prompt is False
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("inline", [True, False])
+def test_delivery_of_the_fooocus_family(name: str, inline: bool) -> None:
+    delivery = order(ROOT, output_format=name, sync_mode=inline).work.delivery
+    assert (delivery.format, delivery.inline) == (name, inline)
+
+
+@pytest.mark.parametrize("endpoint", TWO)
+@pytest.mark.parametrize("name", ["png", "jpeg"])
+def test_delivery_of_the_fast_family(endpoint: str, name: str) -> None:
+    delivery = order(endpoint, format=name).work.delivery
+    assert (delivery.format, delivery.inline) == (name, False)
+
+
+def test_the_work_carries_the_request() -> None:
+    work = order(FAST_I2I).work
+    assert (work.request_id, work.endpoint, work.base_url) == ("request-1", FAST_I2I, "http://localhost:8000")
+
+
+def test_work_survives_its_way_through_the_ledger() -> None:
+    work = order(IMAGE_PROMPT, image_prompt_1={"type": "PyraCanny", "image_url": URL}, seed=2**63 - 1).work
+    assert type(work).model_validate_json(work.model_dump_json()) == work
