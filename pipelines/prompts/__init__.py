@@ -1,0 +1,1 @@
+"""Prompts as text: lines, emphasis and chunks, before any model sees them. No torch."""

@@ -1,0 +1,1 @@
+"""The engine's stages around the denoiser: text encoders, VAE, control hints."""

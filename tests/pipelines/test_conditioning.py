@@ -1,0 +1,69 @@
+"""Conditioning: prompts encoded by the two text encoders as SDXL and Fooocus have it."""
+
+import pytest
+import torch
+from pipelines.weights.family import Family
+
+from pipelines.conditioning import Conditioning, encode_prompt
+
+LONG = " ".join(["red circle"] * 60)
+
+
+def encode(family: Family, *lines: str) -> Conditioning:
+    with torch.inference_mode():
+        return encode_prompt(lines, family.tokenizers, family.text_encoders)
+
+
+def test_a_short_prompt_is_one_chunk_as_wide_as_the_unet_attends(pocket_family: Family) -> None:
+    found = encode(pocket_family, "a red circle")
+    assert found.context.shape == (77, pocket_family.unet.config.cross_attention_dim)
+    assert found.pooled.shape == (pocket_family.text_encoders[1].config.projection_dim,)
+
+
+def test_plain_text_equals_the_stock_encoding(pocket_family: Family) -> None:
+    """What diffusers' SDXL pipelines do: penultimate hidden states of both encoders, pooled output of the second."""
+    states = []
+    pooled = torch.empty(0)
+    with torch.inference_mode():
+        for tokenizer, encoder in zip(pocket_family.tokenizers, pocket_family.text_encoders, strict=True):
+            pad = tokenizer.eos_token_id if encoder is pocket_family.text_encoders[0] else 0
+            ids = tokenizer("a red circle").input_ids
+            ids = torch.tensor([ids + [pad] * (77 - len(ids))])
+            output = encoder(ids, output_hidden_states=True)
+            states.append(output.hidden_states[-2][0])
+            if encoder is pocket_family.text_encoders[1]:
+                pooled = output.text_embeds[0]
+    found = encode(pocket_family, "a red circle")
+    torch.testing.assert_close(found.context, torch.cat(states, dim=-1))
+    torch.testing.assert_close(found.pooled, pooled)
+
+
+def test_a_long_prompt_takes_several_chunks_and_pools_the_first(pocket_family: Family) -> None:
+    found = encode(pocket_family, LONG)
+    assert len(found.context) % 77 == 0
+    assert len(found.context) > 77
+
+
+def test_lines_join_their_contexts_and_sum_their_pooled_vectors(pocket_family: Family) -> None:
+    first, second = encode(pocket_family, "a red circle"), encode(pocket_family, "blue")
+    both = encode(pocket_family, "a red circle", "blue")
+    torch.testing.assert_close(both.context, torch.cat([first.context, second.context]))
+    torch.testing.assert_close(both.pooled, first.pooled + second.pooled)
+
+
+def test_weight_one_changes_nothing(pocket_family: Family) -> None:
+    plain, weighted = encode(pocket_family, "a red circle"), encode(pocket_family, "a (red:1.0) circle")
+    torch.testing.assert_close(weighted.context, plain.context)
+
+
+def test_weights_move_tokens_keep_each_chunks_mean_and_leave_the_pooled_vector(pocket_family: Family) -> None:
+    plain, weighted = encode(pocket_family, "a red circle"), encode(pocket_family, "a (red:1.6) circle")
+    width = pocket_family.text_encoders[0].config.hidden_size
+    assert not torch.allclose(weighted.context, plain.context, atol=1e-3)
+    for part in (slice(0, width), slice(width, None)):
+        assert weighted.context[:, part].mean().item() == pytest.approx(plain.context[:, part].mean().item(), rel=1e-3)
+    torch.testing.assert_close(weighted.pooled, plain.pooled)
+
+
+def test_different_prompts_differ(pocket_family: Family) -> None:
+    assert not torch.allclose(encode(pocket_family, "a red circle").pooled, encode(pocket_family, "a blue star").pooled)
