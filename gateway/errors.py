@@ -21,7 +21,9 @@ PLATFORM_STATUS: Mapping[str, int] = {
     "bad_request": 400,
     "internal_error": 500,
 }
-RETRYABLE_PLATFORM = frozenset(t for t, status in PLATFORM_STATUS.items() if status in (503, 504) and t != "request_timeout")
+RETRYABLE_PLATFORM = frozenset(
+    kind for kind, status in PLATFORM_STATUS.items() if status in (503, 504) and kind != "request_timeout"
+)
 
 
 class ServiceError(Exception):

@@ -1,0 +1,1 @@
+"""The store of uploaded and produced media."""

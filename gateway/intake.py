@@ -1,0 +1,86 @@
+"""Taking in the pictures that come inside a request: from data URIs into the files store."""
+
+import asyncio
+import base64
+import binascii
+import re
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import ModelError, ValidationErrors
+from gateway.fetching import too_large
+from gateway.fields import location
+from gateway.files.base import Files
+from gateway.media import SUFFIXES, check_image
+from gateway.pictures import STORED
+from pipelines.spec import Spec
+
+_DATA_URI = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
+_ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
+_BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+async def take_in(spec: Spec, request_id: str, files: Files, max_bytes: int, max_pixels: int) -> Spec:
+    """`spec` with each picture that was a data URI stored under `inputs/<request_id>/` and named `stored:<key>`.
+
+    http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises ValidationErrors with every
+    fault of every picture; then nothing has been stored.
+    """
+    named = [(control.image, control.field) for control in spec.controls]
+    if spec.start is not None:
+        named.insert(0, (spec.start.image, spec.start.field))
+    faults: list[ModelError] = []
+    sources: list[str] = []
+    contents: dict[str, tuple[bytes, str]] = {}
+    for number, (source, field) in enumerate(named):
+        try:
+            if _ADDRESS.match(source):
+                sources.append(source)
+                continue
+            content, content_type = await asyncio.to_thread(_picture, source, field, max_bytes, max_pixels)
+        except ModelError as fault:
+            faults.append(fault)
+            continue
+        key = f"inputs/{request_id}/{number}.{SUFFIXES[content_type]}"
+        contents[key] = content, content_type
+        sources.append(STORED + key)
+    if faults:
+        raise ValidationErrors(faults)
+    for key, (content, content_type) in contents.items():
+        await files.put(key, content, content_type)
+    return _with_sources(spec, sources)
+
+
+def _picture(source: str, field: str, max_bytes: int, max_pixels: int) -> tuple[bytes, str]:
+    content = _decode(source, field, max_bytes)
+    if len(content) > max_bytes:
+        raise too_large(max_bytes, field)
+    _, _, content_type = check_image(content, max_pixels, field)
+    return content, content_type
+
+
+def _decode(source: str, field: str, max_bytes: int) -> bytes:
+    """The bytes of a data URI (RFC 2397). Its media type is the client's word and is not believed."""
+    head = _DATA_URI.match(source)
+    if head is None:
+        msg = "A picture is an http(s) address or a data URI."
+        raise ModelError("file_download_error", msg, location(field))
+    data = source[head.end() :]
+    in_base64 = head["type"].lower().endswith(";base64")
+    # A byte takes up to three characters in percent form, and four thirds of one in base64 (or four, percent-encoded).
+    if len(data) > 4 * max_bytes + 4:
+        raise too_large(max_bytes, field)
+    try:
+        raw = data.encode("ascii")
+        if _BAD_PERCENT.search(raw):
+            raise ValueError("a percent sign without its two digits")
+        octets = unquote_to_bytes(raw) if b"%" in raw else raw
+        return base64.b64decode(octets, validate=True) if in_base64 else octets
+    except (ValueError, binascii.Error) as error:
+        raise ModelError("image_load_error", "The data URI of the picture is broken.", location(field)) from error
+
+
+def _with_sources(spec: Spec, sources: list[str]) -> Spec:
+    remaining = iter(sources)
+    start = None if spec.start is None else spec.start.model_copy(update={"image": next(remaining)})
+    controls = tuple(control.model_copy(update={"image": next(remaining)}) for control in spec.controls)
+    return spec.model_copy(update={"start": start, "controls": controls})

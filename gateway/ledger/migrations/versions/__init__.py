@@ -1,0 +1,1 @@
+"""One file a revision, chained by `down_revision`."""

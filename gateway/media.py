@@ -1,0 +1,166 @@
+"""Pictures as bytes and as pixels: what they are by content, how large by header, decoding and encoding."""
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from gateway.errors import ModelError
+from gateway.fields import location
+from gateway.work import ImageFormat
+
+Pixels = npt.NDArray[np.uint8]
+
+# A format's name is also the suffix of its files.
+CONTENT_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+SUFFIXES: Mapping[str, ImageFormat] = {content_type: format for format, content_type in CONTENT_TYPES.items()}
+
+# The classes themselves rather than Image.open: no other format can be reached, and the cap is ours instead of Pillow's
+# process-wide one, which warns.
+_READERS: Mapping[str, type[ImageFile.ImageFile]] = {
+    "image/png": PngImageFile,
+    "image/jpeg": JpegImageFile,
+    "image/webp": WebPImageFile,
+}
+_ORIENTATION = 0x0112
+# EXIF 2.3, table of Orientation: what undoes each value.
+_UPRIGHT: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error)
+
+
+def sniff(content: bytes) -> str | None:
+    """The content type of a PNG, JPEG or WebP by its first bytes; None for anything else."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if content.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def check_image(content: bytes, max_pixels: int, field: str) -> tuple[int, int, str]:
+    """(width, height, content type) from the header alone; width and height as stored, before any EXIF orientation.
+
+    field: where in the client's input the picture stands, dotted. Raises ModelError: `unsupported_image_format`,
+    `image_too_large` (more than `max_pixels`, decided before anything is decoded) or `image_load_error`.
+    """
+    image, content_type = _open(content, max_pixels, field)
+    return image.width, image.height, content_type
+
+
+def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
+    """The picture upright as (height, width, 3) uint8 RGB; of an animation the first frame, transparency on white.
+
+    Raises what `check_image` raises; a truncated picture is an `image_load_error`.
+    """
+    image, _ = _open(content, max_pixels, field)
+    with _load_errors(field):
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        picture = _rgb(image)
+        return np.array(picture if turn is None else picture.transpose(turn), dtype=np.uint8)
+
+
+def encode_image(pixels: Pixels, format: ImageFormat) -> bytes:
+    """(height, width, 3) uint8 RGB as a file. png is lossless, jpeg and webp have quality 95."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    file = BytesIO()
+    if format == "png":
+        image.save(file, "PNG")
+    elif format == "jpeg":
+        image.save(file, "JPEG", quality=95, optimize=True, progressive=True)
+    else:
+        image.save(file, "WEBP", quality=95)
+    return file.getvalue()
+
+
+def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageFile, str]:
+    content_type = sniff(content)
+    if content_type is None:
+        supported = list(CONTENT_TYPES)
+        msg = f"The file is not a picture of a supported format ({', '.join(supported)})."
+        raise ModelError("unsupported_image_format", msg, location(field), ctx={"supported_formats": supported})
+    with _load_errors(field):
+        # Some readers set memory aside for the whole picture as soon as they exist.
+        declared = _declared_size(content, content_type)
+    if declared is not None:
+        _check_size(declared, max_pixels, field)
+    with _load_errors(field):
+        image = _READERS[content_type](BytesIO(content))
+    _check_size(image.size, max_pixels, field)
+    return image, content_type
+
+
+def _check_size(size: tuple[int, int], max_pixels: int, field: str) -> None:
+    width, height = size
+    if width * height <= max_pixels:
+        return
+    scale = sqrt(max_pixels / (width * height))
+    raise ModelError(
+        "image_too_large",
+        f"The picture has {width} x {height} pixels; at most {max_pixels} pixels are accepted.",
+        location(field),
+        # The largest of the same shape.
+        ctx={"max_height": max(1, int(height * scale)), "max_width": max(1, int(width * scale))},
+    )
+
+
+def _declared_size(content: bytes, content_type: str) -> tuple[int, int] | None:
+    """Width and height as the first bytes of a PNG or WebP declare them; None where only the reader can tell."""
+    if content_type == "image/png" and content[12:16] == b"IHDR":
+        width, height = struct.unpack_from(">II", content, 16)
+        return width, height
+    kind = content[12:16] if content_type == "image/webp" else b""
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _BROKEN:
+        return 1  # a picture without sound EXIF data is a picture all the same
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip at 255 instead of taking the high byte, as it does for 16-bit colours.
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return image.convert("RGB")
+
+
+@contextmanager
+def _load_errors(field: str) -> Iterator[None]:
+    try:
+        yield
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        msg = "The picture could not be read; it is damaged or incomplete."
+        raise ModelError("image_load_error", msg, location(field)) from error

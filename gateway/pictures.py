@@ -1,0 +1,38 @@
+"""Reading the pictures of a spec, from the files store or from an address, as pixels."""
+
+import asyncio
+
+from gateway.errors import ModelError
+from gateway.fetching import Fetcher
+from gateway.fields import location
+from gateway.files.base import Files
+from gateway.media import Pixels, decode_image
+
+STORED = "stored:"
+
+
+class PictureReader:
+    """Reads and decodes the pictures that a spec names.
+
+    max_bytes: of a fetched file. max_pixels: of a picture, before it is decoded.
+    """
+
+    def __init__(self, files: Files, fetcher: Fetcher, max_bytes: int, max_pixels: int) -> None:
+        self._files, self._fetcher = files, fetcher
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+
+    async def read(self, source: str, field: str) -> Pixels:
+        """The picture at `source` (`stored:<key>` or an http(s) address) as (height, width, 3) uint8 RGB, upright.
+
+        field: where in the client's input it was named, dotted. Raises ModelError for what cannot be fetched or read.
+        """
+        content = await self._content(source, field)
+        return await asyncio.to_thread(decode_image, content, self._max_pixels, field)
+
+    async def _content(self, source: str, field: str) -> bytes:
+        if not source.startswith(STORED):
+            return await self._fetcher.fetch(source, self._max_bytes, field)
+        stored = await self._files.get(source.removeprefix(STORED))
+        if stored is None:
+            raise ModelError("file_download_error", "The uploaded picture is no longer stored.", location(field))
+        return stored.content

@@ -1,0 +1,100 @@
+"""Opening the ledger's database: migrations, durability settings, several processes."""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from gateway.ledger.database import Database
+from gateway.ledger.sql import SqlLedger
+from gateway.ledger.tables import metadata
+from tests.gateway.ledger.works import APP, work
+
+CLAIMER = """
+import asyncio, sys
+from gateway.ledger.sql import SqlLedger
+
+async def main(url, owner):
+    ledger = await SqlLedger.open(url)
+    while claims := await ledger.claim(owner, 7, 60):
+        for claim in claims:
+            print(claim.work.request_id)
+    await ledger.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_the_revisions_build_the_tables_that_the_code_uses(url: str) -> None:
+    database = await Database.open(url)
+
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with database.write() as connection:
+        assert await connection.run_sync(differences) == []
+    await database.close()
+
+
+async def test_every_connection_is_durable_and_patient(url: str) -> None:
+    database = await Database.open(url)
+    async with database.read() as one, database.read() as two:
+        for connection in (one, two):
+            found = {}
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
+                found[name] = (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+            assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    await database.close()
+
+
+async def test_a_failed_transaction_leaves_nothing(ledger: SqlLedger) -> None:
+    await ledger.submit(work("a"), APP)
+    with pytest.raises(Exception, match="UNIQUE"):
+        await ledger.submit(work("a"), APP)
+    assert await ledger.depth() == 1
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:", "mysql://h/d"])
+async def test_an_address_of_another_kind_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="sqlite"):
+        await Database.open(url)
+
+
+async def test_writers_that_read_first_wait_for_each_other(url: str) -> None:
+    """Without the write lock from the beginning, one of them would find its reading outdated and fail."""
+    ledgers = [await SqlLedger.open(url) for _ in range(2)]
+    await ledgers[0].submit(work("a"), APP)
+    (claim,) = await ledgers[0].claim("one", 1, 60)
+    await asyncio.gather(*(ledger.log(claim, [("INFO", "line")]) for _ in range(20) for ledger in ledgers))
+    assert [entry.number for entry in await ledgers[0].logs("a")] == list(range(1, 41))
+    for ledger in ledgers:
+        await ledger.close()
+
+
+async def test_processes_that_start_together_claim_each_request_once(url: str) -> None:
+    """All three first create the same new file at the same time."""
+    starters = [_start(url, f"p{i}") for i in range(3)]
+    assert [_output(process) for process in starters] == [[], [], []]
+    ledger = await SqlLedger.open(url)
+    names = [f"r{i}" for i in range(300)]
+    for name in names:
+        await ledger.submit(work(name), APP)
+    claimers = [_start(url, f"p{i}") for i in range(3)]
+    claimed = [name for process in claimers for name in _output(process)]
+    assert Counter(claimed) == Counter(names)
+    await ledger.close()
+
+
+def _start(url: str, owner: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CLAIMER, url, owner], stdout=subprocess.PIPE, text=True)
+
+
+def _output(process: subprocess.Popen[str]) -> list[str]:
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return output.split()

@@ -1,0 +1,110 @@
+"""Data URIs of a spec go into the files store; everything else is kept or refused."""
+
+import base64
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+from gateway.errors import ValidationErrors
+from gateway.files.local import LocalFiles
+from gateway.intake import take_in
+from pipelines.spec import Control, Spec, Start
+from tests.gateway.images import png_header, saved
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+PNG = saved(Image.new("RGB", (8, 8), "red"), "PNG")
+JPEG = saved(Image.new("RGB", (8, 8), "red"), "JPEG")
+IN_BASE64 = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def spec(start: str | None, *controls: str) -> Spec:
+    return Spec(
+        seeds=(1,),
+        steps=4,
+        sampler="euler",
+        schedule="lcm",
+        guidance_scale=1,
+        start=None if start is None else Start(image=start, strength=0.5, field="image_url"),
+        controls=tuple(
+            Control(kind="canny", image=image, weight=0.5, field=f"control.{i}.image_url")
+            for i, image in enumerate(controls)
+        ),
+    )
+
+
+async def taken(given: Spec, folder: Path) -> Spec:
+    return await take_in(given, ID, LocalFiles(folder), max_bytes=2_000, max_pixels=1_000)
+
+
+async def faults(given: Spec, folder: Path) -> list[tuple[str, tuple[str | int, ...]]]:
+    with pytest.raises(ValidationErrors) as caught:
+        await taken(given, folder)
+    assert _files(folder) == []
+    return [(fault.type, fault.loc) for fault in caught.value.errors]
+
+
+async def test_data_uris_are_stored_and_addresses_stay(tmp_path: Path) -> None:
+    percent = "data:image/whatever," + quote(JPEG)
+    address = "https://pictures.example/a.png"
+    given = spec(IN_BASE64, address, percent)
+    found = await taken(given, tmp_path)
+    first, second = f"inputs/{ID}/0.png", f"inputs/{ID}/2.jpeg"
+    assert found == spec(f"stored:{first}", address, f"stored:{second}")
+    stored = [await LocalFiles(tmp_path).get(key) for key in (first, second)]
+    assert [file and file.content for file in stored] == [PNG, JPEG]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "DATA:;base64," + base64.b64encode(PNG).decode(),
+        "data:image/png;charset=x;base64," + quote(base64.b64encode(PNG).decode(), safe=""),
+        "data:text/plain;base64," + base64.b64encode(PNG).decode(),
+    ],
+)
+async def test_every_form_of_a_data_uri_is_read_and_its_type_not_believed(source: str, tmp_path: Path) -> None:
+    assert await taken(spec(source), tmp_path) == spec(f"stored:inputs/{ID}/0.png")
+
+
+async def test_a_spec_without_pictures_stays(tmp_path: Path) -> None:
+    assert await taken(spec(None), tmp_path) == spec(None)
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "type"),
+    [
+        ("data:image/png;base64,@@@", "image_load_error"),
+        (IN_BASE64[:-1], "image_load_error"),
+        (IN_BASE64 + "\n", "image_load_error"),
+        ("data:image/png;base64,é", "image_load_error"),
+        ("data:image/png,%8", "image_load_error"),
+        ("data:image/png;base64," + base64.b64encode(PNG[:20]).decode(), "image_load_error"),
+        ("data:image/png;base64,aGVsbG8=", "unsupported_image_format"),
+        ("data:image/png;base64,", "unsupported_image_format"),
+        ("data:image/png;base64," + base64.b64encode(PNG + bytes(2_000)).decode(), "file_too_large"),
+        ("data:image/png;base64," + "A" * 20_000, "file_too_large"),
+        ("data:image/png;base64," + base64.b64encode(png_header(20_000, 15_000)).decode(), "image_too_large"),
+        ("data:image/png;base64", "file_download_error"),
+        (f"stored:inputs/{ID}/0.png", "file_download_error"),
+        ("file:///etc/passwd", "file_download_error"),
+        ("http://", "file_download_error"),
+        ("", "file_download_error"),
+    ],
+)
+async def test_a_fault_names_its_field(source: str, type: str, tmp_path: Path) -> None:
+    assert await faults(spec(None, source), tmp_path) == [(type, ("control", 0, "image_url"))]
+
+
+async def test_all_faults_come_together_and_nothing_is_stored(tmp_path: Path) -> None:
+    found = await faults(spec("file:///a", IN_BASE64, "data:,x"), tmp_path)
+    assert found == [
+        ("file_download_error", ("image_url",)),
+        ("unsupported_image_format", ("control", 1, "image_url")),
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -1,0 +1,55 @@
+"""Pictures of a spec are read from the files store or from an address."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+
+from gateway.errors import ModelError
+from gateway.fetching import Fetcher, FetchLimits
+from gateway.files.local import LocalFiles
+from gateway.pictures import PictureReader
+from tests.gateway.images import saved
+from tests.gateway.test_fetching import LOCAL, answer, serving
+
+RED = saved(Image.new("RGB", (8, 4), "red"), "PNG")
+
+
+def reader(folder: Path, limits: FetchLimits = LOCAL, max_bytes: int = 10_000) -> PictureReader:
+    return PictureReader(LocalFiles(folder), Fetcher(limits), max_bytes, max_pixels=100)
+
+
+async def test_a_stored_picture_is_decoded(tmp_path: Path) -> None:
+    key = f"inputs/{uuid4()}/0.png"
+    await LocalFiles(tmp_path).put(key, RED, "image/png")
+    pixels = await reader(tmp_path).read(f"stored:{key}", "image_url")
+    assert pixels.shape == (4, 8, 3)
+    assert pixels[0, 0].tolist() == [255, 0, 0]
+
+
+async def test_an_address_is_fetched_and_decoded(tmp_path: Path) -> None:
+    async with serving(lambda *_: answer(RED)) as url:
+        assert (await reader(tmp_path).read(url, "image_url")).shape == (4, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "max_bytes", "type"),
+    [
+        (RED, 10, "file_too_large"),
+        (b"<html>", 10_000, "unsupported_image_format"),
+        (RED[:50], 10_000, "image_load_error"),
+        (saved(Image.new("L", (20, 20)), "PNG"), 10_000, "image_too_large"),
+    ],
+)
+async def test_faults_name_the_field(tmp_path: Path, body: bytes, max_bytes: int, type: str) -> None:
+    async with serving(lambda *_: answer(body)) as url:
+        with pytest.raises(ModelError) as caught:
+            await reader(tmp_path, max_bytes=max_bytes).read(url, "image_url")
+    assert (caught.value.type, caught.value.loc) == (type, ("image_url",))
+
+
+async def test_a_stored_picture_that_has_gone_is_an_error_of_the_field(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        await reader(tmp_path).read(f"stored:inputs/{uuid4()}/0.png", "image_url")
+    assert (caught.value.type, caught.value.loc) == ("file_download_error", ("image_url",))
