@@ -1,11 +1,9 @@
 """The drawer: a family of weights, its variants and the engine behind one door."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.denoising.asks import Stage
 from pipelines.denoising.denoiser import Denoiser, Evaluate
@@ -14,31 +12,13 @@ from pipelines.denoising.jobs import EngineStats, Job, OnEvent
 from pipelines.events import Drawn
 from pipelines.inputs import Inputs
 from pipelines.picture import draw
+from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint, HintStage
 from pipelines.stages.text import EncodeText, TextStage
 from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variants import VariantStore
-
-
-class DrawingSettings(BaseModel):
-    """How a replica draws.
-
-    family: the folder of a model family. threads: torch's threads on the CPU; None leaves torch's choice.
-    variant_budget_mb: memory for merged weights besides the family's own. rows: the most rows in one UNet call.
-    hang_after_s: a single call that takes longer means that the engine hangs.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: Path
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    threads: int | None = Field(default=None, ge=1)
-    variant_budget_mb: int = Field(default=2048, ge=0)
-    rows: int = Field(default=8, ge=2)
-    hang_after_s: float = Field(default=300.0, gt=0)
 
 
 def stages(family: Family, rows: int) -> dict[type, Stage]:

@@ -50,7 +50,8 @@ def levels(spec: Spec) -> Run:
 
 def draw(spec: Spec, inputs: Inputs, prompt: str, variants: VariantStore) -> Routine:
     """The routine of a job: what its images share, then one trajectory each. Returns (n, height, width, 3) uint8."""
-    variant = variants.get([(path, lora.scale) for path, lora in zip(inputs.loras, spec.loras, strict=True)])
+    loras = [(path, lora.scale) for path, lora in zip(inputs.loras, spec.loras, strict=True)]
+    variant = variants.get(loras, [lora.field for lora in spec.loras])
     positive = yield EncodeText(variant, tuple(prompt_lines(prompt)))
     negative = None
     if abs(spec.guidance_scale - 1) >= UNGUIDED:

@@ -6,6 +6,7 @@ ask is passed only by calls that serve an older one. A job that arrives joins th
 between two calls.
 """
 
+import inspect
 import logging
 import queue
 import threading
@@ -209,7 +210,7 @@ class Engine:
         self._live.pop(live.job.id, None)
         self._open = [each for each in self._open if each.strand.live is not live]
         for routine in live.routines:
-            if not routine.gi_running:
+            if inspect.getgeneratorstate(routine) != inspect.GEN_RUNNING:
                 routine.close()
         self._tell(live, last)
 

@@ -1,5 +1,7 @@
 """Guidance: from what the network predicts to the clean latent that the sampler is sent."""
 
+import math
+
 from torch import Tensor
 
 LCM_SIGMA_DATA = 0.5
@@ -20,4 +22,4 @@ def consistency(clean: Tensor, x: Tensor, timestep: int) -> Tensor:
     """LCM's boundary condition c_out * D + c_skip * x at a training timestep (fooocus-facts 4.5)."""
     scaled = LCM_TIME_SCALE * timestep
     spread = scaled**2 + LCM_SIGMA_DATA**2
-    return clean * (scaled / spread**0.5) + x * (LCM_SIGMA_DATA**2 / spread)
+    return clean * (scaled / math.sqrt(spread)) + x * (LCM_SIGMA_DATA**2 / spread)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from pipelines.events import Pixels
@@ -64,8 +64,9 @@ class EncodeStage:
         posterior = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist
         generator = torch.Generator().manual_seed(ask.seed)
         noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
+        scale: float = self._vae.config["scaling_factor"]
         latent: Tensor = (posterior.mean.float() + posterior.std.float() * noise)[0]
-        return latent * self._vae.config.scaling_factor
+        return latent * scale
 
 
 class DecodeStage:
@@ -83,7 +84,7 @@ class DecodeStage:
         return [self._decode(ask) for ask in asks]
 
     def _decode(self, ask: DecodeLatent) -> Pixels:
-        latent = (ask.latent / self._vae.config.scaling_factor)[None].to(self._vae.dtype)
+        latent = (ask.latent / self._vae.config["scaling_factor"])[None].to(self._vae.dtype)
         decoded = self._vae.decode(latent, return_dict=False)[0][0].float()
         pixels = ((decoded + 1) / 2).clamp(0, 1) * 255
         array: Pixels = pixels.permute(1, 2, 0).cpu().numpy().astype(np.uint8)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pipelines.weights.family import Family
 
 from pipelines.conditioning import Conditioning, encode_prompt
+from pipelines.weights.family import Family
 
 LONG = " ".join(["red circle"] * 60)
 

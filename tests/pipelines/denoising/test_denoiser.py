@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pipelines.weights.control_lora import build_control
-from pipelines.weights.family import Family
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
 from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide
+from pipelines.weights.control_lora import build_control
+from pipelines.weights.family import Family
 
 SHAPE = (4, 16, 16)
 

@@ -1,0 +1,1 @@
+"""The pocket model: an SDXL-architecture family small enough for two CPU cores."""

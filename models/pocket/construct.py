@@ -1,0 +1,149 @@
+"""Weights that are constructed, not trained: pictures stay sane until the model is trained.
+
+Both networks end in group norm, SiLU and a convolution, which would lose the picture's levels. A value that must
+survive is therefore carried by four channels of one norm group: v, -v, C and -C. Their mean is 0 and their deviation
+nearly constant, so the norm only scales; a large bias puts SiLU where it is nearly straight, and the difference of the
+two halves takes the bias out again.
+"""
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+LIFT = 8.0  # the bias that puts SiLU where it is nearly straight
+VAE_ANCHOR, UNET_ANCHOR = 16.0, 4.0  # C
+AMPLITUDE = 7.0  # latents of a picture's extremes, so that times 0.13025 they are about 1
+SECRECY = -20.0  # log-variance of the posterior: next to none
+LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
+RANDOM = 0.05  # gain of the random part of the UNet
+LOUDER, LOUDER_TEXT = 4.0, 40.0  # gains of what brings size and time, and the prompt, into the random part
+SMOOTH = 0.8  # share of what its neighbours have in common with it that the UNet does not call noise
+
+
+@torch.no_grad()
+def construct_vae(vae: AutoencoderKL) -> None:
+    """Encode to averages over 8x8 pixels of red, green, blue and brightness; decode to a smooth enlargement."""
+    module: Any  # the blocks of diffusers carry no types
+    for module in vae.modules():
+        if type(module).__name__ == "ResnetBlock2D":
+            _zero(module.conv2)
+        if type(module).__name__ == "Attention":
+            _zero(module.to_out[0])
+    _construct_encoder(vae)
+    _construct_decoder(vae)
+
+
+@torch.no_grad()
+def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
+    """Call noise what differs from its neighbours, and add a small random answer to everything that it is told.
+
+    The input reaches the end through the outermost skip connection; the rest of the network adds to it there.
+    """
+    groups = unet.config["norm_num_groups"]
+    first: Any = unet.conv_in
+    outermost: Any = unet.up_blocks[-1]
+    last = outermost.resnets[-1]
+    _zero(first)
+    for latent in range(4):
+        for place, sign in ((0, 1.0), (1, -1.0)):
+            first.weight[4 * latent + place, latent, 1, 1] = sign
+            first.bias[4 * latent + 2 + place] = sign * UNET_ANCHOR
+    width = first.out_channels
+    carried = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(groups)[:, None]
+    _zero(last.conv_shortcut)
+    last.conv_shortcut.weight[:, :width, 0, 0] = carried * torch.randn(width, width, generator=generator) * RANDOM
+    last.conv_shortcut.weight[:, width:, 0, 0] = torch.eye(width)
+    last.conv2.weight *= carried[:, :, None, None] * 4 * RANDOM
+    last.conv2.bias.zero_()
+    module: Any
+    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
+        if name.endswith("attn2"):
+            module.to_out[0].weight *= LOUDER_TEXT
+        elif name.endswith("time_emb_proj"):
+            module.weight *= LOUDER
+    _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
+    centre = unet.conv_out.weight[:, :, 1, 1].clone()
+    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
+
+
+def _construct_encoder(vae: AutoencoderKL) -> None:
+    encoder: Any = vae.encoder
+    mixed = torch.cat([torch.eye(3), torch.tensor([LUMINANCE])])
+    _carry_in(encoder.conv_in, mixed)
+    for block in encoder.down_blocks:
+        for resnet in block.resnets:
+            _carry_on(resnet.conv_shortcut)
+        for down in block.downsamplers or ():
+            _zero(down.conv)
+            for channel in range(down.conv.out_channels):
+                down.conv.weight[channel, channel, :2, :2] = 0.25
+    means_and_variances = torch.cat([torch.eye(4) * AMPLITUDE, torch.zeros(4, 4)])
+    _straight_end(encoder.conv_norm_out, encoder.conv_out, means_and_variances, VAE_ANCHOR)
+    encoder.conv_out.bias[4:] = SECRECY
+    _identity(vae.quant_conv)
+    _identity(vae.post_quant_conv)
+
+
+def _construct_decoder(vae: AutoencoderKL) -> None:
+    decoder: Any = vae.decoder
+    _carry_in(decoder.conv_in, torch.eye(4) / AMPLITUDE)
+    smooth = torch.tensor([0.25, 0.5, 0.25])
+    for block in decoder.up_blocks:
+        for resnet in block.resnets:
+            _carry_on(resnet.conv_shortcut)
+        for up in block.upsamplers or ():
+            _zero(up.conv)
+            quarter = up.conv.out_channels // 4
+            for channel in range(up.conv.out_channels):
+                if channel % quarter < 2:
+                    up.conv.weight[channel, channel] = smooth[:, None] * smooth[None, :]
+                else:  # the anchors keep their level up to the border
+                    up.conv.weight[channel, channel, 1, 1] = 1.0
+    colours = torch.cat([torch.eye(3) - 0.3 * torch.tensor([LUMINANCE]), torch.full((3, 1), 0.3)], dim=1)
+    _straight_end(decoder.conv_norm_out, decoder.conv_out, colours, VAE_ANCHOR)
+
+
+def _carry_in(conv: Any, mix: Tensor) -> None:
+    """Spread four mixed values over the channels: v, -v, C, -C at the start of each quarter."""
+    _zero(conv)
+    quarter = conv.out_channels // 4
+    for value in range(4):
+        for place, sign in ((0, 1.0), (1, -1.0)):
+            conv.weight[quarter * value + place, :, 1, 1] = sign * mix[value]
+            conv.bias[quarter * value + 2 + place] = sign * VAE_ANCHOR
+
+
+def _carry_on(shortcut: nn.Conv2d | None) -> None:
+    """Move the start of each quarter of the channels to the start of the new quarter."""
+    if shortcut is None:
+        return
+    _zero(shortcut)
+    before, after = shortcut.in_channels // 4, shortcut.out_channels // 4
+    for value in range(4):
+        for place in range(4):
+            shortcut.weight[after * value + place, before * value + place, 0, 0] = 1.0
+
+
+def _straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor, anchor: float) -> None:
+    """Undo what norm and SiLU do to the four carried values, and mix them: (outputs, 4)."""
+    quarter = norm.num_channels // 4
+    norm.weight.fill_(anchor * (2 / quarter) ** 0.5)
+    norm.bias.fill_(LIFT)
+    _zero(conv)
+    for value in range(4):
+        conv.weight[:, quarter * value, 1, 1] = mix[:, value] / 2
+        conv.weight[:, quarter * value + 1, 1, 1] = -mix[:, value] / 2
+
+
+def _identity(conv: Any) -> None:
+    _zero(conv)
+    conv.weight[:, :, 0, 0] = torch.eye(conv.out_channels)
+
+
+def _zero(layer: nn.Conv2d | nn.Linear) -> None:
+    layer.weight.zero_()
+    if layer.bias is not None:
+        layer.bias.zero_()

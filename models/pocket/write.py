@@ -1,0 +1,176 @@
+"""Write the pocket family: `python -m models.pocket.write FOLDER`.
+
+Untrained in this form: constructed from a fixed seed, in the formats and the layout that real SDXL weights have.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from models.pocket import shapes
+from models.pocket.checker import write_checker
+from models.pocket.construct import construct_unet, construct_vae
+from models.pocket.loras import control_lora, lora
+from models.pocket.tokenizer import write_tokenizer
+from pipelines.catalogue import FILE, Catalogue
+from pipelines.errors import WeightsFault
+from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
+
+SEED = 20
+VERSION = 1
+CHECKPOINT = "pocket_xl.safetensors"
+LCM, LIGHTNING = "sdxl_lcm_lora.safetensors", "sdxl_lightning_4step_lora.safetensors"
+OFFSET = "sd_xl_offset_example-lora_1.0.safetensors"
+CANNY = "control-lora-canny-rank128.safetensors"
+ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        LCM: ("https://huggingface.co/lllyasviel/misc/resolve/main/sdxl_lcm_lora.safetensors",),
+        LIGHTNING: ("https://huggingface.co/mashb1t/misc/resolve/main/sdxl_lightning_4step_lora.safetensors",),
+        OFFSET: (
+            "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
+            "sd_xl_offset_example-lora_1.0.safetensors",
+        ),
+    }
+)
+
+
+def write_family(folder: Path) -> bool:
+    """Write the family into `folder` unless it is there already in this version; says whether it wrote.
+
+    The folder appears at once and complete: everything is written beside it and then moved into place.
+    """
+    if _is_current(folder):
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(aside)
+        if _is_current(folder):  # somebody else was faster
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _is_current(folder: Path) -> bool:
+    try:
+        Catalogue.open(folder)
+        found: object = json.loads((folder / FILE).read_bytes())["version"]
+    except WeightsFault:
+        return False
+    return found == VERSION
+
+
+def _write(folder: Path) -> None:
+    config = folder / "config"
+    sizes = [write_tokenizer(config / name, second=second) for name, second in _tokenizers()]
+    models = {
+        "unet": shapes.UNET,
+        "vae": shapes.VAE,
+        "text_encoder": shapes.text_encoder(sizes[0], second=False),
+        "text_encoder_2": shapes.text_encoder(sizes[1], second=True),
+    }
+    for name, content in models.items():
+        _json(config / name / "config.json", content)
+    _json(config / "scheduler" / "scheduler_config.json", shapes.SCHEDULER)
+    _json(config / "model_index.json", shapes.MODEL_INDEX)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        unet = _write_checkpoint(folder / CHECKPOINT, models)
+        _write_additions(folder, unet)
+        write_checker(folder / "safety_checker")
+    _json(folder / FILE, _catalogue())
+
+
+def _tokenizers() -> tuple[tuple[str, bool], ...]:
+    return ("tokenizer", False), ("tokenizer_2", True)
+
+
+def _write_checkpoint(path: Path, models: Mapping[str, Mapping[str, Any]]) -> UNet2DConditionModel:
+    unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(models["unet"]))
+    vae = AutoencoderKL.from_config(dict(models["vae"]))
+    first = CLIPTextModel(CLIPTextConfig(**models["text_encoder"]))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
+    construct_unet(unet, torch.Generator().manual_seed(SEED))
+    construct_vae(vae)
+    stored: dict[str, Tensor] = {}
+    for module, places in (
+        (unet, unet_places(unet, unet.config)),
+        (vae, vae_places(vae, len(vae.config["block_out_channels"]))),
+        (first, first_text_places(first)),
+        (second, second_text_places(second)),
+    ):
+        stored.update(_stored(module, places))
+    save_file({key: tensor.half().contiguous() for key, tensor in stored.items()}, path)
+    return unet
+
+
+def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]:
+    """The module's parameters as the original layout stores them."""
+    whole: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, parameter in module.named_parameters():
+        place, tensor = places[name], parameter.detach()
+        if place.part is not None:
+            parts.setdefault(place.key, {})[place.part] = tensor
+        elif ".attn_1." in place.key and tensor.ndim == 2:
+            whole[place.key] = tensor[:, :, None, None]
+        else:
+            whole[place.key] = tensor.T if place.transposed else tensor
+    return whole | {key: torch.cat([thirds[at] for at in range(3)]) for key, thirds in parts.items()}
+
+
+def _write_additions(folder: Path, unet: UNet2DConditionModel) -> None:
+    (folder / "loras").mkdir()
+    (folder / "control").mkdir()
+    for at, (name, strength, original) in enumerate(((LCM, 0.3, False), (LIGHTNING, 0.3, False), (OFFSET, 1.0, True))):
+        tensors = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
+        _save(tensors, folder / "loras" / name)
+    _save(control_lora(unet, torch.Generator().manual_seed(SEED + 10)), folder / "control" / CANNY)
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path)
+
+
+def _catalogue() -> dict[str, Any]:
+    return {
+        "name": "pocket",
+        "version": VERSION,
+        "checkpoint": CHECKPOINT,
+        "config": "config",
+        "safety_checker": "safety_checker",
+        "loras": {name: {"file": f"loras/{name}", "addresses": found} for name, found in ADDRESSES.items()},
+        "controls": {"canny": f"control/{CANNY}"},
+    }
+
+
+def _json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(content), indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the pocket model family.")
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
+    print(f"The pocket family is {'written to' if write_family(folder) else 'already in'} {folder}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Image operations on 8-bit arrays: resizing rules and annotators."""

@@ -1,0 +1,1 @@
+"""Weights: from the files of a family to modules in memory."""

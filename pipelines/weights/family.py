@@ -1,0 +1,54 @@
+"""A model family in memory: the models of its checkpoint, its tokenizers and its catalogue."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from pipelines.catalogue import Catalogue
+from pipelines.errors import WeightsFault
+from pipelines.weights.checkpoint import load_checkpoint
+
+ROW = 77  # tokens that a CLIP text model reads at once
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Everything that a picture is drawn with. The models are shared by all variants: never change them in place."""
+
+    catalogue: Catalogue
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Family:
+    """Load a family from its folder. Raises WeightsFault when anything is missing or does not fit."""
+    catalogue = Catalogue.open(folder)
+    parts = load_checkpoint(catalogue.checkpoint, catalogue.config, device, dtype)
+    first = _tokenizer(catalogue.config / "tokenizer", parts.text_encoders[0])
+    second = _tokenizer(catalogue.config / "tokenizer_2", parts.text_encoders[1])
+    return Family(catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype)
+
+
+def _tokenizer(folder: Path, encoder: CLIPTextModel | CLIPTextModelWithProjection) -> CLIPTokenizer:
+    """A missing folder would silently give a tokenizer of two tokens, so what was loaded is held against the model."""
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            raise WeightsFault(f"The tokenizer in {folder} lacks {name}.")
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) != encoder.config.vocab_size:
+        raise WeightsFault(
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}."
+        )
+    if tokenizer.model_max_length != ROW:
+        raise WeightsFault(f"tokenizer_config.json in {folder} must say model_max_length {ROW}.")
+    if tokenizer.eos_token_id != encoder.config.eos_token_id:
+        raise WeightsFault(f"The text encoder beside {folder} pools at another token than its tokenizer ends with.")
+    return tokenizer

@@ -1,0 +1,85 @@
+"""The catalogue answers names, addresses and roles, and refuses a family that is not whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.common import OFFSET_LORA
+from pipelines.catalogue import Catalogue
+from pipelines.errors import WeightsFault
+
+WHOLE: dict[str, Any] = {
+    "name": "toy",
+    "version": 1,
+    "checkpoint": "toy.safetensors",
+    "config": "config",
+    "safety_checker": "checker",
+    "loras": {
+        "one.safetensors": {"file": "one.safetensors", "addresses": ["https://hub.example/a/resolve/main/one.st"]}
+    },
+    "controls": {"canny": "canny.safetensors"},
+}
+
+
+def family(folder: Path, **changes: Any) -> Path:
+    for name in ("toy.safetensors", "one.safetensors", "canny.safetensors"):
+        (folder / name).touch()
+    for name in ("config", "checker"):
+        (folder / name).mkdir()
+    (folder / "family.json").write_text(json.dumps(WHOLE | changes))
+    return folder
+
+
+def test_a_lora_is_found_by_name_stem_and_address(tmp_path: Path) -> None:
+    catalogue = Catalogue.open(family(tmp_path))
+    for source in (
+        "one.safetensors",
+        "one",
+        "https://hub.example/a/resolve/main/one.st",
+        "https://HUB.example/a/blob/main/one.st?download=true",
+    ):
+        assert catalogue.lora(source) == tmp_path / "one.safetensors"
+
+
+@pytest.mark.parametrize("source", ["two", "", "https://hub.example/a/resolve/main/two.st", "../one.safetensors"])
+def test_other_sources_are_not_answered(tmp_path: Path, source: str) -> None:
+    assert Catalogue.open(family(tmp_path)).lora(source) is None
+
+
+def test_a_control_is_found_by_its_kind(tmp_path: Path) -> None:
+    catalogue = Catalogue.open(family(tmp_path))
+    assert catalogue.control("canny") == tmp_path / "canny.safetensors"
+    with pytest.raises(WeightsFault, match="depth"):
+        catalogue.control("depth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"checkpoint": "missing.safetensors"},
+        {"checkpoint": "../outside.safetensors"},
+        {"controls": {"canny": "/etc/hostname"}},
+        {"surprise": 1},
+        {"version": "new"},
+    ],
+    ids=str,
+)
+def test_a_family_that_is_not_whole_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "outside.safetensors").touch()
+    inner = tmp_path / "family"
+    inner.mkdir()
+    with pytest.raises(WeightsFault):
+        Catalogue.open(family(inner, **change))
+
+
+def test_a_folder_without_a_family_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsFault, match=r"family\.json"):
+        Catalogue.open(tmp_path)
+
+
+def test_the_pocket_family_answers_what_the_schemas_ask_for_by_default(pocket_family_folder: Path) -> None:
+    catalogue = Catalogue.open(pocket_family_folder)
+    for source in (OFFSET_LORA, "sdxl_lcm_lora.safetensors", "sdxl_lightning_4step_lora.safetensors"):
+        assert catalogue.lora(source) is not None

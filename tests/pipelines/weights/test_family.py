@@ -1,0 +1,62 @@
+"""A family in memory: models and tokenizers that belong together."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.errors import WeightsFault
+from pipelines.weights.family import Family, load_family
+
+
+@pytest.fixture
+def copy(pocket_family_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pocket_family_folder, tmp_path / "family"))
+
+
+def load(folder: Path) -> Family:
+    return load_family(folder, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("text", ["a red circle", "Ünïcode ☃ and 日本語", "zyxwvut 12345 !?", ""])
+def test_any_text_is_tokenised_without_loss(pocket_family: Family, text: str) -> None:
+    for tokenizer in pocket_family.tokenizers:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids).replace(" ", "") == text.lower().replace(" ", "")
+
+
+def test_known_words_are_single_tokens(pocket_family: Family) -> None:
+    ids = pocket_family.tokenizers[0]("red circle on a blue background", add_special_tokens=False).input_ids
+    assert len(ids) == 6
+
+
+def test_the_two_pads_are_those_of_sdxl(pocket_family: Family) -> None:
+    first, second = pocket_family.tokenizers
+    assert first.pad_token_id == first.eos_token_id
+    assert second.pad_token_id == 0
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_an_incomplete_tokenizer_is_refused(copy: Path, name: str) -> None:
+    (copy / "config" / "tokenizer_2" / name).unlink()
+    with pytest.raises(WeightsFault, match=name):
+        load(copy)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(copy: Path) -> None:
+    path = copy / "config" / "tokenizer" / "vocab.json"
+    ids = json.loads(path.read_text())
+    path.write_text(json.dumps(ids | {"extra": len(ids)}))
+    with pytest.raises(WeightsFault, match="tokens"):
+        load(copy)
+
+
+def test_a_tokenizer_without_the_row_length_is_refused(copy: Path) -> None:
+    path = copy / "config" / "tokenizer" / "tokenizer_config.json"
+    about = json.loads(path.read_text())
+    del about["model_max_length"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(WeightsFault, match="model_max_length"):
+        load(copy)
