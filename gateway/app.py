@@ -1,0 +1,50 @@
+"""The gateway's ASGI app, built from its parts."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.errors import ServiceError
+from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
+from gateway.http.later import later_routes
+from gateway.http.media import media_routes
+from gateway.http.parts import Parts
+from gateway.http.queue import queue_routes
+from gateway.http.run import run_routes
+from gateway.http.service import service_routes
+from gateway.http.surfaces import Surfaces
+
+__all__ = ["Parts", "create_app"]
+
+# what a browser's script may read (fal-protocol 1.9)
+EXPOSED = (REQUEST_ID, "x-fal-request-timeout-type", "x-fal-error-type", "etag", INACTIVE)
+
+
+def create_app(parts: Parts) -> Starlette:
+    """The app. Whoever makes the parts opens and closes them; keys are accepted and not checked."""
+    app = Starlette(
+        routes=[
+            *queue_routes(parts),
+            *run_routes(parts),
+            *later_routes(),
+            *media_routes(parts.files),
+            *service_routes(parts),
+        ],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["GET", "POST", "PUT", "OPTIONS"],
+                allow_headers=["*"],  # x-fal-* and x-app-fal-* cannot be said as patterns
+                expose_headers=EXPOSED,
+            ),
+            Middleware(Unhandled),
+            Middleware(Surfaces),
+        ],
+        exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
+    )
+    # an async Python client takes a redirect for an error (fal-protocol 0.6)
+    app.router.redirect_slashes = False
+    return app

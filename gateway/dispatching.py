@@ -1,0 +1,138 @@
+"""The dispatcher's loop: claims what waits, runs it, keeps its leases, hears cancellations."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gateway.execution import LostClaim, execute, patiently
+from gateway.ledger.base import Claim, Ledger
+from gateway.settings import GatewaySettings
+from gateway.work import Runner
+
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 5.0
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    claim: Claim
+    task: asyncio.Task[None]
+
+
+class Dispatching:
+    """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
+
+    Failures of one request stay its own, and failures of the ledger delay but never end the loop.
+    """
+
+    def __init__(self, ledger: Ledger, runner: Runner, settings: GatewaySettings, owner: str) -> None:
+        self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
+        self._held: dict[str, _Held] = {}
+        self._stranded: list[Claim] = []
+        self._claiming = asyncio.Lock()
+        self._draining = False
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
+        lease = self._settings.lease_s
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(self._every(self._settings.tick_s, self._claim))
+                loops.create_task(self._every(self._settings.tick_s, self._cancel))
+                loops.create_task(self._every(self._settings.tick_s, self._put_back_stranded))
+                loops.create_task(self._every(lease / 3, self._heartbeat))
+                loops.create_task(self._every(lease / 2, self._expire))
+        finally:
+            await self._put_back_held()
+
+    async def stop(self) -> None:
+        """Claim nothing more; let what is held finish for `stop_grace_s`, put the rest back, and end `run`."""
+        self._draining = True
+        async with self._claiming:  # a claim under way becomes held first
+            held = [held.task for held in self._held.values()]
+        if held:
+            await asyncio.wait(held, timeout=self._settings.stop_grace_s)
+        await self._put_back_held()
+        self._stopped.set()
+
+    async def _every(self, period: float, action: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            try:
+                await action()
+                failures = 0
+            except Exception:
+                logger.exception("the dispatcher could not reach the ledger; it tries again")
+                failures += 1
+            pause = min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 10), LAST_RETRY_S) if failures else period
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), pause)
+
+    async def _claim(self) -> None:
+        async with self._claiming:
+            free = self._settings.capacity - len(self._held)
+            # looking is a read; claiming takes the write lock
+            if self._draining or free <= 0 or not await self._ledger.depth():
+                return
+            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s):
+                self._start(claim)
+
+    def _start(self, claim: Claim) -> None:
+        request_id = claim.work.request_id
+        if (former := self._held.get(request_id)) is not None:
+            former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
+        task = asyncio.create_task(self._execute(claim))
+        self._held[request_id] = _Held(claim, task)
+        task.add_done_callback(lambda done: self._forget(request_id, done))
+
+    def _forget(self, request_id: str, done: asyncio.Task[None]) -> None:
+        if (held := self._held.get(request_id)) is not None and held.task is done:
+            del self._held[request_id]
+
+    async def _execute(self, claim: Claim) -> None:
+        try:
+            await execute(claim, self._ledger, self._runner, self._settings.run_timeout_s)
+        except LostClaim:
+            logger.warning("request %s was lost to another owner", claim.work.request_id)
+        except Exception:
+            logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
+            self._stranded.append(claim)
+
+    async def _cancel(self) -> None:
+        if not self._held:
+            return
+        for request_id in await self._ledger.cancelled(self._owner):
+            held = self._held.get(request_id)
+            if held is not None and not held.task.cancelling():
+                held.task.cancel()
+
+    async def _put_back_stranded(self) -> None:
+        # heartbeats extend every lease of this owner, so a row without a task would be held for ever
+        while self._stranded:
+            await self._ledger.requeue(self._stranded[0])
+            self._stranded.pop(0)
+
+    async def _heartbeat(self) -> None:
+        if self._held or self._stranded:
+            await self._ledger.heartbeat(self._owner, self._settings.lease_s)
+
+    async def _expire(self) -> None:
+        if requeued := await self._ledger.expire():
+            logger.warning("%d requests of lost owners are queued again", requeued)
+
+    async def _put_back_held(self) -> None:
+        held = list(self._held.values())
+        for one in held:
+            try:
+                await patiently(lambda claim=one.claim: self._ledger.requeue(claim))  # type: ignore[misc]
+            except Exception:
+                # cancelling now would end the request; its lease will bring it back instead
+                logger.exception("request %s is left to its lease", one.claim.work.request_id)
+            else:
+                one.task.cancel()  # writes nothing, for the claim is gone
+        await asyncio.gather(*(one.task for one in held if one.task.cancelling()), return_exceptions=True)

@@ -1,0 +1,80 @@
+"""From an HTTP request to an order: the endpoint, the input, its pictures taken in."""
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from gateway.endpoints import ENDPOINTS, Endpoint, Order
+from gateway.errors import ModelError, PlatformError
+from gateway.http.parts import Parts
+from gateway.http.surfaces import origin
+from gateway.intake import take_in
+
+DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+def endpoint_of(endpoint_id: str) -> Endpoint:
+    """The endpoint that the path names. Raises a 404 for an unknown one, a 405 for a path of the requests' routes."""
+    endpoint = ENDPOINTS.get(endpoint_id.strip("/"))
+    if endpoint is None:
+        if "/requests/" in endpoint_id:
+            raise HTTPException(405)
+        raise PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
+    return endpoint
+
+
+async def accept(request: Request, endpoint: Endpoint, parts: Parts, not_acting: Mapping[str, str]) -> Order:
+    """The order that a submit or a run asks for, with its inline pictures stored.
+
+    not_acting: request headers that do nothing here, with the value that asks for nothing (empty: any value asks).
+    """
+    settings = parts.settings
+    payload = await _payload(request, settings.max_body_bytes)
+    request_id = str(uuid.uuid4())
+    order = endpoint.order(payload, request_id, origin(request, settings.public_url))
+    spec = await take_in(order.work.spec, request_id, parts.files, settings.max_image_bytes, settings.max_image_pixels)
+    headers = (name for name, idle in not_acting.items() if request.headers.get(name, idle).lower() != idle)
+    inactive = (*order.inactive, *headers)
+    if inactive:
+        logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(inactive))
+    return Order(order.work.model_copy(update={"spec": spec}), inactive)
+
+
+async def _payload(request: Request, max_bytes: int) -> Any:
+    if request.method == "GET":  # the JavaScript client's `method: "get"` (fal-protocol 3)
+        query = request.query_params
+        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in query}
+    body = await _body(request, max_bytes)
+    if not body.strip():
+        return {}
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ModelError("json_invalid", "The body is not valid JSON.") from None
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    fault = PlatformError("bad_request", f"The body is larger than {max_bytes} bytes.", status=413)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > DRAINED * max_bytes:
+        raise fault
+    body = bytearray()
+    read = 0
+    async for chunk in request.stream():
+        read += len(chunk)
+        if read <= max_bytes:
+            body += chunk
+        elif read <= DRAINED * max_bytes:
+            body.clear()
+        else:
+            raise fault
+    if read > max_bytes:
+        raise fault
+    return bytes(body)

@@ -1,0 +1,85 @@
+"""What all answers have in common: the request's id, fal's error shapes, and no fault that goes unanswered."""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import PlatformError, ServiceError
+from gateway.ledger.base import Answer
+
+REQUEST_ID = "x-fal-request-id"
+INACTIVE = "x-fooocus-inactive"
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(error.body(), error.status, {**error.headers(), **(headers or {})})
+
+
+def replayed(answer: Answer, request_id: str, inactive: Sequence[str] = ()) -> Response:
+    """The model's own answer, success or failure (fal-protocol 0.7)."""
+    return JSONResponse(
+        answer.body, answer.status, {**answer.headers, REQUEST_ID: request_id, **inactive_headers(inactive)}
+    )
+
+
+def inactive_headers(inactive: Sequence[str]) -> dict[str, str]:
+    return {INACTIVE: ", ".join(inactive)} if inactive else {}
+
+
+async def on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 (registered for this class alone)
+    return error_response(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Unknown routes and wrong methods, which the router raises."""
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
+    fault = PlatformError("bad_request", error.detail, status=error.status_code)
+    return error_response(fault, error.headers)
+
+
+class RequestIds:
+    """Gives every answer that does not name its request an id of its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault(REQUEST_ID, str(uuid.uuid4()))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id if scope["type"] == "http" else send)
+
+
+class Unhandled:
+    """Answers what no handler did: a log entry for us, no internals for the client."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if begun or scope["type"] != "http":
+                raise
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            fault = PlatformError("internal_error", "An internal error occurred.")
+            await error_response(fault)(scope, receive, send)

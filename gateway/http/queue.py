@@ -1,0 +1,126 @@
+"""The queue: submit, status, stream, result, cancel (fal-protocol 4)."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway.endpoints import app_of
+from gateway.errors import PlatformError
+from gateway.http.accepting import accept, endpoint_of
+from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
+from gateway.http.parts import Parts
+from gateway.http.statuses import links, status_events, status_object
+from gateway.http.surfaces import queue_root
+from gateway.ledger.base import CancelAnswer, State, Status
+
+RETRY_AFTER_S = 5
+# request headers of fal's that do nothing here yet, and the value that asks for nothing
+NOT_ACTING = (("x-fal-queue-priority", "normal"), ("x-fal-request-timeout", ""))
+
+
+def queue_routes(parts: Parts) -> list[Route]:
+    # {endpoint} may be the app alone or hold the sub-path, which JavaScript clients drop (fal-protocol 0.3)
+    queue = _Queue(parts)
+    one = "/queue/{endpoint:path}/requests/{request_id}"
+    return [
+        Route(f"{one}/status", queue.status, methods=["GET"]),
+        Route(f"{one}/status/stream", queue.stream, methods=["GET"]),
+        Route(f"{one}/cancel", queue.cancel, methods=["PUT"]),
+        Route(f"{one}/response", queue.result, methods=["GET"]),
+        Route(one, queue.result, methods=["GET"]),
+        Route("/queue/{endpoint:path}", queue.submit, methods=["POST"]),
+    ]
+
+
+class _Queue:
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._ledger = parts, parts.ledger
+
+    async def submit(self, request: Request) -> Response:
+        endpoint = endpoint_of(request.path_params["endpoint"])
+        if "fal_webhook" in request.query_params:
+            raise PlatformError("bad_request", "fal_webhook: webhooks are not supported yet; poll the status instead.")
+        if (full := await self._full(request)) is not None:
+            return full
+        order = await accept(request, endpoint, self._parts, dict(NOT_ACTING))
+        position = await self._ledger.submit(order.work, endpoint.app)
+        request_id = order.work.request_id
+        body = {
+            "status": "IN_QUEUE",
+            "request_id": request_id,
+            "gateway_request_id": request_id,
+            "queue_position": position,
+            **links(self._root(request), endpoint.app, request_id),
+        }
+        return JSONResponse(body, headers={REQUEST_ID: request_id, **inactive_headers(order.inactive)})
+
+    async def status(self, request: Request) -> Response:
+        status = await self._known(request)
+        logs = None
+        if _asks_for_logs(request) and status.state in (State.RUNNING, State.DONE):
+            logs = await self._ledger.logs(status.request_id)
+        code = 200 if status.state is State.DONE else 202
+        return JSONResponse(status_object(status, logs, self._root(request)), code, {REQUEST_ID: status.request_id})
+
+    async def stream(self, request: Request) -> Response:
+        status = await self._known(request)
+        return StreamingResponse(
+            status_events(status, self._ledger, self._root(request), _asks_for_logs(request)),
+            media_type="text/event-stream",
+            headers={REQUEST_ID: status.request_id, "cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def result(self, request: Request) -> Response:
+        status = await self._known(request)
+        answer = None
+        if status.state is State.DONE:
+            answer = await self._ledger.answer(status.request_id, status.app)
+        if answer is None:
+            pending = PlatformError("bad_request", "Request is still in progress")
+            return error_response(pending, {REQUEST_ID: status.request_id})
+        return replayed(answer, status.request_id)
+
+    async def cancel(self, request: Request) -> Response:
+        app, request_id = _named(request)
+        match await self._ledger.cancel(request_id, app):
+            case CancelAnswer.REMOVED:
+                return JSONResponse({"status": "OK"}, 202, {REQUEST_ID: request_id})
+            case CancelAnswer.REQUESTED:
+                return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {REQUEST_ID: request_id})
+            case CancelAnswer.ALREADY_DONE:
+                text = "ALREADY_COMPLETED: the request has ended and cannot be cancelled"
+                body = {"status": "ALREADY_COMPLETED", "detail": text, "message": text}
+                return JSONResponse(body, 400, {REQUEST_ID: request_id})
+            case CancelAnswer.UNKNOWN:
+                text = "NOT_FOUND: no such request"
+                return JSONResponse({"status": "NOT_FOUND", "detail": text, "message": text}, 404)
+
+    async def _known(self, request: Request) -> Status:
+        app, request_id = _named(request)
+        status = await self._ledger.status(request_id, app)
+        if status is None:
+            raise PlatformError("bad_request", "Request not found", status=404)
+        return status
+
+    async def _full(self, request: Request) -> Response | None:
+        """The refusal of a client that would not wait behind so many (fal-protocol 4.1)."""
+        asked = request.query_params.get("fal_max_queue_length")
+        if asked is None:
+            return None
+        if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
+            raise PlatformError("bad_request", "fal_max_queue_length must be a whole number, 0 or more.")
+        if await self._ledger.depth() <= int(asked):
+            return None
+        full = PlatformError("concurrent_requests_limit", f"More than {asked} requests are waiting.", status=429)
+        return error_response(full, {"retry-after": str(RETRY_AFTER_S), "x-fal-needs-retry": "1"})
+
+    def _root(self, request: Request) -> str:
+        return queue_root(request, self._parts.settings.public_url)
+
+
+def _named(request: Request) -> tuple[str, str]:
+    return app_of(request.path_params["endpoint"]), request.path_params["request_id"]
+
+
+def _asks_for_logs(request: Request) -> bool:
+    return request.query_params.get("logs", "").lower() in ("1", "true")

@@ -1,0 +1,169 @@
+"""The sync run: one call from input to output; a client that leaves cancels it (fal-protocol 3)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from math import isfinite
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.endpoints import Endpoint
+from gateway.errors import ModelError, PlatformError
+from gateway.execution import LostClaim, answer_of, execute, patiently
+from gateway.http.accepting import accept, endpoint_of
+from gateway.http.answers import replayed
+from gateway.http.parts import Parts
+from gateway.ledger.base import Answer, Claim, Outcome
+from gateway.work import Finished, Runner, Step, Work
+
+CANCEL_POLL_S = 0.25
+STREAM = "/stream"
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+def run_routes(parts: Parts) -> list[Route]:
+    async def run(request: Request) -> Response:
+        path = request.path_params["endpoint"].rstrip("/")
+        if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
+            raise HTTPException(405)
+        endpoint = endpoint_of(path.removesuffix(STREAM))
+        if path.endswith(STREAM):
+            raise ModelError("feature_not_supported", "Streaming a run is not supported yet; use run or the queue.")
+        return await _run(request, endpoint, parts)
+
+    return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"])]
+
+
+async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
+    start_timeout_s = _start_timeout(request)
+    order = await accept(request, endpoint, parts, {})
+    request_id = order.work.request_id
+    # an owner for this run alone, so that its heartbeats and cancellations touch one row
+    claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s)
+    answer = await _Attended(claim, endpoint.app, parts, request, start_timeout_s).answer()
+    return replayed(answer, request_id, order.inactive)
+
+
+class _Attended:
+    """A run whose client waits: it ends with its result, or early when nobody wants that any more."""
+
+    def __init__(self, claim: Claim, app: str, parts: Parts, request: Request, start_timeout_s: float | None) -> None:
+        self._claim, self._app, self._parts, self._request = claim, app, parts, request
+        self._start_timeout_s = start_timeout_s
+        self._begun = asyncio.Event()
+
+    async def answer(self) -> Answer:
+        runner = _Noting(self._parts.runner, self._begun)
+        run = asyncio.create_task(execute(self._claim, self._parts.ledger, runner, self._parts.settings.run_timeout_s))
+        ends = [asyncio.create_task(end) for end in self._early_ends()]
+        beat = asyncio.create_task(self._keep_lease())
+        try:
+            await asyncio.wait({run, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            if not run.done():
+                outcome, early = next(end.result() for end in ends if end.done())
+                # first in the ledger, so that the run that is cancelled next finds its claim gone and writes nothing
+                await patiently(lambda: self._parts.ledger.finish(self._claim, outcome, early))
+                return await self._written()
+            return await run
+        except LostClaim:
+            return await self._written()
+        except asyncio.CancelledError:
+            # so the server tells that the client has left, where it does not say it by a message
+            left = answer_of(_disconnected())
+            await asyncio.shield(self._parts.ledger.finish(self._claim, Outcome.CANCELLED, left))
+            raise
+        finally:
+            for task in (run, beat, *ends):
+                task.cancel()
+            await asyncio.gather(run, beat, *ends, return_exceptions=True)
+
+    def _early_ends(self) -> list[Coroutine[Any, Any, tuple[Outcome, Answer]]]:
+        ends = [self._client_left(), self._somebody_cancelled()]
+        if self._start_timeout_s is not None:
+            ends.append(self._came_too_late(self._start_timeout_s))
+        return ends
+
+    async def _client_left(self) -> tuple[Outcome, Answer]:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        return Outcome.CANCELLED, answer_of(_disconnected())
+
+    async def _somebody_cancelled(self) -> tuple[Outcome, Answer]:
+        while True:
+            if await self._tolerantly(self._is_cancelled()):
+                break
+            await asyncio.sleep(CANCEL_POLL_S)
+        error = PlatformError("client_cancelled", "Request was cancelled by the client")
+        return Outcome.CANCELLED, answer_of(error)
+
+    async def _came_too_late(self, timeout_s: float) -> tuple[Outcome, Answer]:
+        await asyncio.sleep(timeout_s)
+        if self._begun.is_set():
+            await asyncio.Event().wait()  # the deadline is to start; it has no effect once running
+        answer = answer_of(PlatformError("request_timeout", f"The request did not start within {timeout_s:g} s."))
+        headers = {**answer.headers, "x-fal-request-timeout-type": "user"}
+        return Outcome.ERROR, Answer(answer.status, answer.body, headers, answer.error, answer.error_type)
+
+    async def _is_cancelled(self) -> bool:
+        return self._claim.work.request_id in await self._parts.ledger.cancelled(self._claim.owner)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._parts.settings.lease_s / 3)
+            await self._tolerantly(self._beat())
+
+    async def _beat(self) -> bool:
+        await self._parts.ledger.heartbeat(self._claim.owner, self._parts.settings.lease_s)
+        return True
+
+    async def _tolerantly(self, asking: Coroutine[Any, Any, bool]) -> bool:
+        try:
+            return await asking
+        except Exception:
+            logger.exception("the ledger did not answer for request %s", self._claim.work.request_id)
+            return False
+
+    async def _written(self) -> Answer:
+        """What the ledger says about a request that this run has not ended itself."""
+        written = await self._parts.ledger.answer(self._claim.work.request_id, self._app)
+        return written or answer_of(PlatformError("runner_disconnected", "The run was lost."))
+
+
+class _Noting:
+    """A runner that notes when drawing begins."""
+
+    def __init__(self, inner: Runner, begun: asyncio.Event) -> None:
+        self._inner, self._begun = inner, begun
+
+    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+        events = self._inner.run(work)
+        try:
+            async for event in events:
+                self._begun.set()
+                yield event
+        finally:
+            close = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _disconnected() -> PlatformError:
+    return PlatformError("client_disconnected", "The client left before the request was finished.")
+
+
+def _start_timeout(request: Request) -> float | None:
+    asked = request.headers.get("x-fal-request-timeout")
+    if asked is None:
+        return None
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = 0.0
+    if not isfinite(seconds) or seconds <= 0.1:  # fal-protocol 7.1
+        raise PlatformError("bad_request", "X-Fal-Request-Timeout must be a number of seconds above 0.1.")
+    return seconds

@@ -1,0 +1,98 @@
+"""Which of fal's hosts a request means, told by prefix, Host header or proxied address; all become prefixes."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import PlatformError
+from gateway.http.answers import error_response
+
+# fal's hosts (fal-protocol 1.1) and the prefix under which each one's routes stand here
+HOSTS: Mapping[str, str] = MappingProxyType(
+    {
+        "fal.run": "/run",
+        "queue.fal.run": "/queue",
+        "falrun.com": "/run",
+        "queue.falrun.com": "/queue",
+        "rest.fal.ai": "/rest",
+        "rest.alpha.fal.ai": "/rest",
+        "v3.fal.media": "/cdn",
+    }
+)
+PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/")
+OWN = ("/health", "/ready", "/openapi.json", "/")
+OUTPUTS = "/files/outputs/"
+PROXY = "/api/fal/proxy"
+PROXY_METHODS = frozenset({"GET", "POST", "PUT"})
+BARE = "/fal-ai/"  # an endpoint id as a path is a sync run
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+class Surfaces:
+    """Rewrites the path of each request to its prefixed form and notes under which root its queue routes stand.
+
+    Raises nothing and redirects nothing: a proxied address of a host that is not fal's is refused, never fetched.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        try:
+            inside = _inside(scope)
+        except PlatformError as refused:
+            return await error_response(refused)(scope, receive, send)
+        return await self._app(inside, receive, send)
+
+
+def origin(request: Request, public_url: str | None) -> str:
+    """Scheme, host and port under which the client reached us."""
+    return public_url.rstrip("/") if public_url else f"{request.url.scheme}://{request.url.netloc}"
+
+
+def queue_root(request: Request, public_url: str | None) -> str:
+    """Where the queue's routes stand for this client; a fal host has no prefix."""
+    root: str = "/queue" if public_url else request.scope["queue_root"]
+    return origin(request, public_url) + root
+
+
+def _inside(scope: Scope) -> Scope:
+    path: str = scope["path"]
+    host = Headers(scope=scope).get("host", "")
+    if host and _HOST.fullmatch(host) is None:
+        raise PlatformError("bad_request", "The Host header is malformed.")
+    if path.rstrip("/") == PROXY:
+        target = _target(scope)
+        return _rewritten(scope, HOSTS[target.hostname or ""], target.path, target.query.encode())
+    if path.startswith((*PREFIXES, OUTPUTS)) or path in OWN:
+        return {**scope, "queue_root": "/queue"}
+    if prefix := HOSTS.get(host.partition(":")[0].lower()):
+        return {**_rewritten(scope, prefix, path, scope["query_string"]), "queue_root": ""}
+    if path.startswith(BARE):
+        return _rewritten(scope, "/run", path, scope["query_string"])
+    return {**scope, "queue_root": "/queue"}
+
+
+def _rewritten(scope: Scope, prefix: str, path: str, query: bytes) -> Scope:
+    inside = prefix + unquote(path)
+    return {**scope, "path": inside, "raw_path": inside.encode(), "query_string": query, "queue_root": "/queue"}
+
+
+def _target(scope: Scope) -> SplitResult:
+    if scope["method"] not in PROXY_METHODS:
+        raise PlatformError("bad_request", "The proxy route takes GET, POST and PUT.", status=405)
+    try:
+        target = urlsplit(Headers(scope=scope).get("x-fal-target-url", ""))
+    except ValueError:
+        raise PlatformError("bad_request", "The header x-fal-target-url is no URL.") from None
+    if target.scheme not in ("http", "https") or target.hostname not in HOSTS:
+        raise PlatformError("bad_request", "The header x-fal-target-url must name one of fal's hosts.")
+    return target

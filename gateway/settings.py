@@ -1,0 +1,41 @@
+"""What an operator may set about the gateway and the dispatcher."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1024 * 1024
+
+
+class GatewaySettings(BaseModel):
+    """Durations in seconds, sizes in bytes.
+
+    data_dir: folder of the files store, and of the ledger unless `ledger_url` names another database.
+    public_url: scheme, host and port under which clients reach the service; None takes what each request says.
+    allow_loopback_urls: fetch clients' pictures from this machine too (examples and tests).
+    lease_s: how long a silent owner keeps a request. run_timeout_s: from the claim of a request to its end.
+    tick_s: pause between two looks of the dispatcher into the ledger.
+    capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
+    stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path
+    ledger_url: str | None = None
+    public_url: str | None = Field(None, pattern=r"^https?://[^/?#]+/?$")
+    allow_loopback_urls: bool = False
+    max_body_bytes: int = Field(25 * MIB, gt=0)
+    max_image_bytes: int = Field(16 * MIB, gt=0)
+    max_image_pixels: int = Field(40_000_000, gt=0)
+    fetch_timeout_s: float = Field(20.0, gt=0)
+    lease_s: float = Field(30.0, gt=0)
+    run_timeout_s: float = Field(600.0, gt=0)
+    tick_s: float = Field(0.1, gt=0)
+    capacity: int = Field(16, gt=0)
+    stop_grace_s: float = Field(15.0, ge=0)
+
+    @property
+    def ledger_address(self) -> str:
+        """`ledger_url`, or the address of a SQLite file in `data_dir`."""
+        return self.ledger_url or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'ledger.db'}"

@@ -1,0 +1,84 @@
+"""A scripted runner, and inputs and works for the tests of the gateway."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+from gateway.work import Delivery, Finished, Image, Step, Work
+from pipelines.spec import Spec
+
+FAST = "fal-ai/fast-fooocus-sdxl"
+INPAINT = "fal-ai/fooocus/inpaint"
+INPUT: Mapping[str, str | int] = {"prompt": "a red cube", "seed": 7}
+PIXEL = (  # one pixel, PNG
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAA"
+    "DUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `condition` holds."""
+    async with asyncio.timeout(10):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+def finished(work: Work) -> Finished:
+    image = Image(
+        url=f"{work.base_url}/files/outputs/{work.request_id}/0.png",
+        content_type="image/png",
+        file_name="0.png",
+        file_size=10,
+        width=8,
+        height=8,
+    )
+    return Finished(images=[image], nsfw=[False], timings={"inference": 0.1}, prompt=work.spec.prompt)
+
+
+class FakeRunner:
+    """Waits for `gate`, says `steps` steps `pause_s` apart, then finishes or raises `fault`.
+
+    Prompts named in `faults` raise theirs instead. seen: works begun. left: ids whose iterator has ended or was closed.
+    """
+
+    def __init__(self, steps: int = 3, pause_s: float = 0.0, fault: BaseException | None = None) -> None:
+        self.steps, self.pause_s, self.fault = steps, pause_s, fault
+        self.faults: dict[str, BaseException] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.seen: list[Work] = []
+        self.left: list[str] = []
+
+    async def begun(self) -> bool:
+        return bool(self.seen)
+
+    async def all_left(self) -> bool:
+        return len(self.left) == len(self.seen)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [work.request_id for work in self.seen]
+
+    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+        self.seen.append(work)
+        try:
+            await self.gate.wait()
+            for step in range(self.steps + 1):
+                yield Step(step, self.steps)
+                await asyncio.sleep(self.pause_s)
+            if (fault := self.faults.get(work.spec.prompt, self.fault)) is not None:
+                raise fault
+            yield finished(work)
+        finally:
+            self.left.append(work.request_id)
+
+
+def work(name: str, endpoint: str = FAST, prompt: str = "a red cube") -> Work:
+    return Work(
+        request_id=name,
+        endpoint=endpoint,
+        spec=Spec(prompt=prompt, seeds=(7,), steps=4, sampler="lcm", schedule="lcm", guidance_scale=1),
+        delivery=Delivery(format="png"),
+        base_url="http://127.0.0.1:8000",
+    )

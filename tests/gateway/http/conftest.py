@@ -1,0 +1,92 @@
+"""The app on a real ledger and a fake runner: in memory, and behind a real server on loopback."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from gateway.app import Parts, create_app
+from gateway.dispatching import Dispatching
+from gateway.endpoints import app_of
+from gateway.files.local import LocalFiles
+from gateway.ledger.base import State
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST, FakeRunner, until
+
+APP = app_of(FAST)
+
+Dispatch = Callable[[], Any]
+Reach = Callable[[str, State], Awaitable[None]]
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+def parts(settings: GatewaySettings, ledger: SqlLedger, runner: FakeRunner) -> Parts:
+    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner)
+
+
+@pytest.fixture
+async def client(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=create_app(parts))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
+        yield client
+
+
+@pytest.fixture
+def dispatch(parts: Parts) -> Dispatch:
+    """A context in which a dispatcher runs the queue."""
+
+    @asynccontextmanager
+    async def dispatch() -> AsyncIterator[None]:
+        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher")
+        task = asyncio.create_task(one.run())
+        try:
+            yield
+        finally:
+            await one.stop()
+            await task
+
+    return dispatch
+
+
+@pytest.fixture
+def reach(ledger: SqlLedger) -> Reach:
+    """Wait until a request is in a state."""
+
+    async def reach(request_id: str, state: State) -> None:
+        async def reached() -> bool:
+            status = await ledger.status(request_id, APP)
+            return status is not None and status.state is state
+
+        await until(reached)
+
+    return reach
+
+
+@pytest.fixture
+async def server(parts: Parts) -> AsyncIterator[str]:
+    """The address of a real server with the app."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(parts), ws="none", lifespan="off", log_level="warning")
+    serving = uvicorn.Server(config)
+    task = asyncio.create_task(serving.serve(sockets=[listening]))
+
+    async def started() -> bool:
+        return serving.started
+
+    await until(started)
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    serving.should_exit = True
+    await task
+    listening.close()

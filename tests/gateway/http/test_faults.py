@@ -1,0 +1,195 @@
+"""What is wrong is told in fal's shapes with an id, and the next request is answered (fal-protocol 8)."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.app import Parts, create_app
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST, INPAINT, INPUT
+
+MAX_BODY = 100_000
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"max_body_bytes": MAX_BODY})
+
+
+async def still_answers(client: httpx2.AsyncClient) -> None:
+    assert (await client.post(f"/run/{FAST}", json=INPUT)).status_code == 200
+
+
+def is_platform_fault(answer: httpx2.Response, status: int) -> bool:
+    body = answer.json()
+    return (
+        answer.status_code == status
+        and isinstance(body["detail"], str)
+        and body["message"] == body["detail"]
+        and answer.headers["x-fal-error-type"] == body["error_type"]
+    )
+
+
+@pytest.mark.parametrize("surface", ["run", "queue"])
+@pytest.mark.parametrize(
+    ("endpoint", "body", "loc", "type_"),
+    [
+        (FAST, {}, ["body", "prompt"], "missing"),
+        (FAST, {**INPUT, "format": "bmp"}, ["body", "format"], "one_of"),
+        (FAST, {**INPUT, "image_size": {"width": 500, "height": 512}}, None, "multiple_of"),
+        (INPAINT, {"inpaint_image_url": "data:image/png;base64,AAAA"}, None, "feature_not_supported"),
+        (
+            f"{FAST}/image-to-image",
+            {**INPUT, "image_url": "data:image/png;base64,@@@"},
+            ["body", "image_url"],
+            "image_load_error",
+        ),
+        (f"{FAST}/image-to-image", {**INPUT, "image_url": "data:,plain text"}, None, "unsupported_image_format"),
+    ],
+)
+async def test_a_bad_input_is_a_list_of_faults(
+    client: httpx2.AsyncClient, surface: str, endpoint: str, body: dict[str, Any], loc: list[str] | None, type_: str
+) -> None:
+    answer = await client.post(f"/{surface}/{endpoint}", json=body)
+    assert answer.status_code == 422
+    entry = answer.json()["detail"][0]
+    assert entry["type"] == type_
+    assert entry["loc"][0] == "body"
+    assert loc is None or entry["loc"] == loc
+    assert answer.json()["message"]
+    assert answer.headers["x-fal-retryable"] == "false"
+    await still_answers(client)
+
+
+@pytest.mark.parametrize("body", [b"", b"  ", b"{}"])
+async def test_an_empty_body_is_an_empty_input(client: httpx2.AsyncClient, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    assert (await client.post("/run/fal-ai/fooocus", content=body, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"\xff\xfe", b"[" * 90_000, b'{"seed": ' + b"1" * 5000 + b"}", b"{'a': 1}"], ids=len
+)
+async def test_broken_json_is_a_422(client: httpx2.AsyncClient, body: bytes) -> None:
+    answer = await client.post(f"/queue/{FAST}", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    (entry,) = answer.json()["detail"]
+    assert (entry["type"], entry["loc"]) == ("json_invalid", ["body"])
+    await still_answers(client)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"3"])
+async def test_json_that_is_no_object_is_a_422(client: httpx2.AsyncClient, body: bytes) -> None:
+    answer = await client.post(f"/queue/{FAST}", content=body)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
+
+
+async def test_a_body_above_the_cap_is_a_413_over_a_real_connection(server: str) -> None:
+    async with httpx2.AsyncClient(base_url=server) as client:
+        for size in (MAX_BODY + 1, 3 * MAX_BODY):
+            answer = await client.post(f"/queue/{FAST}", content=b'{"prompt": "' + b"x" * size)
+            assert is_platform_fault(answer, 413)
+            await still_answers(client)
+
+
+async def test_a_body_far_above_the_cap_is_not_read_to_its_end(client: httpx2.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100 * MAX_BODY:
+            sent += MAX_BODY
+            yield b"x" * MAX_BODY
+
+    answer = await client.post(f"/run/{FAST}", content=endless())
+    assert is_platform_fault(answer, 413)
+    assert sent <= 6 * MAX_BODY
+    declared = await client.post(f"/run/{FAST}", content=b"", headers={"content-length": "9" * 40})
+    assert is_platform_fault(declared, 413)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/run/fal-ai/no-such-model", 404),
+        ("POST", "/queue/fal-ai/no-such-model", 404),
+        ("POST", "/fal-ai/no-such-model/stream", 404),
+        ("POST", "/queue/fal-ai/fooocus/nothing", 404),
+        ("GET", "/nowhere", 404),
+        ("GET", "/files/inputs/00000000-0000-4000-8000-000000000000/0.png", 404),
+        ("GET", f"/queue/{FAST}", 405),
+        ("DELETE", f"/run/{FAST}", 405),
+        ("POST", f"/queue/{FAST}/requests/some-id/status", 405),
+        ("GET", f"/queue/{FAST}/requests/some-id/cancel", 405),
+        ("POST", "/health", 405),
+    ],
+)
+async def test_unknown_routes_and_methods_have_fals_shape(
+    client: httpx2.AsyncClient, method: str, path: str, status: int
+) -> None:
+    assert is_platform_fault(await client.request(method, path), status)
+
+
+async def test_every_answer_has_an_id(client: httpx2.AsyncClient) -> None:
+    answers = [
+        await client.get("/"),
+        await client.get("/health"),
+        await client.get("/nowhere"),
+        await client.post(f"/run/{FAST}", content=b"{"),
+        await client.post(f"/run/{FAST}", json=INPUT),
+        await client.options(f"/run/{FAST}", headers=PREFLIGHT),
+    ]
+    ids = [answer.headers["x-fal-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert all(len(found) == 36 for found in ids)
+
+
+async def test_a_fault_of_ours_tells_no_internals(
+    client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*args: object) -> int:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(ledger, "submit", broken)
+    answer = await client.post(f"/queue/{FAST}", json=INPUT, headers={"origin": "https://app.example"})
+    assert is_platform_fault(answer, 500)
+    assert "secret" not in answer.text
+    assert "/secret/path" in caplog.text
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["x-fal-request-id"]
+
+
+async def test_a_key_is_accepted_and_not_checked(client: httpx2.AsyncClient) -> None:
+    for key in ("Key any:thing", "Bearer token", ""):
+        assert (await client.post(f"/run/{FAST}", json=INPUT, headers={"authorization": key})).status_code == 200
+
+
+PREFLIGHT = {
+    "origin": "https://app.example",
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,x-fal-target-url,x-app-fal-disable-fallback",
+}
+
+
+async def test_a_browser_may_call_from_anywhere(client: httpx2.AsyncClient) -> None:
+    preflight = await client.options("/api/fal/proxy", headers=PREFLIGHT)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    allowed = {name.strip() for name in preflight.headers["access-control-allow-headers"].split(",")}
+    assert set(PREFLIGHT["access-control-request-headers"].split(",")) <= allowed
+    assert {"GET", "POST", "PUT", "OPTIONS"} <= set(preflight.headers["access-control-allow-methods"].split(", "))
+    answer = await client.post(f"/run/{FAST}", json=INPUT, headers={"origin": "https://app.example"})
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "etag"} <= set(exposed)
+
+
+async def test_addresses_are_those_of_whoever_asks(client: httpx2.AsyncClient, parts: Parts) -> None:
+    transport = httpx2.ASGITransport(app=create_app(parts))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://other:1") as other:
+        body = (await other.post(f"/queue/{FAST}", json=INPUT)).json()
+    assert body["status_url"].startswith("http://other:1/")
+    found = await client.get(f"/queue/{FAST}/requests/{body['request_id']}/status")
+    assert found.json()["status_url"].startswith("http://testserver:8000/")

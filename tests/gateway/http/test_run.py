@@ -1,0 +1,158 @@
+"""The sync run: output, failure, deadline, and clients that leave (fal-protocol 3)."""
+
+import asyncio
+import logging
+
+import httpx2
+import pytest
+
+from gateway.errors import ModelError
+from gateway.ledger.base import CancelAnswer, Outcome, State
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST, INPUT, FakeRunner, until
+from tests.gateway.http.conftest import APP, Reach
+
+RUN = f"/run/{FAST}"
+
+
+async def until_begun(runner: FakeRunner) -> str:
+    await until(runner.begun)
+    return runner.ids[0]
+
+
+async def test_the_body_is_the_output(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+    answer = await client.post(RUN, json=INPUT)
+    assert answer.status_code == 200
+    assert (answer.json()["seed"], answer.json()["prompt"]) == (7, "a red cube")
+    assert "expand_prompt" in answer.headers["x-fooocus-inactive"]
+    status = await ledger.status(answer.headers["x-fal-request-id"], APP)
+    assert status is not None
+    assert status.outcome is Outcome.OK
+
+
+async def test_get_takes_the_input_from_the_query(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    query = {"prompt": "a red cube", "seed": "7", "num_images": "1", "expand_prompt": "false"}
+    answer = await client.get(RUN, params=query)
+    assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+    assert runner.seen[0].spec.expand_prompt is False
+
+
+async def test_head_draws_nothing(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    assert (await client.head(RUN, params=INPUT)).status_code == 405
+    assert runner.seen == []
+
+
+async def test_a_failure_of_the_model_is_replayed(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    runner.fault = ModelError("image_too_small", "Too small.", ("image_url",), ctx={"min_height": 64, "min_width": 64})
+    answer = await client.post(RUN, json=INPUT)
+    assert (answer.status_code, answer.json()) == (422, runner.fault.body())
+    assert answer.headers["x-fal-retryable"] == "false"
+    assert answer.headers["x-fal-request-id"] == runner.ids[0]
+
+
+async def test_a_client_that_leaves_cancels(server: str, runner: FakeRunner, ledger: SqlLedger, reach: Reach) -> None:
+    runner.pause_s = 20
+    async with httpx2.AsyncClient() as client:
+        call = asyncio.create_task(client.post(server + RUN, json=INPUT))
+        request_id = await until_begun(runner)
+        await reach(request_id, State.RUNNING)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    await reach(request_id, State.DONE)
+    status = await ledger.status(request_id, APP)
+    assert status is not None
+    assert (status.outcome, status.error_type) == (Outcome.CANCELLED, "client_disconnected")
+    answer = await ledger.answer(request_id, APP)
+    assert answer is not None
+    assert answer.status == 499
+    await until(runner.all_left)
+
+
+async def test_a_handler_that_is_cancelled_ends_its_request(
+    client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger, reach: Reach
+) -> None:
+    runner.pause_s = 20
+    call = asyncio.create_task(client.post(RUN, json=INPUT))
+    request_id = await until_begun(runner)
+    await reach(request_id, State.RUNNING)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    status = await ledger.status(request_id, APP)
+    assert status is not None
+    assert (status.outcome, status.error_type) == (Outcome.CANCELLED, "client_disconnected")
+    assert runner.left == [request_id]
+
+
+async def test_the_cancel_route_ends_a_run(client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger) -> None:
+    runner.pause_s = 20
+    call = asyncio.create_task(client.post(RUN, json=INPUT))
+    request_id = await until_begun(runner)
+    assert await ledger.cancel(request_id, APP) is CancelAnswer.REQUESTED
+    answer = await asyncio.wait_for(call, 5)
+    assert (answer.status_code, answer.json()["error_type"]) == (499, "client_cancelled")
+    assert runner.left == [request_id]
+
+
+async def test_a_run_that_does_not_start_in_time_is_given_up(
+    client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger
+) -> None:
+    runner.gate.clear()
+    answer = await client.post(RUN, json=INPUT, headers={"x-fal-request-timeout": "0.2"})
+    assert (answer.status_code, answer.json()["error_type"]) == (504, "request_timeout")
+    assert answer.headers["x-fal-request-timeout-type"] == "user"
+    assert runner.left == runner.ids
+    status = await ledger.status(runner.ids[0], APP)
+    assert status is not None
+    assert status.outcome is Outcome.ERROR
+
+
+async def test_the_deadline_is_to_start(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    runner.pause_s = 0.2
+    answer = await client.post(RUN, json=INPUT, headers={"x-fal-request-timeout": "0.3"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("value", ["soon", "0.1", "-3", "nan", "inf"])
+async def test_a_deadline_that_is_none_is_refused(client: httpx2.AsyncClient, value: str) -> None:
+    answer = await client.post(RUN, json=INPUT, headers={"x-fal-request-timeout": value})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+async def test_a_long_run_keeps_its_lease(client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger) -> None:
+    runner.steps, runner.pause_s = 3, 0.4
+    call = asyncio.create_task(client.post(RUN, json=INPUT))
+    request_id = await until_begun(runner)
+    while not call.done():
+        await ledger.expire()
+        await asyncio.sleep(0.1)
+    assert (await call).status_code == 200
+    assert runner.ids == [request_id]
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"lease_s": 0.6})
+
+
+async def test_a_run_whose_lease_was_lost_says_so(
+    client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(owner: str, lease_s: float) -> None:
+        logging.getLogger("test").debug("a heartbeat that does not arrive")
+
+    monkeypatch.setattr(ledger, "heartbeat", nothing)
+    runner.steps, runner.pause_s = 3, 0.4
+    call = asyncio.create_task(client.post(RUN, json=INPUT))
+    await until_begun(runner)
+    await asyncio.sleep(0.8)
+    await ledger.expire()
+    answer = await call
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_disconnected")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_stream_is_a_feature_not_supported(client: httpx2.AsyncClient, method: str) -> None:
+    answer = await client.request(method, f"{RUN}/stream", json=INPUT)
+    assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "feature_not_supported")

@@ -1,0 +1,139 @@
+"""One port for all of fal's hosts: prefixes, Host headers, the proxy, and what they refuse (fal-protocol 1)."""
+
+import httpx2
+import pytest
+
+from gateway.app import Parts, create_app
+from gateway.http.surfaces import HOSTS
+from tests.gateway.fakes import FAST, INPUT, FakeRunner
+
+PROXY = "/api/fal/proxy"
+EVIL = "http://169.254.169.254/latest/meta-data"
+
+
+@pytest.mark.parametrize("host", ["queue.fal.run", "queue.fal.run:443", "QUEUE.FAL.RUN"])
+async def test_the_queues_host_submits_and_links_to_itself(client: httpx2.AsyncClient, host: str) -> None:
+    answer = await client.post(f"/{FAST}", json=INPUT, headers={"host": host})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["status_url"] == f"http://{host}/{FAST}/requests/{body['request_id']}/status"
+    status = await client.get(f"/{FAST}/requests/{body['request_id']}/status", headers={"host": host})
+    assert (status.status_code, status.json()["status_url"]) == (202, body["status_url"])
+
+
+async def test_the_run_host_runs(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    answer = await client.post(f"/{FAST}", json=INPUT, headers={"host": "fal.run"})
+    assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+    assert runner.seen[0].base_url == "http://fal.run"
+
+
+async def test_a_path_without_prefix_is_a_sync_run(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"/{FAST}", json=INPUT)
+    assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+
+
+async def test_a_prefix_counts_on_any_host(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"/queue/{FAST}", json=INPUT, headers={"host": "fal.run"})
+    assert answer.json()["status_url"].startswith("http://fal.run/queue/fal-ai/")
+
+
+@pytest.mark.parametrize("host", sorted(HOSTS))
+async def test_the_services_own_routes_stand_on_fals_hosts_too(client: httpx2.AsyncClient, host: str) -> None:
+    assert (await client.get("/health", headers={"host": host})).json() == {"status": "ok"}
+    missing = await client.get(f"/files/outputs/{'0' * 8}/x.png", headers={"host": host})
+    assert missing.json()["detail"] == "File not found"
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("rest.fal.ai", "/storage/upload/initiate"),
+        ("rest.alpha.fal.ai", "/storage/auth/token"),
+        ("rest.fal.ai", "/tokens/"),
+        ("v3.fal.media", "/files/upload"),
+        ("testserver", "/rest/tokens/"),
+        ("testserver", "/cdn/files/upload"),
+    ],
+)
+async def test_storage_and_tokens_come_later(client: httpx2.AsyncClient, host: str, path: str) -> None:
+    answer = await client.post(path, json={}, headers={"host": host})
+    assert answer.status_code == 404
+    assert "come later" in answer.json()["detail"]
+
+
+async def test_the_proxy_maps_submit_status_result_and_cancel(client: httpx2.AsyncClient) -> None:
+    def target(rest: str) -> dict[str, str]:
+        return {"x-fal-target-url": f"https://queue.fal.run/{FAST}{rest}"}
+
+    submitted = await client.post(PROXY, json=INPUT, headers=target(""))
+    assert submitted.status_code == 200
+    request_id = submitted.json()["request_id"]
+    assert submitted.json()["status_url"] == f"http://testserver:8000/queue/{FAST}/requests/{request_id}/status"
+    status = await client.get(PROXY, headers=target(f"/requests/{request_id}/status?logs=1"))
+    assert (status.status_code, status.json()["status"]) == (202, "IN_QUEUE")
+    assert (await client.get(PROXY, headers=target(f"/requests/{request_id}"))).status_code == 400
+    assert (await client.put(PROXY, headers=target(f"/requests/{request_id}/cancel"))).status_code == 202
+
+
+async def test_the_proxy_takes_the_query_of_its_target(client: httpx2.AsyncClient) -> None:
+    headers = {"x-fal-target-url": f"https://queue.fal.run/{FAST}?fal_webhook=https%3A%2F%2Fexample.org"}
+    answer = await client.post(PROXY, json=INPUT, headers=headers)
+    assert (answer.status_code, "fal_webhook" in answer.json()["detail"]) == (400, True)
+
+
+async def test_the_proxy_runs(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(PROXY, json=INPUT, headers={"x-fal-target-url": f"https://fal.run/{FAST}"})
+    assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        EVIL,
+        "https://fal.run.evil.example/fal-ai/fooocus",
+        "https://fal.run@evil.example/fal-ai/fooocus",
+        "https://evil.example/fal.run",
+        "//fal.run/fal-ai/fooocus",
+        "file://fal.run/etc/passwd",
+        "https://[fal.run/",
+        "",
+    ],
+)
+async def test_the_proxy_refuses_what_is_not_fals(client: httpx2.AsyncClient, target: str) -> None:
+    answer = await client.get(PROXY, headers={"x-fal-target-url": target})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+async def test_the_proxy_without_a_target_is_refused(client: httpx2.AsyncClient) -> None:
+    assert (await client.post(PROXY, json=INPUT)).status_code == 400
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH"])
+async def test_the_proxy_takes_three_methods(client: httpx2.AsyncClient, method: str) -> None:
+    answer = await client.request(method, PROXY, headers={"x-fal-target-url": f"https://fal.run/{FAST}"})
+    assert answer.status_code == 405
+
+
+async def test_a_malformed_host_is_refused(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"/queue/{FAST}", json=INPUT, headers={"host": 'evil"><script>'})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+async def test_a_public_url_stands_in_all_addresses(parts: Parts, runner: FakeRunner) -> None:
+    settings = parts.settings.model_copy(update={"public_url": "https://images.example.org/"})
+    app = create_app(Parts(settings, parts.ledger, parts.files, runner))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://10.0.0.1") as client:
+        body = (await client.post(f"/{FAST}", json=INPUT, headers={"host": "queue.fal.run"})).json()
+        ran = (await client.post(f"/run/{FAST}", json=INPUT)).json()
+    assert body["status_url"].startswith("https://images.example.org/queue/fal-ai/")
+    assert ran["images"][0]["url"].startswith("https://images.example.org/files/")
+
+
+@pytest.mark.parametrize("path", [f"/queue/{FAST}/", f"/run/{FAST}/", f"/{FAST}/"])
+async def test_a_slash_at_the_end_is_no_redirect(client: httpx2.AsyncClient, path: str) -> None:
+    assert (await client.post(path, json=INPUT)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health/", "/queue", "/run", "/files", "/openapi.json/"])
+async def test_nothing_redirects(client: httpx2.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404

@@ -1,0 +1,198 @@
+"""The dispatcher's loop on a real ledger: claims, capacity, cancellation, failures, stopping."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway import execution
+from gateway.dispatching import Dispatching
+from gateway.endpoints import app_of
+from gateway.errors import ModelError
+from gateway.ledger.base import Answer, CancelAnswer, Claim, Outcome, State, Status
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST, FakeRunner, until, work
+
+APP = app_of(FAST)
+
+
+@asynccontextmanager
+async def dispatching(
+    ledger: SqlLedger, runner: FakeRunner, settings: GatewaySettings, owner: str = "dispatcher"
+) -> AsyncIterator[Dispatching]:
+    one = Dispatching(ledger, runner, settings, owner)
+    task = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        await one.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def status_of(ledger: SqlLedger, name: str) -> Status:
+    status = await ledger.status(name, APP)
+    assert status is not None
+    return status
+
+
+async def until_state(ledger: SqlLedger, name: str, state: State) -> None:
+    async def reached() -> bool:
+        return (await status_of(ledger, name)).state is state
+
+    await until(reached)
+
+
+async def submit(ledger: SqlLedger, *names: str) -> None:
+    for name in names:
+        await ledger.submit(work(name, prompt=name), APP)
+
+
+async def test_what_waits_is_drawn_oldest_first(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "a", "b", "c")
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings.model_copy(update={"capacity": 1})):
+        await until_state(ledger, "c", State.DONE)
+    assert runner.ids == ["a", "b", "c"]
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_no_more_is_held_than_the_capacity(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, *"abcde")
+    runner = FakeRunner()
+    runner.gate.clear()
+    async with dispatching(ledger, runner, settings.model_copy(update={"capacity": 2})):
+        await asyncio.sleep(0.2)
+        assert runner.ids == ["a", "b"]
+        runner.gate.set()
+        await until_state(ledger, "e", State.DONE)
+
+
+async def test_the_failure_of_one_request_is_its_own(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "bad", "worse", "good")
+    runner = FakeRunner()
+    runner.faults = {"bad": ModelError("image_load_error", "Broken."), "worse": RuntimeError("bug")}
+    async with dispatching(ledger, runner, settings):
+        for name in ("bad", "worse", "good"):
+            await until_state(ledger, name, State.DONE)
+    assert (await status_of(ledger, "bad")).error_type == "image_load_error"
+    assert (await status_of(ledger, "worse")).error_type == "internal_error"
+    assert (await status_of(ledger, "good")).outcome is Outcome.OK
+
+
+async def test_a_running_request_that_somebody_cancels_ends(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "a")
+    runner = FakeRunner(pause_s=20)
+    async with dispatching(ledger, runner, settings):
+        await until_state(ledger, "a", State.RUNNING)
+        assert await ledger.cancel("a", APP) is CancelAnswer.REQUESTED
+        await until_state(ledger, "a", State.DONE)
+    assert (await status_of(ledger, "a")).error_type == "client_cancelled"
+    assert runner.left == ["a"]
+
+
+async def test_a_long_run_keeps_its_lease(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "a")
+    runner = FakeRunner(steps=3, pause_s=0.4)
+    async with dispatching(ledger, runner, settings.model_copy(update={"lease_s": 0.4})):
+        await until_state(ledger, "a", State.DONE)
+    assert runner.ids == ["a"]
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_a_lost_owners_request_is_drawn_by_another(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "a")
+    await ledger.claim("lost", 1, 0.1)
+    async with dispatching(ledger, FakeRunner(), settings.model_copy(update={"lease_s": 0.3})):
+        await until_state(ledger, "a", State.DONE)
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_a_ledger_that_fails_for_a_moment_does_not_end_the_loop(
+    ledger: SqlLedger, settings: GatewaySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(SqlLedger):
+        failures = 2
+
+        async def depth(self) -> int:
+            if Failing.failures:
+                Failing.failures -= 1
+                raise OSError("disk")
+            return await super().depth()
+
+    await submit(ledger, "a")
+    async with dispatching(Failing(ledger._database), FakeRunner(), settings):
+        await until_state(ledger, "a", State.DONE)
+    assert Failing.failures == 0
+    assert "tries again" in caplog.text
+
+
+async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
+    ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(SqlLedger):
+        failures = 1
+
+        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer) -> bool:
+            if Failing.failures:
+                Failing.failures -= 1
+                raise OSError("disk")
+            return await super().finish(claim, outcome, answer)
+
+    monkeypatch.setattr(execution, "PAUSES_S", ())
+    await submit(ledger, "a")
+    runner = FakeRunner()
+    long = settings.model_copy(update={"lease_s": 600})  # so that no expiry brings it back
+    async with dispatching(Failing(ledger._database), runner, long):
+        await until_state(ledger, "a", State.DONE)
+    assert runner.ids == ["a", "a"]
+
+
+async def test_a_stopping_dispatcher_finishes_what_it_can(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, "a")
+    runner = FakeRunner(pause_s=0.05)
+    async with dispatching(ledger, runner, settings.model_copy(update={"stop_grace_s": 5})) as one:
+        await until_state(ledger, "a", State.RUNNING)
+        await one.stop()
+        assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_a_stopping_dispatcher_puts_back_the_rest_and_claims_nothing(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    await submit(ledger, "a")
+    runner = FakeRunner(pause_s=20)
+    async with dispatching(ledger, runner, settings) as one:
+        await until_state(ledger, "a", State.RUNNING)
+        stopping = asyncio.create_task(one.stop())
+        await asyncio.sleep(0)
+        await submit(ledger, "b")
+        await stopping
+    assert runner.ids == ["a"]
+    assert runner.left == ["a"]
+    for name in ("a", "b"):
+        assert (await status_of(ledger, name)).state is State.QUEUED
+
+
+async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    await submit(ledger, "a")
+    task = asyncio.create_task(Dispatching(ledger, FakeRunner(pause_s=20), settings, "me").run())
+    await until_state(ledger, "a", State.RUNNING)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await status_of(ledger, "a")).state is State.QUEUED
+
+
+async def test_two_dispatchers_never_draw_the_same_request(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    names: Sequence[str] = [str(number) for number in range(12)]
+    await submit(ledger, *names)
+    few = settings.model_copy(update={"capacity": 2})
+    one, other = FakeRunner(pause_s=0.01), FakeRunner(pause_s=0.01)
+    async with dispatching(ledger, one, few, "one"), dispatching(ledger, other, few, "other"):
+        for name in names:
+            await until_state(ledger, name, State.DONE)
+    assert sorted([*one.ids, *other.ids]) == sorted(names)

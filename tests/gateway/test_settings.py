@@ -1,0 +1,28 @@
+"""Settings: misspelt keys fail, and the ledger lives in the data folder unless told otherwise."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import GatewaySettings
+
+
+def test_a_misspelt_key_fails() -> None:
+    with pytest.raises(ValidationError, match="lease_seconds"):
+        GatewaySettings.model_validate({"data_dir": "data", "lease_seconds": 3})
+
+
+def test_the_ledger_is_a_file_of_the_data_folder() -> None:
+    assert GatewaySettings(data_dir=Path("/data")).ledger_address == "sqlite+aiosqlite:////data/ledger.db"
+
+
+def test_the_ledger_may_be_elsewhere() -> None:
+    url = "sqlite+aiosqlite:////other/ledger.db"
+    assert GatewaySettings(data_dir=Path("/data"), ledger_url=url).ledger_address == url
+
+
+@pytest.mark.parametrize("url", ["images.example.org", "ftp://example.org", "https://example.org/base", "https://"])
+def test_a_public_url_is_scheme_and_host(url: str) -> None:
+    with pytest.raises(ValidationError, match="public_url"):
+        GatewaySettings(data_dir=Path("/data"), public_url=url)
