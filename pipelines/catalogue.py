@@ -30,7 +30,7 @@ class FamilyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    version: int
+    version: str
     checkpoint: str
     config: str
     safety_checker: str

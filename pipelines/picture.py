@@ -66,7 +66,7 @@ def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide) -> Routine:
     """One image: noise from its own seed, denoising, decoding. Returns (height, width, 3) uint8."""
     run = levels(spec)
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
-    noise = _noise(seed, shape, guide.unet.device)
+    noise = _noise(seed, shape, guide.size_ids.device)
     x = next(noise) * _first_level(run)
     if inputs.start is not None:
         x = x + (yield EncodeImage(inputs.start, seed))
@@ -128,4 +128,6 @@ def _first_level(run: Run) -> float:
 def _size_ids(inputs: Inputs, variant: Variant) -> Tensor:
     """Original size, crop and target size as SDXL's size conditioning has them (fooocus-facts 3.9)."""
     height, width = (64 * round(side / 64) for side in (inputs.size.height, inputs.size.width))
-    return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=variant.unet.device)
+    return torch.tensor(
+        [height, width, 0, 0, height, width], dtype=torch.float32, device=variant.unet.conv_in.weight.device
+    )

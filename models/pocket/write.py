@@ -4,6 +4,7 @@ Untrained in this form: constructed from a fixed seed, in the formats and the la
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,6 @@ from pipelines.errors import WeightsFault
 from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
 
 SEED = 20
-VERSION = 1
 CHECKPOINT = "pocket_xl.safetensors"
 LCM, LIGHTNING = "sdxl_lcm_lora.safetensors", "sdxl_lightning_4step_lora.safetensors"
 OFFSET = "sd_xl_offset_example-lora_1.0.safetensors"
@@ -48,7 +48,7 @@ ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def write_family(folder: Path) -> bool:
-    """Write the family into `folder` unless it is there already in this version; says whether it wrote.
+    """Write the family into `folder` unless it is there already as this code writes it; says whether it wrote.
 
     The folder appears at once and complete: everything is written beside it and then moved into place.
     """
@@ -56,13 +56,16 @@ def write_family(folder: Path) -> bool:
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    old = aside.with_name(f"{aside.name}.old")
     try:
         _write(aside)
         if _is_current(folder):  # somebody else was faster
             return False
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # out of the way in one move: a service may be reading it
+            os.replace(folder, old)
         os.replace(aside, folder)
     finally:
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
     return True
 
@@ -73,7 +76,13 @@ def _is_current(folder: Path) -> bool:
         found: object = json.loads((folder / FILE).read_bytes())["version"]
     except WeightsFault:
         return False
-    return found == VERSION
+    return found == _version()
+
+
+def _version() -> str:
+    """The digest of the code that writes the family, so that a change of it writes anew."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 def _write(folder: Path) -> None:
@@ -151,7 +160,7 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _catalogue() -> dict[str, Any]:
     return {
         "name": "pocket",
-        "version": VERSION,
+        "version": _version(),
         "checkpoint": CHECKPOINT,
         "config": "config",
         "safety_checker": "safety_checker",

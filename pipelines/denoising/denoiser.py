@@ -132,7 +132,8 @@ def _guided(ask: Evaluate, predicted: Any) -> Tensor:
 
 def _gather(rows: Sequence[_Row], unet: UNet2DConditionModel) -> _Batch:
     """Stack the rows; shorter contexts are padded with zeros that the mask hides."""
-    device, dtype = unet.device, unet.dtype
+    like = unet.conv_in.weight  # asking diffusers for its device and dtype walks all modules
+    device, dtype = like.device, like.dtype
     lengths = [len(row.conditioning.context) for row in rows]
     longest = max(lengths)
     context = torch.stack(

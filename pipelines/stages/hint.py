@@ -40,6 +40,7 @@ class HintStage:
 
     def _embed(self, ask: EncodeHint) -> Tensor:
         network = ask.network
-        pixels = torch.tensor(ask.pixels, device=network.device).permute(2, 0, 1)[None].to(network.dtype) / 255
+        like = network.conv_in.weight  # asking diffusers for its device and dtype walks all modules
+        pixels = torch.tensor(ask.pixels, device=like.device).permute(2, 0, 1)[None].to(like.dtype) / 255
         embedded: Tensor = network.controlnet_cond_embedding(pixels)[0]
         return embedded

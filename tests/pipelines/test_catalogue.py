@@ -12,7 +12,7 @@ from pipelines.errors import WeightsFault
 
 WHOLE: dict[str, Any] = {
     "name": "toy",
-    "version": 1,
+    "version": "1",
     "checkpoint": "toy.safetensors",
     "config": "config",
     "safety_checker": "checker",
@@ -62,7 +62,7 @@ def test_a_control_is_found_by_its_kind(tmp_path: Path) -> None:
         {"checkpoint": "../outside.safetensors"},
         {"controls": {"canny": "/etc/hostname"}},
         {"surprise": 1},
-        {"version": "new"},
+        {"version": 2},
     ],
     ids=str,
 )

@@ -1,0 +1,67 @@
+# Fooocus Serve: every command of a day. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help serve test check clean
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PORT ?= 8000
+CONFIG ?= serve_config.local.yaml
+BIN := .venv/bin
+POCKET := .cache/pocket
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+# Stamps say what was installed from, so that a change of either file installs again and nothing else does.
+SERVE_STAMP := .venv/.serve-stamp
+DEV_STAMP := .venv/.dev-stamp
+SOURCES := pyproject.toml constraints.txt
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=9000 changes it) until Ctrl-C
+	@exec $(BIN)/python -m deployments.serve_local --config $(CONFIG) --port $(PORT)
+
+test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_STAMP) ## Formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean: ## Remove what was generated: the environment, caches, the pocket family (not var/, which holds requests)
+	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info tests/clients/node_modules
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SERVE_STAMP): $(SOURCES) | .venv/bin/pip
+	@echo "Installing (the first time downloads PyTorch) ..."
+	@$(BIN)/pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(SOURCES) | .venv/bin/pip
+	@echo "Installing with what the tests need (the first time downloads PyTorch) ..."
+	@$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(SERVE_STAMP)
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; PYTHON=... names another") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
+	@$(PYTHON) -m venv .venv || { echo "Python cannot make a virtual environment: on Debian install python3-venv" >&2; rm -rf .venv; exit 1; }
+
+$(POCKET)/family.json: $(wildcard models/pocket/*.py) | .venv/bin/pip
+	@echo "Writing the pocket family ..."
+	@$(BIN)/python -m models.pocket.write $(POCKET)
+	@touch $@
+
+.PHONY: clients
+clients:
+	@if command -v npm > /dev/null && command -v node > /dev/null; then \
+	  if ! [ tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json ]; then \
+	    echo "Installing the JavaScript clients ..."; \
+	    npm --prefix tests/clients ci --silent --no-audit --no-fund && touch tests/clients/node_modules/.package-lock.json; \
+	  fi; \
+	else \
+	  echo "node or npm is missing: the tests of the JavaScript clients are skipped"; \
+	fi

@@ -1,0 +1,1 @@
+"""What runs where: one Ray Serve deployment a file, the graph, settings."""

@@ -1,0 +1,39 @@
+"""The app: which deployments there are and how they are bound together."""
+
+from functools import partial
+from typing import Any
+
+from ray import serve
+from ray.serve import Application, Deployment
+
+from deployments.diffuser import Diffuser, drawer_of
+from deployments.dispatcher import Dispatcher
+from deployments.gateway import Gateway
+from deployments.graph import Stages
+from deployments.postprocessor import Postprocessor
+from deployments.preprocessor import Preprocessor, catalogue_of, pictures_of
+from deployments.prompt_expander import PromptExpander
+from deployments.safety_checker import SafetyChecker, checker_of
+from deployments.settings import AppSettings, Placement
+from gateway.files.local import LocalFiles
+
+
+def build_app(settings: AppSettings) -> Application:
+    """The whole service; the ingress is the Gateway."""
+    placed, family = settings.deployments, settings.drawing.family
+    files = LocalFiles(settings.gateway.data_dir)
+    stages = Stages(
+        preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
+            partial(pictures_of, settings.gateway), partial(catalogue_of, family)
+        ),
+        prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
+        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing)),
+        safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(partial(checker_of, family)),
+        postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
+    )
+    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages)
+    return _deploy(serve.ingress()(Gateway), placed.gateway).bind(settings.gateway, stages, dispatcher)
+
+
+def _deploy(cls: type[Any], placement: Placement) -> Deployment:
+    return serve.deployment(name=cls.__name__, **placement.options())(cls)

@@ -1,0 +1,47 @@
+"""From the engine's thread to a replica's event loop, without ever holding more than two events."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from pipelines.events import Drawn, Event, Progress
+
+
+class Channel:
+    """Carries a job's events to one reader on `loop`. A slow reader gets the newest progress, not all of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._filled = asyncio.Event()
+        self._progress: Progress | None = None
+        self._last: Drawn | BaseException | None = None
+
+    def put(self, event: Event | BaseException) -> None:
+        """Hand over an event, from any thread; never blocks on the reader."""
+        with self._lock:
+            waiting = self._progress is not None or self._last is not None
+            if isinstance(event, Progress):
+                self._progress = event
+            else:
+                self._last = event
+        if not waiting:
+            with suppress(RuntimeError):  # a closed loop has no reader
+                self._loop.call_soon_threadsafe(self._filled.set)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The job's events until `Drawn`, which is the last. Raises the exception that came instead of it."""
+        while True:
+            await self._filled.wait()
+            with self._lock:
+                self._filled.clear()
+                progress, last = self._progress, self._last
+                self._progress = None
+            if progress is not None:
+                yield progress
+            if isinstance(last, BaseException):
+                raise last
+            if last is not None:
+                yield last
+                return

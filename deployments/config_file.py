@@ -1,0 +1,61 @@
+"""Reading a Serve config file strictly: Serve itself accepts misspelt keys without a word."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.binding import check_host
+from deployments.settings import AppSettings
+
+
+class ConfigFile(BaseModel):
+    """A config file of this service: what Serve takes, and the settings of its one application."""
+
+    serve: ServeDeploySchema
+    settings: AppSettings
+
+
+def read(path: Path) -> ConfigFile:
+    """Read and check a file. Raises ValueError for what Serve would refuse and for what it would overlook."""
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a Serve config file")
+    return check(content)
+
+
+def check(content: Mapping[str, Any]) -> ConfigFile:
+    """Check the content of a file. Raises ValueError as `read` does."""
+    if unknown := list(unknown_keys(content, ServeDeploySchema)):
+        raise ValueError(f"the Serve config has unknown keys: {', '.join(unknown)}")
+    schema = ServeDeploySchema.model_validate(content)
+    if len(schema.applications) != 1:
+        raise ValueError("the Serve config must have exactly one application")
+    check_host(schema.http_options.host)
+    return ConfigFile(serve=schema, settings=AppSettings.model_validate(schema.applications[0].args))
+
+
+def unknown_keys(content: Mapping[str, Any], model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """The dotted keys of `content` that `model` and the models inside it do not know."""
+    for key, value in content.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            yield f"{at}{key}"
+            continue
+        for inner in _models(field.annotation):
+            entries = value if isinstance(value, list) else [value]
+            for entry in entries:
+                if isinstance(entry, Mapping):
+                    yield from unknown_keys(entry, inner, f"{at}{key}.")
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if get_origin(annotation) in (Union, UnionType, list):
+        return [model for part in get_args(annotation) for model in _models(part)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return []

@@ -1,0 +1,94 @@
+"""The deployment that draws: an async shim over the engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
+
+from ray.serve.metrics import Counter, Gauge
+
+from deployments.channel import Channel
+from deployments.faults import service_errors
+from pipelines.events import Event
+from pipelines.inputs import Inputs
+from pipelines.spec import Spec
+
+if TYPE_CHECKING:
+    from pipelines.denoising.jobs import EngineStats
+    from pipelines.settings import DrawingSettings
+
+
+class Draws(Protocol):
+    """The part of `pipelines.drawing.Drawer` that a replica uses."""
+
+    def submit(
+        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+    ) -> None: ...
+
+    def cancel(self, job_id: str) -> None: ...
+
+    def check(self) -> None: ...
+
+    def stats(self) -> "EngineStats": ...
+
+    def close(self) -> None: ...
+
+
+class Diffuser:
+    """Draws specs on one device; many at once, since the engine batches them step by step."""
+
+    async def __init__(self, open_drawer: Callable[[], Draws]) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._drawer = await asyncio.to_thread(open_drawer)
+        self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
+        self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
+        self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
+        self._seen = (0, 0)
+        self._live = 0
+
+    async def draw(self, request_id: str, spec: Spec, inputs: Inputs, prompt: str) -> AsyncIterator[Event]:
+        """Draw a spec: `Progress` events, then one `Drawn`, whose array belongs to the caller.
+
+        Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
+        cannot be drawn and PlatformError when the engine is lost.
+        """
+        job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
+        channel = Channel(asyncio.get_running_loop())
+        with service_errors():
+            self._drawer.submit(job_id, spec, inputs, prompt, channel.put)
+            self._count(+1)
+            try:
+                async for event in channel.events():
+                    yield event
+            finally:
+                self._drawer.cancel(job_id)
+                self._count(-1)
+
+    async def stats(self) -> "EngineStats":
+        """Counts of the engine since it started."""
+        return self._drawer.stats()
+
+    def check_health(self) -> None:
+        """Raises EngineDead when the engine has ended or hangs; Serve then replaces this replica."""
+        self._drawer.check()
+
+    def _count(self, jobs: int) -> None:
+        self._live += jobs
+        self._live_jobs.set(self._live)
+        stats = self._drawer.stats()
+        calls, rows = stats.unet_calls - self._seen[0], stats.unet_rows - self._seen[1]
+        self._seen = (stats.unet_calls, stats.unet_rows)
+        if calls:
+            self._unet_calls.inc(calls)
+            self._unet_rows.inc(rows)
+
+    def __del__(self) -> None:
+        drawer = getattr(self, "_drawer", None)  # not there when the weights could not be loaded
+        if drawer is not None:
+            drawer.close()
+
+
+def drawer_of(settings: "DrawingSettings") -> Draws:
+    """The real drawer. Imports torch, so only the replica that draws calls it."""
+    from pipelines.drawing import Drawer
+
+    return Drawer.open(settings)

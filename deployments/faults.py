@@ -1,0 +1,64 @@
+"""Errors on their way through Ray: what a stage lets out, and what its caller makes of what arrives."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from gateway.errors import ModelError, PlatformError, ServiceError
+from gateway.fields import location
+from pipelines.errors import EngineDead, InputFault
+
+_LOST = (
+    EngineDead,
+    RayActorError,
+    ReplicaUnavailableError,
+    DeploymentUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    WorkerCrashedError,
+    TaskCancelledError,
+)
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Let only errors of `gateway.errors` out of a stage, besides cancellation.
+
+    A caller unpickles what a stage raises: an error class of torch would make every gateway import torch.
+    """
+    try:
+        yield
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise service_error(error) from error
+
+
+def service_error(error: BaseException) -> ServiceError:
+    """What `error`, raised by a stage or by Ray on the way to it, is towards the client.
+
+    A replica that died or whose engine did is `runner_disconnected`, which clients may try again; what nobody foresaw
+    goes to the log and is `internal_error`.
+    """
+    while isinstance(error, RayTaskError):  # nested when it went through a stage that only had it as an argument
+        error = error.cause
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, InputFault):
+        return ModelError(error.type, error.msg, location(error.field), ctx=error.ctx)
+    if isinstance(error, BackPressureError):
+        return PlatformError("runner_scheduling_failure", "All runners are busy; try again.")
+    if isinstance(error, _LOST):
+        return PlatformError("runner_disconnected", "The runner that drew this request was lost; try again.")
+    logging.getLogger("ray.serve").error("a stage failed", exc_info=error)
+    return PlatformError("internal_error", "The request failed inside the service.")

@@ -1,0 +1,40 @@
+"""The deployment that clients talk to: the gateway's HTTP application on Serve."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ray.serve.context import _get_global_client
+
+from deployments.binding import check_host
+from deployments.graph import Graph, Handle, Stages
+from gateway.files.local import LocalFiles
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+
+class Gateway:
+    """Answers clients, from the ledger and the files store; a sync run goes through the graph from here.
+
+    dispatcher: not called from here, but what the ingress does not know Serve does not deploy.
+    """
+
+    async def __init__(self, settings: GatewaySettings, stages: Stages, dispatcher: Handle) -> None:  # type: ignore[misc]
+        await asyncio.to_thread(_check_binding)
+        self._settings = settings
+        self._graph = Graph(stages)
+        self._ledger = await SqlLedger.open(settings.ledger_address)
+
+    def __serve_build_asgi_app__(self) -> "Starlette":
+        from gateway.app import create_app
+        from gateway.http.parts import Parts
+
+        files = LocalFiles(self._settings.data_dir)
+        return create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw))
+
+
+def _check_binding() -> None:
+    client: Any = _get_global_client()
+    check_host(client.http_config.host)

@@ -1,0 +1,107 @@
+"""The graph: how the stages that make a picture are joined. The dispatcher and the gateway both run it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from deployments.faults import service_error
+from deployments.prompt_expander import PromptAsk
+from gateway.errors import PlatformError
+from gateway.work import Finished, Step, Work
+from pipelines.events import Drawn
+
+READY_TIMEOUT_S = 5.0
+
+# A handle is untyped in Ray: its methods are those of the deployment that it stands for.
+Handle = Any
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Handles of the deployments that the graph calls; applications while the app is being built."""
+
+    preprocessor: Handle
+    prompt_expander: Handle
+    diffuser: Handle
+    safety_checker: Handle
+    postprocessor: Handle
+
+
+class Graph:
+    """Draws works through the deployments: a `gateway.work.Runner`."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+        """See `gateway.work.Runner.run`. Raises only errors of `gateway.errors`, besides cancellation."""
+        calls: list[Handle] = []
+        try:
+            stages, spec, clock = self._stages, work.spec, Clock()
+            # Both branches start here; their responses go on unawaited, so what they made does not pass through here.
+            inputs = _begun(calls, stages.preprocessor.prepare.remote(spec))
+            prompt: Any = spec.prompt
+            if spec.expand_prompt:
+                ask = PromptAsk(spec.prompt, spec.seeds[0])
+                prompt = _begun(calls, stages.prompt_expander.expand.remote(ask))
+            drawing = _begun(
+                calls, stages.diffuser.options(stream=True).draw.remote(work.request_id, spec, inputs, prompt)
+            )
+            drawn: Any = None
+            async for reference in await drawing._to_object_ref_gen():
+                event = await reference
+                if isinstance(event, Drawn):
+                    drawn = reference
+                    break
+                yield Step(event.step, event.steps)
+            if drawn is None:
+                raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
+            calls.remove(drawing)  # it has given all that it had to give
+            clock.lap("inference")
+            # The event belongs to us who called, so the reference outlives the replica that drew and goes on uncopied.
+            nsfw: Any = [False] * len(event.images)
+            if spec.check_safety:
+                nsfw = _begun(calls, stages.safety_checker.check.remote(drawn))
+            delivery = (work.request_id, work.delivery, work.base_url)
+            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, nsfw))
+            flags = await nsfw if spec.check_safety else nsfw
+            clock.lap("safety")
+            images = await delivering
+            clock.lap("delivery")
+            text = await prompt if spec.expand_prompt else prompt
+            yield Finished(images, flags, {**event.timings, **clock.laps}, text)
+        except BaseException as error:
+            for call in calls:
+                with suppress(Exception):  # a call that never reached a replica raises its own error here
+                    call.cancel()
+            if isinstance(error, Exception):
+                raise service_error(error) from error
+            raise
+
+    async def can_draw(self) -> bool:
+        """Whether a replica that draws answers within a few seconds."""
+        try:
+            await asyncio.wait_for(self._stages.diffuser.stats.remote(), READY_TIMEOUT_S)
+        except Exception:  # whatever it is, the answer is no
+            return False
+        return True
+
+
+class Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps[name], self._since = now - self._since, now
+
+
+def _begun(calls: list[Handle], response: Handle) -> Handle:
+    calls.append(response)
+    return response

@@ -1,0 +1,55 @@
+"""The deployment that turns pixels into the pictures of an answer."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import repeat
+
+from deployments.faults import service_errors
+from gateway.files.base import Files
+from gateway.media import CONTENT_TYPES, encode_image
+from gateway.work import Delivery, Image, ImageFormat
+from pipelines.events import Drawn, Pixels
+from pipelines.images.black_out import black_out
+
+
+class Postprocessor:
+    """Blacks out what may not be shown, encodes, and stores or inlines."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    async def deliver(
+        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, nsfw: Sequence[bool]
+    ) -> list[Image]:
+        """The pictures of `drawn` as the client gets them, in their order."""
+        with service_errors():
+            images = black_out(drawn.images, nsfw)
+            keys = [key_of(request_id, number, delivery.format) for number in range(len(images))]
+            deliveries = map(self._deliver, keys, images, repeat(delivery), repeat(base_url))
+            return await asyncio.gather(*deliveries)
+
+    async def _deliver(self, key: str, pixels: Pixels, delivery: Delivery, base_url: str) -> Image:
+        content = await asyncio.to_thread(encode_image, pixels, delivery.format)
+        content_type = CONTENT_TYPES[delivery.format]
+        if delivery.inline:
+            url = f"data:{content_type};base64,{base64.b64encode(content).decode('ascii')}"
+        else:
+            await self._files.put(key, content, content_type)
+            url = f"{base_url}/files/{key}"
+        height, width = pixels.shape[:2]
+        return Image(
+            url=url,
+            content_type=content_type,
+            file_name=key.rpartition("/")[2],
+            file_size=len(content),
+            width=width,
+            height=height,
+        )
+
+
+def key_of(request_id: str, number: int, format: ImageFormat) -> str:
+    """The key of a request's picture: the same at every attempt, so that a second one replaces the first's files."""
+    name = blake2b(f"{request_id}/{number}".encode(), digest_size=16).hexdigest()
+    return f"outputs/{request_id}/{name}.{format}"

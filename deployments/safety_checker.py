@@ -1,0 +1,51 @@
+"""The deployment that says which pictures may not be shown."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from ray import serve
+
+from deployments.faults import service_errors
+from pipelines.events import Drawn, Pixels
+
+
+class Flags(Protocol):
+    """The part of `pipelines.safety.SafetyChecker` that a replica uses."""
+
+    def flags(self, images: Pixels) -> list[bool]: ...
+
+
+class SafetyChecker:
+    """Checks pictures of several requests in one forward pass."""
+
+    async def __init__(self, open_checker: Callable[[], Flags]) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._checker = await asyncio.to_thread(open_checker)
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
+    async def check(self, drawings: list[Drawn]) -> list[list[bool]]:
+        """For each drawing, which of its pictures are flagged. Callers pass one drawing and get one list."""
+        with service_errors():
+            return await asyncio.to_thread(self._check, drawings)
+
+    def _check(self, drawings: Sequence[Drawn]) -> list[list[bool]]:
+        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, drawn in enumerate(drawings):
+            by_size[drawn.images.shape[1:]].append(place)
+        found: list[list[bool]] = [[] for _ in drawings]
+        for places in by_size.values():
+            flags = iter(self._checker.flags(np.concatenate([drawings[place].images for place in places])))
+            for place in places:
+                found[place] = [next(flags) for _ in drawings[place].images]
+        return found
+
+
+def checker_of(family: Path) -> Flags:
+    """The checker of the family in that folder. Imports torch, so only the replica that checks calls it."""
+    from pipelines.catalogue import Catalogue
+    from pipelines.safety import load
+
+    return load(Catalogue.open(family).safety_checker)

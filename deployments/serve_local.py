@@ -1,0 +1,160 @@
+"""`make serve`: Ray, Serve and the app on this machine alone, until Ctrl-C."""
+
+import argparse
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+OBJECT_STORE_BYTES = 512 * 2**20
+LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
+READY_TIMEOUT_S = 120.0
+
+
+def main() -> int:
+    """Serve until a signal; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.serve_local", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("serve_config.local.yaml"))
+    parser.add_argument("--port", type=int, help="instead of the file's")
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        serve(arguments.config, arguments.port)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"Fooocus Serve could not start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(config: Path, port: int | None) -> None:
+    """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt."""
+    _prepare_environment()
+    from deployments.config_file import read
+
+    file = read(config)
+    options = file.serve.http_options.model_dump()
+    if port is not None:
+        options["port"] = port
+    _check_port(options["host"], options["port"])
+    if not file.settings.drawing.family.is_dir():
+        raise ValueError(
+            f"there is no model family in {file.settings.drawing.family}; `make serve` writes the pocket one"
+        )
+    address = f"http://{options['host']}:{options['port']}"
+    with _ray():
+        from ray import serve as ray_serve
+
+        from deployments.app import build_app
+
+        print("Starting the service ...", flush=True)
+        ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
+        application = file.serve.applications[0]
+        ray_serve.run(
+            build_app(_with_threads(file.settings)),
+            name=application.name,
+            route_prefix=application.route_prefix,
+            logging_config=application.logging_config or file.serve.logging_config,
+        )
+        _wait_until_ready(address)
+        print(f"Fooocus Serve is ready on {address}", flush=True)
+        threading.Event().wait()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _prepare_environment() -> None:
+    # Ray's own ports are open to every user of this machine: a secret of this run, handed to its children, guards them.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.pop("RAY_ADDRESS", None)  # of another cluster
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port} on {host} is not free ({error.strerror}); choose another: make serve PORT={port + 1}"
+            ) from error
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """A Ray of our own, gone afterwards with every process and file."""
+    print("Starting Ray ...", flush=True)
+    import ray
+    from ray import serve as ray_serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    folder = tempfile.mkdtemp(prefix="fooocus-", dir="/tmp")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(LEAST_CPUS, _cores()),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=False,
+            namespace="serve",
+            _temp_dir=folder,
+            _node_ip_address="127.0.0.1",
+        )
+        signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if ray.is_initialized():
+            print("Stopping ...", flush=True)
+            with redirect_stdout(StringIO()):  # Ray tells of calls that end because what they called has ended
+                ray_serve.shutdown()  # type: ignore[no-untyped-call]
+                ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_threads(settings: Any) -> Any:
+    # Ray tells numeric libraries how many threads to use from the CPUs booked, which are fewer than there are.
+    if settings.drawing.threads is not None:
+        return settings
+    return settings.model_copy(update={"drawing": settings.drawing.model_copy(update={"threads": _cores()})})
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _wait_until_ready(address: str) -> None:
+    end = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            with urlopen(f"{address}/ready", timeout=10):  # noqa: S310 (our own address)
+                return
+        except URLError as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{address}/ready does not answer: {error}") from error
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Everything that an operator may set about the app, typed; a misspelt key fails."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from gateway.settings import GatewaySettings
+from pipelines.settings import DrawingSettings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Autoscaling(_Strict):
+    """Serve's autoscaling by ongoing requests; delays in seconds."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(1, ge=1)
+    target_ongoing_requests: float = Field(2.0, gt=0)
+    upscale_delay_s: float = Field(30.0, ge=0)
+    downscale_delay_s: float = Field(600.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+
+class Placement(_Strict):
+    """What a replica of a deployment takes. num_cpus and num_gpus book, they do not limit.
+
+    graceful_shutdown_timeout_s: how long a stopping replica may finish what it has.
+    """
+
+    num_cpus: float = Field(0.1, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+    accelerator_type: str | None = None
+    max_ongoing_requests: int = Field(100, ge=1)
+    graceful_shutdown_timeout_s: float = Field(20.0, ge=0)
+    health_check_period_s: float = Field(10.0, gt=0)
+
+    def options(self) -> dict[str, Any]:
+        """As `serve.deployment` takes them."""
+        actor: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        if self.accelerator_type is not None:
+            actor["accelerator_type"] = self.accelerator_type
+        options = self.model_dump(exclude={"num_cpus", "num_gpus", "accelerator_type", "num_replicas", "autoscaling"})
+        return {**options, "ray_actor_options": actor}
+
+
+class Replication(Placement):
+    """A placement of several replicas: a number of them, or autoscaling."""
+
+    num_replicas: int | None = Field(None, ge=1)
+    autoscaling: Autoscaling | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.num_replicas is not None and self.autoscaling is not None:
+            raise ValueError("num_replicas and autoscaling exclude each other")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        if self.autoscaling is not None:
+            return {**super().options(), "autoscaling_config": self.autoscaling.model_dump()}
+        return {**super().options(), "num_replicas": self.num_replicas or 1}
+
+
+class Deployments(_Strict):
+    """Where each deployment runs. The dispatcher is always one replica."""
+
+    gateway: Replication = Replication()
+    dispatcher: Placement = Placement()
+    preprocessor: Replication = Replication()
+    prompt_expander: Replication = Replication()
+    diffuser: Replication = Replication()
+    safety_checker: Replication = Replication()
+    postprocessor: Replication = Replication()
+
+
+def _absolute(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+
+
+def _absolute_family(settings: DrawingSettings) -> DrawingSettings:
+    return settings.model_copy(update={"family": settings.family.expanduser().absolute()})
+
+
+class AppSettings(_Strict):
+    """The argument of `deployments.app.build_app`.
+
+    Relative paths count from the working directory of the process that builds the app, and are absolute afterwards, for
+    replicas run elsewhere.
+    """
+
+    gateway: Annotated[GatewaySettings, AfterValidator(_absolute)]
+    drawing: Annotated[DrawingSettings, AfterValidator(_absolute_family)]
+    deployments: Deployments = Deployments()

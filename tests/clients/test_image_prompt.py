@@ -1,0 +1,55 @@
+"""The first source example, by the Python client: a picture drawn along the edges of a photograph."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fal_client
+import pytest
+
+from tests.clients.conftest import PHOTOGRAPHS, PhotographServer
+from tests.clients.outputs import assert_fooocus_output, download
+
+pytestmark = [pytest.mark.clients, pytest.mark.cluster]
+
+ENDPOINT = "fal-ai/fooocus/image-prompt"
+
+
+def draw(image_url: str, aspect_ratio: str) -> tuple[dict[str, Any], list[str]]:
+    logs: list[str] = []
+
+    def on_queue_update(update: fal_client.Status) -> None:
+        if isinstance(update, fal_client.InProgress):
+            logs[:] = [log["message"] for log in update.logs or []]
+
+    output = fal_client.subscribe(
+        ENDPOINT,
+        arguments={
+            "prompt": "an astronaut in a red suit",
+            "image_prompt_1": {"type": "PyraCanny", "image_url": image_url, "weight": 1, "stop_at": 1},
+            "seed": 176400,
+            "aspect_ratio": aspect_ratio,
+        },
+        with_logs=True,
+        on_queue_update=on_queue_update,
+    )
+    return output, logs
+
+
+def test_a_photograph_by_address(base: str, photographs: PhotographServer, took: Callable[[str, float], None]) -> None:
+    began = time.perf_counter()
+    output, logs = draw(photographs.url("astronaut.png"), "1024x1024")
+    seconds = time.perf_counter() - began
+    took("image-prompt, 1024x1024, photograph by address, Python", seconds)
+    assert photographs.fetched == ["astronaut.png"]
+    assert_fooocus_output(output, (1024, 1024))
+    assert logs
+    assert seconds < 60
+
+
+def test_the_same_photograph_as_address_and_as_data_uri(base: str, photographs: PhotographServer) -> None:
+    by_address, _ = draw(photographs.url("astronaut.png"), "256x256")
+    by_data_uri, _ = draw(fal_client.encode_file(PHOTOGRAPHS / "astronaut.png"), "256x256")
+    another, _ = draw(photographs.url("coffee.png"), "256x256")
+    assert download(by_data_uri["images"][0]) == download(by_address["images"][0])
+    assert download(another["images"][0]) != download(by_address["images"][0])

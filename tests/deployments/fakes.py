@@ -1,0 +1,115 @@
+"""Stand-ins for what needs torch: a drawer and a safety checker that obey the words of a prompt."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.errors import EngineDead, InputFault
+from pipelines.events import Drawn, Event, Pixels, Progress
+from pipelines.inputs import Inputs
+from pipelines.spec import Spec
+
+SIDE = 256
+
+
+@dataclass(frozen=True)
+class FakeStats:
+    unet_calls: int = 0
+    unet_rows: int = 0
+    largest_call: int = 0
+    live_jobs: int = 0
+
+
+class FakeDrawer:
+    """Draws one flat picture per seed. Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise."""
+
+    def __init__(self) -> None:
+        self._cancelled: dict[str, threading.Event] = {}
+        self._steps = 0
+        self.dead = False
+
+    def submit(
+        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+    ) -> None:
+        if self.dead:
+            raise EngineDead("dead")
+        self._cancelled[job_id] = threading.Event()
+        threading.Thread(target=self._draw, args=(job_id, spec, inputs, prompt, on_event), daemon=True).start()
+
+    def _draw(
+        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+    ) -> None:
+        on_event(Progress(0, spec.steps))
+        if "fault" in prompt or "broken" in prompt:
+            del self._cancelled[job_id]
+            fault = InputFault("image_too_small", "too small", "image_prompt_1.image_url", {"min_width": 8})
+            on_event(fault if "fault" in prompt else UnportableError("of a library that callers do not have"))
+            return
+        for step in range(spec.steps):
+            if self._cancelled[job_id].wait(20 / spec.steps if "slow" in prompt else 0.001):
+                del self._cancelled[job_id]
+                on_event(RuntimeError("cancelled"))
+                return
+            if "die" in prompt:
+                os._exit(1)
+            self._steps += 1
+            on_event(Progress(step + 1, spec.steps))
+        del self._cancelled[job_id]
+        images = np.stack([np.full((SIDE, SIDE, 3), seed % 256, np.uint8) for seed in spec.seeds])
+        on_event(Drawn(images, {"denoise": 0.5}))
+
+    def cancel(self, job_id: str) -> None:
+        if job_id in self._cancelled:
+            self._cancelled[job_id].set()
+
+    def check(self) -> None:
+        if self.dead:
+            raise EngineDead("dead")
+
+    def stats(self) -> FakeStats:
+        return FakeStats(self._steps, self._steps * 2, 2, len(self._cancelled))
+
+    def close(self) -> None:
+        self.dead = True
+
+
+class UnportableError(Exception):
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_nobody_may_load_this, (os.getpid(),))
+
+
+def _nobody_may_load_this(pid: int) -> Exception:
+    raise ImportError(f"only process {pid} knows this")
+
+
+class FakeChecker:
+    """Flags a picture whose first value is 13."""
+
+    def flags(self, images: Pixels) -> list[bool]:
+        return [bool(image[0, 0, 0] == 13) for image in images]
+
+
+class FakeCatalogue:
+    def lora(self, source: str) -> Path | None:
+        return Path("/loras/known") if source == "known" else None
+
+
+class FakePictures:
+    async def read(self, source: str, field: str) -> Pixels:
+        from gateway.errors import ModelError
+
+        if source.endswith("missing"):
+            raise ModelError("file_download_error", f"{source} is missing", tuple(field.split(".")), ctx={"n": 1})
+        return np.zeros((600, 600, 3), np.uint8)
+
+
+def wait_until(promised: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not promised():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)

@@ -1,0 +1,54 @@
+"""Events from the engine's thread to a replica's loop."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from deployments.channel import Channel
+from pipelines.events import Drawn, Progress
+
+DRAWN = Drawn(np.zeros((1, 8, 8, 3), np.uint8), {})
+
+
+async def test_a_slow_reader_gets_the_newest_progress_and_the_end() -> None:
+    channel = Channel(asyncio.get_running_loop())
+    for step in range(1000):
+        channel.put(Progress(step, 1000))
+    channel.put(DRAWN)
+    assert [event async for event in channel.events()] == [Progress(999, 1000), DRAWN]
+
+
+async def test_a_thread_is_heard_without_waiting_for_its_end() -> None:
+    channel = Channel(asyncio.get_running_loop())
+    read = threading.Event()
+
+    def engine() -> None:
+        channel.put(Progress(0, 2))
+        assert read.wait(10)
+        channel.put(DRAWN)
+
+    thread = threading.Thread(target=engine)
+    thread.start()
+    events = channel.events()
+    assert await anext(events) == Progress(0, 2)
+    read.set()
+    assert await anext(events) is DRAWN
+    thread.join()
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+
+
+async def test_an_exception_is_raised_at_the_reader() -> None:
+    channel = Channel(asyncio.get_running_loop())
+    channel.put(KeyError("broken"))
+    with pytest.raises(KeyError, match="broken"):
+        await anext(channel.events())
+
+
+def test_nobody_minds_an_event_for_a_closed_loop() -> None:
+    loop = asyncio.new_event_loop()
+    channel = Channel(loop)
+    loop.close()
+    channel.put(DRAWN)

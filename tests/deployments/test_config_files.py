@@ -1,0 +1,130 @@
+"""The config files that ship: what Serve would overlook in them fails here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from jsonschema import ValidationError, validate
+from ray.serve._private.build_app import build_app as built
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.app import build_app
+from deployments.config_file import ConfigFile, check, read, unknown_keys
+
+ROOT = Path(__file__).parents[2]
+FILES = ["serve_config.yaml", "serve_config.local.yaml"]
+NAMES = {
+    "Gateway",
+    "Dispatcher",
+    "Preprocessor",
+    "PromptExpander",
+    "Diffuser",
+    "SafetyChecker",
+    "Postprocessor",
+}
+
+
+def deployed(file: ConfigFile) -> dict[str, Any]:
+    app = built(build_app(file.settings), name="app", make_deployment_handle=lambda deployment, _: deployment.name)
+    return {deployment.name: deployment for deployment in app.deployments}
+
+
+@pytest.fixture(params=[*FILES, "kubernetes/rayservice.yaml"])
+def content(request: pytest.FixtureRequest) -> dict[str, Any]:
+    loaded = yaml.safe_load((ROOT / request.param).read_text())
+    if loaded.get("kind") == "RayService":
+        loaded = yaml.safe_load(loaded["spec"]["serveConfigV2"])
+    return dict(loaded)
+
+
+def test_the_app_has_its_seven_deployments_with_valid_autoscaling(content: dict[str, Any]) -> None:
+    file = check(content)
+    assert file.serve.applications[0].import_path == "deployments.app:build_app"
+    deployments = deployed(file)
+    assert set(deployments) == NAMES
+    for deployment in deployments.values():
+        autoscaling = deployment._deployment_config.autoscaling_config
+        if autoscaling is not None:
+            AutoscalingConfig(**autoscaling.model_dump())
+
+
+def test_a_replica_may_finish_what_it_has_before_it_is_killed(content: dict[str, Any]) -> None:
+    settings = check(content).settings
+    assert settings.deployments.dispatcher.graceful_shutdown_timeout_s > settings.gateway.stop_grace_s
+    if settings.drawing.device == "cuda":
+        assert settings.deployments.diffuser.graceful_shutdown_timeout_s > settings.gateway.run_timeout_s
+
+
+def test_the_proxy_outwaits_the_longest_run(content: dict[str, Any]) -> None:
+    file = check(content)
+    assert file.serve.http_options.request_timeout_s is not None
+    assert file.serve.http_options.request_timeout_s > file.settings.gateway.run_timeout_s
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("proxy_locations",),
+        ("http_options", "hosts"),
+        ("applications", 0, "rout_prefix"),
+        ("applications", 0, "args", "drawings"),
+        ("applications", 0, "args", "gateway", "capacities"),
+        ("applications", 0, "args", "deployments", "diffuser", "num_gpu"),
+        ("applications", 0, "args", "deployments", "diffuser", "autoscaling", "min_replica"),
+    ],
+)
+def test_a_misspelt_key_fails_at_every_level(path: tuple[str | int, ...]) -> None:
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    place = content
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = 1
+    with pytest.raises(ValueError, match=str(path[-1])):
+        check(content)
+
+
+def test_serve_itself_would_overlook_a_misspelt_key() -> None:
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    content["http_options"]["hosts"] = 1
+    ServeDeploySchema.model_validate(content)
+    assert list(unknown_keys(content, ServeDeploySchema)) == ["http_options.hosts"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+def test_an_address_that_others_reach_is_refused_and_says_why(host: str) -> None:
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    content["http_options"]["host"] = host
+    with pytest.raises(ValueError, match="API keys are not checked yet"):
+        check(content)
+
+
+def test_serves_default_address_is_refused_too() -> None:
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    del content["http_options"]["host"]
+    with pytest.raises(ValueError, match="API keys"):
+        check(content)
+
+
+def test_a_file_is_read_with_absolute_paths() -> None:
+    settings = read(ROOT / "serve_config.local.yaml").settings
+    assert settings.gateway.data_dir.is_absolute()
+    assert settings.drawing.family.is_absolute()
+
+
+def test_the_cluster_file_is_one_that_ray_takes() -> None:
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    content = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate(content, schema)
+    with pytest.raises(ValidationError):
+        validate({**content, "max_worker": 1}, schema)
+
+
+def test_the_cluster_keeps_drawing_off_the_head_and_has_gpus() -> None:
+    types = yaml.safe_load((ROOT / "cluster.yaml").read_text())["available_node_types"]
+    assert types["head"]["resources"]["GPU"] == 0
+    assert types["gpu_worker"]["resources"]["GPU"] >= 1
+    assert types["gpu_worker"]["min_workers"] <= types["gpu_worker"]["max_workers"]

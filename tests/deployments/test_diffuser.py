@@ -1,0 +1,85 @@
+"""The Diffuser as a plain class, over a drawer that needs no weights."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployments import diffuser as module
+from deployments.diffuser import Diffuser
+from gateway.errors import PlatformError
+from pipelines.errors import EngineDead
+from pipelines.events import Drawn, Progress
+from pipelines.inputs import Inputs
+from pipelines.spec import Size, Spec
+from tests.deployments.fakes import FakeDrawer, wait_until
+
+SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance_scale=1)
+INPUTS = Inputs(Size(width=8, height=8))
+
+
+class Recorded:
+    """A metric that keeps what it was told."""
+
+    def __init__(self, name: str, description: str) -> None:
+        self.value = 0.0
+
+    def inc(self, value: float) -> None:
+        self.value += value
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+
+@pytest.fixture
+async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    monkeypatch.setattr(module, "Counter", Recorded)
+    monkeypatch.setattr(module, "Gauge", Recorded)
+    made: Any = Diffuser.__new__(Diffuser)
+    await made.__init__(FakeDrawer)
+    return made
+
+
+async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
+    events = [event async for event in diffuser.draw("r", SPEC, INPUTS, "a cube")]
+    assert isinstance(events[-1], Drawn)
+    assert all(isinstance(event, Progress) for event in events[:-1])
+    assert np.unique(events[-1].images) == [1]
+
+
+async def test_two_attempts_at_a_request_do_not_meet(diffuser: Any) -> None:
+    first = diffuser.draw("r", SPEC, INPUTS, "slow")
+    await anext(first)
+    assert [event async for event in diffuser.draw("r", SPEC, INPUTS, "a cube")]
+    assert (await diffuser.stats()).live_jobs == 1
+    await first.aclose()
+
+
+async def test_a_closed_drawing_is_cancelled(diffuser: Any) -> None:
+    events = diffuser.draw("r", SPEC, INPUTS, "slow")
+    await anext(events)
+    await events.aclose()
+    await asyncio.to_thread(wait_until, lambda: diffuser._drawer.stats().live_jobs == 0, 5)
+
+
+async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
+    events = diffuser.draw("r", SPEC, INPUTS, "a cube")
+    await anext(events)
+    assert diffuser._live_jobs.value == 1
+    async for _ in events:
+        pass
+    assert diffuser._unet_calls.value == 4
+    assert diffuser._unet_rows.value == 8
+    assert diffuser._live_jobs.value == 0
+
+
+async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) -> None:
+    diffuser.check_health()
+    diffuser._drawer.dead = True
+    with pytest.raises(EngineDead):
+        diffuser.check_health()
+    with pytest.raises(PlatformError) as caught:
+        await anext(diffuser.draw("r", SPEC, INPUTS, "a cube"))
+    assert caught.value.error_type == "runner_disconnected"

@@ -1,0 +1,223 @@
+"""The graph through real Ray handles, with a drawer that needs no weights."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from gateway.errors import ModelError, PlatformError, ValidationErrors
+from gateway.files.local import LocalFiles
+from gateway.media import decode_image
+from gateway.work import Delivery, Finished, Step, Work
+from pipelines.spec import Control, Lora, Size, Spec, Start
+from tests.cluster import kill_replicas
+from tests.deployments.fakes import SIDE, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+
+pytestmark = pytest.mark.cluster
+APP = "graph"
+
+
+def work(prompt: str = "a red cube", **of_spec: Any) -> Work:
+    spec = Spec(
+        **{
+            "prompt": prompt,
+            "size": Size(width=SIDE, height=SIDE),
+            "seeds": (7,),
+            "steps": 20,
+            "sampler": "euler",
+            "schedule": "sgm_uniform",
+            "guidance_scale": 4.0,
+            **of_spec,
+        }
+    )
+    return Work(
+        request_id=str(uuid4()),
+        endpoint="fal-ai/fooocus",
+        spec=spec,
+        delivery=Delivery(format="png"),
+        base_url="http://127.0.0.1:8000",
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> LocalFiles:
+    return LocalFiles(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
+    from ray import serve
+
+    from deployments.diffuser import Diffuser
+    from deployments.graph import Stages
+    from deployments.postprocessor import Postprocessor
+    from deployments.preprocessor import Preprocessor
+    from deployments.prompt_expander import PromptExpander
+    from deployments.safety_checker import SafetyChecker
+    from tests.deployments.root import Root
+
+    def bound(cls: type, *args: Any) -> Any:
+        options = {
+            "graceful_shutdown_timeout_s": 0.1,
+            "health_check_period_s": 1,
+            "max_ongoing_requests": 50,
+            "ray_actor_options": {"num_cpus": 0.1},
+        }
+        return serve.deployment(name=cls.__name__, **options)(cls).bind(*args)
+
+    applications = Stages(
+        preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue),
+        prompt_expander=bound(PromptExpander),
+        diffuser=bound(Diffuser, FakeDrawer),
+        safety_checker=bound(SafetyChecker, FakeChecker),
+        postprocessor=bound(Postprocessor, files),
+    )
+    serve.run(bound(Root, applications), name=APP, route_prefix=None)
+    yield Stages(
+        preprocessor=serve.get_deployment_handle("Preprocessor", APP),
+        prompt_expander=serve.get_deployment_handle("PromptExpander", APP),
+        diffuser=serve.get_deployment_handle("Diffuser", APP),
+        safety_checker=serve.get_deployment_handle("SafetyChecker", APP),
+        postprocessor=serve.get_deployment_handle("Postprocessor", APP),
+    )
+    serve.delete(APP)
+
+
+async def run(stages: Any, request: Work) -> tuple[list[Step], Finished]:
+    from deployments.graph import Graph
+
+    events = [event async for event in Graph(stages).run(request)]
+    assert isinstance(events[-1], Finished)
+    return [event for event in events if isinstance(event, Step)], events[-1]
+
+
+async def test_steps_come_before_the_pictures(stages: Any, files: LocalFiles) -> None:
+    request = work(seeds=(7, 13))
+    steps, finished = await run(stages, request)
+    assert steps[0] == Step(0, 20)
+    assert [step.step for step in steps] == sorted(step.step for step in steps)
+    assert finished.nsfw == [False, True]
+    assert finished.prompt == "a red cube"
+    assert {"inference", "denoise"} <= set(finished.timings)
+    stored = await files.get(finished.images[0].url.removeprefix("http://127.0.0.1:8000/files/"))
+    assert stored is not None
+    assert (decode_image(stored.content, 10**6, "") == 7).all()
+    flagged = await files.get(finished.images[1].url.removeprefix("http://127.0.0.1:8000/files/"))
+    assert flagged is not None
+    assert (decode_image(flagged.content, 10**6, "") == 0).all()
+
+
+async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:
+    _, finished = await run(stages, work("a blue ball", expand_prompt=True, check_safety=False))
+    assert finished.prompt == "a blue ball"
+    assert finished.nsfw == [False]
+
+
+async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        await run(stages, work(start=Start(image="http://x/missing", strength=0.5, field="image_url")))
+    assert type(caught.value) is ModelError
+    assert caught.value.type == "file_download_error"
+    assert caught.value.loc == ("image_url",)
+    assert caught.value.ctx == {"n": 1}
+
+
+async def test_all_faulty_pictures_are_told_at_once(stages: Any) -> None:
+    controls = tuple(Control(kind="canny", image=f"http://x/{n}/missing", field=f"p{n}") for n in range(2))
+    with pytest.raises(ValidationErrors) as caught:
+        await run(stages, work(controls=controls))
+    assert [error.loc for error in caught.value.errors] == [("p0",), ("p1",)]
+
+
+async def test_an_unknown_lora_names_its_field(stages: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        await run(stages, work(loras=(Lora(source="unknown", scale=1, field="loras.0.path"),)))
+    assert caught.value.loc == ("loras", 0, "path")
+
+
+async def test_a_fault_in_drawing_arrives_with_its_attributes(stages: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        await run(stages, work("fault"))
+    assert caught.value.type == "image_too_small"
+    assert caught.value.loc == ("image_prompt_1", "image_url")
+    assert caught.value.ctx == {"min_width": 8}
+
+
+async def test_an_error_that_callers_cannot_load_is_an_internal_one(stages: Any) -> None:
+    with pytest.raises(PlatformError) as caught:
+        await run(stages, work("broken"))
+    assert caught.value.error_type == "internal_error"
+
+
+async def test_closing_a_run_takes_its_job_out(stages: Any) -> None:
+    from deployments.graph import Graph
+
+    events = Graph(stages).run(work("slow"))
+    assert await anext(events) == Step(0, 20)
+    assert (await stages.diffuser.stats.remote()).live_jobs == 1
+    await events.aclose()
+    await until_live(stages, 0)
+
+
+async def test_cancelling_the_reader_takes_the_job_out(stages: Any) -> None:
+    reading = asyncio.create_task(run(stages, work("slow")))
+    await until_live(stages, 1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await until_live(stages, 0)
+
+
+async def until_live(stages: Any, jobs: int) -> None:
+    async with asyncio.timeout(5):
+        while (await stages.diffuser.stats.remote()).live_jobs != jobs:  # noqa: ASYNC110 (another process's event)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_replica_that_dies_while_drawing_is_a_clear_retryable_error(stages: Any) -> None:
+    with pytest.raises(PlatformError) as caught:
+        await run(stages, work("die"))
+    assert caught.value.error_type == "runner_disconnected"
+    assert caught.value.status == 503
+    assert caught.value.headers()["x-fal-retryable"] == "true"
+    _, finished = await run(stages, work())  # the next replica
+    assert len(finished.images) == 1
+
+
+async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: Any, files: LocalFiles) -> None:
+    killing = KillsBeforeChecking(stages.safety_checker, stages.diffuser)
+    _, finished = await run(replace(stages, safety_checker=killing), work(seeds=(200, 201)))
+    assert killing.killed
+    for image, value in zip(finished.images, (200, 201), strict=True):
+        stored = await files.get(image.url.removeprefix("http://127.0.0.1:8000/files/"))
+        assert stored is not None
+        assert np.array_equal(decode_image(stored.content, 10**6, ""), np.full((SIDE, SIDE, 3), value))
+
+
+class KillsBeforeChecking:
+    """A handle of the safety checker that first kills the replica that drew, and waits until it is dead."""
+
+    def __init__(self, checker: Any, diffuser: Any) -> None:
+        self._checker, self._diffuser = checker, diffuser
+        self.killed = False
+
+    @property
+    def check(self) -> "KillsBeforeChecking":
+        return self
+
+    def remote(self, drawn: Any) -> Any:
+        kill_replicas(APP, "Diffuser")
+        self.killed = True
+        return self._checker.check.remote(drawn)
+
+
+async def test_files_of_a_second_attempt_have_the_same_names(stages: Any, tmp_path: Path) -> None:
+    request = work()
+    _, first = await run(stages, request)
+    _, second = await run(stages, request)
+    assert [image.url for image in first.images] == [image.url for image in second.images]

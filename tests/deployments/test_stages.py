@@ -1,0 +1,111 @@
+"""The stages as plain classes: no Ray, no HTTP."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from deployments.dispatcher import Dispatcher
+from deployments.postprocessor import Postprocessor
+from deployments.preprocessor import Preprocessor
+from deployments.safety_checker import SafetyChecker
+from gateway.files.local import LocalFiles
+from gateway.media import decode_image
+from gateway.settings import GatewaySettings
+from gateway.work import Delivery
+from pipelines.events import Drawn
+from pipelines.spec import Control, Lora, Size, Spec
+from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
+
+REQUEST = str(uuid4())
+
+
+def drawn(*values: int, side: int = 8) -> Drawn:
+    return Drawn(np.stack([np.full((side, side, 3), value, np.uint8) for value in values]), {})
+
+
+async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
+    files = LocalFiles(tmp_path)
+    delivery = Delivery(format="png")
+    (image,) = await Postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False])
+    assert image.url.startswith(f"http://here:1/files/outputs/{REQUEST}/")
+    assert image.url.endswith(image.file_name)
+    stored = await files.get(image.url.removeprefix("http://here:1/files/"))
+    assert stored is not None
+    assert (image.file_size, image.width, image.height) == (len(stored.content), 8, 8)
+    assert image.content_type == stored.content_type == "image/png"
+
+
+async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> None:
+    delivery = Delivery(format="webp", inline=True)
+    (image,) = await Postprocessor(LocalFiles(tmp_path)).deliver(REQUEST, delivery, "http://here", drawn(9), [False])
+    head, _, content = image.url.partition(",")
+    assert head == "data:image/webp;base64"
+    assert decode_image(base64.b64decode(content), 100, "").shape == (8, 8, 3)
+    assert not await asyncio.to_thread(lambda: list(tmp_path.rglob("*.webp")))
+
+
+async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:
+    files = LocalFiles(tmp_path)
+    images = await Postprocessor(files).deliver(REQUEST, Delivery(format="png"), "", drawn(9, 9), [True, False])
+    values = []
+    for image in images:
+        stored = await files.get(image.url.removeprefix("/files/"))
+        assert stored is not None
+        values.append(int(decode_image(stored.content, 100, "").max()))
+    assert values == [0, 9]
+
+
+async def test_pictures_and_loras_are_made_ready_in_order() -> None:
+    spec = Spec(
+        size=Size(width=64, height=32),
+        seeds=(1,),
+        steps=1,
+        sampler="euler",
+        schedule="sgm_uniform",
+        guidance_scale=1,
+        loras=(Lora(source="known", scale=1),),
+        controls=(Control(kind="canny", image="http://x/a"), Control(kind="canny", image="http://x/b")),
+    )
+    inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(spec)
+    assert inputs.loras == (Path("/loras/known"),)
+    assert [hint.shape for hint in inputs.hints] == [(32, 64, 3)] * 2
+
+
+def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
+    checker = SafetyChecker.__new__(SafetyChecker)
+    checker._checker = FakeChecker()
+    flags = checker._check([drawn(13, 1), drawn(13, side=16), drawn(2)])
+    assert flags == [[True, False], [True], [False]]
+
+
+class DeadLedger:
+    """A ledger of which only the end is of interest."""
+
+    closed = False
+
+    async def depth(self) -> int:
+        return 0
+
+    async def expire(self) -> int:
+        return 0
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_dispatcher_is_healthy_until_its_loop_ends(tmp_path: Path) -> None:
+    ledger: Any = DeadLedger()
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher._start(ledger, None, GatewaySettings(data_dir=tmp_path))  # type: ignore[arg-type]
+    dispatcher.check_health()
+    stopping = dispatcher.__del__()
+    assert stopping is not None
+    await stopping
+    assert ledger.closed
+    with pytest.raises(RuntimeError, match="loop has ended"):
+        dispatcher.check_health()

@@ -1,0 +1,103 @@
+"""`make serve` as a user meets it: one line when ready, Ctrl-C ends everything, a taken port is said clearly."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+
+from tests.cluster import ROOT, free_port
+from tests.deployments.fakes import wait_until
+
+pytestmark = pytest.mark.cluster
+READY_S = 120
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    content["applications"][0]["args"]["gateway"]["data_dir"] = str(folder / "var")
+    content["applications"][0]["args"]["drawing"]["family"] = str(pocket_family_folder)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def start(config: Path, port: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "deployments.serve_local", "--config", str(config), "--port", str(port)]
+    output = config.with_suffix(".log").open("w")
+    with output:
+        # a group of its own, as a shell gives it: Ctrl-C reaches all of it
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, process_group=0)
+
+
+@pytest.fixture(scope="module")
+def served(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    process = start(config, port)
+    try:
+        wait_until(lambda: "ready" in said(config) or process.poll() is not None, READY_S)
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def said(config: Path) -> str:
+    return config.with_suffix(".log").read_text()
+
+
+def living() -> dict[int, int]:
+    """The parent of each living process."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # it has just ended
+        if state != "Z":
+            parents[int(stat.parent.name)] = int(parent)
+    return parents
+
+
+def descendants(process: int) -> set[int]:
+    parents, found = living(), {process}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+def test_it_says_in_one_line_that_it_is_ready_and_ends_whole_on_ctrl_c(
+    served: tuple[subprocess.Popen[str], int], config: Path
+) -> None:
+    process, port = served
+    assert f"Fooocus Serve is ready on http://127.0.0.1:{port}\n" in said(config)
+    assert httpx2.get(f"http://127.0.0.1:{port}/ready").status_code == 200
+
+    second = subprocess.run(
+        [sys.executable, "-m", "deployments.serve_local", "--config", str(config), "--port", str(port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"port {port} on 127.0.0.1 is not free" in second.stderr
+    assert "make serve PORT=" in second.stderr
+
+    family = descendants(process.pid)
+    assert len(family) > 7  # the replicas at least
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 0
+    wait_until(lambda: not family & living().keys(), 10)
+    assert "Traceback" not in said(config)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"http://127.0.0.1:{port}/ready")

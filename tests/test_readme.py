@@ -1,0 +1,77 @@
+"""What the README and the documents claim, against the code; their examples are run in tests/clients."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from gateway.endpoints import ENDPOINTS
+from gateway.endpoints.pending import INACTIVE, UNBUILT
+from gateway.errors import ValidationErrors
+from gateway.http.answers import INACTIVE as INACTIVE_HEADER
+from gateway.settings import GatewaySettings
+from pipelines.settings import DrawingSettings
+from tests.pages import ROOT, blocks, languages, page, section
+
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")
+
+
+def test_every_block_of_code_is_one_that_a_test_runs() -> None:
+    assert Counter(languages(page("README.md"))) == {"sh": 1, "bash": 2, "python": 1, "js": 2}
+    for path in (ROOT / "docs").glob("*.md"):
+        assert not [language for language in languages(page(f"docs/{path.name}")) if language not in ("json", "text")]
+
+
+def test_the_commands_are_targets_of_the_makefile() -> None:
+    (commands,) = blocks(page("README.md"), "sh")
+    targets = re.findall(r"^make (\w+)", commands, re.MULTILINE)
+    assert targets == ["serve", "test"]
+    for target in targets:
+        assert re.search(rf"^{target}:", page("Makefile"), re.MULTILINE)
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for name in (*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page(name)):
+            assert target.startswith("https://") or ((ROOT / name).parent / target).is_file(), f"{name}: {target}"
+
+
+def test_every_endpoint_is_in_the_tables() -> None:
+    for endpoint in ENDPOINTS:
+        assert f"| `{endpoint}` |" in page("README.md")
+        assert f"| `{endpoint}` |" in page("docs/api.md")
+
+
+def test_the_error_that_the_api_page_shows_is_the_services_own() -> None:
+    with pytest.raises(ValidationErrors) as refused:
+        ENDPOINTS["fal-ai/fast-fooocus-sdxl"].order({"prompt": "x", "num_inference_steps": 25}, "id", "http://host")
+    shown, _ = blocks(page("docs/api.md"), "json")
+    assert json.loads(shown) == refused.value.body()
+
+
+def test_the_api_page_names_every_field_that_is_refused_or_does_not_act() -> None:
+    refused = section(page("docs/api.md"), "What is refused today")
+    inactive = section(page("docs/api.md"), "Defaults that do not act yet")
+    for fields in UNBUILT.values():
+        for field in fields:
+            name = re.sub(r"_[1-4]\.", "_n.", field.path)
+            assert f"`{name}`" in refused, field.path
+    assert f"`{INACTIVE_HEADER}`" in inactive
+    for family in INACTIVE.values():
+        for name in family:
+            assert f"`{name}`" in inactive, name
+
+
+def test_the_operations_page_names_every_setting() -> None:
+    settings = section(page("docs/operations.md"), "Settings")
+    for name in (*GatewaySettings.model_fields, *DrawingSettings.model_fields):
+        assert f"`{name}`" in settings, name
+
+
+def test_the_operations_page_names_every_metric() -> None:
+    named = re.findall(
+        r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', "".join(p.read_text() for p in ROOT.glob("deployments/*.py"))
+    )
+    assert named
+    assert set(named) == set(re.findall(r"^\| `(\w+)`", section(page("docs/operations.md"), "Metrics"), re.MULTILINE))
