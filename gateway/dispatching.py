@@ -88,11 +88,14 @@ class Dispatching:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
         task = asyncio.create_task(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
-        task.add_done_callback(lambda done: self._forget(request_id, done))
+        task.add_done_callback(lambda done: self._forget(claim, done))
 
-    def _forget(self, request_id: str, done: asyncio.Task[None]) -> None:
-        if (held := self._held.get(request_id)) is not None and held.task is done:
-            del self._held[request_id]
+    def _forget(self, claim: Claim, done: asyncio.Task[None]) -> None:
+        if (held := self._held.get(claim.work.request_id)) is not None and held.task is done:
+            del self._held[claim.work.request_id]
+        if done.cancelled():
+            # cancelled before its first step it has written nothing; where it has, this writes nothing
+            self._stranded.append(claim)
 
     async def _execute(self, claim: Claim) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -196,3 +197,25 @@ async def test_two_dispatchers_never_draw_the_same_request(ledger: SqlLedger, se
         for name in names:
             await until_state(ledger, name, State.DONE)
     assert sorted([*one.ids, *other.ids]) == sorted(names)
+
+
+async def test_a_request_cancelled_before_its_first_step_ends_too(
+    ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a task writes nothing itself, while heartbeats would hold its row for ever."""
+    await submit(ledger, "a")
+    create, started = asyncio.create_task, []
+
+    def create_and_cancel(coroutine: Any, **rest: Any) -> asyncio.Task[Any]:
+        task = create(coroutine, **rest)
+        if coroutine.__name__ == "_execute" and not started:
+            started.append(task)
+            task.cancel()
+        return task
+
+    monkeypatch.setattr("gateway.dispatching.asyncio.create_task", create_and_cancel)
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings):
+        await until_state(ledger, "a", State.DONE)
+    assert started
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK

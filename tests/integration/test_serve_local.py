@@ -22,7 +22,8 @@ READY_S = 120
 def config(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("served")
     content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
-    content["applications"][0]["args"]["gateway"]["data_dir"] = str(folder / "var")
+    gateway = content["applications"][0]["args"]["gateway"]
+    gateway |= {"data_dir": str(folder / "var"), "allow_loopback_urls": False}
     content["applications"][0]["args"]["drawing"]["family"] = str(pocket_family_folder)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -74,12 +75,23 @@ def descendants(process: int) -> set[int]:
     return found - {process}
 
 
-def test_it_says_in_one_line_that_it_is_ready_and_ends_whole_on_ctrl_c(
+def test_it_says_that_it_is_ready_fetches_nothing_from_inside_and_ends_whole_on_ctrl_c(
     served: tuple[subprocess.Popen[str], int], config: Path
 ) -> None:
     process, port = served
     assert f"Fooocus Serve is ready on http://127.0.0.1:{port}\n" in said(config)
     assert httpx2.get(f"http://127.0.0.1:{port}/ready").status_code == 200
+
+    for url in (f"http://[::1]:{port}/health", f"http://127.0.0.1:{port}/health", "http://169.254.169.254/"):
+        answer = httpx2.post(
+            f"http://127.0.0.1:{port}/fal-ai/fast-fooocus-sdxl/image-to-image",
+            json={"prompt": "a rocket", "image_url": url},
+            timeout=60,
+        )
+        assert answer.status_code == 422
+        (entry,) = answer.json()["detail"]
+        assert (entry["type"], entry["loc"]) == ("file_download_error", ["body", "image_url"])
+        assert "not a public one" in entry["msg"]
 
     second = subprocess.run(
         [sys.executable, "-m", "deployments.serve_local", "--config", str(config), "--port", str(port)],

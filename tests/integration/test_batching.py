@@ -1,0 +1,34 @@
+"""Requests that come together are drawn together, and none of them shows it."""
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.integration.calls import FAST, SMALL, content, pixels, result, run, submit
+from tests.integration.conftest import Service
+
+pytestmark = pytest.mark.cluster
+
+# what differs may differ within a call: prompt, seed, steps, guidance
+REQUESTS = [
+    {
+        **SMALL,
+        "prompt": f"{number + 1} red cubes on a table",
+        "seed": 100 + number,
+        "num_inference_steps": 10 + number,
+        "guidance_scale": 1.5 + number / 4,
+    }
+    for number in range(8)
+]
+
+
+def test_eight_at_once_share_calls_and_draw_what_each_draws_alone(client: httpx2.Client, service: Service) -> None:
+    run(client, FAST, SMALL)  # the variant is built, so that the eight do not trickle in
+    before = service.stats()
+    submitted = [submit(client, FAST, request) for request in REQUESTS]
+    together = [pixels(content(client, result(client, one).json())) for one in submitted]
+    after = service.stats()
+    assert (after.unet_rows - before.unet_rows) / (after.unet_calls - before.unet_calls) > 3
+    for request, picture in zip(REQUESTS, together, strict=True):
+        alone = pixels(content(client, run(client, FAST, request)))
+        assert np.abs(alone - picture).max() <= 1

@@ -1,0 +1,49 @@
+"""Pictures that come with a request: as a data URI, and by an address on loopback."""
+
+import base64
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.integration.calls import FAST_IMAGE_TO_IMAGE, FOOOCUS, content, pixels, run
+from tests.integration.conftest import files_on_loopback
+
+pytestmark = pytest.mark.cluster
+
+INPUT = {"prompt": "a rocket", "seed": 4, "num_inference_steps": 4, "format": "png"}
+
+
+def data_uri(photograph: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(photograph).decode()
+
+
+def test_a_photograph_by_address_and_inline_give_the_same_picture(client: httpx2.Client, photograph: bytes) -> None:
+    with files_on_loopback({"photo.jpg": photograph}) as (address, asked):
+        fetched = run(client, FAST_IMAGE_TO_IMAGE, {**INPUT, "image_url": f"{address}/photo.jpg"})
+    assert asked == ["/photo.jpg"]
+    inline = run(client, FAST_IMAGE_TO_IMAGE, {**INPUT, "image_url": data_uri(photograph)})
+    assert content(client, fetched) == content(client, inline)
+    assert (fetched["images"][0]["width"], fetched["images"][0]["height"]) == (640, 424)
+
+
+def test_a_picture_drawn_from_a_photograph_follows_it_less_the_stronger(
+    client: httpx2.Client, photograph: bytes
+) -> None:
+    source = pixels(photograph)[:424, :640]
+    correlations = []
+    for strength in (0.3, 0.6, 0.95):
+        output = run(client, FAST_IMAGE_TO_IMAGE, {**INPUT, "image_url": data_uri(photograph), "strength": strength})
+        drawn = pixels(content(client, output))
+        correlations.append(float(np.corrcoef(drawn.mean(-1).ravel(), source.mean(-1).ravel())[0, 1]))
+    assert correlations[0] > 0.3
+    assert correlations == sorted(correlations, reverse=True)
+
+
+def test_a_control_image_changes_the_picture(client: httpx2.Client, photograph: bytes) -> None:
+    plain = {"prompt": "a rocket", "seed": 4, "aspect_ratio": "256x256", "performance": "Lightning"}
+    control = {"control_type": "PyraCanny", "control_image_url": data_uri(photograph)}
+    control |= {"control_image_weight": 1, "control_image_stop_at": 1}
+    without = pixels(content(client, run(client, FOOOCUS, {**plain, "output_format": "png"})))
+    guided = pixels(content(client, run(client, FOOOCUS, {**plain, **control, "output_format": "png"})))
+    assert np.abs(without - guided).mean() > 0.5

@@ -1,0 +1,46 @@
+"""From a prompt to a picture through every deployment, by both ways in."""
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.integration.calls import FAST, FOOOCUS, SMALL, content, pixels, result, run, status, submit
+
+pytestmark = pytest.mark.cluster
+
+
+def test_a_sync_run_draws_what_was_asked_for(client: httpx2.Client) -> None:
+    output = run(client, FAST, {**SMALL, "image_size": {"width": 320, "height": 256}, "seed": 5})
+    assert (output["seed"], output["prompt"]) == (5, SMALL["prompt"])
+    assert output["has_nsfw_concepts"] == [False]
+    picture = pixels(content(client, output))
+    assert picture.shape == (256, 320, 3)
+    assert picture.std() > 1
+
+
+def test_a_queued_request_is_followed_to_its_picture(client: httpx2.Client) -> None:
+    submitted = submit(client, FAST, {**SMALL, "seed": 6})
+    output = result(client, submitted).json()
+    assert pixels(content(client, output)).shape == (256, 256, 3)
+    assert [line["message"] for line in status(client, submitted)["logs"]][-1] == "Sampling step 4/4"
+
+
+def test_both_ways_draw_the_same_bytes(client: httpx2.Client) -> None:
+    queued = result(client, submit(client, FAST, {**SMALL, "seed": 7})).json()
+    at_once = run(client, FAST, {**SMALL, "seed": 7})
+    assert content(client, queued) == content(client, at_once)
+
+
+def test_the_same_request_twice_alone_gives_the_same_bytes(client: httpx2.Client) -> None:
+    first, second = (content(client, run(client, FAST, {**SMALL, "seed": 8})) for _ in range(2))
+    assert first == second
+
+
+def test_another_seed_gives_another_picture(client: httpx2.Client) -> None:
+    first, second = (pixels(content(client, run(client, FAST, {**SMALL, "seed": seed}))) for seed in (9, 10))
+    assert np.abs(first - second).mean() > 1
+
+
+def test_the_fooocus_endpoint_draws_with_its_defaults(client: httpx2.Client) -> None:
+    output = run(client, FOOOCUS, {"prompt": "a lake", "aspect_ratio": "512x512", "performance": "Lightning"})
+    assert pixels(content(client, output)).shape == (512, 512, 3)
