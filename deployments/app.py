@@ -28,7 +28,9 @@ def build_app(settings: AppSettings) -> Application:
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing)),
-        safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(partial(checker_of, family)),
+        safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
+            partial(checker_of, family, settings.checking.device)
+        ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages)

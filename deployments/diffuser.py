@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
@@ -16,6 +17,9 @@ from pipelines.spec import Spec
 if TYPE_CHECKING:
     from pipelines.denoising.jobs import EngineStats
     from pipelines.settings import DrawingSettings
+
+
+REPORT_PERIOD_S = 1.0
 
 
 class Draws(Protocol):
@@ -43,6 +47,7 @@ class Diffuser:
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
         self._seen = (0, 0)
+        self._reported_at = 0.0
         self._live = 0
 
     async def draw(self, request_id: str, spec: Spec, inputs: Inputs, prompt: str) -> AsyncIterator[Event]:
@@ -55,13 +60,17 @@ class Diffuser:
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
             self._drawer.submit(job_id, spec, inputs, prompt, channel.put)
-            self._count(+1)
+            self._live += 1
             try:
+                self._report()
                 async for event in channel.events():
+                    if monotonic() - self._reported_at >= REPORT_PERIOD_S:
+                        self._report()
                     yield event
             finally:
                 self._drawer.cancel(job_id)
-                self._count(-1)
+                self._live -= 1
+                self._report()
 
     async def stats(self) -> "EngineStats":
         """Counts of the engine since it started."""
@@ -71,8 +80,8 @@ class Diffuser:
         """Raises EngineDead when the engine has ended or hangs; Serve then replaces this replica."""
         self._drawer.check()
 
-    def _count(self, jobs: int) -> None:
-        self._live += jobs
+    def _report(self) -> None:
+        self._reported_at = monotonic()
         self._live_jobs.set(self._live)
         stats = self._drawer.stats()
         calls, rows = stats.unet_calls - self._seen[0], stats.unet_rows - self._seen[1]

@@ -12,7 +12,12 @@ from ray.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
 
 from gateway.errors import ModelError, PlatformError, ServiceError
 from gateway.fields import location
@@ -50,8 +55,7 @@ def service_error(error: BaseException) -> ServiceError:
     A replica that died or whose engine did is `runner_disconnected`, which clients may try again; what nobody foresaw
     goes to the log and is `internal_error`.
     """
-    while isinstance(error, RayTaskError):  # nested when it went through a stage that only had it as an argument
-        error = error.cause
+    error = _root(error)
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, InputFault):
@@ -59,6 +63,17 @@ def service_error(error: BaseException) -> ServiceError:
     if isinstance(error, BackPressureError):
         return PlatformError("runner_scheduling_failure", "All runners are busy; try again.")
     if isinstance(error, _LOST):
-        return PlatformError("runner_disconnected", "The runner that drew this request was lost; try again.")
+        return PlatformError("runner_disconnected", "A runner of this request was lost; try again.")
     logging.getLogger("ray.serve").error("a stage failed", exc_info=error)
     return PlatformError("internal_error", "The request failed inside the service.")
+
+
+def _root(error: BaseException) -> BaseException:
+    """What was raised at first: a stage that has a failed response as its argument fails around that."""
+    while True:
+        inner = error.cause if isinstance(error, RayTaskError) else None
+        if type(error) is RayServeException:  # how Serve reports that the maker of an argument has died
+            inner = error.__cause__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner

@@ -1,18 +1,19 @@
 """The deployment that clients talk to: the gateway's HTTP application on Serve."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from ray.serve.context import _get_global_client
+from starlette.applications import Starlette
 
 from deployments.binding import check_host
 from deployments.graph import Graph, Handle, Stages
+from gateway.app import Parts, create_app
 from gateway.files.local import LocalFiles
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
 
 
 class Gateway:
@@ -27,12 +28,16 @@ class Gateway:
         self._graph = Graph(stages)
         self._ledger = await SqlLedger.open(settings.ledger_address)
 
-    def __serve_build_asgi_app__(self) -> "Starlette":
-        from gateway.app import create_app
-        from gateway.http.parts import Parts
-
+    def __serve_build_asgi_app__(self) -> Starlette:
         files = LocalFiles(self._settings.data_dir)
-        return create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw))
+        app = create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw))
+        app.router.lifespan_context = self._lifespan
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield  # until Serve has drained the replica
+        await self._ledger.close()
 
 
 def _check_binding() -> None:

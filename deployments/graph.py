@@ -75,17 +75,18 @@ class Graph:
             yield Finished(images, flags, {**event.timings, **clock.laps}, text)
         except BaseException as error:
             for call in calls:
-                with suppress(Exception):  # a call that never reached a replica raises its own error here
-                    call.cancel()
+                _cancel(call)
             if isinstance(error, Exception):
                 raise service_error(error) from error
             raise
 
     async def can_draw(self) -> bool:
         """Whether a replica that draws answers within a few seconds."""
+        answer = self._stages.diffuser.stats.remote()
         try:
-            await asyncio.wait_for(self._stages.diffuser.stats.remote(), READY_TIMEOUT_S)
+            await asyncio.wait_for(answer, READY_TIMEOUT_S)
         except Exception:  # whatever it is, the answer is no
+            _cancel(answer)  # or every question would wait in the router for a replica to come
             return False
         return True
 
@@ -105,3 +106,8 @@ class Clock:
 def _begun(calls: list[Handle], response: Handle) -> Handle:
     calls.append(response)
     return response
+
+
+def _cancel(response: Handle) -> None:
+    with suppress(Exception):  # a call that never reached a replica raises its own error here
+        response.cancel()

@@ -43,9 +43,9 @@ class SafetyChecker:
         return found
 
 
-def checker_of(family: Path) -> Flags:
-    """The checker of the family in that folder. Imports torch, so only the replica that checks calls it."""
+def checker_of(family: Path, device: str) -> Flags:
+    """The family's checker on a torch device. Imports torch, so only the replica that checks calls it."""
     from pipelines.catalogue import Catalogue
     from pipelines.safety import load
 
-    return load(Catalogue.open(family).safety_checker)
+    return load(Catalogue.open(family).safety_checker, device)

@@ -80,6 +80,12 @@ class Deployments(_Strict):
     postprocessor: Replication = Replication()
 
 
+class CheckingSettings(_Strict):
+    """How the safety checker runs. device: torch's name of it; a GPU must also be booked for its deployment."""
+
+    device: str = "cpu"
+
+
 def _absolute(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
 
@@ -97,4 +103,5 @@ class AppSettings(_Strict):
 
     gateway: Annotated[GatewaySettings, AfterValidator(_absolute)]
     drawing: Annotated[DrawingSettings, AfterValidator(_absolute_family)]
+    checking: CheckingSettings = CheckingSettings()
     deployments: Deployments = Deployments()

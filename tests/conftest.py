@@ -24,3 +24,13 @@ def pocket_family_folder() -> Path:
 def pocket_family(pocket_family_folder: Path) -> Family:
     """The pocket family in memory, fp32 on the CPU. Shared: never change it in place."""
     return load_family(pocket_family_folder, torch.device("cpu"), torch.float32)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first; those on the cluster last, together, whichever folder they are in."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("cluster") is not None,
+            item.get_closest_marker("clients") is not None,
+        )
+    )

@@ -1,5 +1,6 @@
 """Stand-ins for what needs torch: a drawer and a safety checker that obey the words of a prompt."""
 
+import asyncio
 import os
 import threading
 import time
@@ -100,9 +101,17 @@ class FakeCatalogue:
 
 
 class FakePictures:
+    """Words: `missing` raises; of `slow`, which takes 20 s, a file of that name tells that it was cancelled."""
+
     async def read(self, source: str, field: str) -> Pixels:
         from gateway.errors import ModelError
 
+        if source.endswith("slow"):
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                await asyncio.to_thread(Path(source).touch)
+                raise
         if source.endswith("missing"):
             raise ModelError("file_download_error", f"{source} is missing", tuple(field.split(".")), ctx={"n": 1})
         return np.zeros((600, 600, 3), np.uint8)

@@ -75,6 +75,16 @@ async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
     assert diffuser._live_jobs.value == 0
 
 
+async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.0)
+    events = diffuser.draw("r", SPEC.model_copy(update={"steps": 200}), INPUTS, "slow")
+    async for event in events:
+        if event.step == 3:
+            break
+    assert diffuser._unet_calls.value >= 2
+    await events.aclose()
+
+
 async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) -> None:
     diffuser.check_health()
     diffuser._drawer.dead = True

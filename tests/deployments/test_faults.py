@@ -2,7 +2,7 @@
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.faults import service_error, service_errors
 from gateway.errors import ModelError, PlatformError
@@ -34,6 +34,14 @@ def test_the_cause_is_found_under_nested_task_errors() -> None:
     cause = ModelError("image_too_small", "small", ("image_url",))
     inner = RayTaskError("prepare", "trace", cause)
     assert service_error(RayTaskError("draw", "trace", inner)) is cause
+
+
+def test_the_death_of_an_arguments_maker_is_a_lost_runner_too() -> None:
+    reported = RayServeException("an upstream actor died before finishing a dependent task")
+    reported.__cause__ = ActorDiedError()
+    error = service_error(reported)
+    assert isinstance(error, PlatformError)
+    assert error.error_type == "runner_disconnected"
 
 
 def test_what_nobody_foresaw_is_internal_and_tells_nothing() -> None:

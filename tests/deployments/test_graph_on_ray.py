@@ -179,6 +179,38 @@ async def until_live(stages: Any, jobs: int) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_cancelling_reaches_a_stage_before_the_drawing(stages: Any, tmp_path: Path) -> None:
+    fetching = Start(image=str(tmp_path / "slow"), strength=0.5, field="image_url")
+    reading = asyncio.create_task(run(stages, work(start=fetching)))
+    await asyncio.sleep(0.5)  # it is being fetched
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    async with asyncio.timeout(5):
+        while not (tmp_path / "slow").exists():  # noqa: ASYNC110 (another process's event)
+            await asyncio.sleep(0.05)
+
+
+async def test_faults_in_preparing_take_no_slot_of_the_diffuser(stages: Any) -> None:
+    missing = Start(image="http://x/missing", strength=0.5, field="image_url")
+    runs = (run(stages, work(start=missing)) for _ in range(60))  # more than a replica may have at once
+    faults = await asyncio.gather(*runs, return_exceptions=True)
+    assert {type(fault) for fault in faults} == {ModelError}
+    async with asyncio.timeout(20):
+        await run(stages, work())
+
+
+async def test_a_replica_that_dies_while_preparing_is_a_clear_retryable_error(stages: Any, tmp_path: Path) -> None:
+    fetching = Start(image=str(tmp_path / "slow"), strength=0.5, field="image_url")
+    reading = asyncio.create_task(run(stages, work(start=fetching)))
+    await asyncio.sleep(0.5)  # it is being fetched
+    kill_replicas(APP, "Preprocessor")
+    with pytest.raises(PlatformError) as caught:
+        await reading
+    assert caught.value.error_type == "runner_disconnected"
+    await run(stages, work())  # the next replica
+
+
 async def test_a_replica_that_dies_while_drawing_is_a_clear_retryable_error(stages: Any) -> None:
     with pytest.raises(PlatformError) as caught:
         await run(stages, work("die"))

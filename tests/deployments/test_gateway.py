@@ -1,0 +1,45 @@
+"""The Gateway as a plain class: where it may listen, and what it leaves behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import gateway as module
+from deployments.binding import check_host
+from deployments.gateway import Gateway
+from gateway.settings import GatewaySettings
+
+
+class Stages:
+    """No stage is asked for anything here."""
+
+
+@pytest.mark.parametrize("host", [None, "localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_this_machine_may_be_served(host: str | None) -> None:
+    check_host(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
+def test_other_machines_may_not_and_the_reason_is_told(host: str) -> None:
+    with pytest.raises(ValueError, match="API keys are not checked yet"):
+        check_host(host)
+
+
+async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_check_binding", lambda: None)
+    gateway: Any = Gateway.__new__(Gateway)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), Stages(), None)
+    closed: list[bool] = []
+    close = gateway._ledger.close
+
+    async def noted() -> None:
+        closed.append(True)
+        await close()
+
+    monkeypatch.setattr(gateway._ledger, "close", noted)
+    app = gateway.__serve_build_asgi_app__()
+    assert "/health" in {getattr(route, "path", None) for route in app.routes}
+    async with app.router.lifespan_context(app):
+        assert not closed
+    assert closed
