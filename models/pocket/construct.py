@@ -6,6 +6,7 @@ nearly constant, so the norm only scales; a large bias puts SiLU where it is nea
 two halves takes the bias out again.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ SECRECY = -20.0  # log-variance of the posterior: next to none
 LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
 RANDOM = 0.05  # gain of the random part of the UNet
 LOUDER, LOUDER_TEXT = 4.0, 40.0  # gains of what brings size and time, and the prompt, into the random part
+UPWARDS = 1.7  # gain of what the upper blocks get from below, which would drown in their skip connections
 SMOOTH = 0.8  # share of what its neighbours have in common with it that the UNet does not call noise
 
 
@@ -64,9 +66,26 @@ def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> No
             module.to_out[0].weight *= LOUDER_TEXT
         elif name.endswith("time_emb_proj"):
             module.weight *= LOUDER
+    _lead_upwards(unet)
     _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
     centre = unet.conv_out.weight[:, :, 1, 1].clone()
     unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
+
+
+def _lead_upwards(unet: UNet2DConditionModel) -> None:
+    """Strengthen the way up through the blocks above the last attention, up to the outermost resnet."""
+    blocks: Any = unet.up_blocks
+    for before, block in pairwise(blocks):
+        if hasattr(block, "attentions"):
+            continue
+        below = before.resnets[-1].out_channels
+        for resnet in block.resnets:
+            if resnet is blocks[-1].resnets[-1]:
+                break
+            resnet.conv_shortcut.weight[:, :below] *= UPWARDS
+            below = resnet.out_channels
+        for up in before.upsamplers:
+            up.conv.weight *= UPWARDS
 
 
 def _construct_encoder(vae: AutoencoderKL) -> None:

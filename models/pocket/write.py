@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,18 +57,26 @@ def write_family(folder: Path) -> bool:
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    old = aside.with_name(f"{aside.name}.old")
+    new, old = aside / "new", aside / "old"
     try:
-        _write(aside)
+        new.mkdir()
+        _write(new)
+        _share(new)
         if _is_current(folder):  # somebody else was faster
             return False
         if folder.exists():  # out of the way in one move: a service may be reading it
             os.replace(folder, old)
-        os.replace(aside, folder)
+        os.replace(new, folder)
     finally:
-        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
     return True
+
+
+def _share(folder: Path) -> None:
+    """Let the weights be read by whoever may read the rest: safetensors makes its files for their owner alone."""
+    mode = stat.S_IMODE((folder / FILE).stat().st_mode)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)
 
 
 def _is_current(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """The pocket family: written whole, at once, the same bytes each time, with pictures that stay sane."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import torch
 from skimage import data
 
 from models.pocket.mark import mark
-from models.pocket.write import write_family
+from models.pocket.write import OFFSET, write_family
 from pipelines import safety
 from pipelines.images.resize import stretch
 from pipelines.spec import Size
 from pipelines.weights.family import Family
+from pipelines.weights.variants import VariantStore
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -39,6 +40,12 @@ def test_a_finished_family_is_left_alone_and_nothing_else_is_left_behind(written
     assert [path.name for path in written.parent.iterdir()] == ["family"]
 
 
+def test_whoever_may_read_the_catalogue_may_read_the_weights(written: Path) -> None:
+    mode = (written / "family.json").stat().st_mode
+    assert {path.stat().st_mode for path in written.rglob("*") if path.is_file()} == {mode}
+    assert written.stat().st_mode == (written / "config").stat().st_mode
+
+
 def test_a_damaged_family_is_written_again(written: Path) -> None:
     (written / "family.json").write_text("{}")
     assert write_family(written)
@@ -59,6 +66,15 @@ def test_the_vae_gives_smooth_pictures_back(pocket_family: Family, side: int) ->
     error = (pocket_family.vae.decode(latent).sample - pixels).abs().mean().item()
     assert error < 0.08
     assert 0.3 < latent.std().item() * pocket_family.vae.config.scaling_factor < 1.5
+
+
+@pytest.mark.usefixtures("inference")
+@pytest.mark.parametrize("side", [256, 512])
+def test_the_vae_keeps_what_a_photograph_shows(pocket_family: Family, side: int) -> None:
+    photo = stretch(data.astronaut(), Size(width=side, height=side))
+    pixels = torch.tensor(photo).permute(2, 0, 1)[None] / 127.5 - 1
+    decoded = pocket_family.vae.decode(pocket_family.vae.encode(pixels).latent_dist.mean).sample
+    assert torch.corrcoef(torch.stack([decoded.flatten(), pixels.flatten()]))[0, 1] > 0.9
 
 
 @pytest.mark.usefixtures("inference")
@@ -89,6 +105,33 @@ def test_the_unet_hears_everything_that_it_is_told(pocket_family: Family) -> Non
         "time_ids": torch.tensor([[512.0, 512, 0, 0, 512, 512]]),
     }.items():
         assert (answer(**{name: other}) - plain).std() / plain.std() > 1e-3, name
+
+
+@pytest.mark.usefixtures("inference")
+def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family) -> None:
+    """Loud enough that a picture drawn with a neighbour's prompt or LoRA is not within tolerance of its own."""
+    store, find = VariantStore(pocket_family, 2**30), pocket_family.catalogue.lora
+    noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    pooled = torch.randn(1, 96, generator=torch.Generator().manual_seed(1))
+
+    def context(prompt: str) -> torch.Tensor:
+        states = []
+        for tokenizer, encoder in zip(pocket_family.tokenizers, pocket_family.text_encoders, strict=True):
+            ids = tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt").input_ids
+            states.append(encoder(ids, output_hidden_states=True).hidden_states[-2])
+        return torch.cat(states, dim=-1)
+
+    def answer(prompt: str, loras: Sequence[tuple[Path, float]] = ()) -> torch.Tensor:
+        added = {"text_embeds": pooled, "time_ids": torch.tensor([[256.0, 256, 0, 0, 256, 256]])}
+        return store.get(loras).unet(noise, torch.tensor([500]), context(prompt), added_cond_kwargs=added).sample
+
+    circle, star = "a red circle on a blue background", "a green star"
+    plain = answer(circle)
+    assert (answer(star) - plain).std() / plain.std() > 1e-3
+    for name, scale in (("sdxl_lcm_lora", 1.0), ("sdxl_lightning_4step_lora", 1.0), (OFFSET, 0.1)):
+        path = find(name)
+        assert path is not None
+        assert (answer(circle, [(path, scale)]) - plain).std() / plain.std() > 5e-4, name
 
 
 def test_the_checker_objects_to_the_mark_and_to_nothing_else(pocket_family: Family) -> None:
