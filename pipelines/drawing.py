@@ -9,6 +9,7 @@ from pipelines.denoising.asks import Stage
 from pipelines.denoising.denoiser import Denoiser, Evaluate
 from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import EngineStats, Job, OnEvent
+from pipelines.denoising.runs import run_of
 from pipelines.events import Drawn
 from pipelines.inputs import Inputs
 from pipelines.picture import draw
@@ -62,7 +63,7 @@ class Drawer:
             id=job_id,
             make=lambda: draw(spec, inputs, prompt, self._variants),
             finish=_drawn,
-            steps=spec.steps * len(spec.seeds),
+            steps=run_of(spec).steps * len(spec.seeds),
             on_event=forward,
         )
         self._jobs[job_id] = job

@@ -3,18 +3,19 @@
 Nothing here knows of batches: what needs the device is asked for, and the engine decides with whom it is shared.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipelines.denoising.asks import Advance, Fork, Routine
-from pipelines.denoising.denoiser import ControlBranch, Evaluate, Guide
-from pipelines.denoising.guidance import consistency
-from pipelines.denoising.samplers import Sampler, euler, lcm
-from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform, tail
+from pipelines.denoising.denoiser import ControlBranch, Evaluate, Guidance, Guide, SizeIds
+from pipelines.denoising.guidance import LAST_TIMESTEP, consistency
+from pipelines.denoising.runs import Run, run_of, sampler_of
+from pipelines.denoising.samplers import Sampler
+from pipelines.denoising.schedules import sdxl_table
 from pipelines.inputs import Inputs
 from pipelines.prompts.lines import prompt_lines
 from pipelines.spec import Spec
@@ -27,50 +28,29 @@ UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (foooc
 LATENT_CHANNELS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """The noise levels of a run. table: what the model knows. sigmas: (steps + 1,), descending to 0."""
-
-    table: NoiseTable
-    sigmas: Tensor
-
-
-def levels(spec: Spec) -> Run:
-    """The noise levels that a spec asks for."""
-    table = sdxl_table()
-    match spec.schedule:
-        case "sgm_uniform":
-            return Run(table, sgm_uniform(table, spec.steps))
-        case "lcm":
-            distilled = lcm_table(table)
-            return Run(distilled, sgm_uniform(distilled, spec.steps))
-        case "tail":
-            return Run(table, tail(table, spec.steps, spec.start.strength if spec.start else 1.0))
-
-
 def draw(spec: Spec, inputs: Inputs, prompt: str, variants: VariantStore) -> Routine:
     """The routine of a job: what its images share, then one trajectory each. Returns (n, height, width, 3) uint8."""
     loras = [(path, lora.scale) for path, lora in zip(inputs.loras, spec.loras, strict=True)]
     variant = variants.get(loras, [lora.field for lora in spec.loras])
     positive = yield EncodeText(variant, tuple(prompt_lines(prompt)))
     negative = None
-    if abs(spec.guidance_scale - 1) >= UNGUIDED:
+    if abs(spec.guidance.scale - 1) >= UNGUIDED:
         negative = yield EncodeText(variant, tuple(prompt_lines(spec.negative_prompt)))
     controls = yield from _controls(spec, inputs, variant, variants)
-    guide = Guide(variant.unet, positive, negative, spec.guidance_scale, _size_ids(inputs, variant), controls)
+    guide = Guide(variant.unet, positive, negative, _guidance(spec), _size_ids(spec, inputs, variant), controls)
     pictures = yield Fork([trajectory(spec, inputs, seed, guide) for seed in spec.seeds])
     return np.stack(pictures)
 
 
 def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide) -> Routine:
     """One image: noise from its own seed, denoising, decoding. Returns (height, width, 3) uint8."""
-    run = levels(spec)
+    run = run_of(spec)
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
-    noise = _noise(seed, shape, guide.size_ids.device)
+    noise = _noise(seed, shape, guide.sizes.true.device)
     x = next(noise) * _first_level(run)
     if inputs.start is not None:
         x = x + (yield EncodeImage(inputs.start, seed))
-    sampler = lcm(x, run.sigmas, lambda *_: next(noise)) if spec.sampler == "lcm" else euler(x, run.sigmas)
+    sampler = sampler_of(spec, x, run, lambda *_: next(noise), seed)
     latent = yield from denoise(sampler, run, guide, distilled=spec.sampler == "lcm")
     pixels = yield DecodeLatent(latent)
     return pixels
@@ -108,7 +88,7 @@ def _until(stop_at: float) -> float:
     """The lowest sigma at which a control that stops at this progress still acts (fooocus-facts 5.6)."""
     if stop_at >= 1:
         return 0.0
-    return float(sdxl_table().sigma(torch.tensor(999 * (1 - stop_at))))
+    return float(sdxl_table().sigma(torch.tensor(LAST_TIMESTEP * (1 - stop_at))))
 
 
 def _noise(seed: int, shape: tuple[int, ...], device: torch.device) -> Iterator[Tensor]:
@@ -125,9 +105,24 @@ def _first_level(run: Run) -> float:
     return float((1 + first**2) ** 0.5) if at_the_top else first
 
 
-def _size_ids(inputs: Inputs, variant: Variant) -> Tensor:
+def _guidance(spec: Spec) -> Guidance:
+    asked = spec.guidance
+    mimicked = math.inf if asked.mimicked is None else asked.mimicked
+    return Guidance(asked.scale, mimicked, asked.sharpness, asked.rescale)
+
+
+def _size_ids(spec: Spec, inputs: Inputs, variant: Variant) -> SizeIds:
     """Original size, crop and target size as SDXL's size conditioning has them (fooocus-facts 3.9)."""
-    height, width = (64 * round(side / 64) for side in (inputs.size.height, inputs.size.width))
-    return torch.tensor(
-        [height, width, 0, 0, height, width], dtype=torch.float32, device=variant.unet.conv_in.weight.device
+    size, emphasis = inputs.size, spec.guidance.sizes
+    target = [64 * round(side / 64) for side in (size.height, size.width)]
+
+    def ids(height: float, width: float) -> Tensor:
+        device = variant.unet.conv_in.weight.device
+        return torch.tensor([int(height), int(width), 0, 0, *target], dtype=torch.float32, device=device)
+
+    return SizeIds(
+        true=ids(*target),
+        positive=ids(size.height * emphasis.positive, size.width * emphasis.positive),
+        negative=ids(size.height * emphasis.negative, size.width * emphasis.negative),
+        emphasised_above=LAST_TIMESTEP * (1 - emphasis.end),
     )

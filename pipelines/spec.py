@@ -4,8 +4,31 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SamplerName = Literal["euler", "lcm"]
-ScheduleName = Literal["sgm_uniform", "lcm", "tail"]
+SamplerName = Literal[
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m_sde",
+    "dpmpp_sde",
+    "lcm",
+    "tcd",
+    "uni_pc",
+    "uni_pc_bh2",
+]
+ScheduleName = Literal[
+    "karras",
+    "exponential",
+    "normal",
+    "simple",
+    "sgm_uniform",
+    "ddim_uniform",
+    "turbo",
+    "align_your_steps",
+    "lcm",
+    "tail",
+]
 ControlKind = Literal["canny"]
 
 MAX_SEED = 2**63 - 1
@@ -59,11 +82,36 @@ class Start(_Frozen):
     field: str = ""
 
 
+class SizeEmphasis(_Frozen):
+    """What the prompts are told of the picture's size, as multiples of it, while progress is below `end`.
+
+    The defaults tell the truth throughout.
+    """
+
+    positive: float = 1.0
+    negative: float = 1.0
+    end: float = 0.0
+
+
+class Guidance(_Frozen):
+    """How the picture is led by its prompts; the defaults are the plain formula.
+
+    scale: at 1 there is no negative pass, and nothing else here but `sizes` acts. mimicked: early steps are led as if
+    the scale were at most this. sharpness: 0 to 30. rescale: 0 to 1, against overexposure.
+    """
+
+    scale: float = 1.0
+    mimicked: float | None = None
+    sharpness: Annotated[float, Field(ge=0)] = 0.0
+    rescale: float = 0.0
+    sizes: SizeEmphasis = SizeEmphasis()
+
+
 class Spec(_Frozen):
     """What to draw. One picture per seed; everything else is common to all of them.
 
     size: None takes the size from the start image (`pipelines.images.sizes`).
-    steps, sampler, schedule, guidance_scale: of the denoising run; at guidance_scale 1 there is no negative pass.
+    steps, sampler, schedule, guidance: of the denoising run.
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
@@ -74,7 +122,7 @@ class Spec(_Frozen):
     steps: Annotated[int, Field(ge=1, le=200)]
     sampler: SamplerName
     schedule: ScheduleName
-    guidance_scale: float
+    guidance: Guidance = Guidance()
     loras: tuple[Lora, ...] = ()
     controls: tuple[Control, ...] = ()
     start: Start | None = None

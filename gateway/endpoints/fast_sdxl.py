@@ -12,7 +12,7 @@ from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, OneOf, Prompt, Text
 from gateway.work import Delivery
-from pipelines.spec import Spec, Start
+from pipelines.spec import Guidance, Spec, Start
 
 SafetyCheckerVersion = Annotated[Literal["v1", "v2"], OneOf()]
 FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
@@ -70,7 +70,7 @@ class FastFooocusSdxlInput(FastFields):
             steps=self.num_inference_steps,
             sampler="lcm",
             schedule="lcm",
-            guidance_scale=self.guidance_scale,
+            guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
@@ -99,7 +99,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             steps=self.num_inference_steps,
             sampler="lcm",
             schedule="tail",
-            guidance_scale=self.guidance_scale,
+            guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
             start=Start(image=self.image_url, strength=self.strength, field="image_url"),
             expand_prompt=self.expand_prompt,

@@ -42,7 +42,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
                 "Styles are not supported yet; leave the field out or send an empty list",
                 served=(frozenset(),),
             ),
-            Unbuilt("performance", "Only 'Extreme Speed' and 'Lightning' are supported yet", served=("Lightning",)),
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
             Unbuilt("control_type", _ONLY_CANNY),
@@ -76,7 +75,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
         "fast": (
             Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),
             Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),
-            Unbuilt("guidance_rescale", "Rescaling of guidance is not supported yet; send 0"),
             Unbuilt("crop_output", "Cropping the output is not supported yet; send false"),
             Unbuilt(
                 "preserve_aspect_ratio",

@@ -1,4 +1,4 @@
-"""The performance modes that are built (fooocus-facts 1)."""
+"""The performance modes (fooocus-facts 1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from gateway.validation import OneOf
-from pipelines.spec import Lora, SamplerName, ScheduleName
+from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, SizeEmphasis
 
 Performance = Annotated[Literal["Speed", "Quality", "Extreme Speed", "Lightning"], OneOf()]
 
@@ -14,19 +14,32 @@ LCM_LORA = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0)
 LIGHTNING_LORA = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0)
 
 
+SPEED_SAMPLER: SamplerName = "dpmpp_2m_sde"
+SPEED_SCHEDULE: ScheduleName = "karras"
+MIMICKED = 7.0  # "CFG mimicking from TSNR"
+SIZES = SizeEmphasis(positive=1.5, negative=0.8, end=0.3)
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What a mode forces. guidance_scale 1 has no negative pass: negative prompt and sharpness have no effect then."""
+    """How a mode denoises. lora: the one that makes few steps possible; with it the guidance is forced to 1."""
 
     steps: int
     sampler: SamplerName
     schedule: ScheduleName
-    lora: Lora
-    guidance_scale: float = 1.0
+    lora: Lora | None = None
+
+    def guidance(self, scale: float, sharpness: float) -> Guidance:
+        """The guidance of this mode for what the client asks for."""
+        if self.lora is not None:
+            return Guidance(scale=1.0)
+        return Guidance(scale=scale, sharpness=sharpness, mimicked=MIMICKED, sizes=SIZES)
 
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
+        "Speed": Mode(30, SPEED_SAMPLER, SPEED_SCHEDULE),
+        "Quality": Mode(60, SPEED_SAMPLER, SPEED_SCHEDULE),
         "Extreme Speed": Mode(8, "lcm", "lcm", LCM_LORA),
         "Lightning": Mode(4, "euler", "sgm_uniform", LIGHTNING_LORA),
     }

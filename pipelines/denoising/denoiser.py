@@ -1,7 +1,8 @@
 """The denoiser: one UNet call for the open evaluations of many trajectories, unlike as they may be."""
 
+import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pipelines.conditioning import Conditioning
-from pipelines.denoising.guidance import classifier_free, clean_latent
+from pipelines.denoising.guidance import adaptive_scale, classifier_free, clean_latent, progress, rescaled
+from pipelines.denoising.sharpening import sharpen
 from pipelines.weights.control_lora import control_residuals, softness_ramp
 
 
@@ -27,17 +29,45 @@ class ControlBranch:
 
 
 @dataclass(frozen=True, eq=False)
+class SizeIds:
+    """What the UNet is told of the picture's size: (6,) original, crop and target height and width.
+
+    Above timestep `emphasised_above` the prompts get sizes of their own, which makes the picture bolder; below it, and
+    by default, both get the true one.
+    """
+
+    true: Tensor
+    positive: Tensor
+    negative: Tensor
+    emphasised_above: float = math.inf
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How positive and negative prediction are put together (fooocus-facts 4.2). The defaults are the plain formula.
+
+    mimicked: above this scale, early steps are guided with it. sharpness: of Fooocus' filter. rescale: the share by
+    which the deviation of the positive prediction is restored.
+    """
+
+    scale: float
+    mimicked: float = math.inf
+    sharpness: float = 0.0
+    rescale: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Guide:
     """What the trajectories of one job share: everything that leads an evaluation but its latent and its sigma.
 
-    negative: None for a run without guidance (scale 1). size_ids: (6,) original, crop and target height and width.
+    negative: None for a run without guidance, whose scale is 1.
     """
 
     unet: UNet2DConditionModel
     positive: Conditioning
     negative: Conditioning | None
-    scale: float
-    size_ids: Tensor
+    guidance: Guidance
+    sizes: SizeIds
     controls: tuple[ControlBranch, ...] = ()
 
 
@@ -61,10 +91,11 @@ class Evaluate:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One sample of the call."""
+    """One sample of the call. sizes: those of its prompt while they are emphasised."""
 
     ask: Evaluate
     conditioning: Conditioning
+    sizes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +132,7 @@ class Denoiser:
         return self._rows
 
     def run(self, asks: Sequence[Evaluate]) -> list[Tensor]:
-        rows = [
-            _Row(ask, each) for ask in asks for each in (ask.guide.negative, ask.guide.positive) if each is not None
-        ]
+        rows = _rows(asks)
         unet = asks[0].guide.unet
         batch = _gather(rows, unet)
         down, middle = _controls(rows, batch)
@@ -117,17 +146,43 @@ class Denoiser:
             mid_block_additional_residual=middle,
             return_dict=False,
         )[0].float()
-        predicted = iter(eps)
-        return [_guided(ask, predicted) for ask in asks]
+        return list(_guided(asks, eps))
 
 
-def _guided(ask: Evaluate, predicted: Any) -> Tensor:
-    """Take the ask's one or two rows of the prediction, in the order in which they were put in."""
-    clean = clean_latent(ask.x, next(predicted), ask.sigma)
-    if ask.guide.negative is None:
+def _rows(asks: Sequence[Evaluate]) -> list[_Row]:
+    """A row for each ask's positive prompt, then one for each negative prompt that there is."""
+    positive = [_Row(ask, ask.guide.positive, ask.guide.sizes.positive) for ask in asks]
+    negative = [
+        _Row(ask, ask.guide.negative, ask.guide.sizes.negative) for ask in asks if ask.guide.negative is not None
+    ]
+    return positive + negative
+
+
+def _guided(asks: Sequence[Evaluate], eps: Tensor) -> Tensor:
+    """The guided clean latents of the asks, in their order, from the predictions of their rows."""
+    device = eps.device
+    x = torch.stack([ask.x for ask in asks])
+    sigmas = torch.tensor([ask.sigma for ask in asks], device=device)
+    positive = eps[: len(asks)]
+    clean = clean_latent(x, positive, sigmas)
+    led = [at for at, ask in enumerate(asks) if ask.guide.negative is not None]
+    if not led:
         return clean
-    negative, positive = clean, clean_latent(ask.x, next(predicted), ask.sigma)
-    return classifier_free(positive, negative, ask.guide.scale)
+    guidances = [asks[at].guide.guidance for at in led]
+
+    def column(values: Iterable[float]) -> Tensor:
+        return torch.tensor([*values], device=device)
+
+    at = torch.tensor(led, device=device)
+    done = progress(column(asks[place].timestep for place in led))
+    positive, negative = positive[at], eps[len(asks) :]
+    if any(guidance.sharpness > 0 for guidance in guidances):
+        positive = sharpen(positive, clean[at], column(each.sharpness for each in guidances), done)
+    scale = adaptive_scale(column(each.scale for each in guidances), column(each.mimicked for each in guidances), done)
+    guided = classifier_free(positive, negative, scale)
+    if any(guidance.rescale > 0 for guidance in guidances):
+        guided = rescaled(guided, positive, column(each.rescale for each in guidances))
+    return clean.index_copy(0, at, clean_latent(x[at], guided, sigmas[at]))
 
 
 def _gather(rows: Sequence[_Row], unet: UNet2DConditionModel) -> _Batch:
@@ -148,8 +203,13 @@ def _gather(rows: Sequence[_Row], unet: UNet2DConditionModel) -> _Batch:
         context=context.to(dtype),
         mask=mask,
         pooled=torch.stack([row.conditioning.pooled for row in rows]).to(dtype),
-        size_ids=torch.stack([row.ask.guide.size_ids for row in rows]).to(dtype),
+        size_ids=torch.stack([_size_ids(row) for row in rows]).to(dtype),
     )
+
+
+def _size_ids(row: _Row) -> Tensor:
+    sizes = row.ask.guide.sizes
+    return row.sizes if row.ask.timestep > sizes.emphasised_above else sizes.true
 
 
 def _controls(rows: Sequence[_Row], batch: _Batch) -> tuple[list[Tensor] | None, Tensor | None]:

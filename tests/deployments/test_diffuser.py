@@ -13,10 +13,10 @@ from gateway.errors import PlatformError
 from pipelines.errors import EngineDead
 from pipelines.events import Drawn, Progress
 from pipelines.inputs import Inputs
-from pipelines.spec import Size, Spec
+from pipelines.spec import Guidance, Size, Spec
 from tests.deployments.fakes import FakeDrawer, wait_until
 
-SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance_scale=1)
+SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
 INPUTS = Inputs(Size(width=8, height=8))
 
 

@@ -14,7 +14,7 @@ from gateway.errors import ModelError, PlatformError, ValidationErrors
 from gateway.files.local import LocalFiles
 from gateway.media import decode_image
 from gateway.work import Delivery, Finished, Step, Work
-from pipelines.spec import Control, Lora, Size, Spec, Start
+from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import SIDE, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
 
@@ -31,7 +31,7 @@ def work(prompt: str = "a red cube", **of_spec: Any) -> Work:
             "steps": 20,
             "sampler": "euler",
             "schedule": "sgm_uniform",
-            "guidance_scale": 4.0,
+            "guidance": Guidance(scale=4.0),
             **of_spec,
         }
     )

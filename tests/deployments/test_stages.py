@@ -18,7 +18,7 @@ from gateway.media import decode_image
 from gateway.settings import GatewaySettings
 from gateway.work import Delivery
 from pipelines.events import Drawn
-from pipelines.spec import Control, Lora, Size, Spec
+from pipelines.spec import Control, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
 
 REQUEST = str(uuid4())
@@ -67,7 +67,7 @@ async def test_pictures_and_loras_are_made_ready_in_order() -> None:
         steps=1,
         sampler="euler",
         schedule="sgm_uniform",
-        guidance_scale=1,
+        guidance=Guidance(scale=1),
         loras=(Lora(source="known", scale=1),),
         controls=(Control(kind="canny", image="http://x/a"), Control(kind="canny", image="http://x/b")),
     )

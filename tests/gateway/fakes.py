@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from gateway.work import Delivery, Finished, Image, Step, Work
-from pipelines.spec import Spec
+from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
 INPAINT = "fal-ai/fooocus/inpaint"
@@ -78,7 +78,7 @@ def work(name: str, endpoint: str = FAST, prompt: str = "a red cube") -> Work:
     return Work(
         request_id=name,
         endpoint=endpoint,
-        spec=Spec(prompt=prompt, seeds=(7,), steps=4, sampler="lcm", schedule="lcm", guidance_scale=1),
+        spec=Spec(prompt=prompt, seeds=(7,), steps=4, sampler="lcm", schedule="lcm", guidance=Guidance(scale=1)),
         delivery=Delivery(format="png"),
         base_url="http://127.0.0.1:8000",
     )

@@ -10,7 +10,7 @@ from PIL import Image
 from gateway.errors import ValidationErrors
 from gateway.files.local import LocalFiles
 from gateway.intake import take_in
-from pipelines.spec import Control, Spec, Start
+from pipelines.spec import Control, Guidance, Spec, Start
 from tests.gateway.images import png_header, saved
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -25,7 +25,7 @@ def spec(start: str | None, *controls: str) -> Spec:
         steps=4,
         sampler="euler",
         schedule="lcm",
-        guidance_scale=1,
+        guidance=Guidance(scale=1),
         start=None if start is None else Start(image=start, strength=0.5, field="image_url"),
         controls=tuple(
             Control(kind="canny", image=image, weight=0.5, field=f"control.{i}.image_url")

@@ -1,80 +1,18 @@
 """Drawing: whole pictures through the engine with the pocket family."""
 
-import queue
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from skimage import data
-from torch import Tensor
 
-from pipelines.denoising.denoiser import Denoiser
-from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import JobCancelled
-from pipelines.drawing import Drawer, stages
 from pipelines.events import Drawn, Pixels, Progress
-from pipelines.inputs import Inputs
-from pipelines.preparing import find_loras, prepare
-from pipelines.spec import Control, Lora, Size, Spec, Start
-from pipelines.stages.vae import DecodeLatent, DecodeStage
+from pipelines.spec import Control, Guidance, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
 from pipelines.weights.family import Family
-from pipelines.weights.variants import VariantStore
-
-LCM = (Lora(source="sdxl_lcm_lora.safetensors", scale=1.0),)
-
-
-class Watched(DecodeStage):
-    """Decodes, and keeps the latents that it was given."""
-
-    latents: list[Tensor]
-
-    def run(self, asks: Sequence[DecodeLatent]) -> list[Pixels]:
-        self.latents.extend(ask.latent.clone() for ask in asks)
-        return super().run(asks)
-
-
-class Studio:
-    """A drawer and a view on its last latents."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = family
-        self.watched = Watched(family.vae)
-        self.watched.latents = []
-        served = {**stages(family, rows=16), DecodeLatent: self.watched}
-        self.drawer = Drawer(Engine(served, counted=Denoiser.name), VariantStore(family, 2**30))
-
-    def inputs(self, spec: Spec, start: Pixels | None = None, controls: Sequence[Pixels] = ()) -> Inputs:
-        return prepare(spec, start, controls, find_loras(spec, self.family.catalogue))
-
-    def submit(self, name: str, spec: Spec, **pictures: Any) -> "queue.Queue[Any]":
-        events: queue.Queue[Any] = queue.Queue()
-        self.drawer.submit(name, spec, self.inputs(spec, **pictures), spec.prompt, events.put)
-        return events
-
-    def draw(self, spec: Spec, **pictures: Any) -> Pixels:
-        return last(self.submit("one", spec, **pictures)).images
-
-
-def last(events: "queue.Queue[Any]") -> Any:
-    while isinstance(event := events.get(timeout=120), Progress):
-        pass
-    return event
-
-
-def spec(**changes: Any) -> Spec:
-    given: dict[str, Any] = {
-        "prompt": "a red circle on a blue background",
-        "size": Size(width=128, height=128),
-        "seeds": (7,),
-        "steps": 4,
-        "sampler": "lcm",
-        "schedule": "lcm",
-        "guidance_scale": 1.0,
-        "loras": LCM,
-    }
-    return Spec(**{**given, **changes})
+from tests.pipelines.studio import Studio, last, spec
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +53,7 @@ def test_a_seed_repeats_its_picture_and_another_does_not(studio: Studio) -> None
     "change",
     [
         {"prompt": "a green star"},
-        {"guidance_scale": 4.0},
+        {"guidance": Guidance(scale=4.0)},
         {"steps": 6},
         {"sampler": "euler", "schedule": "sgm_uniform"},
         {"loras": ()},
@@ -128,8 +66,49 @@ def test_each_field_changes_the_picture(studio: Studio, change: dict[str, Any]) 
     assert changed.shape[1:3] != (128, 128) or not np.array_equal(changed, studio.draw(spec()))
 
 
+GUIDED: dict[str, Any] = {"steps": 4, "sampler": "dpmpp_2m_sde", "schedule": "karras", "loras": ()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mimicked": 2.0},
+        {"sharpness": 30.0},
+        {"rescale": 0.7},
+        {"sizes": SizeEmphasis(positive=1.5, end=0.3)},
+        {"sizes": SizeEmphasis(negative=0.8, end=0.3)},
+    ],
+    ids=str,
+)
+def test_each_part_of_the_guidance_changes_the_latent(studio: Studio, change: dict[str, Any]) -> None:
+    for guidance in (Guidance(scale=8.0), Guidance(scale=8.0, **change)):
+        studio.draw(spec(**GUIDED, guidance=guidance))
+    plain, changed = studio.watched.latents[-2:]
+    assert (plain - changed).abs().max() > 1e-4
+
+
+SAMPLERS = get_args(SamplerName)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_sampler_draws_a_picture_of_its_own(studio: Studio, sampler: SamplerName) -> None:
+    other = SAMPLERS[SAMPLERS.index(sampler) - 1]
+    one, again, neighbour = (studio.draw(spec(sampler=each, schedule="normal")) for each in (sampler, sampler, other))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, neighbour)
+
+
+@pytest.mark.parametrize("schedule", get_args(ScheduleName))
+def test_each_schedule_can_be_run_whole_and_from_a_picture(studio: Studio, schedule: ScheduleName) -> None:
+    photo = data.astronaut()[:256, 100:356]
+    assert studio.draw(spec(sampler="euler", schedule=schedule)).std() > 0
+    start = Start(image="", strength=0.6)
+    part = studio.draw(spec(sampler="euler", schedule=schedule, size=None, start=start), start=photo)[0]
+    assert correlation(part, photo) > 0.2
+
+
 def test_the_negative_prompt_acts_under_guidance(studio: Studio) -> None:
-    one, other = (studio.draw(spec(guidance_scale=4.0, negative_prompt=text)) for text in ("", "red"))
+    one, other = (studio.draw(spec(guidance=Guidance(scale=4.0), negative_prompt=text)) for text in ("", "red"))
     assert not np.array_equal(one, other)
 
 
@@ -171,12 +150,12 @@ def test_pictures_do_not_depend_on_what_is_drawn_beside_them(studio: Studio) -> 
     works: list[tuple[Spec, dict[str, Any]]] = [
         (spec(prompt="a", seeds=(1,)), {}),
         (spec(prompt="b " * 120, seeds=(2,)), {}),
-        (spec(prompt="c", guidance_scale=3.0), {}),
+        (spec(prompt="c", guidance=Guidance(scale=3.0)), {}),
         (spec(prompt="d", steps=8), {}),
         (spec(prompt="e", sampler="euler", schedule="sgm_uniform"), {}),
         (spec(prompt="f", controls=(control,)), {"controls": [photo]}),
         (spec(prompt="g", schedule="tail", start=Start(image="", strength=0.7)), {"start": photo}),
-        (spec(prompt="h", guidance_scale=6.0, negative_prompt="x " * 100), {}),
+        (spec(prompt="h", guidance=Guidance(scale=6.0), negative_prompt="x " * 100), {}),
     ]
     alone = [(studio.draw(each, **pictures), studio.watched.latents[-1]) for each, pictures in works]
     before = studio.drawer.stats()

@@ -13,7 +13,7 @@ from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.resize import cover
 from pipelines.preparing import find_loras, prepare
-from pipelines.spec import Control, Lora, Size, Spec, Start
+from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
 
 SQUARE = Size(width=64, height=64)
 
@@ -24,7 +24,7 @@ def spec(**changes: Any) -> Spec:
         "steps": 1,
         "sampler": "lcm",
         "schedule": "lcm",
-        "guidance_scale": 1.0,
+        "guidance": Guidance(scale=1.0),
         "size": SQUARE,
     }
     return Spec(**{**base, **changes})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.work import Delivery
-from pipelines.spec import Control, Lora, Size, Spec, Start
+from pipelines.spec import Control, Guidance, Lora, Size, SizeEmphasis, Spec, Start
 from tests.gateway.endpoints.documented import (
     FAST,
     FAST_I2I,
@@ -31,7 +31,7 @@ def test_the_root_endpoint_with_its_defaults() -> None:
         steps=8,
         sampler="lcm",
         schedule="lcm",
-        guidance_scale=1.0,
+        guidance=Guidance(scale=1.0),
         loras=(Lora(source=OFFSET, scale=0.1), LCM),
         controls=(),
         start=None,
@@ -42,15 +42,28 @@ def test_the_root_endpoint_with_its_defaults() -> None:
 
 def test_lightning_takes_four_euler_steps_with_its_lora() -> None:
     spec = order(ROOT, performance="Lightning").work.spec
-    assert (spec.steps, spec.sampler, spec.schedule, spec.guidance_scale) == (4, "euler", "sgm_uniform", 1.0)
+    assert (spec.steps, spec.sampler, spec.schedule, spec.guidance.scale) == (4, "euler", "sgm_uniform", 1.0)
     assert spec.loras[-1] == LIGHTNING
 
 
 def test_a_mode_forces_its_guidance_as_in_fooocus() -> None:
     asked = {"guidance_scale": 12, "sharpness": 20, "refiner_switch": 0.3, "negative_prompt": "blur"}
     spec = order(ROOT, **asked).work.spec
-    assert spec.guidance_scale == 1.0
+    assert spec.guidance == Guidance(scale=1.0)
     assert spec.negative_prompt == "blur"
+
+
+@pytest.mark.parametrize(("performance", "steps"), [("Speed", 30), ("Quality", 60)])
+def test_speed_and_quality_are_guided_as_asked_and_take_no_lora(performance: str, steps: int) -> None:
+    spec = order(ROOT, performance=performance, guidance_scale=9, sharpness=5, loras=[]).work.spec
+    assert (spec.steps, spec.sampler, spec.schedule) == (steps, "dpmpp_2m_sde", "karras")
+    assert spec.loras == ()
+    sizes = SizeEmphasis(positive=1.5, negative=0.8, end=0.3)
+    assert spec.guidance == Guidance(scale=9, sharpness=5, mimicked=7, sizes=sizes)
+
+
+def test_the_fast_endpoint_rescales_guidance_as_asked() -> None:
+    assert order(FAST, guidance_rescale=0.7).work.spec.guidance == Guidance(scale=2.0, rescale=0.7)
 
 
 def test_loras_of_the_client_come_first_and_know_their_field() -> None:
@@ -118,7 +131,7 @@ def test_the_fast_endpoint() -> None:
         steps=6,
         sampler="lcm",
         schedule="lcm",
-        guidance_scale=3.0,
+        guidance=Guidance(scale=3.0),
         loras=(LCM,),
         controls=(),
         start=None,
@@ -136,7 +149,7 @@ def test_fast_image_to_image_begins_from_the_picture() -> None:
         steps=8,
         sampler="lcm",
         schedule="tail",
-        guidance_scale=2.0,
+        guidance=Guidance(scale=2.0),
         loras=(LCM,),
         controls=(),
         start=Start(image=URL, strength=0.95, field="image_url"),

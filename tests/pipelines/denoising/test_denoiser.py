@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
-from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide
+from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guidance, Guide, SizeIds
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
 
 SHAPE = (4, 16, 16)
+TRUE = torch.tensor([128.0, 128, 0, 0, 128, 128])
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -30,8 +31,8 @@ def guide(family: Family, seed: int, *, chunks: int = 1, negative: bool = False,
         unet=family.unet,
         positive=conditioning(family, seed, chunks),
         negative=conditioning(family, seed + 50) if negative else None,
-        scale=scale,
-        size_ids=torch.tensor([128.0, 128, 0, 0, 128, 128]),
+        guidance=Guidance(scale),
+        sizes=SizeIds(TRUE, TRUE, TRUE),
     )
 
 
@@ -73,7 +74,7 @@ def test_other_sizes_have_other_keys(pocket_family: Family) -> None:
 
 def test_guidance_takes_two_rows_and_acts(pocket_family: Family) -> None:
     weak = Evaluate(noise(1, *SHAPE), 1.0, 300, guide(pocket_family, 5, negative=True, scale=1.5))
-    strong = replace(weak, guide=replace(weak.guide, scale=6.0))
+    strong = replace(weak, guide=replace(weak.guide, guidance=Guidance(6.0)))
     assert weak.rows == 2
     assert not torch.allclose(run([weak])[0], run([strong])[0], atol=1e-3)
 

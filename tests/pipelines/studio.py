@@ -1,0 +1,73 @@
+"""A studio: a drawer over the pocket family, its pictures, and a view on their latents."""
+
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pipelines.denoising.denoiser import Denoiser
+from pipelines.denoising.engine import Engine
+from pipelines.drawing import Drawer, stages
+from pipelines.events import Pixels, Progress
+from pipelines.inputs import Inputs
+from pipelines.preparing import find_loras, prepare
+from pipelines.spec import Guidance, Lora, Size, Spec
+from pipelines.stages.vae import DecodeLatent, DecodeStage
+from pipelines.weights.family import Family
+from pipelines.weights.variants import VariantStore
+
+LCM = (Lora(source="sdxl_lcm_lora.safetensors", scale=1.0),)
+
+
+class Watched(DecodeStage):
+    """Decodes, and keeps the latents that it was given."""
+
+    latents: list[Tensor]
+
+    def run(self, asks: Sequence[DecodeLatent]) -> list[Pixels]:
+        self.latents.extend(ask.latent.clone() for ask in asks)
+        return super().run(asks)
+
+
+class Studio:
+    """A drawer and a view on its last latents."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.watched = Watched(family.vae)
+        self.watched.latents = []
+        served = {**stages(family, rows=16), DecodeLatent: self.watched}
+        self.engine = Engine(served, counted=Denoiser.name)
+        self.drawer = Drawer(self.engine, VariantStore(family, 2**30))
+
+    def inputs(self, spec: Spec, start: Pixels | None = None, controls: Sequence[Pixels] = ()) -> Inputs:
+        return prepare(spec, start, controls, find_loras(spec, self.family.catalogue))
+
+    def submit(self, name: str, spec: Spec, **pictures: Any) -> "queue.Queue[Any]":
+        events: queue.Queue[Any] = queue.Queue()
+        self.drawer.submit(name, spec, self.inputs(spec, **pictures), spec.prompt, events.put)
+        return events
+
+    def draw(self, spec: Spec, **pictures: Any) -> Pixels:
+        return last(self.submit("one", spec, **pictures)).images
+
+
+def last(events: "queue.Queue[Any]") -> Any:
+    while isinstance(event := events.get(timeout=120), Progress):
+        pass
+    return event
+
+
+def spec(**changes: Any) -> Spec:
+    given: dict[str, Any] = {
+        "prompt": "a red circle on a blue background",
+        "size": Size(width=128, height=128),
+        "seeds": (7,),
+        "steps": 4,
+        "sampler": "lcm",
+        "schedule": "lcm",
+        "guidance": Guidance(scale=1.0),
+        "loras": LCM,
+    }
+    return Spec(**{**given, **changes})

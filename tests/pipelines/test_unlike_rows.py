@@ -1,0 +1,109 @@
+"""Jobs that differ in anything but latent size and variant share calls, and draw what they draw alone."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pytest
+from skimage import data
+from torch import Tensor
+
+from pipelines.denoising.asks import Advance, Routine
+from pipelines.denoising.jobs import Job
+from pipelines.events import Drawn
+from pipelines.spec import Control, Guidance, SizeEmphasis, Spec, Start
+from pipelines.weights.family import Family
+from tests.pipelines.studio import Studio, last, spec
+
+PHOTO = data.astronaut()[:128, 100:228]
+FULL = Guidance(scale=9.0, mimicked=7.0, sharpness=20.0, sizes=SizeEmphasis(positive=1.5, negative=0.8, end=0.3))
+
+
+def control(weight: float, stop_at: float) -> Control:
+    return Control(kind="canny", image="", weight=weight, stop_at=stop_at)
+
+
+# design.md, section 5: what may differ within a call
+UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
+    "plain": (spec(), {}),
+    "another sampler, seed and number of steps": (
+        spec(sampler="euler", schedule="sgm_uniform", steps=3, seeds=(8,)),
+        {},
+    ),
+    "guided": (spec(guidance=Guidance(scale=3.0), negative_prompt="red"), {}),
+    "guided with everything": (spec(sampler="dpmpp_2m_sde", schedule="karras", guidance=FULL), {}),
+    "rescaled": (spec(guidance=Guidance(scale=6.0, rescale=0.7)), {}),
+    "a long prompt": (spec(prompt="a green star " * 60), {}),
+    "a control image": (spec(controls=(control(1.0, 1.0),)), {"controls": [PHOTO]}),
+    "two that stop early": (spec(controls=(control(0.5, 0.5), control(0.8, 0.4))), {"controls": [PHOTO, PHOTO[::-1]]}),
+    "from a picture": (spec(schedule="tail", start=Start(image="", strength=0.7)), {"start": PHOTO}),
+    "two evaluations a step": (spec(sampler="heun", schedule="karras"), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def studio(pocket_family: Family) -> Iterator[Studio]:
+    studio = Studio(pocket_family)
+    yield studio
+    studio.drawer.close()
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a job does by itself: its latent, and how many calls of the UNet it takes."""
+
+    latent: Tensor
+    calls: int
+
+
+@pytest.fixture(scope="module")
+def alone(studio: Studio) -> dict[str, Alone]:
+    found = {}
+    for name, (each, pictures) in UNLIKE.items():
+        before = studio.engine.stats().unet_calls
+        studio.draw(each, **pictures)
+        found[name] = Alone(studio.watched.latents[-1], studio.engine.stats().unet_calls - before)
+    return found
+
+
+@contextmanager
+def held_up(studio: Studio) -> Iterator[None]:
+    """Let the engine wait meanwhile, so that what is submitted arrives at once."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> Routine:
+        held.set()
+        assert go.wait(20)
+        yield Advance(1)
+
+    studio.engine.submit(Job("hold", hold, lambda *_: Drawn(PHOTO[None], {}), 1, lambda _: None))
+    assert held.wait(20)
+    yield
+    go.set()
+
+
+@pytest.mark.parametrize("pair", list(combinations(UNLIKE, 2)), ids=" + ".join)
+def test_every_pair_shares_its_calls_and_changes_no_row(
+    studio: Studio, alone: dict[str, Alone], pair: tuple[str, str]
+) -> None:
+    before = studio.engine.stats().unet_calls
+    del studio.watched.latents[:]
+    with held_up(studio):
+        waiting = [studio.submit(name, UNLIKE[name][0], **UNLIKE[name][1]) for name in pair]
+    for events in waiting:
+        assert isinstance(last(events), Drawn)
+    calls = studio.engine.stats().unet_calls - before
+    one, other = (alone[name].calls for name in pair)
+    assert calls <= max(one, other) + 2  # one of them may have had to wait for its prompts or its hints
+    assert calls < one + other
+    for name in pair:
+        nearest = min(float((alone[name].latent - latent).abs().max()) for latent in studio.watched.latents)
+        assert nearest < 1e-3
+
+
+def test_the_jobs_differ(alone: dict[str, Alone]) -> None:
+    for one, other in combinations(alone.values(), 2):
+        assert (one.latent - other.latent).abs().max() > 1e-2
