@@ -1,5 +1,7 @@
 """Fooocus' sharpness: a share of the predicted noise is smoothed where the picture is smooth (fooocus-facts 4.2)."""
 
+from itertools import product
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -27,20 +29,15 @@ def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
     """
     deviation, mean = torch.std_mean(guide, dim=(1, 2, 3), keepdim=True)
     guide = (guide - mean) / (deviation + 1e-5)
-    near_guide, near_signal = _windows(guide), _windows(signal)
-    offsets = torch.arange(-RADIUS, RADIUS + 1, device=signal.device, dtype=signal.dtype)
-    line = torch.exp(-0.5 * (offsets / SPREAD) ** 2)
-    line = line / line.sum()
+    height, width = signal.shape[2:]
+    wide_guide, wide_signal = (pad(each, (RADIUS,) * 4, mode="reflect") for each in (guide, signal))
+    line = torch.exp(-0.5 * (torch.arange(-RADIUS, RADIUS + 1) / SPREAD) ** 2)
+    taps: list[float] = (line / line.sum()).tolist()
     total, weights = torch.zeros_like(signal), torch.zeros_like(signal[:, :1])
-    for row in range(2 * RADIUS + 1):  # one row of the window at a time: all at once would hold 169 copies
-        distance = (near_guide[:, :, :, :, row] - guide[..., None]).abs().sum(dim=1, keepdim=True)
-        weight = torch.exp(-0.5 * (distance / SPREAD) ** 2) * (line[row] * line)
-        total += (near_signal[:, :, :, :, row] * weight).sum(dim=-1)
-        weights += weight.sum(dim=-1)
+    for (y, down), (x, across) in product(enumerate(taps), repeat=2):  # all neighbours at once would be 169 copies
+        near = slice(y, y + height), slice(x, x + width)
+        distance = (wide_guide[:, :, *near] - guide).abs_().sum(dim=1, keepdim=True)
+        weight = distance.square_().mul_(-0.5 / SPREAD**2).exp_().mul_(down * across)
+        total.addcmul_(wide_signal[:, :, *near], weight)
+        weights += weight
     return total / weights
-
-
-def _windows(values: Tensor) -> Tensor:
-    """A view (n, c, h, w, 13, 13) of every pixel's window."""
-    padded = pad(values, (RADIUS,) * 4, mode="reflect")
-    return padded.unfold(2, 2 * RADIUS + 1, 1).unfold(3, 2 * RADIUS + 1, 1)

@@ -41,6 +41,13 @@ def test_another_seed_gives_another_picture(client: httpx2.Client) -> None:
     assert np.abs(first - second).mean() > 1
 
 
-def test_the_fooocus_endpoint_draws_with_its_defaults(client: httpx2.Client) -> None:
-    output = run(client, FOOOCUS, {"prompt": "a lake", "aspect_ratio": "512x512", "performance": "Lightning"})
-    assert pixels(content(client, output)).shape == (512, 512, 3)
+@pytest.mark.parametrize("performance", ["Extreme Speed", "Lightning", "Speed", "Quality"])
+def test_the_fooocus_endpoint_draws_in_every_performance_mode(client: httpx2.Client, performance: str) -> None:
+    output = run(client, FOOOCUS, {"prompt": "a lake", "aspect_ratio": "256x384", "performance": performance})
+    assert pixels(content(client, output)).shape == (384, 256, 3)
+
+
+def test_guidance_acts_where_the_mode_does_not_force_it(client: httpx2.Client) -> None:
+    asked = {"prompt": "a lake", "aspect_ratio": "256x256", "performance": "Speed", "seed": 3}
+    weak, strong = (pixels(content(client, run(client, FOOOCUS, {**asked, "guidance_scale": s}))) for s in (2, 12))
+    assert np.abs(weak - strong).mean() > 1
