@@ -31,6 +31,7 @@ class Guide:
     """What the trajectories of one job share: everything that leads an evaluation but its latent and its sigma.
 
     negative: None for a run without guidance (scale 1). size_ids: (6,) original, crop and target height and width.
+    group: names the weights of `unet` (`Variant.group`); None means this very object.
     """
 
     unet: UNet2DConditionModel
@@ -39,6 +40,7 @@ class Guide:
     scale: float
     size_ids: Tensor
     controls: tuple[ControlBranch, ...] = ()
+    group: Hashable = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ class Evaluate:
 
     @property
     def key(self) -> Hashable:
-        return id(self.guide.unet), tuple(self.x.shape)
+        guide = self.guide
+        return id(guide.unet) if guide.group is None else guide.group, tuple(self.x.shape)
 
     @property
     def rows(self) -> int:
