@@ -332,3 +332,20 @@ def test_what_is_there_is_found_while_another_is_built(tmp_path: Path, monkeypat
         assert store.find(of((b, 1.0))) is None
         go_on.set()
         assert twice[0].result(20) is twice[1].result(20)
+
+
+def test_switching_between_variants_that_are_there_merges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    path = unet_lora(tmp_path / "a.safetensors")
+    one, other = (store.get(of((path, scale))) for scale in (0.5, 0.6))
+
+    def never(*_: object) -> None:
+        raise AssertionError("built again")
+
+    for name in ("merged", "read_lora", "digest", "_copied"):
+        monkeypatch.setattr(variants, name, never)
+    for _ in range(5):
+        assert store.get(of((path, 0.5))) is one
+        assert store.get(of((path, 0.6))) is other
