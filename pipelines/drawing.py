@@ -1,6 +1,9 @@
 """The drawer: a family of weights, its variants and the engine behind one door."""
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -8,18 +11,22 @@ import torch
 from pipelines.denoising.asks import Stage
 from pipelines.denoising.denoiser import Denoiser, Evaluate
 from pipelines.denoising.engine import Engine
-from pipelines.denoising.jobs import EngineStats, Job, OnEvent
+from pipelines.denoising.jobs import EngineStats, Job, JobCancelled, OnEvent
 from pipelines.denoising.runs import run_of
-from pipelines.events import Drawn
+from pipelines.errors import EngineDead, InputFault
+from pipelines.events import Drawn, Progress
 from pipelines.inputs import Inputs
-from pipelines.picture import draw
+from pipelines.picture import draw, recipe
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint, HintStage
 from pipelines.stages.text import EncodeText, TextStage
 from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
 from pipelines.weights.family import Family, load_family
-from pipelines.weights.variants import VariantStore
+from pipelines.weights.recipe import Recipe
+from pipelines.weights.variants import Variant, VariantStore
+
+log = logging.getLogger(__name__)
 
 
 def stages(family: Family, rows: int) -> dict[type, Stage]:
@@ -34,12 +41,20 @@ def stages(family: Family, rows: int) -> dict[type, Stage]:
 
 
 class Drawer:
-    """Draws specs. Every method may be called from any thread."""
+    """Draws specs. Every method may be called from any thread.
+
+    Merging LoRAs into a large model takes seconds. On the engine's thread that would stop every running picture; on
+    the caller's, which is an event loop, every listener. So a job whose weights are not at hand waits for a thread
+    that does nothing else, while the others go straight to the engine. One such thread: merging is bound by memory.
+    On a GPU its kernels, each of milliseconds, take turns with the engine's on the device's one stream.
+    """
 
     def __init__(self, engine: Engine, variants: VariantStore) -> None:
         self._engine = engine
         self._variants = variants
-        self._jobs: dict[str, Job] = {}
+        self._cancelled: dict[str, threading.Event] = {}  # by job, until its last event
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
+        self._closing = False
 
     @classmethod
     def open(cls, settings: DrawingSettings) -> "Drawer":
@@ -51,29 +66,62 @@ class Drawer:
         return cls(engine, VariantStore(family, settings.variant_budget_mb * 2**20))
 
     def submit(self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: OnEvent) -> None:
-        """Draw a spec. on_event is called on the engine's thread and must not block: `Progress` events, then once
-        `Drawn` or an exception. Raises EngineDead when nobody would draw it."""
+        """Draw a spec. Returns at once. on_event is called on a thread of the drawer's and must not block: `Progress`
+        events, then once `Drawn` or an exception. Raises EngineDead when nobody would draw it."""
+        self._engine.check()
+        wanted = recipe(spec, inputs)
+        variant = self._variants.find(wanted)
+        cancelled = threading.Event()
 
         def forward(event: Any) -> None:
-            if isinstance(event, (Drawn, BaseException)):
-                self._jobs.pop(job_id, None)
-            on_event(event)
+            if isinstance(event, Progress) or self._cancelled.pop(job_id, None) is not None:
+                on_event(event)
 
-        job = Job(
-            id=job_id,
-            make=lambda: draw(spec, inputs, prompt, self._variants),
-            finish=_drawn,
-            steps=run_of(spec).steps * len(spec.seeds),
-            on_event=forward,
-        )
-        self._jobs[job_id] = job
-        self._engine.submit(job)
+        def start(variant: Variant) -> None:
+            self._engine.submit(
+                Job(
+                    id=job_id,
+                    make=lambda: draw(spec, inputs, prompt, variant),
+                    finish=_drawn,
+                    steps=run_of(spec).steps * len(spec.seeds),
+                    on_event=forward,
+                    cancelled=cancelled,
+                )
+            )
+
+        self._cancelled[job_id] = cancelled
+        if variant is None:
+            self._builder.submit(self._build, wanted, start, forward, cancelled)
+            return
+        try:
+            start(variant)
+        except EngineDead:
+            self._cancelled.pop(job_id, None)
+            raise
+
+    def _build(
+        self,
+        wanted: Recipe,
+        start: Callable[[Variant], None],
+        forward: Callable[[BaseException], None],
+        cancelled: threading.Event,
+    ) -> None:
+        try:
+            if cancelled.is_set():
+                raise JobCancelled("the job was cancelled")
+            if self._closing:
+                raise EngineDead("the engine has stopped: closed")
+            start(self._variants.get(wanted))
+        except Exception as fault:
+            if not isinstance(fault, (InputFault, JobCancelled, EngineDead)):
+                log.exception("weights could not be built")
+            forward(fault)
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""
-        job = self._jobs.get(job_id)
-        if job is not None:
-            job.cancelled.set()
+        cancelled = self._cancelled.get(job_id)
+        if cancelled is not None:
+            cancelled.set()
 
     def check(self) -> None:
         """Raise EngineDead unless the engine works."""
@@ -83,7 +131,10 @@ class Drawer:
         return self._engine.stats()
 
     def close(self) -> None:
+        """Stop after the current call; jobs that are not over end with EngineDead."""
+        self._closing = True
         self._engine.close()
+        self._builder.shutdown()
 
 
 def _drawn(images: Any, timings: Mapping[str, float]) -> Drawn:

@@ -18,26 +18,42 @@ from pipelines.denoising.samplers import Sampler
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.inputs import Inputs
 from pipelines.prompts.lines import prompt_lines
-from pipelines.spec import Spec
+from pipelines.spec import Control, Spec
 from pipelines.stages.hint import EncodeHint
 from pipelines.stages.text import EncodeText
 from pipelines.stages.vae import FACTOR, DecodeLatent, EncodeImage
-from pipelines.weights.variants import Variant, VariantStore
+from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variants import Variant
 
 UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
 LATENT_CHANNELS = 4
 
 
-def draw(spec: Spec, inputs: Inputs, prompt: str, variants: VariantStore) -> Routine:
-    """The routine of a job: what its images share, then one trajectory each. Returns (n, height, width, 3) uint8."""
-    loras = [(path, lora.scale) for path, lora in zip(inputs.loras, spec.loras, strict=True)]
-    variant = variants.get(loras, [lora.field for lora in spec.loras])
+def recipe(spec: Spec, inputs: Inputs) -> Recipe:
+    """The weights that a spec asks for."""
+    loras = [
+        (lora.performance, Scaled(path, lora.scale, lora.field))
+        for path, lora in zip(inputs.loras, spec.loras, strict=True)
+    ]
+    return Recipe(
+        performance=tuple(each for performance, each in loras if performance),
+        adapters=tuple(each for performance, each in loras if not performance),
+        controls=tuple(sorted({control.kind for control in spec.controls if _acts(control)})),
+    )
+
+
+def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant) -> Routine:
+    """The routine of a job: what its images share, then one trajectory each. Returns (n, height, width, 3) uint8.
+
+    variant: of the spec's `recipe`.
+    """
     positive = yield EncodeText(variant, tuple(prompt_lines(prompt)))
     negative = None
     if abs(spec.guidance.scale - 1) >= UNGUIDED:
         negative = yield EncodeText(variant, tuple(prompt_lines(spec.negative_prompt)))
-    controls = yield from _controls(spec, inputs, variant, variants)
-    guide = Guide(variant.unet, positive, negative, _guidance(spec), _size_ids(spec, inputs, variant), controls)
+    controls = yield from _controls(spec, inputs, variant)
+    sizes = _size_ids(spec, inputs, variant)
+    guide = Guide(variant.unet, positive, negative, _guidance(spec), sizes, controls, variant.group)
     pictures = yield Fork([trajectory(spec, inputs, seed, guide) for seed in spec.seeds])
     return np.stack(pictures)
 
@@ -73,12 +89,16 @@ def denoise(sampler: Sampler, run: Run, guide: Guide, *, distilled: bool) -> Rou
         return end.value
 
 
-def _controls(spec: Spec, inputs: Inputs, variant: Variant, variants: VariantStore) -> Routine:
+def _acts(control: Control) -> bool:
+    return control.weight != 0 and control.stop_at > 0
+
+
+def _controls(spec: Spec, inputs: Inputs, variant: Variant) -> Routine:
     branches = []
     for control, hint in zip(spec.controls, inputs.hints, strict=True):
-        if control.weight == 0 or control.stop_at <= 0:
+        if not _acts(control):
             continue
-        network = variants.control(variant, control.kind)
+        network = variant.controls[control.kind]
         embedded = yield EncodeHint(network, hint)
         branches.append(ControlBranch(network, embedded, control.weight, _until(control.stop_at)))
     return tuple(branches)

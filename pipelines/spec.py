@@ -53,11 +53,13 @@ class Lora(_Frozen):
 
     source: a name or an address that the family's catalogue answers, or an address to fetch.
     field: where in the client's input it was named, dotted (`loras.0.path`); empty when it was not the client's.
+    performance: whether it belongs to a performance mode, hence to weights that many requests share.
     """
 
     source: str
     scale: float
     field: str = ""
+    performance: bool = False
 
 
 class Control(_Frozen):

@@ -10,8 +10,8 @@ from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, SizeEmphas
 
 Performance = Annotated[Literal["Speed", "Quality", "Extreme Speed", "Lightning"], OneOf()]
 
-LCM_LORA = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0)
-LIGHTNING_LORA = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0)
+LCM_LORA = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
+LIGHTNING_LORA = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True)
 
 
 SPEED_SAMPLER: SamplerName = "dpmpp_2m_sde"

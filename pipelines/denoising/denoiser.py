@@ -60,7 +60,8 @@ class Guidance:
 class Guide:
     """What the trajectories of one job share: everything that leads an evaluation but its latent and its sigma.
 
-    negative: None for a run without guidance, whose scale is 1.
+    negative: None for a run without guidance, whose scale is 1. group: names the weights of `unet` (`Variant.group`);
+    None means this very object.
     """
 
     unet: UNet2DConditionModel
@@ -69,6 +70,7 @@ class Guide:
     guidance: Guidance
     sizes: SizeIds
     controls: tuple[ControlBranch, ...] = ()
+    group: Hashable = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ class Evaluate:
 
     @property
     def key(self) -> Hashable:
-        return id(self.guide.unet), tuple(self.x.shape)
+        guide = self.guide
+        return id(guide.unet) if guide.group is None else guide.group, tuple(self.x.shape)
 
     @property
     def rows(self) -> int:

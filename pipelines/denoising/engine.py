@@ -78,6 +78,7 @@ class Engine:
                     batch = self._next_batch()
                     if batch:
                         self._call(batch)
+                    del batch  # while this thread waits, its last jobs and their weights are let go
         except BaseException as fault:  # whatever it is, waiting callers must learn of it
             log.exception("the engine stopped")
             self._dead = fault
@@ -96,6 +97,7 @@ class Engine:
             live = Live(job)
             self._live[job.id] = live
             self._guarded(live, self._begin, live)
+            del job, live  # as in `_run`
 
     def _begin(self, live: Live) -> None:
         self._tell(live, Progress(0, live.job.steps))

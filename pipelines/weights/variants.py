@@ -1,14 +1,12 @@
 """Variants: a family's weights with LoRAs merged in, and their control networks, within a budget of bytes."""
 
-import copy
 import logging
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from diffusers.models.controlnets.controlnet import ControlNetModel
@@ -18,14 +16,15 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import InputFault
 from pipelines.weights.control_lora import build_control
+from pipelines.weights.lora import Component, LoraFile, LowRank, Match, Place, Targets, digest, merged, read_lora
+from pipelines.weights.recipe import BaseKey, Changes, Recipe, Scaled, VariantKey
+from pipelines.weights.shelf import Shelf
 
 if TYPE_CHECKING:
     from pipelines.weights.family import Family
-from pipelines.weights.lora import Component, LoraFile, LowRank, Place, Targets, digest, merged, read_lora
 
-VariantKey = tuple[tuple[str, float], ...]
-Changes = dict[Place, list[tuple[LowRank, float]]]
 Module = TypeVar("Module", bound=nn.Module)
+FileState = tuple[Path, int, int]  # path, time of change in ns, bytes: another state is another file
 
 REMEMBERED_DIGESTS = 4096
 
@@ -34,14 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """Weights with a given set of LoRAs. What no LoRA touches is shared with the family, so never change them in place.
+    """A base with a row's adapters. What no LoRA touches is shared with the family, so never change it in place.
 
-    key: (sha256 of the file, scale) of each LoRA, sorted; () is the family itself. controls: filled by the store.
+    group: evaluations whose variants have equal groups may share a UNet call. The store merges adapters too, so today
+    it tells every change of the UNet; with low-rank branches per row it would tell those of the base alone.
+    controls: the networks that were asked for so far, by kind; filled by the store.
     """
 
     key: VariantKey
     unet: UNet2DConditionModel
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
+    group: Hashable
     controls: dict[str, ControlNetModel] = field(default_factory=dict, repr=False)
 
 
@@ -50,125 +52,208 @@ class VariantStore:
 
     budget_bytes: of merged tensors, control networks and parsed files together, besides the family's own weights.
     The newest variant stays even when it alone is larger. A variant that a caller still holds is never broken by
-    eviction, and is found again while it is held.
+    eviction, and is found again while it is held. Weights are always merged from the checkpoint's, never from merged
+    ones, so they are rounded once; a layer that two variants change alike is merged once and shared.
     """
 
     def __init__(self, family: "Family", budget_bytes: int) -> None:
         self._family = family
-        self._budget_bytes = budget_bytes
+        self._checkpoint = family.catalogue.checkpoint.name
         self._targets = Targets(family.unet, family.text_encoders)
-        self._base = Variant((), family.unet, family.text_encoders)
-        self._kept: OrderedDict[VariantKey, Variant] = OrderedDict()
-        self._bytes: dict[VariantKey, int] = {}
+        # Variants are copied from these, which never run: transformers hangs hooks on what runs, in any thread.
+        first, second = family.text_encoders
+        self._unet, self._text_encoders = _copied(family.unet, {}), (_copied(first, {}), _copied(second, {}))
+        self._ours = frozenset(_bytes_by_tensor((family.unet, first, second)))
+        self._shelf: Shelf[VariantKey | str, Variant | LoraFile] = Shelf(budget_bytes)
         self._held: WeakValueDictionary[VariantKey, Variant] = WeakValueDictionary()
-        self._files: OrderedDict[str, LoraFile] = OrderedDict()
-        self._digest = lru_cache(REMEMBERED_DIGESTS)(_digest_as_of)
-        self._lock = threading.RLock()
+        self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
+        self._digests: OrderedDict[FileState, str] = OrderedDict()
+        self._lock = threading.Lock()  # of the above; held for moments only
+        self._building = threading.RLock()  # one at a time: building is bound by memory, and two would need it twice
 
     @property
     def resident_bytes(self) -> int:
         """What the store holds besides the family's own weights."""
         with self._lock:
-            return sum(file.bytes for file in self._files.values()) + sum(self._bytes.values())
+            return self._shelf.resident_bytes
 
-    def get(self, loras: Sequence[tuple[Path, float]], fields: Sequence[str] = ()) -> Variant:
-        """The variant of some (file, scale) pairs, in any order; scales of a file that is given twice add up.
-
-        fields: where in the client's input each was named, for the InputFault that a file raises which does not fit.
-        """
+    def find(self, recipe: Recipe) -> Variant | None:
+        """The variant of a recipe if it is at hand, with its control networks; never reads, merges or waits for it."""
         with self._lock:
-            scales: dict[str, float] = defaultdict(float)
-            origins: dict[str, tuple[Path, str]] = {}
-            for at, (path, scale) in enumerate(loras):
-                if scale != 0:
-                    sha256 = self._digest_of(path)
-                    scales[sha256] += scale
-                    origins[sha256] = path, fields[at] if fields else ""
-            key = tuple(sorted((sha256, scale) for sha256, scale in scales.items() if scale != 0))
-            variant = self._held.get(key) if key else self._base
-            if variant is None:
-                variant = self._build(key, origins)
+            digests = {path: self._digests.get(_state(path), "") for path in _paths(recipe)}
+            if not all(digests.values()):
+                return None
+            variant = self._held.get(self._key(recipe, digests))
+            if variant is None or any(kind not in variant.controls for kind in recipe.controls):
+                return None
             self._keep(variant)
             return variant
 
-    def control(self, variant: Variant, kind: str) -> ControlNetModel:
-        """The control network of `kind` on top of a variant's weights; lives and goes with the variant."""
+    def get(self, recipe: Recipe) -> Variant:
+        """The variant of a recipe with the control networks that it names; what is missing is built, which may take
+        seconds.
+
+        Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, and
+        OSError for one that is not there.
+        """
+        variant = self.find(recipe)
+        if variant is not None:
+            return variant
+        with self._building:
+            digests = {path: self._digest(path) for path in _paths(recipe)}
+            key = self._key(recipe, digests)
+            with self._lock:
+                variant = self._held.get(key)
+            if variant is None:
+                variant = self._build(key, {digests[each.path]: each for each in _loras(recipe)})
+            networks = {
+                kind: build_control(variant.unet, self._family.catalogue.control(kind))
+                for kind in recipe.controls
+                if kind not in variant.controls
+            }
+            with self._lock:
+                variant.controls.update(networks)
+                self._held[key] = variant
+                self._keep(variant, grown=bool(networks))
+            return variant
+
+    def _key(self, recipe: Recipe, digests: Mapping[Path, str]) -> VariantKey:
+        performance, adapters = (
+            _summed((digests[each.path], each.scale) for each in part) for part in (recipe.performance, recipe.adapters)
+        )
+        return VariantKey(BaseKey(self._checkpoint, performance), adapters)
+
+    def _digest(self, path: Path) -> str:
+        state = _state(path)
         with self._lock:
-            network = variant.controls.get(kind)
-            if network is None:
-                network = build_control(variant.unet, self._family.catalogue.control(kind))
-                variant.controls[kind] = network
-                self._measure(variant)
-            self._keep(variant)
-            return network
+            known = self._digests.get(state)
+        sha256 = known or digest(path)
+        with self._lock:
+            self._digests[state] = sha256
+            self._digests.move_to_end(state)
+            if len(self._digests) > REMEMBERED_DIGESTS:
+                self._digests.popitem(last=False)
+        return sha256
 
-    def _digest_of(self, path: Path) -> str:
-        stat = path.stat()
-        return self._digest(path, stat.st_mtime_ns, stat.st_size)
-
-    def _build(self, key: VariantKey, origins: Mapping[str, tuple[Path, str]]) -> Variant:
-        changes: Changes = defaultdict(list)
-        for sha256, scale in key:
-            path, origin = origins[sha256]
-            try:
-                match = self._targets.match(self._read(sha256, path))
-            except InputFault as fault:
-                raise InputFault(fault.type, fault.msg, origin, fault.ctx) from fault
-            if match.unmatched:
-                log.warning("LoRA %s has tensors for layers that the model lacks: %s", sha256, match.unmatched)
-            for place, layer in match.layers.items():
-                changes[place].append((layer, scale))
-        first, second = self._family.text_encoders
+    def _build(self, key: VariantKey, sources: Mapping[str, Scaled]) -> Variant:
+        changes = _summed(_changes(key))
+        layers: defaultdict[Place, dict[str, LowRank]] = defaultdict(dict)
+        for sha256, _ in changes:
+            for place, layer in self._match(sha256, sources[sha256]).layers.items():
+                layers[place][sha256] = layer
+        changed: defaultdict[Component, dict[str, nn.Parameter]] = defaultdict(dict)
+        of_unet: set[tuple[str, float]] = set()
+        for (component, name), touching in layers.items():
+            here = tuple((sha256, scale) for sha256, scale in changes if sha256 in touching)
+            changed[component][name] = self._merge((component, name), here, touching)
+            if component == "unet":
+                of_unet.update(here)
+        ours, (first, second) = self._family, self._text_encoders
         return Variant(
             key,
-            _changed(self._family.unet, "unet", changes),
-            (_changed(first, "text_encoder", changes), _changed(second, "text_encoder_2", changes)),
+            _copied(self._unet, changed["unet"]) if changed["unet"] else ours.unet,
+            (
+                _copied(first, changed["text_encoder"]) if changed["text_encoder"] else ours.text_encoders[0],
+                _copied(second, changed["text_encoder_2"]) if changed["text_encoder_2"] else ours.text_encoders[1],
+            ),
+            group=(key.base.checkpoint, tuple(sorted(of_unet))),
         )
 
-    def _read(self, sha256: str, path: Path) -> LoraFile:
-        if sha256 not in self._files:
-            self._files[sha256] = read_lora(path)
-        self._files.move_to_end(sha256)
-        return self._files[sha256]
+    def _match(self, sha256: str, source: Scaled) -> Match:
+        with self._lock:
+            file = self._shelf.find(sha256)
+        try:
+            if not isinstance(file, LoraFile):
+                file = read_lora(source.path)
+                with self._lock:
+                    self._shelf.put(sha256, file, {id(file): file.bytes})
+            match = self._targets.match(file)
+        except InputFault as fault:
+            raise InputFault(fault.type, fault.msg, source.field, fault.ctx) from fault
+        if match.unmatched:
+            log.warning("%s has tensors for layers that the model lacks: %s", source.path.name, match.unmatched)
+        return match
 
-    def _keep(self, variant: Variant) -> None:
-        if variant.key not in self._kept:
-            self._kept[variant.key] = variant
-            self._measure(variant)
-        self._held[variant.key] = variant
-        self._kept.move_to_end(variant.key)
-        # files go first: parsing one again costs less than merging it again
-        while self._files and self.resident_bytes > self._budget_bytes:
-            self._files.popitem(last=False)
-        while len(self._kept) > 1 and self.resident_bytes > self._budget_bytes:
-            key, dropped = self._kept.popitem(last=False)
-            del self._bytes[key]
-            if dropped is self._base:  # it never leaves memory, so what hangs on it must be let go by hand
-                dropped.controls.clear()
+    def _merge(self, place: Place, changes: Changes, layers: Mapping[str, LowRank]) -> nn.Parameter:
+        parameter = self._merged.get((place, changes))
+        if parameter is None:
+            component, name = place
+            weight = self._weight(component, name)
+            parameter = nn.Parameter(
+                merged(weight, [(layers[sha256], scale) for sha256, scale in changes]), requires_grad=False
+            )
+            self._merged[place, changes] = parameter
+        return parameter
 
-    def _measure(self, variant: Variant) -> None:
-        shared = _bytes_by_tensor(self._family.unet, *self._family.text_encoders)
-        held = _bytes_by_tensor(variant.unet, *variant.text_encoders, *variant.controls.values())
-        self._bytes[variant.key] = sum(size for tensor, size in held.items() if tensor not in shared)
+    def _weight(self, component: Component, name: str) -> nn.Parameter:
+        first, second = self._family.text_encoders
+        models: dict[Component, nn.Module] = {
+            "unet": self._family.unet,
+            "text_encoder": first,
+            "text_encoder_2": second,
+        }
+        return models[component].get_parameter(name)
+
+    def _keep(self, variant: Variant, *, grown: bool = False) -> None:
+        """Make a variant the one used last, and its files those before it, so that its like is built from memory."""
+        for sha256, _ in _changes(variant.key):
+            self._shelf.find(sha256)
+        if grown or self._shelf.find(variant.key) is None:
+            held = _bytes_by_tensor((variant.unet, *variant.text_encoders, *variant.controls.values()))
+            own = {tensor: size for tensor, size in held.items() if tensor not in self._ours}
+            self._shelf.put(variant.key, variant, own)
 
 
-def _bytes_by_tensor(*modules: nn.Module) -> dict[int, int]:
+def _loras(recipe: Recipe) -> tuple[Scaled, ...]:
+    return (*recipe.performance, *recipe.adapters)
+
+
+def _paths(recipe: Recipe) -> list[Path]:
+    return [each.path for each in _loras(recipe)]
+
+
+def _changes(key: VariantKey) -> Changes:
+    return (*key.base.performance, *key.adapters)
+
+
+def _summed(changes: Iterable[tuple[str, float]]) -> Changes:
+    scales: defaultdict[str, float] = defaultdict(float)
+    for sha256, scale in changes:
+        scales[sha256] += scale
+    return tuple(sorted((sha256, scale) for sha256, scale in scales.items() if scale != 0))
+
+
+def _state(path: Path) -> FileState:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def _bytes_by_tensor(modules: Iterable[nn.Module]) -> dict[int, int]:
     return {id(tensor): tensor.nbytes for module in modules for tensor in module.parameters()}
 
 
-def _digest_as_of(path: Path, modified_ns: int, size: int) -> str:
-    """The digest of a file in the state that its last two arguments tell; they make a changed file another one."""
-    del modified_ns, size
-    return digest(path)
+def _copied(module: Module, changed: Mapping[str, nn.Parameter]) -> Module:
+    """A copy of `module` with other parameters under the names of `changed`, which shares every other tensor.
+
+    `copy.deepcopy` with all tensors in its memo does the same and takes ten times as long as the merging.
+    """
+    return _twin(module, {id(module.get_parameter(name)): parameter for name, parameter in changed.items()}, {})
 
 
-def _changed(module: Module, component: Component, changes: Changes) -> Module:
-    """A copy of `module` that shares every tensor that does not change; `module` itself when none does."""
-    touched = {name: layers for (place, name), layers in changes.items() if place == component}
-    if not touched:
-        return module
-    memo: dict[int, object] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    for name, layers in touched.items():
-        weight = module.get_parameter(name)
-        memo[id(weight)] = nn.Parameter(merged(weight, layers), requires_grad=False)
-    return copy.deepcopy(module, memo)
+def _twin(module: Module, replaced: Mapping[int, nn.Parameter], twins: dict[int, Any]) -> Module:
+    if id(module) not in twins:
+        twin = twins[id(module)] = object.__new__(type(module))
+        # hooks and the like live in dicts of the module's own; whatever else it has, it never changes
+        own = {
+            name: value.copy() if type(value) in (dict, OrderedDict) else value for name, value in vars(module).items()
+        }
+        vars(twin).update(
+            own,
+            _parameters={name: replaced.get(id(value), value) for name, value in module._parameters.items()},
+            _modules={
+                name: None if child is None else _twin(child, replaced, twins)
+                for name, child in module._modules.items()
+            },
+        )
+    found: Module = twins[id(module)]
+    return found

@@ -39,7 +39,8 @@ class Studio:
         self.watched.latents = []
         served = {**stages(family, rows=16), DecodeLatent: self.watched}
         self.engine = Engine(served, counted=Denoiser.name)
-        self.drawer = Drawer(self.engine, VariantStore(family, 2**30))
+        self.variants = VariantStore(family, 2**30)
+        self.drawer = Drawer(self.engine, self.variants)
 
     def inputs(self, spec: Spec, start: Pixels | None = None, controls: Sequence[Pixels] = ()) -> Inputs:
         return prepare(spec, start, controls, find_loras(spec, self.family.catalogue))

@@ -1,6 +1,12 @@
 """Drawing: whole pictures through the engine with the pocket family."""
 
+import gc
+import queue
+import threading
+import time
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -8,11 +14,20 @@ import pytest
 import torch
 from skimage import data
 
+from pipelines.denoising.denoiser import Denoiser
+from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import JobCancelled
+from pipelines.drawing import Drawer, stages
+from pipelines.errors import InputFault
 from pipelines.events import Drawn, Pixels, Progress
-from pipelines.spec import Control, Guidance, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
+from pipelines.inputs import Inputs
+from pipelines.picture import recipe
+from pipelines.preparing import find_loras, prepare
+from pipelines.spec import Control, Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
 from pipelines.weights.family import Family
-from tests.pipelines.studio import Studio, last, spec
+from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variants import Variant, VariantStore
+from tests.pipelines.studio import LCM, Studio, last, spec
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +202,82 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
     studio.draw(spec())
     assert not studio.watched.latents[-1].requires_grad
     assert torch.isfinite(studio.watched.latents[-1]).all()
+
+
+def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
+    """Neither the engine, nor the drawer, nor a stage: a store without room lets them go for any others."""
+    variants = VariantStore(pocket_family, 0)
+    drawer = Drawer(Engine(stages(pocket_family, rows=8), counted=Denoiser.name), variants)
+    control = Control(kind="canny", image="", weight=1.0)
+    alive: list[weakref.ref[Any]] = []
+    wanted = spec(controls=(control,), steps=2)
+    inputs = prepare(wanted, None, [data.coffee()], find_loras(wanted, pocket_family.catalogue))
+    original = VariantStore.get
+
+    def noted(store: VariantStore, recipe: Recipe) -> Variant:
+        variant = original(store, recipe)
+        alive.extend(weakref.ref(each) for each in (variant, variant.unet, variant.controls["canny"]))
+        return variant
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VariantStore, "get", noted)
+        for scale in (0.9, 0.8, 0.7):
+            changed = wanted.model_copy(update={"loras": (Lora(source=LCM[0].source, scale=scale),)})
+            events: queue.Queue[Any] = queue.Queue()
+            drawer.submit("job", changed, inputs, "a", events.put)
+            assert isinstance(last(events), Drawn)
+            del events
+    variants.get(Recipe())
+    deadline = time.monotonic() + 30  # the engine's thread may still be on its way back to waiting
+    while any(ref() is not None for ref in alive) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert [ref() is not None for ref in alive] == [False] * 9
+    drawer.close()
+
+
+def test_a_picture_is_drawn_while_the_weights_of_another_are_built(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.draw(spec())
+    begun, go_on = threading.Event(), threading.Event()
+    original = studio.variants.get
+
+    def slow(recipe: Recipe) -> Variant:
+        begun.set()
+        assert go_on.wait(60)
+        return original(recipe)
+
+    monkeypatch.setattr(studio.variants, "get", slow)
+    waiting = studio.submit("waiting", spec(loras=(Lora(source=LCM[0].source, scale=0.123),)))
+    given_up = studio.submit("given up", spec(loras=(Lora(source=LCM[0].source, scale=0.124),)))
+    assert begun.wait(60)
+    assert isinstance(last(studio.submit("ready", spec())), Drawn)
+    assert waiting.empty()
+    studio.drawer.cancel("given up")
+    go_on.set()
+    assert isinstance(last(waiting), Drawn)
+    assert isinstance(last(given_up), JobCancelled)
+
+
+def test_weights_that_cannot_be_built_fail_their_job_alone(studio: Studio, tmp_path: Path) -> None:
+    wanted = spec(loras=(Lora(source="x", scale=1.0, field="loras.0.path"),))
+    (tmp_path / "x.safetensors").write_bytes(b"no weights")
+    events: queue.Queue[Any] = queue.Queue()
+    inputs = Inputs(Size(width=128, height=128), loras=(tmp_path / "x.safetensors",))
+    studio.drawer.submit("bad", wanted, inputs, "a", events.put)
+    fault = last(events)
+    assert isinstance(fault, InputFault)
+    assert fault.field == "loras.0.path"
+    assert studio.draw(spec()).shape == (1, 128, 128, 3)
+
+
+def test_a_performance_lora_is_of_the_base_and_the_others_of_the_row() -> None:
+    """So that requests of one mode have one base, whatever their own LoRAs are."""
+    fast, style = Lora(source="fast", scale=1.0, performance=True), Lora(source="style", scale=0.5, field="loras.0")
+    off = Control(kind="canny", image="", weight=0.0)
+    wanted = spec(loras=(style, fast), controls=(off,))
+    inputs = Inputs(Size(width=128, height=128), loras=(Path("style"), Path("fast")))
+    assert recipe(wanted, inputs) == Recipe(
+        performance=(Scaled(Path("fast"), 1.0),), adapters=(Scaled(Path("style"), 0.5, "loras.0"),), controls=()
+    )

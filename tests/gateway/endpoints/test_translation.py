@@ -18,8 +18,8 @@ from tests.gateway.endpoints.documented import (
     refused,
 )
 
-LCM = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0)
-LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0)
+LCM = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
+LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True)
 
 
 def test_the_root_endpoint_with_its_defaults() -> None:

@@ -1,6 +1,6 @@
 """The pocket family: written whole, at once, the same bytes each time, with pictures that stay sane."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pipelines import safety
 from pipelines.images.resize import stretch
 from pipelines.spec import Size
 from pipelines.weights.family import Family
+from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import VariantStore
 
 
@@ -121,9 +122,10 @@ def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family)
             states.append(encoder(ids, output_hidden_states=True).hidden_states[-2])
         return torch.cat(states, dim=-1)
 
-    def answer(prompt: str, loras: Sequence[tuple[Path, float]] = ()) -> torch.Tensor:
+    def answer(prompt: str, *loras: Scaled) -> torch.Tensor:
         added = {"text_embeds": pooled, "time_ids": torch.tensor([[256.0, 256, 0, 0, 256, 256]])}
-        return store.get(loras).unet(noise, torch.tensor([500]), context(prompt), added_cond_kwargs=added).sample
+        unet = store.get(Recipe(adapters=loras)).unet
+        return unet(noise, torch.tensor([500]), context(prompt), added_cond_kwargs=added).sample
 
     circle, star = "a red circle on a blue background", "a green star"
     plain = answer(circle)
@@ -131,7 +133,7 @@ def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family)
     for name, scale in (("sdxl_lcm_lora", 1.0), ("sdxl_lightning_4step_lora", 1.0), (OFFSET, 0.1)):
         path = find(name)
         assert path is not None
-        assert (answer(circle, [(path, scale)]) - plain).std() / plain.std() > 5e-4, name
+        assert (answer(circle, Scaled(path, scale)) - plain).std() / plain.std() > 5e-4, name
 
 
 def test_the_checker_objects_to_the_mark_and_to_nothing_else(pocket_family: Family) -> None:

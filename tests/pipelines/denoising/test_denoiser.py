@@ -102,3 +102,10 @@ def test_two_controls_add_up(controlled: Guide) -> None:
         return run([Evaluate(noise(1, *SHAPE) * 4, 4.0, 749, replace(controlled, controls=branches))])[0]
 
     torch.testing.assert_close(answer(0.25, 0.75), answer(1.0), atol=1e-4, rtol=0)
+
+
+def test_equal_groups_share_a_call_whichever_modules_hold_the_weights(pocket_family: Family) -> None:
+    plain = Evaluate(noise(1, *SHAPE), 1.0, 400, guide(pocket_family, 10))
+    one, other, foreign = (replace(plain, guide=replace(plain.guide, group=group)) for group in ("a", "a", "b"))
+    assert one.key == other.key
+    assert len({one.key, foreign.key, plain.key}) == 3

@@ -2,7 +2,10 @@
 
 import gc
 import os
+import threading
 import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipelines.errors import InputFault
-from pipelines.weights.variants import VariantStore
+from pipelines.weights import variants
+from pipelines.weights.lora import LoraFile, Targets, digest, read_lora
+from pipelines.weights.recipe import BaseKey, Recipe, Scaled, VariantKey
+from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.weights import tiny
 from tests.pipelines.weights.test_control_lora import write_control
 
@@ -29,32 +35,41 @@ def text_lora(path: Path) -> Path:
     return tiny.write_kohya(path, {name: torch.zeros(8, 8)})
 
 
-def query(variant: object) -> Tensor:
-    return variant.unet.get_parameter(f"{QUERY}.weight")  # type: ignore[attr-defined,no-any-return]
+def of(*loras: tuple[Path, float], performance: Sequence[tuple[Path, float]] = (), control: bool = False) -> Recipe:
+    """loras: the row's adapters."""
+    return Recipe(
+        performance=tuple(Scaled(*lora) for lora in performance),
+        adapters=tuple(Scaled(*lora) for lora in loras),
+        controls=("canny",) if control else (),
+    )
+
+
+def query(variant: Variant) -> Tensor:
+    return variant.unet.get_parameter(f"{QUERY}.weight")
 
 
 def test_no_loras_is_the_family_itself() -> None:
     family = tiny.family()
-    variant = VariantStore(family, PLENTY).get([])
-    assert variant.key == ()
+    variant = VariantStore(family, PLENTY).get(of())
+    assert variant.key == VariantKey(BaseKey("tiny.safetensors"))
     assert variant.unet is family.unet
-    assert variant.text_encoders is family.text_encoders
+    assert variant.text_encoders == family.text_encoders
 
 
 def test_scales_of_zero_are_the_family_itself(tmp_path: Path) -> None:
     family = tiny.family()
     store = VariantStore(family, PLENTY)
     path = unet_lora(tmp_path / "a.safetensors")
-    assert store.get([(path, 0.0)]) is store.get([])
-    assert store.get([(path, 0.5), (path, -0.5)]) is store.get([])
+    assert store.get(of((path, 0.0))) is store.get(of())
+    assert store.get(of((path, 0.5), (path, -0.5))) is store.get(of())
 
 
 def test_a_lora_changes_the_prediction_and_its_scale_measures_how_much(tmp_path: Path) -> None:
     family = tiny.family()
     store = VariantStore(family, PLENTY)
     path = unet_lora(tmp_path / "a.safetensors")
-    plain = tiny.predict(store.get([]).unet)
-    moved = [(tiny.predict(store.get([(path, scale)]).unet) - plain).norm().item() for scale in (0.1, 0.4, 1.0)]
+    plain = tiny.predict(store.get(of()).unet)
+    moved = [(tiny.predict(store.get(of((path, scale))).unet) - plain).norm().item() for scale in (0.1, 0.4, 1.0)]
     assert 0 < moved[0] < moved[1] < moved[2]
     assert torch.equal(tiny.predict(family.unet), plain)
 
@@ -64,13 +79,13 @@ def test_the_merged_weight_is_the_formulas(tmp_path: Path) -> None:
     path = unet_lora(tmp_path / "a.safetensors")
     tensors, name = load_file(path), f"lora_unet_{QUERY.replace('.', '_')}"
     change = 0.7 * (1 / 2) * tensors[f"{name}.lora_up.weight"] @ tensors[f"{name}.lora_down.weight"]
-    assert torch.allclose(query(store.get([(path, 0.7)])), query(store.get([])) + change, atol=1e-6)
+    assert torch.allclose(query(store.get(of((path, 0.7)))), query(store.get(of())) + change, atol=1e-6)
 
 
 def test_what_a_lora_does_not_touch_is_shared(tmp_path: Path) -> None:
     family = tiny.family()
     store = VariantStore(family, PLENTY)
-    variant = store.get([(unet_lora(tmp_path / "a.safetensors"), 1.0)])
+    variant = store.get(of((unet_lora(tmp_path / "a.safetensors"), 1.0)))
     assert variant.text_encoders[0] is family.text_encoders[0]
     assert variant.text_encoders[1] is family.text_encoders[1]
     differing = {n for n, p in variant.unet.named_parameters() if p is not family.unet.get_parameter(n)}
@@ -79,7 +94,7 @@ def test_what_a_lora_does_not_touch_is_shared(tmp_path: Path) -> None:
 
 def test_a_text_encoder_is_copied_only_when_touched(tmp_path: Path) -> None:
     family = tiny.family()
-    variant = VariantStore(family, PLENTY).get([(text_lora(tmp_path / "t.safetensors"), 1.0)])
+    variant = VariantStore(family, PLENTY).get(of((text_lora(tmp_path / "t.safetensors"), 1.0)))
     assert variant.unet is family.unet
     assert variant.text_encoders[0] is family.text_encoders[0]
     tokens = torch.tensor([[1, 2, 3, 49]])
@@ -94,7 +109,7 @@ def test_hidden_states_of_copied_text_encoders_come_once_each(tmp_path: Path, ru
     tokens = torch.tensor([[1, 2, 3, 49]])
     if run_before_copying:  # transformers hangs hooks on the layers at the first run
         family.text_encoders[1](tokens, output_hidden_states=True)
-    variant = VariantStore(family, PLENTY).get([(text_lora(tmp_path / "t.safetensors"), 1.0)])
+    variant = VariantStore(family, PLENTY).get(of((text_lora(tmp_path / "t.safetensors"), 1.0)))
     for encoder in (variant.text_encoders[1], family.text_encoders[1]):
         assert len(encoder(tokens, output_hidden_states=True).hidden_states) == 3
 
@@ -102,24 +117,24 @@ def test_hidden_states_of_copied_text_encoders_come_once_each(tmp_path: Path, ru
 def test_the_order_of_loras_does_not_matter(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), PLENTY)
     a, b = unet_lora(tmp_path / "a.safetensors", 1), unet_lora(tmp_path / "b.safetensors", 20)
-    assert store.get([(a, 0.5), (b, 0.3)]) is store.get([(b, 0.3), (a, 0.5)])
-    assert store.get([(a, 0.5), (b, 0.3)]) is not store.get([(a, 0.3), (b, 0.5)])
+    assert store.get(of((a, 0.5), (b, 0.3))) is store.get(of((b, 0.3), (a, 0.5)))
+    assert store.get(of((a, 0.5), (b, 0.3))) is not store.get(of((a, 0.3), (b, 0.5)))
 
 
 def test_equal_files_are_one_lora_and_a_rewritten_file_is_another(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), PLENTY)
     a, same = unet_lora(tmp_path / "a.safetensors"), unet_lora(tmp_path / "same.safetensors")
-    first = store.get([(a, 0.5)])
-    assert store.get([(same, 0.5)]) is first
+    first = store.get(of((a, 0.5)))
+    assert store.get(of((same, 0.5))) is first
     unet_lora(a, seed=40)
     os.utime(a, ns=(1, 1))
-    assert store.get([(a, 0.5)]).key != first.key
+    assert store.get(of((a, 0.5))).key != first.key
 
 
 def test_a_lora_given_twice_counts_twice(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), PLENTY)
     path = unet_lora(tmp_path / "a.safetensors")
-    assert store.get([(path, 0.25), (path, 0.5)]).key == store.get([(path, 0.75)]).key
+    assert store.get(of((path, 0.25), (path, 0.5))).key == store.get(of((path, 0.75))).key
 
 
 def test_a_file_that_does_not_fit_is_told_with_its_field(tmp_path: Path) -> None:
@@ -127,18 +142,18 @@ def test_a_file_that_does_not_fit_is_told_with_its_field(tmp_path: Path) -> None
     good = unet_lora(tmp_path / "a.safetensors")
     foreign = tiny.write_kohya(tmp_path / "b.safetensors", {"lora_unet_nowhere": torch.zeros(4, 4)})
     with pytest.raises(InputFault) as caught:
-        store.get([(good, 1.0), (foreign, 1.0)], fields=["loras.0.path", "loras.1.path"])
+        store.get(Recipe(adapters=(Scaled(good, 1.0, "loras.0.path"), Scaled(foreign, 1.0, "loras.1.path"))))
     assert caught.value.field == "loras.1.path"
 
 
 def test_thirty_sets_stay_within_the_budget_and_those_in_use_stay_whole(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), budget_bytes=12_000)
     path = unet_lora(tmp_path / "a.safetensors")
-    held = store.get([(path, 1.0)])
+    held = store.get(of((path, 1.0)))
     before = tiny.predict(held.unet)
     alive: list[weakref.ref[object]] = []
     for at in range(30):
-        alive.append(weakref.ref(store.get([(path, 0.01 * (at + 2))])))
+        alive.append(weakref.ref(store.get(of((path, 0.01 * (at + 2))))))
         assert store.resident_bytes <= 12_000
     gc.collect()
     assert 1 < sum(ref() is not None for ref in alive) < 10
@@ -148,19 +163,19 @@ def test_thirty_sets_stay_within_the_budget_and_those_in_use_stay_whole(tmp_path
 def test_a_variant_that_is_still_held_is_found_again_after_eviction(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), budget_bytes=3_000)
     path = unet_lora(tmp_path / "a.safetensors")
-    held = store.get([(path, 1.0)])
+    held = store.get(of((path, 1.0)))
     for at in range(5):
-        store.get([(path, 0.01 * (at + 2))])
-    assert store.get([(path, 1.0)]) is held
+        store.get(of((path, 0.01 * (at + 2))))
+    assert store.get(of((path, 1.0))) is held
 
 
 def test_the_newest_stays_even_when_the_budget_is_smaller(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), budget_bytes=0)
     path = unet_lora(tmp_path / "a.safetensors")
-    first = weakref.ref(store.get([(path, 1.0)]))
+    first = weakref.ref(store.get(of((path, 1.0))))
     gc.collect()
     assert first() is not None
-    store.get([])
+    store.get(of())
     gc.collect()
     assert first() is None
     assert store.resident_bytes == 0
@@ -170,24 +185,28 @@ def test_a_control_network_is_built_once_for_a_variant_on_its_weights(tmp_path: 
     base = tiny.unet()
     family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", base, leave_out=("conv_in",))})
     store = VariantStore(family, PLENTY)
-    variant = store.get([(unet_lora(tmp_path / "a.safetensors"), 1.0)])
-    network = store.control(variant, "canny")
-    assert store.control(variant, "canny") is network
+    lora = unet_lora(tmp_path / "a.safetensors"), 1.0
+    plain = store.get(of(lora))
+    assert plain.controls == {}
+    variant = store.get(of(lora, control=True))
+    assert variant is plain
+    network = variant.controls["canny"]
+    assert store.get(of(lora, control=True)).controls["canny"] is network
     assert network.conv_in.weight is variant.unet.conv_in.weight
-    assert store.control(store.get([]), "canny").conv_in.weight is family.unet.conv_in.weight
+    assert store.get(of(control=True)).controls["canny"].conv_in.weight is family.unet.conv_in.weight
 
 
 def test_control_networks_count_and_go_with_their_variant(tmp_path: Path) -> None:
     family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", tiny.unet())})
     roomy = VariantStore(family, PLENTY)
-    roomy.control(roomy.get([]), "canny")
+    roomy.get(of(control=True))
     size = roomy.resident_bytes
     assert size > 10_000
     store = VariantStore(family, budget_bytes=2 * size)
     path = unet_lora(tmp_path / "a.safetensors")
     networks = []
     for at in range(8):
-        networks.append(weakref.ref(store.control(store.get([(path, 0.1 * at)]), "canny")))
+        networks.append(weakref.ref(store.get(of((path, 0.1 * at), control=True)).controls["canny"]))
         assert store.resident_bytes <= 2 * size
     gc.collect()
     assert 1 <= sum(ref() is not None for ref in networks) <= 2
@@ -197,7 +216,136 @@ def test_variants_are_built_and_run_in_inference_mode(tmp_path: Path) -> None:
     family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", tiny.unet())})
     store = VariantStore(family, PLENTY)
     with torch.inference_mode():
-        variant = store.get([(unet_lora(tmp_path / "a.safetensors"), 1.0)])
-        store.control(variant, "canny")
+        variant = store.get(of((unet_lora(tmp_path / "a.safetensors"), 1.0), control=True))
         first = tiny.predict(variant.unet)
     assert torch.equal(tiny.predict(variant.unet), first)
+
+
+def test_the_key_tells_the_base_from_the_adapters(tmp_path: Path) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    fast, style = unet_lora(tmp_path / "fast.safetensors"), unet_lora(tmp_path / "style.safetensors", seed=9)
+    one, other = (store.get(of((style, scale), performance=[(fast, 1.0)])) for scale in (0.5, 0.6))
+    assert one.key != other.key
+    assert one.key.base == other.key.base == store.get(of(performance=[(fast, 1.0)])).key.base
+    assert one.key.base != store.get(of((style, 0.5))).key.base
+    assert one.key.base == BaseKey("tiny.safetensors", performance=((digest(fast), 1.0),))
+    assert one.key.adapters == ((digest(style), 0.5),)
+
+
+def test_performance_and_adapters_change_the_weights_alike(tmp_path: Path) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    fast, style = unet_lora(tmp_path / "fast.safetensors"), unet_lora(tmp_path / "style.safetensors", seed=9)
+    split, whole = store.get(of((style, 0.5), performance=[(fast, 1.0)])), store.get(of((style, 0.5), (fast, 1.0)))
+    assert torch.equal(query(split), query(whole))
+    assert split.group == whole.group
+
+
+def test_a_group_is_the_weights_of_the_unet_alone(tmp_path: Path) -> None:
+    """A LoRA of the text encoder does not keep a request out of the UNet calls of those without."""
+    store = VariantStore(tiny.family(), PLENTY)
+    text, one = text_lora(tmp_path / "t.safetensors"), unet_lora(tmp_path / "a.safetensors")
+    assert store.get(of((text, 1.0))).group == store.get(of()).group
+    assert store.get(of((text, 1.0), (one, 0.5))).group == store.get(of((one, 0.5))).group
+    assert store.get(of((one, 0.5))).group != store.get(of((one, 0.6))).group
+
+
+def test_a_layer_that_two_variants_change_alike_is_merged_once(tmp_path: Path) -> None:
+    family = tiny.family()
+    store = VariantStore(family, PLENTY)
+    fast = unet_lora(tmp_path / "fast.safetensors")
+    style = tiny.write_kohya(tmp_path / "style.safetensors", {"lora_unet_conv_in": torch.zeros(8, 4, 3, 3)}, seed=9)
+    base = store.get(of(performance=[(fast, 1.0)]))
+    before = store.resident_bytes
+    variant = store.get(of((style, 0.5), performance=[(fast, 1.0)]))
+    assert query(variant) is query(base)
+    parsed = read_lora(style).bytes
+    assert store.resident_bytes - before == family.unet.conv_in.weight.nbytes + parsed
+
+
+def test_merging_rounds_once_from_the_checkpoint(tmp_path: Path) -> None:
+    """In bfloat16 as in float32, with a performance LoRA too: never from weights that were merged and rounded."""
+    family = tiny.family()
+    family.unet.to(torch.bfloat16)
+    store = VariantStore(family, PLENTY)
+    fast, style = unet_lora(tmp_path / "fast.safetensors"), unet_lora(tmp_path / "style.safetensors", seed=9)
+    store.get(of(performance=[(fast, 0.3)]))
+    variant = store.get(of((style, 0.01), performance=[(fast, 0.3)]))
+    place = ("unet", f"{QUERY}.weight")
+    targets = Targets(family.unet, family.text_encoders)
+    weight = family.unet.get_parameter(place[1])
+    exact = weight.double()
+    for path, scale in ((fast, 0.3), (style, 0.01)):
+        layer = targets.match(read_lora(path)).layers["unet", f"{QUERY}.weight"]
+        exact = exact + scale * (layer.alpha or 2.0) / 2 * layer.up.double() @ layer.down.double()
+    assert query(variant).dtype is torch.bfloat16
+    # half a unit in the last place is all that one rounding may cost
+    step = torch.exp2(torch.floor(torch.log2(exact.abs())) - 7)
+    assert ((query(variant).double() - exact).abs() <= step / 2 * 1.001).all()
+
+
+def test_the_files_of_used_variants_are_parsed_once_even_when_the_budget_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[Path] = []
+
+    def counted(path: Path) -> LoraFile:
+        parsed.append(path)
+        return read_lora(path)
+
+    monkeypatch.setattr(variants, "read_lora", counted)
+    store = VariantStore(tiny.family(), budget_bytes=12_000)
+    a, b = unet_lora(tmp_path / "a.safetensors", 1), unet_lora(tmp_path / "b.safetensors", 20)
+    for at in range(30):
+        store.get(of((a, 0.01 * (at + 1)), (b, 1.0)))
+    assert sorted(parsed) == [a, b]
+
+
+def test_find_answers_what_is_there_and_builds_nothing(tmp_path: Path) -> None:
+    family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", tiny.unet())})
+    store = VariantStore(family, PLENTY)
+    lora = unet_lora(tmp_path / "a.safetensors"), 1.0
+    assert store.find(of(lora)) is None
+    built = store.get(of(lora))
+    assert store.find(of(lora)) is built
+    assert store.find(of(lora, control=True)) is None
+    assert store.find(of((lora[0], 0.5))) is None
+    store.get(of(lora, control=True))
+    assert store.find(of(lora, control=True)) is built
+
+
+def test_what_is_there_is_found_while_another_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    a, b = unet_lora(tmp_path / "a.safetensors", 1), unet_lora(tmp_path / "b.safetensors", 20)
+    there = store.get(of((a, 1.0)))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> LoraFile:
+        begun.set()
+        assert go_on.wait(20)
+        return read_lora(path)
+
+    monkeypatch.setattr(variants, "read_lora", slow)
+    with ThreadPoolExecutor(2) as pool:
+        twice = [pool.submit(store.get, of((b, 1.0))) for _ in range(2)]
+        assert begun.wait(20)
+        assert store.get(of((a, 1.0))) is there
+        assert store.find(of((b, 1.0))) is None
+        go_on.set()
+        assert twice[0].result(20) is twice[1].result(20)
+
+
+def test_switching_between_variants_that_are_there_merges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    path = unet_lora(tmp_path / "a.safetensors")
+    one, other = (store.get(of((path, scale))) for scale in (0.5, 0.6))
+
+    def never(*_: object) -> None:
+        raise AssertionError("built again")
+
+    for name in ("merged", "read_lora", "digest", "_copied"):
+        monkeypatch.setattr(variants, name, never)
+    for _ in range(5):
+        assert store.get(of((path, 0.5))) is one
+        assert store.get(of((path, 0.6))) is other

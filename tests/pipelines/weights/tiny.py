@@ -53,7 +53,9 @@ def family(controls: Mapping[str, Path] | None = None) -> Any:
     """What a `VariantStore` asks of a family."""
     known = controls or {}
     return SimpleNamespace(
-        unet=unet(), text_encoders=text_encoders(), catalogue=SimpleNamespace(control=lambda kind: known[kind])
+        unet=unet(),
+        text_encoders=text_encoders(),
+        catalogue=SimpleNamespace(checkpoint=Path("tiny.safetensors"), control=lambda kind: known[kind]),
     )
 
 

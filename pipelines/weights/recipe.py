@@ -1,0 +1,48 @@
+"""What a picture's weights are made of: the files that a request names, and the key that says the same by content."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+Changes = tuple[tuple[str, float], ...]  # (sha256 of a LoRA's file, scale), sorted, without scales of 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A LoRA's file and its scale. field: where in the client's input it was named, for the InputFault about it."""
+
+    path: Path
+    scale: float
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to make of a family's checkpoint. Scales of a file that is named twice add up.
+
+    performance: the LoRA of a performance mode; it belongs to the base, which many requests share. adapters: the LoRAs
+    of one request, in any order. controls: kinds of the control networks that the picture needs on top.
+    """
+
+    performance: tuple[Scaled, ...] = ()
+    adapters: tuple[Scaled, ...] = ()
+    controls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BaseKey:
+    """Names a merged base: what is costly to build and alike in many requests, so the hint by which to route them.
+
+    checkpoint: the name of its file. patch: of an inpaint model; empty for none.
+    """
+
+    checkpoint: str
+    performance: Changes = ()
+    patch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantKey:
+    """Names a variant by content. adapters: the LoRAs of a row on top of the base."""
+
+    base: BaseKey
+    adapters: Changes = ()
