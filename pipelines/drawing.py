@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from pipelines.denoising.asks import Stage
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser, Evaluate
 from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import EngineStats, Job, JobCancelled, OnEvent
+from pipelines.denoising.profiling import row_caps
 from pipelines.denoising.runs import run_of
 from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Drawn, Progress
@@ -29,13 +31,13 @@ from pipelines.weights.variants import Variant, VariantStore
 log = logging.getLogger(__name__)
 
 
-def stages(family: Family, rows: int) -> dict[type, Stage]:
-    """The stages of the engine for a family. rows: the most rows in one UNet call."""
+def stages(family: Family, caps: RowCaps) -> dict[type, Stage]:
+    """The stages of the engine for a family. caps: the most rows in one UNet call."""
     return {
         EncodeText: TextStage(family.tokenizers),
         EncodeImage: EncodeStage(family.vae),
         EncodeHint: HintStage(),
-        Evaluate: Denoiser(rows),
+        Evaluate: Denoiser(caps),
         DecodeLatent: DecodeStage(family.vae),
     }
 
@@ -62,7 +64,12 @@ class Drawer:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         family = load_family(settings.family, torch.device(settings.device), getattr(torch, settings.dtype))
-        engine = Engine(stages(family, settings.rows), counted=Denoiser.name, hang_after_s=settings.hang_after_s)
+        engine = Engine(
+            stages(family, row_caps(family.unet, settings.rows, settings.profile_sizes, settings.profiles)),
+            counted=Denoiser.name,
+            hang_after_s=settings.hang_after_s,
+            one_at_a_time=settings.one_at_a_time,
+        )
         return cls(engine, VariantStore(family, settings.variant_budget_mb * 2**20))
 
     def submit(self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: OnEvent) -> None:

@@ -23,5 +23,9 @@ class WeightsFault(Exception):
     """A file of weights is missing, damaged or of another architecture; the message says which and what to do."""
 
 
+class DrawingFault(Exception):
+    """A job cannot be drawn on this device or with these weights, though nothing that the client gave is malformed."""
+
+
 class EngineDead(Exception):
     """The engine's thread has ended or hangs; its replica must be replaced."""

@@ -5,13 +5,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.spec import Size
+
 
 class DrawingSettings(BaseModel):
     """How a replica draws.
 
     family: the folder of a model family. threads: torch's threads on the CPU; None leaves torch's choice.
-    variant_budget_mb: memory for merged weights besides the family's own. rows: the most rows in one UNet call.
-    hang_after_s: a single call that takes longer means that the engine hangs.
+    variant_budget_mb: memory for merged weights besides the family's own. hang_after_s: a single call that takes longer
+    means that the engine hangs. one_at_a_time: batch nothing, for debugging.
+    rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
+    picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
+    holds for all. profiles: the folder where what was measured is kept for the next start; None measures each time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,4 +27,7 @@ class DrawingSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     variant_budget_mb: int = Field(default=2048, ge=0)
     rows: int = Field(default=8, ge=2)
+    profile_sizes: tuple[Size, ...] = ()
+    profiles: Path | None = None
     hang_after_s: float = Field(default=300.0, gt=0)
+    one_at_a_time: bool = False

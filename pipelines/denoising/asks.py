@@ -8,7 +8,8 @@ from typing import Any, Protocol
 class Ask(Protocol):
     """Something that only the owner of the device does.
 
-    key: asks of one stage with equal keys may share a call. rows: how much of a call's row cap this one takes.
+    key: asks of one stage with equal keys may share a call. rows: how much of a call's row cap this one takes. cost:
+    rows x pixels, of what a job asks for in every step; 0 for what it asks for once.
     """
 
     @property
@@ -16,6 +17,9 @@ class Ask(Protocol):
 
     @property
     def rows(self) -> int: ...
+
+    @property
+    def cost(self) -> float: ...
 
 
 class Stage(Protocol):

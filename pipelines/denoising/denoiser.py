@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pipelines.conditioning import Conditioning
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.guidance import adaptive_scale, classifier_free, clean_latent, progress, rescaled
 from pipelines.denoising.sharpening import sharpen
 from pipelines.weights.control_lora import control_residuals, softness_ramp
@@ -91,6 +92,10 @@ class Evaluate:
     def rows(self) -> int:
         return 1 if self.guide.negative is None else 2
 
+    @property
+    def cost(self) -> float:
+        return float(self.rows * self.x.shape[-2] * self.x.shape[-1])
+
 
 @dataclass(frozen=True, eq=False)
 class _Row:
@@ -124,15 +129,15 @@ class _Batch:
 
 
 class Denoiser:
-    """The stage of `Evaluate`. rows: the most rows in one call."""
+    """The stage of `Evaluate`. caps: the most rows in one call, by size."""
 
     name = "denoise"
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
+    def __init__(self, caps: RowCaps) -> None:
+        self._caps = caps
 
     def cap(self, ask: Any) -> int:
-        return self._rows
+        return self._caps.at(ask.x.shape[-2] * ask.x.shape[-1])
 
     def run(self, asks: Sequence[Evaluate]) -> list[Tensor]:
         rows = _rows(asks)

@@ -37,22 +37,37 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counts since the start. unet_rows / unet_calls is the mean number of rows per step."""
+    """Counts since the start. unet_rows / unet_calls is the mean number of rows per step.
+
+    retried: asks that were tried again after a call had failed. lowered: sizes whose row cap was found too large.
+    """
 
     unet_calls: int
     unet_rows: int
     largest_call: int
     live_jobs: int
+    retried: int = 0
+    lowered: int = 0
 
 
 @dataclass(eq=False)
 class Live:
-    """A job inside the engine. timings: seconds by stage; a shared call counts whole for each job in it."""
+    """A job inside the engine.
+
+    number: of its arrival. timings: seconds by stage; a shared call counts whole for each job in it. done: sampling
+    steps so far, over all its trajectories.
+    """
 
     job: Job
+    number: int
     timings: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     routines: list[Routine] = field(default_factory=list)
+    done: int = 0
     over: bool = False
+
+    @property
+    def steps_left(self) -> int:
+        return self.job.steps - self.done
 
 
 @dataclass(eq=False)

@@ -26,6 +26,10 @@ class EncodeHint:
     def rows(self) -> int:
         return 1
 
+    @property
+    def cost(self) -> float:
+        return 0.0
+
 
 class HintStage:
     """One hint a call."""

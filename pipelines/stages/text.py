@@ -26,6 +26,10 @@ class EncodeText:
     def rows(self) -> int:
         return 1
 
+    @property
+    def cost(self) -> float:
+        return 0.0
+
 
 class TextStage:
     """Encodes each text by itself, so that its conditioning is bit-equal whatever else is asked at the time."""

@@ -29,6 +29,10 @@ class EncodeImage:
     def rows(self) -> int:
         return 1
 
+    @property
+    def cost(self) -> float:
+        return 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class DecodeLatent:
@@ -43,6 +47,10 @@ class DecodeLatent:
     @property
     def rows(self) -> int:
         return 1
+
+    @property
+    def cost(self) -> float:
+        return 0.0
 
 
 class EncodeStage:

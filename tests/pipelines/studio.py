@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser
 from pipelines.denoising.engine import Engine
 from pipelines.drawing import Drawer, stages
@@ -37,7 +38,7 @@ class Studio:
         self.family = family
         self.watched = Watched(family.vae)
         self.watched.latents = []
-        served = {**stages(family, rows=16), DecodeLatent: self.watched}
+        served = {**stages(family, RowCaps(16)), DecodeLatent: self.watched}
         self.engine = Engine(served, counted=Denoiser.name)
         self.variants = VariantStore(family, 2**30)
         self.drawer = Drawer(self.engine, self.variants)

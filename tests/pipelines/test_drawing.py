@@ -14,6 +14,7 @@ import pytest
 import torch
 from skimage import data
 
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser
 from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import JobCancelled
@@ -207,7 +208,7 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
 def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     """Neither the engine, nor the drawer, nor a stage: a store without room lets them go for any others."""
     variants = VariantStore(pocket_family, 0)
-    drawer = Drawer(Engine(stages(pocket_family, rows=8), counted=Denoiser.name), variants)
+    drawer = Drawer(Engine(stages(pocket_family, RowCaps(8)), counted=Denoiser.name), variants)
     control = Control(kind="canny", image="", weight=1.0)
     alive: list[weakref.ref[Any]] = []
     wanted = spec(controls=(control,), steps=2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipelines.conditioning import encode_prompt
 from pipelines.denoising.asks import Advance, Routine
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser, Guidance, Guide, SizeIds
 from pipelines.denoising.runs import Run
 from pipelines.denoising.samplers import euler
@@ -24,7 +25,7 @@ PROMPT, NEGATIVE = "a red circle on a blue background", "a green star"
 
 def drive(routines: Sequence[Routine]) -> list[Tensor]:
     """Run routines in one batch, call by call, without an engine."""
-    denoiser = Denoiser(rows=16)
+    denoiser = Denoiser(RowCaps(16))
     answers: list[Any] = [None] * len(routines)
     results: list[Any] = [None] * len(routines)
     while any(result is None for result in results):

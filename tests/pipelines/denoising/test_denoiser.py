@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
+from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guidance, Guide, SizeIds
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
@@ -38,7 +39,7 @@ def guide(family: Family, seed: int, *, chunks: int = 1, negative: bool = False,
 
 def run(asks: Sequence[Evaluate]) -> list[Tensor]:
     with torch.inference_mode():
-        return Denoiser(rows=16).run(asks)
+        return Denoiser(RowCaps(16)).run(asks)
 
 
 @pytest.fixture(scope="module")

@@ -1,81 +1,18 @@
 """The engine: batching, order, cancellation and failure, on stages that only count."""
 
-import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pipelines.denoising.asks import Advance, Fork, Routine
+from pipelines.denoising.asks import Routine
 from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import Job, JobCancelled
 from pipelines.errors import EngineDead
 from pipelines.events import Progress
-
-
-@dataclass(frozen=True, eq=False)
-class Count:
-    """Add one to value."""
-
-    value: int
-    key: str = "same"
-    rows: int = 1
-
-
-class Counting:
-    """Answers value + 1; keeps what each call held; a gate lets a test hold the engine between calls."""
-
-    name = "count"
-
-    def __init__(self, cap: int = 8) -> None:
-        self.calls: list[list[Count]] = []
-        self.gate = threading.Semaphore(10**9)
-        self._cap = cap
-
-    def cap(self, ask: Count) -> int:
-        return self._cap
-
-    def run(self, asks: Sequence[Count]) -> list[int]:
-        if not self.gate.acquire(timeout=20):
-            raise TimeoutError("the test forgot the engine")
-        self.calls.append(list(asks))
-        if any(ask.value < 0 for ask in asks):
-            raise ValueError("negative")
-        return [ask.value + 1 for ask in asks]
-
-
-class Listener:
-    """Collects the events of one job."""
-
-    def __init__(self) -> None:
-        self.events: queue.Queue[Any] = queue.Queue()
-        self.steps: list[Progress] = []
-
-    def __call__(self, event: Any) -> None:
-        self.events.put(event)
-
-    def last(self) -> Any:
-        while True:
-            event = self.events.get(timeout=20)
-            if not isinstance(event, Progress):
-                return event
-            self.steps.append(event)
-
-
-def climb(steps: int, start: int = 0, **ask: Any) -> Routine:
-    value = start
-    for done in range(steps):
-        value = yield Count(value, **ask)
-        yield Advance(done + 1)
-    return value
-
-
-def forked(*routines: Routine) -> Routine:
-    results = yield Fork(routines)
-    return results
+from tests.pipelines.denoising.fakes import Count, Counting, climb, forked, hold, submit
 
 
 @pytest.fixture
@@ -89,17 +26,6 @@ def engine(stage: Counting) -> Iterator[Engine]:
     yield engine
     stage.gate.release(1000)
     engine.close()
-
-
-def submit(engine: Engine, name: str, routine: Routine, steps: int = 1) -> tuple[Job, Listener]:
-    listener = Listener()
-    job = Job(name, lambda: routine, lambda result, timings: (result, timings), steps, listener)  # type: ignore[arg-type,return-value]
-    engine.submit(job)
-    return job, listener
-
-
-def hold(stage: Counting) -> None:
-    stage.gate = threading.Semaphore(0)
 
 
 def test_a_job_runs_to_its_result_and_tells_its_steps(engine: Engine) -> None:
@@ -229,12 +155,60 @@ def test_a_closed_engine_tells_waiting_jobs_and_takes_no_more(stage: Counting) -
         submit(engine, "b", climb(1))
 
 
-def test_check_finds_a_call_that_hangs(stage: Counting) -> None:
-    engine = Engine({Count: stage}, counted="count", hang_after_s=0.05)
+def test_a_call_that_hangs_is_told_to_whoever_waits_for_it(stage: Counting) -> None:
+    engine = Engine({Count: stage}, counted="count", hang_after_s=0.2)
     hold(stage)
-    submit(engine, "a", climb(1))
-    time.sleep(0.3)
+    listeners = [submit(engine, name, climb(1))[1] for name in "ab"]
+    for listener in listeners:
+        fault = listener.last()
+        assert isinstance(fault, EngineDead)
+        assert "running for more than 0.2 s" in str(fault)
     with pytest.raises(EngineDead, match="running for more"):
         engine.check()
+    with pytest.raises(EngineDead):
+        submit(engine, "c", climb(1))
     stage.gate.release(1000)
     engine.close()
+    assert all(listener.events.empty() for listener in listeners)
+
+
+def test_a_call_that_hangs_does_not_keep_the_engine_from_closing(stage: Counting) -> None:
+    engine = Engine({Count: stage}, counted="count", hang_after_s=0.2)
+    hold(stage)
+    submit(engine, "a", climb(1))[1].last()
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 15
+    stage.gate.release(1000)
+
+
+def test_many_calls_that_are_short_are_no_hang(stage: Counting) -> None:
+    engine = Engine({Count: stage}, counted="count", hang_after_s=0.4)
+    hold(stage)
+    _, listener = submit(engine, "a", climb(8))
+    for _ in range(8):
+        time.sleep(0.1)
+        stage.gate.release()
+    assert listener.last()[0] == 8
+    engine.close()
+
+
+def test_one_at_a_time_batches_nothing_and_keeps_the_order_of_arrival(stage: Counting) -> None:
+    engine = Engine({Count: stage}, counted="count", one_at_a_time=True)
+    hold(stage)
+    long = submit(engine, "long", forked(climb(5, owner="long"), climb(5, owner="long")), steps=10)[1]
+    short = submit(engine, "short", climb(1, owner="short"))[1]
+    stage.gate.release(1000)
+    assert long.last()[0] == [5, 5]
+    assert short.last()[0] == 1
+    engine.close()
+    assert [[ask.owner for ask in call] for call in stage.calls] == [["long"]] * 10 + [["short"]]
+
+
+def test_an_engine_that_is_idle_finds_what_was_left_behind(engine: Engine, stage: Counting) -> None:
+    assert submit(engine, "a", climb(2))[1].last()[0] == 2
+    engine._asked += 1  # as if an ask had been lost
+    assert submit(engine, "b", climb(2))[1].last()[0] == 2
+    engine._thread.join(timeout=20)
+    with pytest.raises(EngineDead, match="asks are open"):
+        engine.check()

@@ -1,0 +1,24 @@
+"""Row caps: how many rows of a size one UNet call may hold."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RowCaps:
+    """rows: the most of any size. measured: (pixels of the latent, rows) of the sizes that were profiled.
+
+    A size in between has the cap of the smallest measured one that is not smaller, times what it is smaller by; one
+    that is larger than all has the largest one's cap, divided by what it is larger by. A guided row pair always fits.
+    """
+
+    rows: int
+    measured: tuple[tuple[int, int], ...] = field(default=())
+
+    def at(self, pixels: int) -> int:
+        """The cap of a size, of at least 2 and at most `rows`."""
+        if not self.measured:
+            return self.rows
+        known, rows = min(
+            ((known, rows) for known, rows in self.measured if known >= pixels), default=max(self.measured)
+        )
+        return max(2, min(self.rows, rows * known // pixels))
