@@ -45,8 +45,10 @@ class Diffuser:
         self._drawer = await asyncio.to_thread(open_drawer)
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
+        self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")
+        self._lowered = Gauge("fooocus_lowered_row_caps", "Sizes of which fewer rows fit into memory than were tried.")
         self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
-        self._seen = (0, 0)
+        self._seen = (0, 0, 0)
         self._reported_at = 0.0
         self._live = 0
 
@@ -84,11 +86,13 @@ class Diffuser:
         self._reported_at = monotonic()
         self._live_jobs.set(self._live)
         stats = self._drawer.stats()
-        calls, rows = stats.unet_calls - self._seen[0], stats.unet_rows - self._seen[1]
-        self._seen = (stats.unet_calls, stats.unet_rows)
-        if calls:
-            self._unet_calls.inc(calls)
-            self._unet_rows.inc(rows)
+        self._lowered.set(stats.lowered)
+        counted = (stats.unet_calls, stats.unet_rows, stats.retried)
+        counters = (self._unet_calls, self._unet_rows, self._retried)
+        for counter, now, before in zip(counters, counted, self._seen, strict=True):
+            if now > before:
+                counter.inc(now - before)
+        self._seen = counted
 
     def __del__(self) -> None:
         drawer = getattr(self, "_drawer", None)  # not there when the weights could not be loaded

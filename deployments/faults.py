@@ -21,7 +21,7 @@ from ray.serve.exceptions import (
 
 from gateway.errors import ModelError, PlatformError, ServiceError
 from gateway.fields import location
-from pipelines.errors import EngineDead, InputFault
+from pipelines.errors import DrawingFault, EngineDead, InputFault
 
 _LOST = (
     EngineDead,
@@ -52,14 +52,17 @@ def service_errors() -> Iterator[None]:
 def service_error(error: BaseException) -> ServiceError:
     """What `error`, raised by a stage or by Ray on the way to it, is towards the client.
 
-    A replica that died or whose engine did is `runner_disconnected`, which clients may try again; what nobody foresaw
-    goes to the log and is `internal_error`.
+    A replica that died or whose engine did is `runner_disconnected`, which clients may try again; what cannot be drawn
+    here and what nobody foresaw go to the log and are `internal_error`.
     """
     error = _root(error)
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, InputFault):
         return ModelError(error.type, error.msg, location(error.field), ctx=error.ctx)
+    if isinstance(error, DrawingFault):
+        logging.getLogger("ray.serve").error("a picture could not be drawn", exc_info=error)
+        return PlatformError("internal_error", f"The request failed: {error}.")
     if isinstance(error, BackPressureError):
         return PlatformError("runner_scheduling_failure", "All runners are busy; try again.")
     if isinstance(error, _LOST):

@@ -24,6 +24,8 @@ class FakeStats:
     unet_rows: int = 0
     largest_call: int = 0
     live_jobs: int = 0
+    retried: int = 0
+    lowered: int = 0
 
 
 class FakeDrawer:

@@ -6,7 +6,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.faults import service_error, service_errors
 from gateway.errors import ModelError, PlatformError
-from pipelines.errors import EngineDead, InputFault
+from pipelines.errors import DrawingFault, EngineDead, InputFault
 
 
 def test_an_input_fault_becomes_a_model_error_at_its_field() -> None:
@@ -49,3 +49,10 @@ def test_what_nobody_foresaw_is_internal_and_tells_nothing() -> None:
         raise OSError("/secret/path")
     assert caught.value.error_type == "internal_error"
     assert "/secret" not in str(caught.value)
+
+
+def test_what_cannot_be_drawn_here_says_why() -> None:
+    error = service_error(DrawingFault("the picture does not fit into the memory of the device"))
+    assert isinstance(error, PlatformError)
+    assert error.error_type == "internal_error"
+    assert "does not fit" in str(error)
