@@ -103,7 +103,7 @@ def arrivals(family: Family, options: Options) -> list[Arrival]:
     for seed, (sort, controlled) in enumerate(drawn):
         work = job(family, sort, options.steps[sort], options.size, seed, controlled=controlled)
         found.append(Arrival(at, work))
-        at += chance.expovariate(1 / options.gap_s)
+        at += options.gap_s * chance.expovariate(1.0)
     return found
 
 
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mixed_arrivals", description=__doc__)
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--size", type=int, default=256, help="side of the pictures")
-    parser.add_argument("--gap", type=float, default=0.3, help="mean seconds between two arrivals")
+    parser.add_argument("--gap", type=float, default=0.3, help="mean seconds between two arrivals; 0: all at once")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs=4, default=(4, 8, 30, 60), help="of the four sorts of jobs")

@@ -26,7 +26,7 @@ def timeline(strips: Mapping[str, Sequence[Call]], arrivals: Sequence[float], ti
             f'<text x="{LEFT}" y="{bottom - STRIP + 34}">{name}: the last call ends at {_last(calls):.1f} s</text>'
         )
         for call in calls:
-            for rows, colour in ((call.rows, RIDING), (call.useful, USEFUL)):
+            for rows, colour in ((call.rows, RIDING), (call.useful, USEFUL))[call.rows == call.useful :]:
                 parts.append(
                     f'<rect x="{LEFT + call.began * x:.1f}" y="{bottom - rows * y:.1f}" '
                     f'width="{(call.ended - call.began) * x:.2f}" height="{rows * y:.1f}" fill="{colour}"/>'

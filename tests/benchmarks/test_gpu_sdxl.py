@@ -30,7 +30,7 @@ def test_the_architecture_is_sdxl_and_the_floor_is_its_arithmetic() -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_tables_hold_every_combination_with_plausible_numbers(tmp_path: Path) -> None:
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
-    written = json.loads((tmp_path / "gpu_sdxl.json").read_bytes())
+    written = json.loads((tmp_path / "gpu_sdxl_pocket.json").read_bytes())
     parts, calls, pictures = written["tables"].values()
     assert [row["part"] for row in parts] == ["both text encoders, one prompt", "VAE decode at 64, to pixels in memory"]
     assert [(row["mode"], row["size"], row["rows"]) for row in calls] == [("eager", 64, 1), ("eager", 64, 2)]
@@ -42,9 +42,10 @@ def test_the_tables_hold_every_combination_with_plausible_numbers(tmp_path: Path
         assert all(value > 0 for name, value in row.items() if name not in ("mode", "guidance")), row
     for row in pictures:
         assert row["engine / diffusers"] == pytest.approx(row["engine s"] / row["diffusers s"])
-    table = (tmp_path / "gpu_sdxl.md").read_text(encoding="utf-8")
+    table = (tmp_path / "gpu_sdxl_pocket.md").read_text(encoding="utf-8")
     assert "| mode | size | steps | guidance | pictures at once | engine s | diffusers s |" in table
     assert written["command"] in table
+    assert written["facts"]["matrix rate at the end, TFLOP/s"] > 0
 
 
 def test_it_runs_where_the_service_is_not_installed() -> None:
