@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help serve test check clean
+.PHONY: help serve test bench check clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -10,6 +10,7 @@ PORT ?= 8000
 CONFIG ?= serve_config.local.yaml
 BIN := .venv/bin
 POCKET := .cache/pocket
+RESULTS := benchmarks/results
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
@@ -26,6 +27,14 @@ serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=900
 
 test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(SERVE_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (about 8 minutes) and write their tables
+	@$(BIN)/python -m benchmarks.mixed_arrivals --out $(RESULTS)
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m benchmarks.gpu_sdxl --out $(RESULTS); \
+	else \
+	  echo "no GPU here: benchmarks.gpu_sdxl is left out (benchmarks/README.md)"; \
+	fi
 
 check: $(DEV_STAMP) ## Formatting, lint and types
 	@$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import queue
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def builds(folder: Path, repeats: int) -> dict[str, float]:
     empty = [seconds(lambda: VariantStore(family, PLENTY)) for _ in range(repeats)]
     store = VariantStore(family, PLENTY)
     store.get(recipe(0))
-    warm = [seconds(lambda at=at: store.get(recipe(at))) for at in range(1, repeats + 1)]
+    warm = [seconds(partial(store.get, recipe(at))) for at in range(1, repeats + 1)]
     found = [seconds(lambda: store.get(recipe(0))) for _ in range(repeats)]
     medians = map(statistics.median, (cold, empty, warm, found))
     return dict(
