@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -261,7 +261,13 @@ def test_the_ledger_does_as_the_model_does(world: World) -> None:
 
     InWorld.world = world
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    # Shrinking what fails takes minutes: add Phase.shrink here when there is something to shrink.
     bounded = settings(
-        max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=checks, database=None
+        max_examples=50,
+        stateful_step_count=40,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=checks,
+        database=None,
     )
     run_state_machine_as_test(InWorld, settings=bounded)
