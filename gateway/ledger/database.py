@@ -68,7 +68,7 @@ class Database:
         try:
             async with alone, database.write() as connection:
                 await database._take(connection, _MIGRATING)
-                await connection.run_sync(_upgrade)
+                await connection.run_sync(migrate)
         except BaseException:
             await engine.dispose()
             raise
@@ -132,9 +132,10 @@ async def _only_process(lock: Path) -> AsyncIterator[None]:
         os.close(file)
 
 
-def _upgrade(connection: Connection) -> None:
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema up to `revision` in the transaction of `connection`."""
     config = Config()
     # `%` is special to the configuration's format, and may be part of a path.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -1,6 +1,7 @@
-"""The promises of `gateway.ledger.base.Ledger`, kept by the ledger on SQLite."""
+"""The promises of `gateway.ledger.base.Ledger`, kept by the ledger on each database."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -74,6 +75,7 @@ async def test_a_requeued_request_keeps_its_place_and_fences_its_former_holder_o
     assert not await ledger.running(first)
     assert not await ledger.requeue(first)
     assert not await ledger.finish(first, Outcome.OK, OK)
+    assert not await ledger.finish(replace(again, owner="two"), Outcome.OK, OK)
     await ledger.log(first, [("INFO", "a ghost")])
     assert await ledger.logs("a") == []
     assert await state(ledger, "a") == (State.CLAIMED, None)
