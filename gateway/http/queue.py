@@ -43,13 +43,13 @@ class _Queue:
         if (full := await self._full(request)) is not None:
             return full
         order = await accept(request, endpoint, self._parts, dict(NOT_ACTING))
-        position = await self._ledger.submit(order.work, endpoint.app)
+        accepted = await self._ledger.submit(order.work, endpoint.app)
         request_id = order.work.request_id
         body = {
             "status": "IN_QUEUE",
             "request_id": request_id,
             "gateway_request_id": request_id,
-            "queue_position": position,
+            "queue_position": accepted.position,
             **links(self._root(request), endpoint.app, request_id),
         }
         return JSONResponse(body, headers={REQUEST_ID: request_id, **inactive_headers(order.inactive)})

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
+from gateway.errors import PlatformError
 from gateway.work import Work
+
+RETRY_AFTER_S = 5
 
 
 class State(StrEnum):
@@ -36,6 +39,98 @@ class CancelAnswer(StrEnum):
     REQUESTED = "requested"  # is held by an owner, who has been told
     ALREADY_DONE = "already_done"
     UNKNOWN = "unknown"
+
+
+class Priority(IntEnum):
+    """What waits as LOW is claimed when nothing waits as NORMAL (fal-protocol 7.1)."""
+
+    NORMAL = 0
+    LOW = 1
+
+
+class Retried(StrEnum):
+    """What became of a request whose attempt failed."""
+
+    QUEUED = "queued"
+    ENDED = "ended"  # with its cancellation, or with the failure where it may not be tried again
+    LOST = "lost"  # somebody else holds or has ended it; nothing was written
+
+
+class QueueFull(PlatformError):
+    """More requests wait than the client or the service allows: a 429."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("concurrent_requests_limit", detail, status=429)
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "x-fal-needs-retry": "1", "retry-after": str(RETRY_AFTER_S)}
+
+
+class IdempotencyConflict(PlatformError):
+    """An idempotency key came again with another body. Not a 409, which the Python client would send ten times more."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request", "This Idempotency-Key was used for a request with another body.", status=422)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a ledger takes and tries.
+
+    waiting: QUEUED requests of all keys together; a submission beyond is refused.
+    retries: attempts after the first that faults of the infrastructure may cost a request, lost leases included.
+    crashes: replicas that a request may take down with it; the last one ends it.
+    deliveries: attempts at one webhook.
+    """
+
+    waiting: int = 10_000
+    retries: int = 10
+    crashes: int = 3
+    deliveries: int = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's own name for a submission, one per API key and endpoint. fingerprint: SHA-256 (hex) of its body."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under what a request is accepted.
+
+    key: the id of the API key whose request it is; empty where the service is open.
+    start_within_s: when it has not begun so many seconds after its submission, it ends in `request_timeout`.
+    max_ahead: refuse it when more than so many requests are QUEUED already, over all keys (`fal_max_queue_length`).
+    max_of_key: refuse it when so many of its key are QUEUED already.
+    webhook: the address that hears of the end. media: the keys of its stored inputs, to be deleted with it.
+    may_retry: false ends it with the first fault of the infrastructure (`X-Fal-No-Retry`).
+
+    A sync run neither waits nor is tried again: of these it takes `key`, `start_within_s` and `media`.
+    """
+
+    key: str = ""
+    priority: Priority = Priority.NORMAL
+    start_within_s: float | None = None
+    max_ahead: int | None = None
+    max_of_key: int | None = None
+    idempotency: Idempotency | None = None
+    webhook: str | None = None
+    media: Sequence[str] = ()
+    may_retry: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission's answer. repeated: its idempotency key was known, so that nothing was added; request_id is the
+    first one's. position: as in `Status`; 0 once it has begun.
+    """
+
+    request_id: str
+    position: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +164,43 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What a holder has to say about one request since its last heartbeat.
+
+    begun: the first step is done. lines: (level, message) of its log, in order.
+    """
+
+    claim: Claim
+    begun: bool = False
+    lines: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What an owner hears at its heartbeat: what it still holds, with the attempts, and what of it was cancelled.
+
+    A claim that is not in `held` with its own attempt is lost: whatever its holder writes is dropped.
+    """
+
+    held: Mapping[str, int]
+    cancelled: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests of a key, or of all: QUEUED ones, and held ones (sync runs are held from birth)."""
+
+    waiting: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What status routes need; costs one cheap read.
 
-    position: the requests of the same app ahead of it; only while QUEUED or CLAIMED.
+    position: the requests of the same app that are not begun and ahead of it; only while QUEUED or CLAIMED. It is exact
+    for the moment: claims take what waits in just this order. It grows when a request is put back before it, when a
+    key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is stated in `ordering`).
     """
 
     request_id: str
@@ -89,51 +217,76 @@ class Ledger(Protocol):
     """The durable store of requests. Every method is one transaction; times are UTC.
 
     `app` is the first two segments of an endpoint id (`fal-ai/fooocus`). Clients ask under the app, so a request is
-    known under its app alone: a read with another app finds nothing.
+    known under its app alone: a read with another app finds nothing. `key`, where given, hides the requests of all
+    other keys in the same way.
     """
 
-    async def submit(self, work: Work, app: str) -> int:
-        """Accept a request as QUEUED and return its position (requests of the same app ahead of it)."""
+    async def submit(self, work: Work, app: str, terms: Terms = ...) -> Accepted:
+        """Accept a request as QUEUED.
 
-    async def begin(self, work: Work, app: str, owner: str, lease_s: float) -> Claim:
+        Raises QueueFull (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
+        """
+
+    async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = ...) -> Claim:
         """Accept a request as CLAIMED by `owner` at birth: a sync run."""
 
     async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
-        """Take up to `count` QUEUED requests, oldest first, for `lease_s` seconds; each goes to one owner only."""
+        """Take up to `count` QUEUED requests for `lease_s` seconds, in order; each goes to one owner only.
 
-    async def heartbeat(self, owner: str, lease_s: float) -> None:
-        """Extend every lease that `owner` holds."""
+        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key.
+        """
+
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
+        """Extend every lease that `owner` holds, and write what happened meanwhile; reports on lost claims do nothing.
+
+        One transaction for all of an owner's requests, so that one a second keeps leases, logs and cancellations.
+        """
 
     async def requeue(self, claim: Claim) -> bool:
-        """Put a held request back as QUEUED at its old place. False when the claim was lost."""
+        """Put a held request back at its old place, as if it had not been claimed. False when the claim was lost."""
+
+    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> Retried:
+        """Put a held request back at its old place after a fault that was not its own.
+
+        fault: what its client is answered when it has no attempts left (`Limits`) or may not be tried again.
+        crashed: the fault took a replica down.
+        """
 
     async def expire(self) -> int:
-        """Requeue requests whose lease ran out; return how many. A sync run's ends in an error: nobody listens."""
+        """End what has not begun by its deadline, take requests from owners whose lease ran out; return how many of
+        these are queued again. A lost lease counts as a retry. A sync run's ends in an error: nobody listens.
+        """
 
     async def running(self, claim: Claim) -> bool:
-        """Mark the first step: RUNNING, started_at. False when the claim was lost."""
+        """Mark the first step: RUNNING, started_at. False when the claim was lost, or its start deadline is over."""
 
     async def log(self, claim: Claim, lines: Sequence[tuple[str, str]]) -> None:
         """Append (level, message) lines in order; does nothing when the claim was lost."""
 
-    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer) -> bool:
-        """Complete a held request, once. False when the claim was lost (nothing is written)."""
+    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+        """Complete a held request, once, and owe its webhook. False when the claim was lost (nothing is written).
 
-    async def cancel(self, request_id: str, app: str) -> CancelAnswer:
+        media: the keys of its stored outputs, to be deleted with it.
+        """
+
+    async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
         """Cancel: a QUEUED request becomes DONE/CANCELLED with a 499 answer; a held one is flagged for its owner."""
 
     async def cancelled(self, owner: str) -> Sequence[str]:
         """The ids that `owner` holds and somebody asked to cancel."""
 
-    async def status(self, request_id: str, app: str) -> Status | None: ...
+    async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None: ...
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         """Log lines whose number is above `after`, in order."""
 
-    async def answer(self, request_id: str, app: str) -> Answer | None:
+    async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
         """The answer of a DONE request; None when it is unknown or not DONE (ask `status` which)."""
 
     async def depth(self) -> int:
         """How many requests are QUEUED, over all apps."""
+
+    async def load(self, key: str | None = None) -> Load:
+        """What `key` has in the ledger that is not DONE; None: all keys."""
 
     async def close(self) -> None: ...

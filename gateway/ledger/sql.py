@@ -1,148 +1,239 @@
 """The ledger on SQLAlchemy Core: every method one transaction, every write of a holder fenced."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Answer, CancelAnswer, Claim, LogEntry, Outcome, State, Status
+from gateway.ledger.base import (
+    Accepted,
+    Answer,
+    Beat,
+    CancelAnswer,
+    Claim,
+    IdempotencyConflict,
+    Limits,
+    Load,
+    LogEntry,
+    Outcome,
+    QueueFull,
+    Report,
+    Retried,
+    State,
+    Status,
+    Terms,
+)
 from gateway.ledger.database import Database
+from gateway.ledger.ending import (
+    HELD,
+    Fault,
+    cancelled_answer,
+    end,
+    fence,
+    late,
+    late_answer,
+    let_go,
+    lost_answer,
+    over,
+    platform_answer,
+    to_let_go,
+)
+from gateway.ledger.history import SqlHistory
+from gateway.ledger.ordering import ORDER, POSITION, next_turn, note_claimed
+from gateway.ledger.outbox import SqlOutbox
+from gateway.ledger.rows import add, append_lines, start
 from gateway.ledger.tables import log, request
 from gateway.work import Work
 
-_HELD = request.c.state.in_((State.CLAIMED, State.RUNNING))
+_NO_TERMS = Terms()
+_USUAL = Limits()
+
+
+def utc_now() -> datetime:
+    """The time of day that a ledger goes by where no other clock is given."""
+    return datetime.now(UTC)
 
 
 class SqlLedger:
-    """`gateway.ledger.base.Ledger` in a database. Several processes may hold one each on the same database."""
+    """`gateway.ledger.base.Ledger` in a database, with its outbox and its history.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Several processes may hold one each on the same database; their clocks should agree within a fraction of a lease.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now, limits: Limits = _USUAL) -> None:
+        self._database, self._clock, self._limits = database, clock, limits
+        self.outbox = SqlOutbox(database, clock, limits)
+        self.history = SqlHistory(database)
 
     @classmethod
-    async def open(cls, url: str) -> "SqlLedger":
-        """Open the ledger at `url` (sqlite+aiosqlite:////folder/ledger.db), creating or migrating it where needed."""
-        return cls(await Database.open(url))
+    async def open(cls, url: str, clock: Callable[[], datetime] = utc_now, limits: Limits = _USUAL) -> "SqlLedger":
+        """Open the ledger at `url` (see `Database.open`), creating or migrating it where needed."""
+        return cls(await Database.open(url), clock, limits)
 
-    async def submit(self, work: Work, app: str) -> int:
-        async with self._database.write() as connection:
-            seq = await _insert(connection, work, app, state=State.QUEUED, attempt=0, sync=False)
-            # All rows have equal priority at birth, so those ahead are those that were there before.
-            return int((await connection.execute(select(_ahead(app, 0, seq)))).scalar_one())
-
-    async def begin(self, work: Work, app: str, owner: str, lease_s: float) -> Claim:
-        async with self._database.write() as connection:
-            lease = _now() + timedelta(seconds=lease_s)
-            await _insert(
-                connection, work, app, state=State.CLAIMED, attempt=1, sync=True, owner=owner, lease_until=lease
+    async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS) -> Accepted:
+        async with self._database.submitting() as connection:
+            if (known := await _repeated(connection, work, terms)) is not None:
+                return known
+            await self._admit(connection, terms)
+            seq = await add(
+                connection,
+                work,
+                app,
+                terms,
+                self._clock(),
+                state=State.QUEUED,
+                turn=await next_turn(connection, terms.key, terms.priority),
+                attempt=0,
+                sync=False,
             )
+            position = (await connection.execute(select(POSITION).where(request.c.seq == seq))).scalar_one()
+        return Accepted(work.request_id, position)
+
+    async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
+        kept = Terms(key=terms.key, start_within_s=terms.start_within_s, media=terms.media, may_retry=False)
+        now = self._clock()
+        lease = now + timedelta(seconds=lease_s)
+        held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
+        async with self._database.write() as connection:
+            await add(connection, work, app, kept, now, **held, turn=0, attempt=1, sync=True)
         return Claim(work, owner, 1)
 
     async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
-        oldest = (
+        if count <= 0:
+            return []
+        now = self._clock()
+        in_time = or_(request.c.start_by.is_(None), request.c.start_by > now)
+        # Said apart from the update, so that PostgreSQL looks, locks and counts to `count` once.
+        first = (
             select(request.c.seq)
-            .where(request.c.state == State.QUEUED)
-            .order_by(request.c.priority, request.c.seq)
+            .where(request.c.state == State.QUEUED, in_time)
+            .order_by(*ORDER)
             .limit(count)
             .with_for_update(skip_locked=True)
+            .cte("first")
         )
         taken = (
             update(request)
-            .where(request.c.seq.in_(oldest))
+            .where(request.c.seq.in_(select(first.c.seq)))
             .values(
                 state=State.CLAIMED,
                 owner=owner,
-                lease_until=_now() + timedelta(seconds=lease_s),
+                lease_until=now + timedelta(seconds=lease_s),
                 attempt=request.c.attempt + 1,
             )
-            .returning(request.c.priority, request.c.seq, request.c.attempt, request.c.work)
+            .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
         )
         claims = []
         async with self._database.write() as connection:
             rows = (await connection.execute(taken)).all()
-            for row in sorted(rows, key=lambda row: (row.priority, row.seq)):
+            await note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
+            for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
                     claims.append(Claim(Work.model_validate_json(row.work), owner, row.attempt))
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")
-                    await _end(connection, request.c.seq == row.seq, Outcome.ERROR, _platform_answer(unreadable))
+                    which = request.c.seq == row.seq
+                    await end(connection, which, Outcome.ERROR, platform_answer(unreadable), now)
         return claims
 
-    async def heartbeat(self, owner: str, lease_s: float) -> None:
-        lease = _now() + timedelta(seconds=lease_s)
-        async with self._database.write() as connection:
-            await connection.execute(update(request).where(_HELD, request.c.owner == owner).values(lease_until=lease))
-
-    async def requeue(self, claim: Claim) -> bool:
-        async with self._database.write() as connection:
-            return sum(await _release(connection, _held_by(claim))) == 1
-
-    async def expire(self) -> int:
-        # Looking first costs no write lock, and mostly there is nothing to do.
-        over = and_(_HELD, request.c.lease_until < _now())
-        async with self._database.read() as connection:
-            if (await connection.execute(select(request.c.seq).where(over).limit(1))).first() is None:
-                return 0
-        async with self._database.write() as connection:
-            _, requeued = await _release(connection, over)
-            return requeued
-
-    async def running(self, claim: Claim) -> bool:
-        begun = (
-            update(request)
-            .where(_held_by(claim))
-            .values(state=State.RUNNING, started_at=func.coalesce(request.c.started_at, _now()))
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
+        now = self._clock()
+        mine = (
+            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested, late(now).label("late"))
+            .where(HELD, request.c.owner == owner)
+            .order_by(request.c.seq)
+            .with_for_update()
         )
         async with self._database.write() as connection:
-            return (await connection.execute(begun)).rowcount == 1
+            rows = {row.id: row for row in await connection.execute(mine)}
+            begun: set[int] = set()
+            for report in reports:
+                row = rows.get(report.claim.work.request_id)
+                if row is None or (report.claim.owner, report.claim.attempt) != (owner, row.attempt):
+                    continue
+                await append_lines(connection, request.c.seq == row.seq, report.lines, now)
+                if report.begun:
+                    begun.add(row.seq)
+            for row in [row for row in rows.values() if row.late and row.seq in begun]:
+                await end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
+                del rows[row.id]
+            await start(connection, request.c.seq.in_(begun), now)
+            longer = {"lease_until": now + timedelta(seconds=lease_s)}
+            kept = request.c.seq.in_([row.seq for row in rows.values()])
+            await connection.execute(update(request).where(kept).values(longer))
+        cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
+        return Beat({name: row.attempt for name, row in rows.items()}, cancelled)
+
+    async def requeue(self, claim: Claim) -> bool:
+        return await self._take_back(claim, Fault(lost_answer(), counts=False)) is not Retried.LOST
+
+    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> Retried:
+        return await self._take_back(claim, Fault(fault, crashed=crashed))
+
+    async def expire(self) -> int:
+        now = self._clock()
+        # Looking first costs no write lock, and mostly there is nothing to do.
+        async with self._database.read() as connection:
+            if (await connection.execute(select(request.c.seq).where(over(now)).limit(1))).first() is None:
+                return 0
+        requeued = 0
+        async with self._database.write() as connection:
+            for row in (await connection.execute(to_let_go(over(now), now, skip_locked=True))).all():
+                if row.late:
+                    await end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
+                else:
+                    became = await let_go(connection, row, Fault(lost_answer()), self._limits, now)
+                    requeued += became is Retried.QUEUED
+        return requeued
+
+    async def running(self, claim: Claim) -> bool:
+        now = self._clock()
+        async with self._database.write() as connection:
+            if await end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now):
+                return False
+            return await start(connection, fence(claim), now) == 1
 
     async def log(self, claim: Claim, lines: Sequence[tuple[str, str]]) -> None:
-        if not lines:
-            return
-        last = select(func.coalesce(func.max(log.c.number), 0)).where(log.c.request_seq == request.c.seq)
-        held = select(request.c.seq, last.scalar_subquery().label("last")).where(_held_by(claim))
+        if lines:
+            async with self._database.write() as connection:
+                await append_lines(connection, fence(claim), lines, self._clock())
+
+    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
         async with self._database.write() as connection:
-            row = (await connection.execute(held)).first()
+            return await end(connection, fence(claim), outcome, answer, self._clock(), media) == 1
+
+    async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
+        found = select(request.c.seq, request.c.state).where(_named(request_id, app, key)).with_for_update()
+        async with self._database.write() as connection:
+            row = (await connection.execute(found)).first()
             if row is None:
-                return
-            at = _now()
-            entries = [
-                {"request_seq": row.seq, "number": number, "at": at, "level": level, "message": message}
-                for number, (level, message) in enumerate(lines, row.last + 1)
-            ]
-            await connection.execute(insert(log), entries)
-
-    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer) -> bool:
-        async with self._database.write() as connection:
-            return await _end(connection, _held_by(claim), outcome, answer) == 1
-
-    async def cancel(self, request_id: str, app: str) -> CancelAnswer:
-        named = and_(request.c.id == request_id, request.c.app == app)
-        async with self._database.write() as connection:
-            queued = and_(named, request.c.state == State.QUEUED)
-            if await _end(connection, queued, Outcome.CANCELLED, _cancelled_answer()) == 1:
-                return CancelAnswer.REMOVED
-            flagged = await connection.execute(update(request).where(named, _HELD).values(cancel_requested=True))
-            if flagged.rowcount == 1:
-                return CancelAnswer.REQUESTED
-            known = (await connection.execute(select(request.c.seq).where(named))).first()
-            return CancelAnswer.UNKNOWN if known is None else CancelAnswer.ALREADY_DONE
+                return CancelAnswer.UNKNOWN
+            this = request.c.seq == row.seq
+            match State(row.state):
+                case State.QUEUED:
+                    await end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
+                    return CancelAnswer.REMOVED
+                case State.CLAIMED | State.RUNNING:
+                    await connection.execute(update(request).where(this).values(cancel_requested=True))
+                    return CancelAnswer.REQUESTED
+                case State.DONE:
+                    return CancelAnswer.ALREADY_DONE
 
     async def cancelled(self, owner: str) -> Sequence[str]:
-        asked = select(request.c.id).where(_HELD, request.c.owner == owner, request.c.cancel_requested)
+        asked = select(request.c.id).where(HELD, request.c.owner == owner, request.c.cancel_requested)
         async with self._database.read() as connection:
             return list((await connection.execute(asked)).scalars())
 
-    async def status(self, request_id: str, app: str) -> Status | None:
+    async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
         async with self._database.read() as connection:
             row = (await connection.execute(_STATUS, {"request_id": request_id, "app": app})).first()
-        if row is None:
+        if row is None or key not in (None, row.key):
             return None
         return Status(
             request_id=request_id,
@@ -165,14 +256,14 @@ class SqlLedger:
         async with self._database.read() as connection:
             return [LogEntry(*row) for row in await connection.execute(entries)]
 
-    async def answer(self, request_id: str, app: str) -> Answer | None:
+    async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
         done = select(
             request.c.answer_status,
             request.c.answer_body,
             request.c.answer_headers,
             request.c.error,
             request.c.error_type,
-        ).where(request.c.id == request_id, request.c.app == app, request.c.state == State.DONE)
+        ).where(_named(request_id, app, key), request.c.state == State.DONE)
         async with self._database.read() as connection:
             row = (await connection.execute(done)).first()
         if row is None:
@@ -186,47 +277,43 @@ class SqlLedger:
         )
 
     async def depth(self) -> int:
-        queued = select(func.count()).select_from(request).where(request.c.state == State.QUEUED)
         async with self._database.read() as connection:
-            return int((await connection.execute(queued)).scalar_one())
+            return await _waiting(connection)
+
+    async def load(self, key: str | None = None) -> Load:
+        whose = [] if key is None else [request.c.key == key]
+        going = request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING))
+        counts = select(request.c.state, func.count().label("number")).where(going, *whose).group_by(request.c.state)
+        async with self._database.read() as connection:
+            found = {row.state: row.number for row in await connection.execute(counts)}
+        return Load(found.get(State.QUEUED, 0), found.get(State.CLAIMED, 0) + found.get(State.RUNNING, 0))
 
     async def close(self) -> None:
         await self._database.close()
 
+    async def _admit(self, connection: AsyncConnection, terms: Terms) -> None:
+        waiting = await _waiting(connection)
+        if waiting >= self._limits.waiting:
+            raise QueueFull(f"{waiting} requests are waiting, and the service takes no more.")
+        if terms.max_ahead is not None and waiting > terms.max_ahead:
+            raise QueueFull(f"More than {terms.max_ahead} requests are waiting.")
+        if terms.max_of_key is not None:
+            of_key = await _waiting(connection, request.c.key == terms.key)
+            if of_key >= terms.max_of_key:
+                raise QueueFull(f"{of_key} requests of this key are waiting, and it may have no more.")
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _held_by(claim: Claim) -> ColumnElement[bool]:
-    """The fence: true for the row of `claim` as long as nobody else has taken or ended it."""
-    return and_(
-        request.c.id == claim.work.request_id,
-        request.c.owner == claim.owner,
-        request.c.attempt == claim.attempt,
-        _HELD,
-    )
-
-
-def _ahead(app: Any, priority: Any, seq: Any) -> ColumnElement[int]:
-    """How many requests of `app` are not begun and stand before (priority, seq)."""
-    other = request.alias("other")
-    waiting = and_(other.c.app == app, other.c.state.in_((State.QUEUED, State.CLAIMED)))
-    # Two counts, each one range of the index; SQLite would scan all of a priority for a comparison of pairs.
-    urgent = select(func.count()).select_from(other).where(waiting, other.c.priority < priority)
-    earlier = select(func.count()).select_from(other).where(waiting, other.c.priority == priority, other.c.seq < seq)
-    return urgent.scalar_subquery() + earlier.scalar_subquery()
+    async def _take_back(self, claim: Claim, fault: Fault) -> Retried:
+        now = self._clock()
+        async with self._database.write() as connection:
+            row = (await connection.execute(to_let_go(fence(claim), now))).first()
+            return Retried.LOST if row is None else await let_go(connection, row, fault, self._limits, now)
 
 
 # Asked ten times a second by every waiting client, so it is built once; its columns stand before the large ones.
 _STATUS = select(
+    request.c.key,
     request.c.state,
-    case(
-        (
-            request.c.state.in_((State.QUEUED, State.CLAIMED)),
-            _ahead(request.c.app, request.c.priority, request.c.seq),
-        )
-    ).label("position"),
+    case((request.c.state.in_((State.QUEUED, State.CLAIMED)), POSITION)).label("position"),
     request.c.outcome,
     request.c.error,
     request.c.error_type,
@@ -235,60 +322,31 @@ _STATUS = select(
 ).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
 
 
+def _named(request_id: str, app: str, key: str | None) -> ColumnElement[bool]:
+    named = and_(request.c.id == request_id, request.c.app == app)
+    return named if key is None else and_(named, request.c.key == key)
+
+
 def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else (end - begin).total_seconds()
 
 
-async def _insert(connection: AsyncConnection, work: Work, app: str, **columns: Any) -> int:
-    values: Mapping[str, Any] = {
-        "id": work.request_id,
-        "app": app,
-        "endpoint": work.endpoint,
-        "work": work.model_dump_json(),
-        "priority": 0,
-        "cancel_requested": False,
-        "created_at": _now(),
-        **columns,
-    }
-    return int((await connection.execute(insert(request).values(**values).returning(request.c.seq))).scalar_one())
+async def _waiting(connection: AsyncConnection, *which: ColumnElement[bool]) -> int:
+    queued = select(func.count()).select_from(request).where(request.c.state == State.QUEUED, *which)
+    return int((await connection.execute(queued)).scalar_one())
 
 
-async def _end(connection: AsyncConnection, which: ColumnElement[bool], outcome: Outcome, answer: Answer) -> int:
-    """Complete the rows that `which` names; return how many."""
-    done = (
-        update(request)
-        .where(which)
-        .values(
-            state=State.DONE,
-            outcome=outcome,
-            lease_until=None,
-            finished_at=_now(),
-            answer_status=answer.status,
-            answer_body=json.dumps(answer.body),
-            answer_headers=json.dumps(dict(answer.headers)),
-            error=answer.error,
-            error_type=answer.error_type,
-        )
+async def _repeated(connection: AsyncConnection, work: Work, terms: Terms) -> Accepted | None:
+    if terms.idempotency is None:
+        return None
+    same = select(request.c.id, request.c.fingerprint, func.coalesce(POSITION, 0).label("position")).where(
+        request.c.key == terms.key,
+        request.c.endpoint == work.endpoint,
+        request.c.idempotency_key == terms.idempotency.key,
     )
-    return (await connection.execute(done)).rowcount
-
-
-async def _release(connection: AsyncConnection, which: ColumnElement[bool]) -> tuple[int, int]:
-    """Take held rows from their owners; return how many ended and how many are queued again.
-
-    A row whose cancellation was asked ends cancelled; a sync run ends in an error, for its client has gone.
-    """
-    lost = PlatformError("runner_disconnected", "The process that ran this request was lost.")
-    ended = await _end(connection, and_(which, request.c.cancel_requested), Outcome.CANCELLED, _cancelled_answer())
-    ended += await _end(connection, and_(which, request.c.sync), Outcome.ERROR, _platform_answer(lost))
-    # The attempt stays: it fences the lost owner out until the next claim counts on.
-    again = update(request).where(which).values(state=State.QUEUED, owner=None, lease_until=None, started_at=None)
-    return ended, (await connection.execute(again)).rowcount
-
-
-def _platform_answer(error: PlatformError) -> Answer:
-    return Answer(error.status, error.body(), error.headers(), error=error.detail, error_type=error.error_type)
-
-
-def _cancelled_answer() -> Answer:
-    return _platform_answer(PlatformError("client_cancelled", "Request was cancelled by the client"))
+    row = (await connection.execute(same)).first()
+    if row is None:
+        return None
+    if row.fingerprint != terms.idempotency.fingerprint:
+        raise IdempotencyConflict
+    return Accepted(row.id, row.position, repeated=True)

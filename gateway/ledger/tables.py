@@ -45,10 +45,17 @@ request = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("app", String(128), nullable=False),
     Column("endpoint", String(256), nullable=False),
+    # Whose request it is: the id of an API key, empty where the service is open.
+    Column("key", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("outcome", String(16)),
     Column("priority", SmallInteger, nullable=False),
+    # The place among the keys of a priority: what waits is claimed by (priority, turn, seq).
+    Column("turn", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("retries", SmallInteger, nullable=False),
+    Column("crashes", SmallInteger, nullable=False),
+    Column("may_retry", Boolean, nullable=False),
     Column("owner", String(128)),
     Column("lease_until", UtcDateTime),
     Column("cancel_requested", Boolean, nullable=False),
@@ -57,16 +64,30 @@ request = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
+    Column("start_by", UtcDateTime),
+    # How many log lines it has: their numbers are given out here, under the lock of the row.
+    Column("lines", Integer, nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("fingerprint", String(64)),
     Column("answer_status", SmallInteger),
     Column("error", Text),
     Column("error_type", String(64)),
     # What can be large stands last: SQLite would walk through it to reach a column behind it.
+    Column("webhook", Text),
+    Column("input_media", Text, nullable=False),
+    Column("output_media", Text, nullable=False),
     Column("answer_headers", Text),
     Column("work", Text, nullable=False),
     Column("answer_body", Text),
-    Index("request_claim", "state", "priority", "seq"),
-    Index("request_position", "app", "state", "priority", "seq"),
+    Index("request_claim", "state", "priority", "turn", "seq"),
+    Index("request_position", "app", "state", "priority", "turn", "seq"),
     Index("request_lease", "state", "lease_until"),
+    Index("request_start_by", "state", "start_by"),
+    Index("request_owner", "owner", "state"),
+    Index("request_of_key", "key", "state", "priority", "turn"),
+    Index("request_history", "key", "endpoint", "seq"),
+    Index("request_finished", "state", "finished_at"),
+    Index("request_idempotency", "key", "endpoint", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -78,4 +99,32 @@ log = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("level", String(16), nullable=False),
     Column("message", Text, nullable=False),
+)
+
+# One row for each key that has ever queued something in a priority.
+# claimed: the greatest turn of its requests that was claimed; the greatest of a priority is that priority's round.
+turn = Table(
+    "turn",
+    metadata,
+    Column("priority", SmallInteger, primary_key=True, autoincrement=False),
+    Column("key", String(64), primary_key=True),
+    Column("claimed", BigInteger, nullable=False),
+    Index("turn_round", "priority", "claimed"),
+)
+
+# The outbox: one row for each webhook that is owed, written in the transaction that completes its request.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column(
+        "request_seq", _Sequence, ForeignKey("request.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    Column("state", String(16), nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("owner", String(128)),
+    # While WAITING: not before this; when held, the end of the lease.
+    Column("next_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("error", Text),
+    Index("delivery_due", "state", "next_at"),
 )

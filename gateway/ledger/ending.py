@@ -1,0 +1,135 @@
+"""How a request leaves its owner: its one terminal state, with the webhook it owes, or back into the queue."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import PlatformError
+from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State
+from gateway.ledger.outbox import Owed
+from gateway.ledger.tables import delivery, request
+
+HELD = request.c.state.in_((State.CLAIMED, State.RUNNING))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request is taken from its owner. counts: towards the limit of retries. crashed: it took a replica down."""
+
+    answer: Answer
+    counts: bool = True
+    crashed: bool = False
+
+
+def fence(claim: Claim) -> ColumnElement[bool]:
+    """True for the row of `claim` as long as nobody else has taken or ended it."""
+    return and_(
+        request.c.id == claim.work.request_id,
+        request.c.owner == claim.owner,
+        request.c.attempt == claim.attempt,
+        HELD,
+    )
+
+
+def late(now: datetime) -> ColumnElement[bool]:
+    """True for rows that have not begun by their deadline; a cancellation that was asked for goes before it."""
+    return and_(
+        request.c.state.in_((State.QUEUED, State.CLAIMED)), request.c.start_by <= now, ~request.c.cancel_requested
+    )
+
+
+async def end(
+    connection: AsyncConnection,
+    which: ColumnElement[bool],
+    outcome: Outcome,
+    answer: Answer,
+    now: datetime,
+    media: Sequence[str] = (),
+) -> int:
+    """Complete the rows that `which` names, as far as they are not DONE, and owe their webhooks; return how many."""
+    done = (
+        update(request)
+        .where(which, request.c.state != State.DONE)
+        .values(
+            state=State.DONE,
+            outcome=outcome,
+            lease_until=None,
+            finished_at=now,
+            answer_status=answer.status,
+            answer_body=json.dumps(answer.body),
+            answer_headers=json.dumps(dict(answer.headers)),
+            error=answer.error,
+            error_type=answer.error_type,
+            output_media=json.dumps(list(media)),
+        )
+        .returning(request.c.seq, request.c.webhook)
+    )
+    rows = (await connection.execute(done)).all()
+    owed = [
+        {"request_seq": row.seq, "state": Owed.WAITING, "attempt": 0, "next_at": now}
+        for row in rows
+        if row.webhook is not None
+    ]
+    if owed:
+        await connection.execute(insert(delivery), owed)
+    return len(rows)
+
+
+def to_let_go(which: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Select[Any]:
+    """Rows for `let_go`, locked, so that what is decided about them stays right. skip_locked: leave those in use."""
+    columns = (request.c.seq, request.c.cancel_requested, request.c.sync, request.c.start_by, request.c.may_retry)
+    counts = (request.c.retries, request.c.crashes, late(now).label("late"))
+    return select(*columns, *counts).where(which).order_by(request.c.seq).with_for_update(skip_locked=skip_locked)
+
+
+async def let_go(connection: AsyncConnection, row: Any, fault: Fault, limits: Limits, now: datetime) -> Retried:
+    """Take a row of `to_let_go` from its owner.
+
+    It ends where its cancellation was asked, where its client has gone with its owner (a sync run), where its time to
+    start is over, or with the fault where that was the last it may have; else it waits again, at its old place.
+    """
+    outcome, answer = Outcome.ERROR, None
+    retries, crashes = row.retries + fault.counts, row.crashes + fault.crashed
+    if row.cancel_requested:
+        outcome, answer = Outcome.CANCELLED, cancelled_answer()
+    elif row.sync or (fault.counts and not row.may_retry) or retries > limits.retries or crashes >= limits.crashes:
+        answer = fault.answer
+    elif row.start_by is not None and row.start_by <= now:
+        answer = late_answer()
+    if answer is not None:
+        await end(connection, request.c.seq == row.seq, outcome, answer, now)
+        return Retried.ENDED
+    # The attempt stays: it fences the lost owner out until the next claim counts on.
+    waiting: Mapping[str, Any] = {"state": State.QUEUED, "owner": None, "lease_until": None, "started_at": None}
+    again = update(request).where(request.c.seq == row.seq).values(**waiting, retries=retries, crashes=crashes)
+    await connection.execute(again)
+    return Retried.QUEUED
+
+
+def over(now: datetime) -> ColumnElement[bool]:
+    """True for what `expire` has work with."""
+    return or_(and_(HELD, request.c.lease_until < now), late(now))
+
+
+def platform_answer(error: PlatformError) -> Answer:
+    return Answer(error.status, error.body(), error.headers(), error=error.detail, error_type=error.error_type)
+
+
+def cancelled_answer() -> Answer:
+    return platform_answer(PlatformError("client_cancelled", "Request was cancelled by the client"))
+
+
+def lost_answer() -> Answer:
+    return platform_answer(PlatformError("runner_disconnected", "The process that ran this request was lost."))
+
+
+def late_answer() -> Answer:
+    """fal-protocol 7.1: the client's own deadline, which its libraries do not retry."""
+    answer = platform_answer(PlatformError("request_timeout", "The request did not start within its timeout."))
+    headers = {**answer.headers, "x-fal-request-timeout-type": "user"}
+    return Answer(answer.status, answer.body, headers, answer.error, answer.error_type)

@@ -1,0 +1,197 @@
+"""What was asked and answered: listed by key and endpoint, shown, deleted, and retired when it is old."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, exists, select
+
+from gateway.errors import PlatformError
+from gateway.ledger.base import Answer, Outcome, Priority, State
+from gateway.ledger.database import Database
+from gateway.ledger.outbox import Owed
+from gateway.ledger.tables import delivery, request
+
+
+class StillInProgress(PlatformError):
+    """A request that is not DONE cannot be deleted: cancel it first."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request", "The request is still in progress; cancel it before you delete it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request of a list. attempts: how often it was claimed; started_at: of the last one."""
+
+    request_id: str
+    key: str
+    endpoint: str
+    priority: Priority
+    state: State
+    outcome: Outcome | None
+    error: str | None
+    error_type: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries, newest first. cursor: what to ask with for the older ones; None after the last."""
+
+    entries: Sequence[Entry]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request with what went in and came out. work: `gateway.work.Work` as JSON has it. answer: of a DONE one."""
+
+    entry: Entry
+    work: Any
+    answer: Answer | None
+    media: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """How many requests were deleted, and the keys of their files, which are the caller's to delete."""
+
+    requests: int
+    media: Sequence[str]
+
+
+class SqlHistory:
+    """The past of a ledger's database. Every method is one transaction; `key` None means the requests of all keys.
+
+    Files are not the ledger's: what is deleted here says which they were.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(
+        self, key: str | None = None, endpoint: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Page:
+        """Requests in all states, newest first. Raises ValueError for a cursor that no page has given."""
+        which = [] if key is None else [request.c.key == key]
+        if endpoint is not None:
+            which.append(request.c.endpoint == endpoint)
+        if cursor is not None:
+            if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+                raise ValueError("this is no cursor of a page")
+            which.append(request.c.seq < int(cursor))
+        some = select(request.c.seq, *_ENTRY).where(*which).order_by(request.c.seq.desc()).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(some)).all()
+        more = len(rows) > limit
+        return Page([_entry(row) for row in rows[:limit]], str(rows[limit - 1].seq) if more else None)
+
+    async def show(self, request_id: str, key: str | None = None) -> Record | None:
+        """A request, or None when it is unknown (or another key's)."""
+        one = select(*_ENTRY, *_PAYLOAD).where(_named(request_id, key))
+        async with self._database.read() as connection:
+            row = (await connection.execute(one)).first()
+        if row is None:
+            return None
+        answer = None
+        if row.state == State.DONE:
+            body, headers = json.loads(row.answer_body), json.loads(row.answer_headers)
+            answer = Answer(row.answer_status, body, headers, row.error, row.error_type)
+        return Record(_entry(row), json.loads(row.work), answer, _media(row))
+
+    async def delete(self, request_id: str, key: str | None = None) -> Sequence[str] | None:
+        """Delete a DONE request with its log, and its webhook where that is still owed; return its files' keys.
+
+        None when it is unknown (or another key's). Raises StillInProgress.
+        """
+        gone = (
+            delete(request)
+            .where(_named(request_id, key), request.c.state == State.DONE)
+            .returning(request.c.input_media, request.c.output_media)
+        )
+        async with self._database.write() as connection:
+            row = (await connection.execute(gone)).first()
+            if row is not None:
+                return _media(row)
+            if (await connection.execute(select(request.c.seq).where(_named(request_id, key)))).first() is None:
+                return None
+            raise StillInProgress
+
+    async def retire(self, before: datetime, limit: int = 500) -> Retired:
+        """Delete up to `limit` requests that were DONE before `before` and owe no webhook, with their logs.
+
+        Call it again until it returns fewer than `limit`: writers wait for a batch, not for all of them.
+        """
+        owing = exists().where(delivery.c.request_seq == request.c.seq, delivery.c.state == Owed.WAITING)
+        old = (
+            select(request.c.seq)
+            .where(request.c.state == State.DONE, request.c.finished_at < before, ~owing)
+            .order_by(request.c.finished_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("old")
+        )
+        gone = (
+            delete(request)
+            .where(request.c.seq.in_(select(old.c.seq)))
+            .returning(request.c.input_media, request.c.output_media)
+        )
+        async with self._database.write() as connection:
+            rows = (await connection.execute(gone)).all()
+        return Retired(len(rows), [key for row in rows for key in _media(row)])
+
+
+_ENTRY = (
+    request.c.id,
+    request.c.key,
+    request.c.endpoint,
+    request.c.priority,
+    request.c.state,
+    request.c.outcome,
+    request.c.error,
+    request.c.error_type,
+    request.c.attempt,
+    request.c.created_at,
+    request.c.started_at,
+    request.c.finished_at,
+)
+_PAYLOAD = (
+    request.c.work,
+    request.c.answer_status,
+    request.c.answer_body,
+    request.c.answer_headers,
+    request.c.input_media,
+    request.c.output_media,
+)
+
+
+def _named(request_id: str, key: str | None) -> ColumnElement[bool]:
+    named = request.c.id == request_id
+    return named if key is None else and_(named, request.c.key == key)
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        request_id=row.id,
+        key=row.key,
+        endpoint=row.endpoint,
+        priority=Priority(row.priority),
+        state=State(row.state),
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        error=row.error,
+        error_type=row.error_type,
+        attempts=row.attempt,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _media(row: Any) -> Sequence[str]:
+    return [*json.loads(row.input_media), *json.loads(row.output_media)]

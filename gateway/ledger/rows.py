@@ -1,0 +1,69 @@
+"""The statements that a request's row is born, begun and written to with."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.ledger.base import State, Terms
+from gateway.ledger.ending import HELD
+from gateway.ledger.tables import log, request
+from gateway.work import Work
+
+
+async def add(connection: AsyncConnection, work: Work, app: str, terms: Terms, now: datetime, **columns: Any) -> int:
+    """A new row with these columns and those that follow from what was submitted; return its seq."""
+    start_by = None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s)
+    values: Mapping[str, Any] = {
+        "id": work.request_id,
+        "app": app,
+        "endpoint": work.endpoint,
+        "key": terms.key,
+        "work": work.model_dump_json(),
+        "priority": terms.priority,
+        "retries": 0,
+        "crashes": 0,
+        "may_retry": terms.may_retry,
+        "cancel_requested": False,
+        "created_at": now,
+        "start_by": start_by,
+        "lines": 0,
+        "idempotency_key": terms.idempotency and terms.idempotency.key,
+        "fingerprint": terms.idempotency and terms.idempotency.fingerprint,
+        "webhook": terms.webhook,
+        "input_media": json.dumps(list(terms.media)),
+        "output_media": "[]",
+        **columns,
+    }
+    return int((await connection.execute(insert(request).values(**values).returning(request.c.seq))).scalar_one())
+
+
+async def start(connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> int:
+    """Mark held rows as RUNNING; return how many there were."""
+    begun = {"state": State.RUNNING, "started_at": func.coalesce(request.c.started_at, now)}
+    return (await connection.execute(update(request).where(which, HELD).values(begun))).rowcount
+
+
+async def append_lines(
+    connection: AsyncConnection, which: ColumnElement[bool], lines: Sequence[tuple[str, str]], now: datetime
+) -> None:
+    """Append to the log of the one row that `which` names, or to none."""
+    if not lines:
+        return
+    counted = (
+        update(request)
+        .where(which)
+        .values(lines=request.c.lines + len(lines))
+        .returning(request.c.seq, request.c.lines)
+    )
+    row = (await connection.execute(counted)).first()
+    if row is None:
+        return
+    entries = [
+        {"request_seq": row.seq, "number": number, "at": now, "level": level, "message": message}
+        for number, (level, message) in enumerate(lines, row.lines - len(lines) + 1)
+    ]
+    await connection.execute(insert(log), entries)

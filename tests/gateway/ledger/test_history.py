@@ -1,0 +1,110 @@
+"""What was asked and answered: lists, records, deletion with the keys of files, retention."""
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.ledger.base import Outcome, State, Terms
+from gateway.ledger.history import StillInProgress
+from gateway.ledger.sql import SqlLedger
+from tests.gateway.ledger.works import APP, OK, Clock, work
+
+INPAINT = "fal-ai/fooocus/inpaint"
+
+
+async def done(ledger: SqlLedger, name: str, key: str = "", webhook: str | None = None) -> None:
+    await ledger.submit(work(name), APP, Terms(key=key, media=[f"inputs/{name}/0.png"], webhook=webhook))
+    (claim,) = await ledger.claim("one", 1, 60)
+    await ledger.log(claim, [("INFO", "line")])
+    assert await ledger.finish(claim, Outcome.OK, OK, [f"outputs/{name}/0.png"])
+
+
+async def test_a_list_is_of_one_key_and_endpoint_newest_first_in_pages(ledger: SqlLedger) -> None:
+    for number in range(5):
+        await ledger.submit(work(f"a{number}"), APP, Terms(key="k1"))
+        await ledger.submit(work(f"b{number}"), APP, Terms(key="k2"))
+        await ledger.submit(work(f"c{number}", INPAINT), APP, Terms(key="k1"))
+    names: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await ledger.history.list("k1", APP, cursor, limit=2)
+        names += [entry.request_id for entry in page.entries]
+        if (cursor := page.cursor) is None:
+            break
+    assert names == ["a4", "a3", "a2", "a1", "a0"]
+    assert len((await ledger.history.list("k1")).entries) == 10
+    assert len((await ledger.history.list()).entries) == 15
+    assert (await ledger.history.list("k3")).entries == []
+
+
+async def test_a_page_does_not_shift_when_requests_come_in(ledger: SqlLedger) -> None:
+    for name in "abcd":
+        await ledger.submit(work(name), APP)
+    first = await ledger.history.list(limit=2)
+    await ledger.submit(work("e"), APP)
+    second = await ledger.history.list(cursor=first.cursor, limit=2)
+    assert [entry.request_id for entry in [*first.entries, *second.entries]] == ["d", "c", "b", "a"]
+    assert second.cursor is None
+
+
+async def test_a_foreign_cursor_is_refused(ledger: SqlLedger) -> None:
+    for cursor in ("", "x", "-1", "1.5", "٣", "9" * 30):
+        with pytest.raises(ValueError, match="cursor"):
+            await ledger.history.list(cursor=cursor)
+
+
+async def test_a_record_has_what_went_in_and_came_out(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP, Terms(key="k1"))
+    waiting = await ledger.history.show("a", "k1")
+    assert waiting is not None
+    assert (waiting.entry.state, waiting.answer, waiting.media) == (State.QUEUED, None, [])
+    assert waiting.work["spec"]["prompt"] == "a red cube"
+    await ledger.cancel("a", APP)
+    await done(ledger, "b", "k1")
+    record = await ledger.history.show("b", "k1")
+    assert record is not None
+    assert (record.entry.outcome, record.answer) == (Outcome.OK, OK)
+    assert record.entry.created_at == clock.now
+    assert record.media == ["inputs/b/0.png", "outputs/b/0.png"]
+    assert await ledger.history.show("b", "k2") is None
+    assert await ledger.history.show("unknown") is None
+
+
+async def test_a_deleted_request_is_unknown_and_says_which_files_it_had(ledger: SqlLedger) -> None:
+    await done(ledger, "a", "k1")
+    assert await ledger.history.delete("a", "k2") is None
+    assert await ledger.history.delete("a", "k1") == ["inputs/a/0.png", "outputs/a/0.png"]
+    assert await ledger.status("a", APP) is None
+    assert await ledger.logs("a") == []
+    assert await ledger.history.delete("a", "k1") is None
+
+
+async def test_what_is_in_progress_is_not_deleted(ledger: SqlLedger) -> None:
+    await ledger.submit(work("a"), APP)
+    with pytest.raises(StillInProgress):
+        await ledger.history.delete("a")
+    (claim,) = await ledger.claim("one", 1, 60)
+    with pytest.raises(StillInProgress):
+        await ledger.history.delete("a")
+    assert await ledger.finish(claim, Outcome.OK, OK)
+
+
+async def test_old_requests_are_retired_in_batches_and_only_they(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("waiting"), APP)
+    (held,) = await ledger.claim("one", 1, 60)
+    for name in ("old1", "old2", "old3"):
+        await done(ledger, name)
+    await done(ledger, "owing", webhook="https://example.com/hook")
+    clock.turn(3600)
+    await done(ledger, "young")
+    limit = clock.now - timedelta(seconds=60)
+    batches = [await ledger.history.retire(limit, 2) for _ in range(3)]
+    assert [batch.requests for batch in batches] == [2, 1, 0]
+    media = sorted(key for batch in batches for key in batch.media)
+    assert media == sorted(f"{place}/old{i}/0.png" for place in ("inputs", "outputs") for i in (1, 2, 3))
+    assert {entry.request_id for entry in (await ledger.history.list()).entries} == {"waiting", "owing", "young"}
+    assert await ledger.logs("old1") == []
+    assert await ledger.finish(held, Outcome.OK, OK)
+    (delivery,) = await ledger.outbox.claim("sender", 9, 20)
+    await ledger.outbox.delivered(delivery)
+    assert (await ledger.history.retire(limit)).requests == 1

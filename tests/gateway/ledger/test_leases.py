@@ -1,0 +1,205 @@
+"""Holding a request: heartbeats that carry reports, faults that cost retries, deadlines to start."""
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.ledger.base import Answer, Beat, CancelAnswer, Claim, Limits, Outcome, Report, Retried, State, Terms
+from gateway.ledger.sql import SqlLedger
+from tests.gateway.ledger.works import APP, FAULT, OK, Clock, claimed, state, work
+
+
+async def answer(ledger: SqlLedger, name: str) -> Answer:
+    found = await ledger.answer(name, APP)
+    assert found is not None
+    return found
+
+
+async def again(ledger: SqlLedger, owner: str = "one") -> Claim:
+    (claim,) = await ledger.claim(owner, 1, 60)
+    return claim
+
+
+async def test_one_heartbeat_writes_what_happened_to_all_of_an_owners_requests(ledger: SqlLedger, clock: Clock) -> None:
+    a, b, c = [await claimed(ledger, name) for name in "abc"]
+    clock.turn(1)
+    reports = [Report(a, begun=True, lines=[("INFO", "a1"), ("INFO", "a2")]), Report(b, lines=[("WARN", "b1")])]
+    beat = await ledger.heartbeat("one", 60, reports)
+    assert beat == Beat({"a": 1, "b": 1, "c": 1}, frozenset())
+    assert [(await state(ledger, name))[0] for name in "abc"] == [State.RUNNING, State.CLAIMED, State.CLAIMED]
+    await ledger.heartbeat("one", 60, [Report(a, lines=[("INFO", "a3")])])
+    assert [(entry.number, entry.message) for entry in await ledger.logs("a")] == [(1, "a1"), (2, "a2"), (3, "a3")]
+    assert [(entry.level, entry.message) for entry in await ledger.logs("b")] == [("WARN", "b1")]
+    assert await ledger.finish(c, Outcome.OK, OK)
+    assert await ledger.heartbeat("one", 60) == Beat({"a": 1, "b": 1}, frozenset())
+
+
+async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_has_lost(
+    ledger: SqlLedger, clock: Clock
+) -> None:
+    _, lost, kept = [await claimed(ledger, name) for name in ("cancelled", "lost", "kept")]
+    await ledger.cancel("cancelled", APP)
+    await ledger.requeue(lost)
+    elsewhere = await again(ledger, "two")
+    beat = await ledger.heartbeat("one", 60, [Report(lost, begun=True, lines=[("INFO", "a ghost")])])
+    assert beat == Beat({"cancelled": 1, "kept": 1}, frozenset({"cancelled"}))
+    assert await ledger.logs("lost") == []
+    assert await state(ledger, "lost") == (State.CLAIMED, None)
+    assert await ledger.heartbeat("two", 60) == Beat({"lost": elsewhere.attempt}, frozenset())
+    assert await ledger.finish(kept, Outcome.OK, OK)
+
+
+async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledger: SqlLedger) -> None:
+    former = await claimed(ledger, "a")
+    await ledger.requeue(former)
+    await again(ledger)
+    beat = await ledger.heartbeat("one", 60, [Report(former, begun=True, lines=[("INFO", "a ghost")])])
+    assert beat.held == {"a": 2}
+    assert await ledger.logs("a") == []
+    assert await state(ledger, "a") == (State.CLAIMED, None)
+
+
+async def test_a_heartbeat_moves_the_end_of_the_lease(ledger: SqlLedger, clock: Clock) -> None:
+    await claimed(ledger, "a", lease_s=30)
+    clock.turn(20)
+    await ledger.heartbeat("one", 30)
+    clock.turn(20)
+    assert await ledger.expire() == 0
+    clock.turn(11)
+    assert await ledger.expire() == 1
+
+
+@pytest.mark.parametrize("way", ["retry", "expire"])
+async def test_the_tenth_retry_is_the_last(ledger: SqlLedger, clock: Clock, way: str) -> None:
+    claim = await claimed(ledger, "a")
+    for number in range(11):
+        assert await state(ledger, "a") == (State.CLAIMED, None)
+        clock.turn(61)
+        if way == "expire":
+            assert await ledger.expire() == (number < 10)
+        else:
+            assert await ledger.retry(claim, FAULT) is (Retried.QUEUED if number < 10 else Retried.ENDED)
+        if number < 10:
+            claim = await again(ledger)
+    assert claim.attempt == 11
+    assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
+    written = await answer(ledger, "a")
+    assert written == FAULT if way == "retry" else written.error_type == "runner_disconnected"
+    assert await ledger.retry(claim, FAULT) is Retried.LOST
+
+
+async def test_a_request_takes_three_replicas_down_at_most(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger, "a")
+    for expected in (Retried.QUEUED, Retried.QUEUED, Retried.ENDED):
+        assert await ledger.retry(claim, FAULT, crashed=True) is expected
+        if expected is Retried.QUEUED:
+            claim = await again(ledger)
+    assert await answer(ledger, "a") == FAULT
+
+
+async def test_a_clean_hand_over_costs_no_retry(url: str, clock: Clock) -> None:
+    ledger = await SqlLedger.open(url, clock, Limits(retries=0))
+    claim = await claimed(ledger, "a")
+    for _ in range(3):
+        assert await ledger.requeue(claim)
+        claim = await again(ledger)
+    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    await ledger.close()
+
+
+async def test_a_request_that_may_not_be_retried_ends_with_its_first_fault(ledger: SqlLedger) -> None:
+    await ledger.submit(work("a"), APP, Terms(may_retry=False))
+    claim = await again(ledger)
+    await ledger.requeue(claim)
+    claim = await again(ledger)
+    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await answer(ledger, "a") == FAULT
+
+
+async def test_a_fault_of_a_cancelled_request_ends_it_cancelled_and_of_a_sync_run_with_the_fault(
+    ledger: SqlLedger,
+) -> None:
+    claim = await claimed(ledger, "a")
+    await ledger.cancel("a", APP)
+    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await state(ledger, "a") == (State.DONE, Outcome.CANCELLED)
+    run = await ledger.begin(work("b"), APP, "run:b", 60)
+    assert await ledger.retry(run, FAULT) is Retried.ENDED
+    assert await answer(ledger, "b") == FAULT
+
+
+async def test_what_has_not_begun_by_its_deadline_ends_as_fal_says(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP, Terms(start_within_s=30))
+    clock.turn(29)
+    assert await ledger.expire() == 0
+    assert await state(ledger, "a") == (State.QUEUED, None)
+    clock.turn(1)
+    assert await ledger.claim("one", 1, 60) == []
+    assert await ledger.expire() == 0
+    written = await answer(ledger, "a")
+    assert (written.status, written.error_type) == (504, "request_timeout")
+    assert written.headers["x-fal-request-timeout-type"] == "user"
+    assert (await state(ledger, "a"))[1] is Outcome.ERROR
+
+
+@pytest.mark.parametrize("way", ["running", "heartbeat", "expire"])
+async def test_a_claim_that_has_not_begun_by_its_deadline_is_lost(ledger: SqlLedger, clock: Clock, way: str) -> None:
+    await ledger.submit(work("a"), APP, Terms(start_within_s=30))
+    claim = await again(ledger)
+    clock.turn(30)
+    if way == "running":
+        assert not await ledger.running(claim)
+    elif way == "heartbeat":
+        assert await ledger.heartbeat("one", 60, [Report(claim, begun=True)]) == Beat({}, frozenset())
+    else:
+        assert await ledger.expire() == 0
+    assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
+    assert not await ledger.finish(claim, Outcome.OK, OK)
+
+
+async def test_a_deadline_to_start_means_nothing_once_running(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP, Terms(start_within_s=30))
+    claim = await again(ledger)
+    assert await ledger.running(claim)
+    clock.turn(31)
+    assert await ledger.expire() == 0
+    assert (await ledger.heartbeat("one", 60, [Report(claim, begun=True)])).held == {"a": 1}
+    assert await ledger.finish(claim, Outcome.OK, OK)
+
+
+async def test_a_deadline_to_start_includes_retries(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP, Terms(start_within_s=30))
+    claim = await again(ledger)
+    assert await ledger.running(claim)
+    clock.turn(31)
+    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert (await answer(ledger, "a")).error_type == "request_timeout"
+
+
+async def test_a_cancellation_goes_before_a_deadline(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP, Terms(start_within_s=30))
+    claim = await again(ledger)
+    assert await ledger.cancel("a", APP) is CancelAnswer.REQUESTED
+    clock.turn(31)
+    await ledger.expire()
+    assert await state(ledger, "a") == (State.CLAIMED, None)
+    assert await ledger.finish(claim, Outcome.CANCELLED, OK)
+
+
+async def test_the_time_of_a_run_is_that_of_its_last_attempt(ledger: SqlLedger, clock: Clock) -> None:
+    claim = await claimed(ledger, "a")
+    await ledger.running(claim)
+    clock.turn(10)
+    await ledger.retry(claim, FAULT)
+    claim = await again(ledger)
+    await ledger.heartbeat("one", 60, [Report(claim, begun=True)])
+    clock.turn(3)
+    await ledger.heartbeat("one", 60, [Report(claim, begun=True)])
+    await ledger.finish(claim, Outcome.OK, OK)
+    record = await ledger.history.show("a")
+    assert record is not None
+    entry = record.entry
+    assert entry.started_at is not None
+    assert entry.finished_at is not None
+    assert entry.finished_at - entry.started_at == timedelta(seconds=3)
+    assert entry.attempts == 2
