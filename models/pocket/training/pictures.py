@@ -18,7 +18,7 @@ from models.pocket.training.session import Average, Session
 from models.pocket.training.texts import make_encoders
 from models.pocket.world.captions import caption
 from models.pocket.world.drawing import draw
-from models.pocket.world.oracle import read
+from models.pocket.world.oracle import Oracle
 from models.pocket.world.scenes import Scene, any_scene
 from pipelines.conditioning import TextEncoders
 from pipelines.denoising.samplers import dpmpp_2m
@@ -171,9 +171,10 @@ def _score(average: Average, tokenizer: CLIPTokenizer, texts: TextEncoders, sess
         drawn = end.value
     pictures = (drawn[:, :3] / SCALE).clamp(-1, 1).add(1).mul(127.5)
     large = nn.functional.interpolate(pictures, scale_factor=FACTOR, mode="bilinear").permute(0, 2, 3, 1)
+    oracle = Oracle()
     right = {"background": 0, "colour": 0, "shape": 0, "place": 0, "size": 0}
     for scene, pixels in zip(scenes, large.cpu().numpy().astype(np.uint8), strict=True):
-        found = read(pixels)
+        found = oracle.read(pixels)
         if found is None:
             continue
         thing, wanted = found.things[0], scene.things[0]
