@@ -1,6 +1,7 @@
 """The competitors of the mixed arrivals: the engine, `@serve.batch`, and one job after the other."""
 
 import asyncio
+import gc
 import queue
 import threading
 import uuid
@@ -163,6 +164,7 @@ class ServeBatch:
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end_queues(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._destroy_queues(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -174,6 +176,11 @@ class ServeBatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._lanes.clear()
+
+    async def _destroy_queues(self) -> None:
+        """The destructor of a queue makes an event loop, which nobody closes, where none runs."""
+        gc.collect()
 
 
 def _pretend_to_be_a_replica() -> None:
