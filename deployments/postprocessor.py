@@ -7,7 +7,7 @@ from hashlib import blake2b
 from itertools import repeat
 
 from deployments.faults import service_errors
-from gateway.files.base import Files
+from gateway.files.base import FILES, Files
 from gateway.media import CONTENT_TYPES, encode_image
 from gateway.work import Delivery, Image, ImageFormat
 from pipelines.events import Drawn, Pixels
@@ -37,7 +37,7 @@ class Postprocessor:
             url = f"data:{content_type};base64,{base64.b64encode(content).decode('ascii')}"
         else:
             await self._files.put(key, content, content_type)
-            url = f"{base_url}/files/{key}"
+            url = f"{base_url}{FILES}{key}"
         height, width = pixels.shape[:2]
         return Image(
             url=url,

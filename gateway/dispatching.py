@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.execution import LostClaim, execute, patiently
+from gateway.execution import LostClaim, PutBack, execute, patiently
 from gateway.ledger.base import Claim, Ledger
 from gateway.settings import GatewaySettings
 from gateway.work import Runner
@@ -100,6 +100,8 @@ class Dispatching:
     async def _execute(self, claim: Claim) -> None:
         try:
             await execute(claim, self._ledger, self._runner, self._settings.run_timeout_s)
+        except PutBack:
+            logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
         except LostClaim:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
         except Exception:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+FILES = "/files/"  # the path under which the gateway serves them, before the key
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -1,9 +1,10 @@
 """From an HTTP request to an order: the endpoint, the input, its pictures taken in."""
 
+import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -30,21 +31,25 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
     return endpoint
 
 
-async def accept(request: Request, endpoint: Endpoint, parts: Parts, not_acting: Mapping[str, str]) -> Order:
-    """The order that a submit or a run asks for, with its inline pictures stored.
+@dataclass(frozen=True, slots=True)
+class Accepting:
+    """What a request asks for. fingerprint: SHA-256 (hex) of its input as it came."""
 
-    not_acting: request headers that do nothing here, with the value that asks for nothing (empty: any value asks).
-    """
+    order: Order
+    fingerprint: str
+
+
+async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
+    """The order that a submit or a run asks for, with its inline pictures stored."""
     settings = parts.settings
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
     order = endpoint.order(payload, request_id, origin(request, settings.public_url))
     spec = await take_in(order.work.spec, request_id, parts.files, settings.max_image_bytes, settings.max_image_pixels)
-    headers = (name for name, idle in not_acting.items() if request.headers.get(name, idle).lower() != idle)
-    inactive = (*order.inactive, *headers)
-    if inactive:
-        logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(inactive))
-    return Order(order.work.model_copy(update={"spec": spec}), inactive)
+    if order.inactive:
+        logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
+    digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+    return Accepting(Order(order.work.model_copy(update={"spec": spec}), order.inactive), digest)
 
 
 async def _payload(request: Request, max_bytes: int) -> Any:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.files.base import Files
+from gateway.files.base import FILES, Files
 
 PUBLIC = "outputs/"
 
@@ -34,4 +34,4 @@ def media_routes(files: Files) -> list[Route]:
             return Response(status_code=304, headers=headers)
         return Response(stored.content, media_type=stored.content_type, headers=headers)
 
-    return [Route("/files/{key:path}", media, methods=["GET"])]
+    return [Route(f"{FILES}{{key:path}}", media, methods=["GET"])]

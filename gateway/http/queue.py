@@ -11,11 +11,9 @@ from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, r
 from gateway.http.parts import Parts
 from gateway.http.statuses import links, status_events, status_object
 from gateway.http.surfaces import queue_root
-from gateway.ledger.base import CancelAnswer, State, Status
-
-RETRY_AFTER_S = 5
-# request headers of fal's that do nothing here yet, and the value that asks for nothing
-NOT_ACTING = (("x-fal-queue-priority", "normal"), ("x-fal-request-timeout", ""))
+from gateway.http.terms import stored_inputs, terms_of
+from gateway.ledger.base import Accepted, CancelAnswer, State, Status
+from pipelines.spec import Spec
 
 
 def queue_routes(parts: Parts) -> list[Route]:
@@ -40,11 +38,16 @@ class _Queue:
         endpoint = endpoint_of(request.path_params["endpoint"])
         if "fal_webhook" in request.query_params:
             raise PlatformError("bad_request", "fal_webhook: webhooks are not supported yet; poll the status instead.")
-        if (full := await self._full(request)) is not None:
-            return full
-        order = await accept(request, endpoint, self._parts, dict(NOT_ACTING))
-        accepted = await self._ledger.submit(order.work, endpoint.app)
-        request_id = order.work.request_id
+        asked = await accept(request, endpoint, self._parts)
+        order = asked.order
+        accepted: Accepted | None = None
+        try:
+            terms = terms_of(request, order.work.spec, asked.fingerprint)
+            accepted = await self._ledger.submit(order.work, endpoint.app, terms)
+        finally:
+            if accepted is None or accepted.repeated:
+                await self._forget(order.work.spec)
+        request_id = accepted.request_id
         body = {
             "status": "IN_QUEUE",
             "request_id": request_id,
@@ -102,17 +105,10 @@ class _Queue:
             raise PlatformError("bad_request", "Request not found", status=404)
         return status
 
-    async def _full(self, request: Request) -> Response | None:
-        """The refusal of a client that would not wait behind so many (fal-protocol 4.1)."""
-        asked = request.query_params.get("fal_max_queue_length")
-        if asked is None:
-            return None
-        if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
-            raise PlatformError("bad_request", "fal_max_queue_length must be a whole number, 0 or more.")
-        if await self._ledger.depth() <= int(asked):
-            return None
-        full = PlatformError("concurrent_requests_limit", f"More than {asked} requests are waiting.", status=429)
-        return error_response(full, {"retry-after": str(RETRY_AFTER_S), "x-fal-needs-retry": "1"})
+    async def _forget(self, spec: Spec) -> None:
+        """Remove the pictures of a request that was not accepted, or had been before."""
+        for key in stored_inputs(spec):
+            await self._parts.files.delete(key)
 
     def _root(self, request: Request) -> str:
         return queue_root(request, self._parts.settings.public_url)

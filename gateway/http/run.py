@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from math import isfinite
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,7 +16,8 @@ from gateway.execution import LostClaim, answer_of, execute, patiently
 from gateway.http.accepting import accept, endpoint_of
 from gateway.http.answers import replayed
 from gateway.http.parts import Parts
-from gateway.ledger.base import Answer, Claim, Outcome
+from gateway.http.terms import start_within, stored_inputs
+from gateway.ledger.base import Answer, Claim, Outcome, Terms
 from gateway.work import Finished, Runner, Step, Work
 
 CANCEL_POLL_S = 0.25
@@ -40,11 +40,12 @@ def run_routes(parts: Parts) -> list[Route]:
 
 
 async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
-    start_timeout_s = _start_timeout(request)
-    order = await accept(request, endpoint, parts, {})
+    start_timeout_s = start_within(request)
+    order = (await accept(request, endpoint, parts)).order
     request_id = order.work.request_id
     # an owner for this run alone, so that its heartbeats and cancellations touch one row
-    claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s)
+    terms = Terms(media=stored_inputs(order.work.spec))
+    claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s, terms)
     answer = await _Attended(claim, endpoint.app, parts, request, start_timeout_s).answer()
     return replayed(answer, request_id, order.inactive)
 
@@ -154,16 +155,3 @@ class _Noting:
 
 def _disconnected() -> PlatformError:
     return PlatformError("client_disconnected", "The client left before the request was finished.")
-
-
-def _start_timeout(request: Request) -> float | None:
-    asked = request.headers.get("x-fal-request-timeout")
-    if asked is None:
-        return None
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = 0.0
-    if not isfinite(seconds) or seconds <= 0.1:  # fal-protocol 7.1
-        raise PlatformError("bad_request", "X-Fal-Request-Timeout must be a number of seconds above 0.1.")
-    return seconds

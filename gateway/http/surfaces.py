@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
+from gateway.files.base import FILES
 from gateway.http.answers import error_response
 
 # fal's hosts (fal-protocol 1.1) and the prefix under which each one's routes stand here
@@ -26,7 +27,7 @@ HOSTS: Mapping[str, str] = MappingProxyType(
 )
 PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/")
 OWN = ("/health", "/ready", "/openapi.json", "/")
-OUTPUTS = "/files/outputs/"
+OUTPUTS = f"{FILES}outputs/"
 PROXY = "/api/fal/proxy"
 PROXY_METHODS = frozenset({"GET", "POST", "PUT"})
 BARE = "/fal-ai/"  # an endpoint id as a path is a sync run

@@ -135,11 +135,11 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
     class Failing(SqlLedger):
         failures = 1
 
-        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer) -> bool:
+        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
             if Failing.failures:
                 Failing.failures -= 1
                 raise OSError("disk")
-            return await super().finish(claim, outcome, answer)
+            return await super().finish(claim, outcome, answer, media)
 
     monkeypatch.setattr(execution, "PAUSES_S", ())
     await submit(ledger, "a")

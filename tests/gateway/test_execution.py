@@ -9,17 +9,18 @@ from gateway import execution
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, ValidationErrors
 from gateway.execution import LostClaim, execute
-from gateway.ledger.base import Answer, Claim, Outcome, State
+from gateway.ledger.base import Answer, Claim, Outcome, State, Terms
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Finished, Step, Work
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
 LIMIT_S = 10.0
+USUAL, NO_RETRY = Terms(), Terms(may_retry=False)
 
 
-async def claimed(ledger: SqlLedger, name: str = "one", endpoint: str = FAST) -> Claim:
-    await ledger.submit(work(name, endpoint), app_of(endpoint))
+async def claimed(ledger: SqlLedger, terms: Terms = USUAL) -> Claim:
+    await ledger.submit(work("one"), APP, terms)
     (claim,) = await ledger.claim("me", 1, 30)
     return claim
 
@@ -97,7 +98,7 @@ async def test_a_line_does_not_wait_for_the_next(ledger: SqlLedger) -> None:
 async def test_a_failure_is_replayed_as_it_is(
     ledger: SqlLedger, fault: ServiceError, status: int, error_type: str, retryable: str
 ) -> None:
-    await execute(await claimed(ledger), ledger, FakeRunner(fault=fault), LIMIT_S)
+    await execute(await claimed(ledger, NO_RETRY), ledger, FakeRunner(fault=fault), LIMIT_S)
     answer = await ledger.answer("one", APP)
     assert answer is not None
     assert (answer.status, answer.body, answer.error_type) == (status, fault.body(), error_type)
@@ -154,7 +155,8 @@ async def test_cancelling_ends_the_request_and_closes_the_run(ledger: SqlLedger)
 
 
 async def test_a_run_cancelled_from_below_is_our_fault(ledger: SqlLedger) -> None:
-    answer = await execute(await claimed(ledger), ledger, FakeRunner(fault=asyncio.CancelledError()), LIMIT_S)
+    runner = FakeRunner(fault=asyncio.CancelledError())
+    answer = await execute(await claimed(ledger, NO_RETRY), ledger, runner, LIMIT_S)
     assert (answer.status, answer.error_type) == (503, "runner_disconnected")
 
 
@@ -188,11 +190,11 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
     class Failing(SqlLedger):
         failures = 2
 
-        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer) -> bool:
+        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
             if Failing.failures:
                 Failing.failures -= 1
                 raise OSError("disk")
-            return await super().finish(claim, outcome, answer)
+            return await super().finish(claim, outcome, answer, media)
 
     monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.01, 0.01))
     answer = await execute(await claimed(ledger), Failing(ledger._database), FakeRunner(), LIMIT_S)
