@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.errors import ServiceError
 from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
+from gateway.http.jwks import jwks_routes
 from gateway.http.later import later_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
@@ -14,6 +15,7 @@ from gateway.http.queue import queue_routes
 from gateway.http.run import run_routes
 from gateway.http.service import service_routes
 from gateway.http.surfaces import Surfaces
+from gateway.webhooks.ring_file import ring_of
 
 __all__ = ["Parts", "create_app"]
 
@@ -27,6 +29,7 @@ def create_app(parts: Parts) -> Starlette:
         routes=[
             *queue_routes(parts),
             *run_routes(parts),
+            *jwks_routes(ring_of(parts.settings)),
             *later_routes(),
             *media_routes(parts.files),
             *service_routes(parts),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 MIB = 1024 * 1024
 
@@ -16,6 +16,8 @@ class GatewaySettings(BaseModel):
     lease_s: how long a silent owner keeps a request. run_timeout_s: from the claim of a request to its end.
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
+    webhook_keys: seeds of the Ed25519 keys that sign webhooks, each 32 bytes in base64, for several machines; all are
+        published and the first signs. None are needed on one: it makes its own in `data_dir`.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
     """
 
@@ -34,6 +36,7 @@ class GatewaySettings(BaseModel):
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(16, gt=0)
     stop_grace_s: float = Field(15.0, ge=0)
+    webhook_keys: tuple[SecretStr, ...] = ()
 
     @property
     def ledger_address(self) -> str:
