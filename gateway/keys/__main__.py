@@ -12,7 +12,6 @@ from rich.table import Table
 from gateway.keys.base import Issued, Key, Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.database import Database
 from gateway.settings import GatewaySettings
 
 _UNITS = {"h": 1, "d": 24, "y": 24 * 365}.get
@@ -47,8 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(given: argparse.Namespace, console: Console) -> int:
     settings = GatewaySettings(data_dir=given.data_dir, ledger_url=given.ledger_url)
-    database = await Database.open(settings.ledger_address)
-    keys = SqlKeys(database)
+    keys = await SqlKeys.open(settings.ledger_address)
     try:
         match given.command:
             case "create":
@@ -68,7 +66,7 @@ async def _run(given: argparse.Namespace, console: Console) -> int:
             case "list":
                 console.print(_table([(key, *await keys.used(key.id)) for key in await keys.all()]))
     finally:
-        await database.close()
+        await keys.close()
     return 0
 
 

@@ -30,6 +30,14 @@ class SqlKeys:
     def __init__(self, database: Database, clock: Callable[[], datetime] = _now) -> None:
         self._database, self._clock = database, clock
 
+    @classmethod
+    async def open(cls, url: str) -> "SqlKeys":
+        """The keys in the ledger's database at `url`, on connections of their own."""
+        return cls(await Database.open(url))
+
+    async def close(self) -> None:
+        await self._database.close()
+
     async def create(
         self, name: str, scopes: Collection[Scope], limits: KeyLimits, expires_at: datetime | None = None
     ) -> Issued:

@@ -15,7 +15,6 @@ from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
 from gateway.keys.tokens import Purpose, Tokens
-from gateway.ledger.database import Database
 from tests.gateway.fakes import FAST, INPUT
 
 FREE = KeyLimits()
@@ -24,9 +23,9 @@ ALIAS = FAST.split("/")[1]
 
 @pytest.fixture
 async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
-    database = await Database.open(parts.settings.ledger_address)
-    yield SqlKeys(database)
-    await database.close()
+    opened = await SqlKeys.open(parts.settings.ledger_address)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from gateway.keys.__main__ import main
 from gateway.keys.base import Key, Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.database import Database
 from gateway.settings import GatewaySettings
 
 
@@ -25,11 +24,11 @@ def call(tmp_path: Path, *arguments: str) -> int:
 
 def known(tmp_path: Path, credentials: str) -> Key | None:
     async def ask() -> Key | None:
-        database = await Database.open(GatewaySettings(data_dir=tmp_path).ledger_address)
+        keys = await SqlKeys.open(GatewaySettings(data_dir=tmp_path).ledger_address)
         try:
-            return await SqlKeys(database).check(credentials)
+            return await keys.check(credentials)
         finally:
-            await database.close()
+            await keys.close()
 
     return asyncio.run(ask())
 
