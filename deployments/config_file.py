@@ -35,8 +35,9 @@ def check(content: Mapping[str, Any]) -> ConfigFile:
     schema = ServeDeploySchema.model_validate(content)
     if len(schema.applications) != 1:
         raise ValueError("the Serve config must have exactly one application")
-    check_host(schema.http_options.host)
-    return ConfigFile(serve=schema, settings=AppSettings.model_validate(schema.applications[0].args))
+    settings = AppSettings.model_validate(schema.applications[0].args)
+    check_host(schema.http_options.host, settings.gateway.keys == "required")
+    return ConfigFile(serve=schema, settings=settings)
 
 
 def unknown_keys(content: Mapping[str, Any], model: type[BaseModel], at: str = "") -> Iterator[str]:

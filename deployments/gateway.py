@@ -12,6 +12,7 @@ from deployments.binding import check_host
 from deployments.graph import Graph, Handle, Stages
 from gateway.app import Parts, create_app
 from gateway.files.local import LocalFiles
+from gateway.keys.sql import SqlKeys
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 
@@ -23,14 +24,15 @@ class Gateway:
     """
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, dispatcher: Handle) -> None:  # type: ignore[misc]
-        await asyncio.to_thread(_check_binding)
+        await asyncio.to_thread(_check_binding, settings)
         self._settings = settings
         self._graph = Graph(stages)
         self._ledger = await SqlLedger.open(settings.ledger_address)
+        self._keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
         files = LocalFiles(self._settings.data_dir)
-        app = create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw))
+        app = create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw, self._keys))
         app.router.lifespan_context = self._lifespan
         return app
 
@@ -38,8 +40,10 @@ class Gateway:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         yield  # until Serve has drained the replica
         await self._ledger.close()
+        if self._keys is not None:
+            await self._keys.close()
 
 
-def _check_binding() -> None:
+def _check_binding(settings: GatewaySettings) -> None:
     client: Any = _get_global_client()
-    check_host(client.http_config.host)
+    check_host(client.http_config.host, settings.keys == "required")

@@ -1,5 +1,6 @@
-"""Which network addresses a client may make us connect to."""
+"""Which network addresses, host names and ports a client may make us connect to."""
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 # RFC 4291: all global unicast there is. Leaves out what the registries do not call private, such as fec0::/10.
@@ -16,38 +17,81 @@ _NEVER_6 = (
     IPv6Network("2001::/23"),  # RFC 2928: protocol assignments, Teredo among them
     IPv6Network("3fff::/20"),  # RFC 9637: documentation
 )
+# RFC 5214: an ISATAP interface identifier, whose last four bytes are the IPv4 address that packets are sent to.
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+# Above 1023 the ports that browsers refuse too (WHATWG Fetch, "bad port"): services that mistake a request for theirs.
+_BAD_PORTS = frozenset({1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10080}) | set(
+    range(6665, 6670)
+)
+_WEB_PORTS = frozenset({80, 443})
+
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
 
 
 class RefusedAddress(ValueError):
     """An address that is not a public one."""
 
 
+class RefusedUrl(ValueError):
+    """A URL that is not used whatever its host resolves to. The message says why and repeats nothing of the URL."""
+
+
+def literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` spells, without brackets; None for a name, which has to be resolved.
+
+    Raises RefusedAddress for other spellings of an address (decimal, octal, hexadecimal, short, with a final dot),
+    which systems read differently, and RefusedUrl for what is no host at all.
+    """
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    if _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]):
+        raise RefusedAddress("not a public address")
+    if _NAME.fullmatch(host.removesuffix(".")) is None:
+        raise RefusedUrl("its host is not valid")
+    return None
+
+
+def check_port(port: int) -> None:
+    """Pass for 80, 443 and what is above 1023 and no known other service's. Raises RefusedUrl."""
+    if port not in _WEB_PORTS and (not 1024 <= port <= 65535 or port in _BAD_PORTS):
+        raise RefusedUrl("its port is not allowed")
+
+
 def check_address(ip: str | IPv4Address | IPv6Address, allow_loopback: bool) -> None:
     """Pass for a globally routable unicast address, and for loopback where that is allowed.
 
-    An IPv6 address that carries an IPv4 address (mapped, 6to4, NAT64) is judged by the one it carries. Raises
-    RefusedAddress for everything else, and for what is not an address; the message does not repeat the address.
+    An IPv6 address that carries an IPv4 address (mapped, 6to4, NAT64, ISATAP) is judged by the one it carries too.
+    Raises RefusedAddress for everything else, for an address with a zone and for what is no address; the message does
+    not repeat the address.
     """
     try:
-        address = _carried(ip_address(ip) if isinstance(ip, str) else ip)
+        address = ip_address(ip) if isinstance(ip, str) else ip
     except ValueError as error:
         raise RefusedAddress("not a network address") from error
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise RefusedAddress("not a public address")
+        address = address.ipv4_mapped or address
     if address.is_loopback and allow_loopback:
         return
-    if not _is_public(address):
+    if not all(_is_public(each) for each in _judged(address)):
         raise RefusedAddress("not a public address")
 
 
-def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+def _judged(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """The address, or what it carries where the IPv6 address is only the way there."""
     if isinstance(address, IPv4Address):
-        return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
+        return [address]
+    last = IPv4Address(int(address) & 0xFFFF_FFFF)
     if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address
+        return [last]
+    judged: list[IPv4Address | IPv6Address] = [address.sixtofour or address]
+    if int(address) >> 32 & 0xFFFF_FFFF in _ISATAP:
+        judged.append(last)
+    return judged
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -55,6 +99,4 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NEVER_4)
-    if address not in _GLOBAL_UNICAST or address.scope_id is not None:
-        return False
-    return not any(address in network for network in _NEVER_6)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _NEVER_6)

@@ -7,6 +7,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.errors import ServiceError
 from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
+from gateway.http.authentication import Authenticated
+from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
+from gateway.http.jwks import jwks_routes
 from gateway.http.later import later_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
@@ -14,6 +17,9 @@ from gateway.http.queue import queue_routes
 from gateway.http.run import run_routes
 from gateway.http.service import service_routes
 from gateway.http.surfaces import Surfaces
+from gateway.http.tokens import token_routes
+from gateway.keys.tokens import Tokens
+from gateway.webhooks.ring_file import ring_of
 
 __all__ = ["Parts", "create_app"]
 
@@ -22,29 +28,44 @@ EXPOSED = (REQUEST_ID, "x-fal-request-timeout-type", "x-fal-error-type", "etag",
 
 
 def create_app(parts: Parts) -> Starlette:
-    """The app. Whoever makes the parts opens and closes them; keys are accepted and not checked."""
+    """The app. Whoever makes the parts opens and closes them. Raises ValueError when keys are required and missing."""
+    settings = parts.settings
+    tokens = Tokens.of(settings)
     app = Starlette(
         routes=[
             *queue_routes(parts),
             *run_routes(parts),
+            *jwks_routes(ring_of(settings)),
+            *token_routes(tokens),
             *later_routes(),
             *media_routes(parts.files),
             *service_routes(parts),
         ],
         middleware=[
             Middleware(RequestIds),
+            Middleware(AllowedHosts, allowed_hosts(settings)),
+            *([Middleware(OwnPages, settings.cors_origins)] if settings.keys == "off" else []),
             Middleware(
                 CORSMiddleware,
-                allow_origins=["*"],
+                allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "PUT", "OPTIONS"],
                 allow_headers=["*"],  # x-fal-* and x-app-fal-* cannot be said as patterns
                 expose_headers=EXPOSED,
             ),
             Middleware(Unhandled),
             Middleware(Surfaces),
+            *_authentication(parts, tokens),
         ],
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
     )
     # an async Python client takes a redirect for an error (fal-protocol 0.6)
     app.router.redirect_slashes = False
     return app
+
+
+def _authentication(parts: Parts, tokens: Tokens) -> list[Middleware]:
+    if parts.settings.keys == "off":
+        return []
+    if parts.keys is None:
+        raise ValueError("keys are required, and the app was given no store of keys")
+    return [Middleware(Authenticated, parts.keys, tokens)]

@@ -1,8 +1,9 @@
 """What an operator may set about the gateway and the dispatcher."""
 
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 MIB = 1024 * 1024
 
@@ -16,6 +17,15 @@ class GatewaySettings(BaseModel):
     lease_s: how long a silent owner keeps a request. run_timeout_s: from the claim of a request to its end.
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
+    keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
+        is for this machine alone.
+    allowed_hosts: names under which the service answers, besides this machine's, fal's and the public one. Without any,
+        a service that requires keys answers under every name.
+    cors_origins: origins (`https://app.example`) whose pages may call from a browser; `*` for all, where keys are
+        required.
+    token_secret: signs short-lived tokens, for several machines; on one it is made in `data_dir`.
+    webhook_keys: seeds of the Ed25519 keys that sign webhooks, each 32 bytes in base64, for several machines; all are
+        published and the first signs. None are needed on one: it makes its own in `data_dir`.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
     """
 
@@ -34,6 +44,22 @@ class GatewaySettings(BaseModel):
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(16, gt=0)
     stop_grace_s: float = Field(15.0, ge=0)
+    keys: Literal["off", "required"] = "off"
+    allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^\*$|^https?://[^/?#*]+$")], ...] = ()
+    token_secret: SecretStr | None = Field(None, min_length=32)
+    webhook_keys: tuple[SecretStr, ...] = ()
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _as_yaml_reads_it(cls, value: object) -> object:
+        return "off" if value is False else value
+
+    @model_validator(mode="after")
+    def _closed_to_pages(self) -> Self:
+        if self.keys == "off" and "*" in self.cors_origins:
+            raise ValueError("cors_origins: without keys, '*' would let any web page use the service")
+        return self
 
     @property
     def ledger_address(self) -> str:

@@ -1,4 +1,4 @@
-"""fal's storage and token routes, which are not built yet: a clear answer instead of an unknown route."""
+"""fal's storage routes, which are not built yet: a clear answer instead of an unknown route."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +11,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 
 def later_routes() -> list[Route]:
     async def later(request: Request) -> Response:
-        text = "Storage and tokens come later; send pictures as data URIs or as http(s) addresses."
+        text = "Storage comes later; send pictures as data URIs or as http(s) addresses."
         raise PlatformError("bad_request", text, status=404)
 
     return [Route(f"/{surface}/{{rest:path}}", later, methods=[*METHODS]) for surface in ("rest", "cdn")]

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.files.base import Files
+from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
 from gateway.settings import GatewaySettings
 from gateway.work import Runner
@@ -15,10 +16,14 @@ async def _always() -> bool:
 
 @dataclass(frozen=True)
 class Parts:
-    """The stores and the runner of one app. can_draw: whether the runner would take a work now; asked by `/ready`."""
+    """The stores and the runner of one app.
+
+    can_draw: whether the runner would take a work now; asked by `/ready`. keys: needed where settings require keys.
+    """
 
     settings: GatewaySettings
     ledger: Ledger
     files: Files
     runner: Runner
     can_draw: Callable[[], Awaitable[bool]] = _always
+    keys: Keys | None = None

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from deployments import gateway as module
@@ -17,19 +18,20 @@ class Stages:
 
 @pytest.mark.parametrize("host", [None, "localhost", "127.0.0.1", "127.0.0.2", "::1"])
 def test_this_machine_may_be_served(host: str | None) -> None:
-    check_host(host)
+    check_host(host, keys_required=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
 def test_other_machines_may_not_and_the_reason_is_told(host: str) -> None:
-    with pytest.raises(ValueError, match="API keys are not checked yet"):
-        check_host(host)
+    with pytest.raises(ValueError, match="API keys"):
+        check_host(host, keys_required=False)
+    check_host(host, keys_required=True)
 
 
 async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_check_binding", lambda: None)
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
     gateway: Any = Gateway.__new__(Gateway)
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), Stages(), None)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path, keys="required"), Stages(), None)
     closed: list[bool] = []
     close = gateway._ledger.close
 
@@ -39,6 +41,8 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(gateway._ledger, "close", noted)
     app = gateway.__serve_build_asgi_app__()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as client:
+        assert (await client.post("/run/fal-ai/fooocus")).status_code == 401
     assert "/health" in {getattr(route, "path", None) for route in app.routes}
     async with app.router.lifespan_context(app):
         assert not closed

@@ -11,7 +11,15 @@ from gateway.settings import GatewaySettings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
-    return GatewaySettings(data_dir=tmp_path, lease_s=5, tick_s=0.02, stop_grace_s=0.3, run_timeout_s=10)
+    return GatewaySettings(
+        data_dir=tmp_path,
+        lease_s=5,
+        tick_s=0.02,
+        stop_grace_s=0.3,
+        run_timeout_s=10,
+        allowed_hosts=("testserver", "other"),
+        cors_origins=("https://app.example",),
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits, PinnedTransport
+from gateway.fetching import Fetcher, FetchLimits
+from gateway.guard import PinnedTransport
 
 LOCAL = FetchLimits(timeout_s=5, allow_loopback=True)
 

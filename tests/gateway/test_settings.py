@@ -26,3 +26,19 @@ def test_the_ledger_may_be_elsewhere() -> None:
 def test_a_public_url_is_scheme_and_host(url: str) -> None:
     with pytest.raises(ValidationError, match="public_url"):
         GatewaySettings(data_dir=Path("/data"), public_url=url)
+
+
+def test_off_is_what_yaml_makes_of_it() -> None:
+    assert GatewaySettings.model_validate({"data_dir": "data", "keys": False}).keys == "off"
+
+
+def test_all_origins_need_keys() -> None:
+    assert GatewaySettings(data_dir=Path("/data"), keys="required", cors_origins=("*",))
+    with pytest.raises(ValidationError, match="cors_origins"):
+        GatewaySettings(data_dir=Path("/data"), cors_origins=("*",))
+
+
+@pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "https://*.example"])
+def test_an_origin_is_scheme_and_host(origin: str) -> None:
+    with pytest.raises(ValidationError, match="cors_origins"):
+        GatewaySettings(data_dir=Path("/data"), cors_origins=(origin,))

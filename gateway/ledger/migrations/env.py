@@ -2,7 +2,10 @@
 
 from alembic import context
 
+from gateway.keys import tables as keys
 from gateway.ledger.tables import metadata
+
+assert keys.api_key.metadata is metadata  # noqa: S101 (all tables are known by now)
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
 

@@ -1,0 +1,101 @@
+"""Who calls: by API key or by a short-lived token, told before any route runs."""
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import PlatformError
+from gateway.http.answers import error_response
+from gateway.http.jwks import PATHS
+from gateway.keys.base import Caller, Key, Keys
+from gateway.keys.base import Scope as KeyScope
+from gateway.keys.tokens import Purpose, Tokens
+
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json", *PATHS})
+OPEN_PREFIXES = ("/files/outputs/",)  # fal's outputs are public (fal-protocol 6.5)
+STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
+ADMIN_PREFIX = "/admin/"
+_CALLER = "fooocus.caller"
+
+
+def caller(request: Request) -> Caller:
+    """Who makes this call; of an open service or an open path, nobody in particular."""
+    found: Caller = request.scope.get(_CALLER, Caller())
+    return found
+
+
+def is_open(path: str) -> bool:
+    """Whether the (prefixed) path is for everybody."""
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+
+def needed(path: str) -> KeyScope:
+    """The scope that a path takes which is not open."""
+    if path.startswith(STORAGE_PREFIXES):
+        return KeyScope.STORAGE
+    return KeyScope.ADMIN if path.startswith(ADMIN_PREFIX) else KeyScope.RUN
+
+
+class Authenticated:
+    """Lets a call pass when it has a key, or a token, for what it asks. Stands behind what rewrites paths."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, tokens: Tokens) -> None:
+        self._app, self._keys, self._tokens = app, keys, tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(scope["path"]):
+            return await self._app(scope, receive, send)
+        try:
+            found = await self._caller(scope)
+        except PlatformError as refused:
+            headers = {"www-authenticate": "Key"} if refused.status == 401 else {}
+            return await error_response(refused, headers)(scope, receive, send)
+        return await self._app({**scope, _CALLER: found}, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        path: str = scope["path"]
+        scheme, _, credentials = Headers(scope=scope).get("authorization", "").strip().partition(" ")
+        credentials = credentials.strip()
+        if scheme.lower() == "bearer":
+            return await self._by_token(credentials, Purpose.STORAGE, path)
+        if scheme.lower() == "key":
+            key = await self._keys.check(credentials)
+            if key is None:
+                raise _unauthorized("The API key is not valid.")
+            found = _as_caller(key)
+            if not found.may(needed(path)):
+                raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
+            return found
+        token = QueryParams(scope["query_string"]).get("fal_jwt_token")
+        if not scheme and token:
+            return await self._by_token(token, Purpose.STREAM, path)
+        raise _unauthorized("Authentication is required: send the header 'Authorization: Key <id>:<secret>'.")
+
+    async def _by_token(self, text: str, purpose: Purpose, path: str) -> Caller:
+        token = self._tokens.read(text, purpose)
+        key = None if token is None else await self._keys.find(token.key)
+        if token is None or key is None:
+            raise _unauthorized("The token is not valid or has expired.")
+        if purpose is Purpose.STORAGE and path.startswith("/cdn/"):
+            return _as_caller(key)
+        if purpose is Purpose.STREAM and _streamed_app(path) in token.apps:
+            return _as_caller(key)
+        raise _forbidden("The token is for something else.")
+
+
+def _streamed_app(path: str) -> str | None:
+    """The second id segment of the endpoint whose stream this is."""
+    parts = path.rstrip("/").split("/")
+    return parts[3] if len(parts) > 4 and parts[1] == "run" and parts[-1] == "stream" else None
+
+
+def _as_caller(key: Key) -> Caller:
+    return Caller(key.id, key.scopes, key.limits)
+
+
+def _unauthorized(detail: str) -> PlatformError:
+    return PlatformError("unauthorized", detail, status=401)
+
+
+def _forbidden(detail: str) -> PlatformError:
+    return PlatformError("forbidden", detail, status=403)

@@ -1,0 +1,82 @@
+"""Keys as their callers see them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.keys.limits import KeyLimits
+
+
+class Scope(StrEnum):
+    """What a key may do. ADMIN includes the others."""
+
+    RUN = "run"  # requests, their results, tokens for streaming
+    STORAGE = "storage"  # uploads
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret. id: whose requests and files are whose; it stays when the secret is rotated."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    limits: KeyLimits
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def counts_at(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever makes a call. key: the id of its key; empty where the service is open, and then all is allowed."""
+
+    key: str = ""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    limits: KeyLimits = field(default_factory=KeyLimits)
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key with its credentials (`id:secret`), which are shown once and stored nowhere."""
+
+    key: Key
+    credentials: str = field(repr=False)
+
+
+class Keys(Protocol):
+    """The durable store of keys. Every method is one transaction; a revoked key is refused from the next call on."""
+
+    async def create(
+        self, name: str, scopes: Collection[Scope], limits: KeyLimits, expires_at: datetime | None = None
+    ) -> Issued: ...
+
+    async def check(self, credentials: str) -> Key | None:
+        """The key whose `id:secret` this is; None for a wrong, expired or revoked one, in the same time."""
+
+    async def find(self, key_id: str) -> Key | None:
+        """The key, where it exists and is neither expired nor revoked."""
+
+    async def all(self) -> Sequence[Key]:
+        """All that ever were, oldest first."""
+
+    async def rotate(self, key_id: str, overlap: timedelta) -> Issued | None:
+        """A new secret for a key; the last one counts for `overlap` more. None for a key that does not count."""
+
+    async def revoke(self, key_id: str) -> bool:
+        """False for an unknown or already revoked key."""
+
+    async def charge(self, key_id: str, pixel_steps: int) -> None:
+        """Count a request of so many pixel-steps for a key today (UTC)."""
+
+    async def used(self, key_id: str) -> tuple[int, int]:
+        """(requests, pixel-steps) of a key today (UTC)."""

@@ -1,0 +1,213 @@
+"""Sending webhooks: many at once, a few per receiver, through the guard."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Generic
+
+import httpx2
+
+from gateway.addresses import RefusedAddress, RefusedUrl
+from gateway.guard import NameResolver, Resolve, check_url, guarded_client
+from gateway.webhooks.body import webhook_body
+from gateway.webhooks.outbox import D, Outbox
+from gateway.webhooks.schedule import TIMEOUT_S, retry_delay
+from gateway.webhooks.signing import KeyRing, signed_headers
+
+OPEN_USER = "anonymous"  # fal's verifier refuses an empty user id
+
+logger = logging.getLogger("fooocus.webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class SendingLimits:
+    """at_once: deliveries held by this sender. per_host: of these, under way to one host; waiting: behind those.
+
+    timeout_s: of an attempt, from the name's resolution to the answer's head. lease_s: above what waiting and sending
+    can take together, (waiting / per_host + 1) x timeout_s. tick_s: pause between looks into an empty outbox.
+    allow_loopback: for tests and examples on one machine.
+    """
+
+    at_once: int = 256
+    per_host: int = 8
+    waiting: int = 16
+    timeout_s: float = TIMEOUT_S
+    lease_s: float = 60.0
+    tick_s: float = 0.5
+    allow_loopback: bool = False
+
+
+@dataclass(slots=True)
+class _Lane(Generic[D]):
+    """What this sender holds for one host. well: its last attempt was taken."""
+
+    running: int = 0
+    waiting: deque[D] = field(default_factory=deque)
+    well: bool = True
+
+
+class Sender(Generic[D]):
+    """Sends what is due until it is stopped. A receiver that is slow costs its own lane only.
+
+    What a lane cannot hold goes back into the outbox untried, so that others behind it are reached. resolve: None for
+    the system's resolver on threads of this sender.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox[D],
+        ring: KeyRing,
+        limits: SendingLimits,
+        owner: str,
+        resolve: Resolve | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._outbox, self._ring, self._limits, self._owner = outbox, ring, limits, owner
+        self._resolve = resolve
+        self._random = random or Random()
+        self._lanes: dict[str, _Lane[D]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping, self._freed = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`; then what is under way is finished, and what waits goes back into the outbox."""
+        names = None if self._resolve else NameResolver()
+        resolve = self._resolve or names
+        assert resolve is not None  # noqa: S101 (one of the two)
+        tls = await asyncio.to_thread(httpx2.create_ssl_context)
+        try:
+            async with guarded_client(tls, resolve, self._limits.allow_loopback, self._limits.at_once) as client:
+                while not self._stopping.is_set():
+                    if not await self._look(client):
+                        await self._pause()
+                waiting = [held for lane in self._lanes.values() for held in lane.waiting]
+                for lane in self._lanes.values():
+                    lane.waiting.clear()
+                await self._postpone(waiting, 0.0)
+                await asyncio.gather(*self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if names is not None:
+                names.close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._freed.set()
+
+    async def _look(self, client: httpx2.AsyncClient) -> bool:
+        """Take what is due and fits; whether more may be due that was hidden behind it."""
+        room = self._limits.at_once - sum(lane.running + len(lane.waiting) for lane in self._lanes.values())
+        if room <= 0:
+            return False
+        try:
+            claimed = await self._outbox.claim(self._owner, room, self._limits.lease_s)
+        except Exception:
+            logger.exception("the outbox did not answer")
+            return False
+        later: dict[float, list[D]] = {}
+        for held in claimed:
+            host = _host(held.url)
+            lane = self._lanes.setdefault(host, _Lane())
+            if lane.running < self._limits.per_host:
+                self._start(client, host, lane, held)
+            elif lane.well and len(lane.waiting) < self._limits.waiting:
+                lane.waiting.append(held)
+            else:
+                # a lane that is well moves on in a moment, another one when its attempts have timed out
+                later.setdefault(self._limits.tick_s if lane.well else self._limits.timeout_s, []).append(held)
+        for delay_s, untried in later.items():
+            await self._postpone(untried, delay_s)
+        return bool(later) and len(claimed) == room
+
+    def _start(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D], held: D) -> None:
+        lane.running += 1
+        task = asyncio.create_task(self._send(client, host, lane, held))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D], held: D) -> None:
+        try:
+            error = await self._attempt(client, held)
+            lane.well = error is None
+            try:
+                if error is None:
+                    await self._outbox.delivered(held)
+                else:
+                    logger.info("webhook of request %s, attempt %s: %s", held.request_id, held.attempt, error)
+                    delay_s = retry_delay(held.attempt, self._random.random())
+                    await self._outbox.failed(held, error, delay_s or 0.0)
+            except Exception:
+                # its lease runs out, and it is sent again
+                logger.exception("the outbox did not note the webhook of request %s", held.request_id)
+        finally:
+            lane.running -= 1
+            await self._next(client, host, lane)
+            self._freed.set()
+
+    async def _next(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D]) -> None:
+        if not lane.well and lane.waiting:
+            untried = list(lane.waiting)
+            lane.waiting.clear()
+            await self._postpone(untried, self._limits.timeout_s)
+        if lane.waiting:
+            self._start(client, host, lane, lane.waiting.popleft())
+        elif lane.running == 0 and self._lanes.get(host) is lane:
+            del self._lanes[host]
+
+    async def _postpone(self, untried: Sequence[D], delay_s: float) -> None:
+        if not untried:
+            return
+        try:
+            await self._outbox.postpone(untried, delay_s)
+        except Exception:
+            logger.exception("the outbox did not take %s webhooks back; their leases run out", len(untried))
+
+    async def _attempt(self, client: httpx2.AsyncClient, held: D) -> str | None:
+        """Why the attempt failed, in words without secrets; None where the receiver took it."""
+        try:
+            body = webhook_body(held.request_id, held.answer)
+            key = await asyncio.to_thread(self._ring.signing)
+            headers = {
+                "content-type": "application/json",
+                "user-agent": "fooocus-serve",
+                **signed_headers(key, held.request_id, held.key or OPEN_USER, body, time.time()),
+            }
+            async with asyncio.timeout(self._limits.timeout_s):
+                check_url(held.url)
+                async with client.stream("POST", held.url, content=body, headers=headers) as response:
+                    # what it says besides is of no interest, and may be endless
+                    taken = 200 <= response.status_code < 300
+                    return None if taken else f"the receiver answered {response.status_code}"
+        except TimeoutError:
+            return f"no answer within {self._limits.timeout_s:g} s"
+        except RefusedAddress:
+            return "the address is not a public one"
+        except RefusedUrl as refused:
+            return f"the address cannot be used: {refused}"
+        except (httpx2.HTTPError, OSError, UnicodeError):
+            return "the connection failed"
+        except Exception:
+            logger.exception("the webhook of request %s could not be sent", held.request_id)
+            return "an internal error"
+
+    async def _pause(self) -> None:
+        self._freed.clear()
+        if self._stopping.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._limits.tick_s):
+                await self._freed.wait()
+        except TimeoutError:
+            pass
+
+
+def _host(url: str) -> str:
+    try:
+        return check_url(url)[0].lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,61 @@
+"""A token says who it stands for, for a short time and one purpose, and cannot be made by others."""
+
+from pathlib import Path
+
+import jwt
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from gateway.keys.tokens import FILE, LONGEST_S, Purpose, Token, Tokens
+from gateway.settings import GatewaySettings
+
+SECRET = b"s" * 32
+
+
+def tokens(now: float = 1000.0, secret: bytes = SECRET) -> Tokens:
+    return Tokens(secret, lambda: now)
+
+
+def test_a_token_says_who_and_for_what() -> None:
+    token = tokens().issue("k", Purpose.STREAM, 120, ["fooocus"])
+    assert tokens().read(token, Purpose.STREAM) == Token("k", Purpose.STREAM, ("fooocus",))
+    assert tokens().read(token, Purpose.STORAGE) is None
+
+
+@pytest.mark.parametrize(("lifetime_s", "lasts_s"), [(120, 120), (10**9, LONGEST_S)])
+def test_a_token_ends(lifetime_s: float, lasts_s: float) -> None:
+    token = tokens().issue("k", Purpose.STREAM, lifetime_s)
+    assert tokens(1000 + lasts_s - 1).read(token, Purpose.STREAM)
+    assert tokens(1000 + lasts_s).read(token, Purpose.STREAM) is None
+
+
+def test_others_cannot_make_one() -> None:
+    good = tokens().issue("k", Purpose.STREAM, 120)
+    claims = jwt.decode(good, options={"verify_signature": False})
+    forged = [
+        jwt.encode(claims, "x" * 32, "HS256"),
+        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, SECRET * 2, "HS512"),
+        jwt.encode({**claims, "aud": "other"}, SECRET, "HS256"),
+        jwt.encode({name: value for name, value in claims.items() if name != "exp"}, SECRET, "HS256"),
+        good[:-2],
+        "",
+        "a.b.c",
+    ]
+    assert [tokens().read(text, Purpose.STREAM) for text in forged] == [None] * len(forged)
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    token = Tokens.of(settings).issue("k", Purpose.STREAM, 120)
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert Tokens.of(settings).read(token, Purpose.STREAM)
+
+
+def test_the_secret_may_come_from_settings(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, token_secret=SecretStr("s" * 32))
+    assert Tokens.of(settings).read(Tokens(SECRET).issue("k", Purpose.STREAM, 120), Purpose.STREAM)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValidationError) as caught:
+        GatewaySettings(data_dir=tmp_path, token_secret=SecretStr("geheim"))
+    assert "geheim" not in str(caught.value)
