@@ -141,6 +141,13 @@ class SqlOutbox:
         async with self._database.write() as connection:
             return state if (await connection.execute(tried)).rowcount == 1 else None
 
+    async def postpone(self, held: Sequence[Delivery], delay_s: float) -> None:
+        """Put deliveries back that were not tried, due in `delay_s` seconds; the claim was no attempt."""
+        back = {"owner": None, "attempt": delivery.c.attempt - 1, "next_at": self._clock() + timedelta(seconds=delay_s)}
+        async with self._database.write() as connection:
+            for one in held:
+                await connection.execute(update(delivery).where(_fence(one)).values(back))
+
     async def of(self, request_id: str) -> Sent | None:
         """What became of the webhook of a request; None where none is or was owed."""
         found = (
