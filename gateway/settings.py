@@ -14,7 +14,8 @@ class GatewaySettings(BaseModel):
     data_dir: folder of the files store, and of the ledger unless `ledger_url` names another database.
     public_url: scheme, host and port under which clients reach the service; None takes what each request says.
     allow_loopback_urls: fetch clients' pictures from this machine too (examples and tests).
-    lease_s: how long a silent owner keeps a request. run_timeout_s: from the claim of a request to its end.
+    lease_s: how long a silent owner keeps a request; beat_s: how often an owner speaks. run_timeout_s: from the claim
+        of a request to its end.
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
     keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
@@ -40,6 +41,7 @@ class GatewaySettings(BaseModel):
     max_image_pixels: int = Field(40_000_000, gt=0)
     fetch_timeout_s: float = Field(20.0, gt=0)
     lease_s: float = Field(30.0, gt=0)
+    beat_s: float = Field(1.0, gt=0)
     run_timeout_s: float = Field(600.0, gt=0)
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(16, gt=0)

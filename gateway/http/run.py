@@ -13,6 +13,7 @@ from starlette.routing import Route
 from gateway.endpoints import Endpoint
 from gateway.errors import ModelError, PlatformError
 from gateway.execution import LostClaim, answer_of, execute, patiently
+from gateway.heart import Heart
 from gateway.http.accepting import accept, endpoint_of
 from gateway.http.answers import replayed
 from gateway.http.parts import Parts
@@ -20,7 +21,6 @@ from gateway.http.terms import start_within, stored_inputs
 from gateway.ledger.base import Answer, Claim, Outcome, Terms
 from gateway.work import Finished, Runner, Step, Work
 
-CANCEL_POLL_S = 0.25
 STREAM = "/stream"
 
 logger = logging.getLogger("fooocus.gateway")
@@ -56,13 +56,14 @@ class _Attended:
     def __init__(self, claim: Claim, app: str, parts: Parts, request: Request, start_timeout_s: float | None) -> None:
         self._claim, self._app, self._parts, self._request = claim, app, parts, request
         self._start_timeout_s = start_timeout_s
+        self._heart = Heart(parts.ledger, claim.owner, parts.settings.lease_s)
         self._begun = asyncio.Event()
 
     async def answer(self) -> Answer:
         runner = _Noting(self._parts.runner, self._begun)
-        run = asyncio.create_task(execute(self._claim, self._parts.ledger, runner, self._parts.settings.run_timeout_s))
+        limit_s = self._parts.settings.run_timeout_s
+        run = asyncio.create_task(execute(self._claim, self._parts.ledger, self._heart, runner, limit_s))
         ends = [asyncio.create_task(end) for end in self._early_ends()]
-        beat = asyncio.create_task(self._keep_lease())
         try:
             await asyncio.wait({run, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if not run.done():
@@ -79,9 +80,9 @@ class _Attended:
             await asyncio.shield(self._parts.ledger.finish(self._claim, Outcome.CANCELLED, left))
             raise
         finally:
-            for task in (run, beat, *ends):
+            for task in (run, *ends):
                 task.cancel()
-            await asyncio.gather(run, beat, *ends, return_exceptions=True)
+            await asyncio.gather(run, *ends, return_exceptions=True)
 
     def _early_ends(self) -> list[Coroutine[Any, Any, tuple[Outcome, Answer]]]:
         ends = [self._client_left(), self._somebody_cancelled()]
@@ -96,9 +97,9 @@ class _Attended:
 
     async def _somebody_cancelled(self) -> tuple[Outcome, Answer]:
         while True:
-            if await self._tolerantly(self._is_cancelled()):
+            if await self._cancelled_at_beat():
                 break
-            await asyncio.sleep(CANCEL_POLL_S)
+            await asyncio.sleep(self._parts.settings.beat_s)
         error = PlatformError("client_cancelled", "Request was cancelled by the client")
         return Outcome.CANCELLED, answer_of(error)
 
@@ -110,21 +111,9 @@ class _Attended:
         headers = {**answer.headers, "x-fal-request-timeout-type": "user"}
         return Outcome.ERROR, Answer(answer.status, answer.body, headers, answer.error, answer.error_type)
 
-    async def _is_cancelled(self) -> bool:
-        return self._claim.work.request_id in await self._parts.ledger.cancelled(self._claim.owner)
-
-    async def _keep_lease(self) -> None:
-        while True:
-            await asyncio.sleep(self._parts.settings.lease_s / 3)
-            await self._tolerantly(self._beat())
-
-    async def _beat(self) -> bool:
-        await self._parts.ledger.heartbeat(self._claim.owner, self._parts.settings.lease_s)
-        return True
-
-    async def _tolerantly(self, asking: Coroutine[Any, Any, bool]) -> bool:
+    async def _cancelled_at_beat(self) -> bool:
         try:
-            return await asking
+            return self._claim.work.request_id in (await self._heart.beat()).cancelled
         except Exception:
             logger.exception("the ledger did not answer for request %s", self._claim.work.request_id)
             return False

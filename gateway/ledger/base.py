@@ -165,13 +165,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a holder has to say about one request since its last heartbeat.
-
-    begun: the first step is done. lines: (level, message) of its log, in order.
-    """
+    """What a holder has to say about one request since its last heartbeat: (level, message) of its log, in order."""
 
     claim: Claim
-    begun: bool = False
     lines: Sequence[tuple[str, str]] = ()
 
 

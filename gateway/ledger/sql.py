@@ -145,25 +145,17 @@ class SqlLedger:
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
         now = self._clock()
         mine = (
-            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested, late(now).label("late"))
+            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested)
             .where(HELD, request.c.owner == owner)
             .order_by(request.c.seq)
             .with_for_update()
         )
         async with self._database.write() as connection:
             rows = {row.id: row for row in await connection.execute(mine)}
-            begun: set[int] = set()
             for report in reports:
                 row = rows.get(report.claim.work.request_id)
-                if row is None or (report.claim.owner, report.claim.attempt) != (owner, row.attempt):
-                    continue
-                await append_lines(connection, request.c.seq == row.seq, report.lines, now)
-                if report.begun:
-                    begun.add(row.seq)
-            for row in [row for row in rows.values() if row.late and row.seq in begun]:
-                await end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
-                del rows[row.id]
-            await start(connection, request.c.seq.in_(begun), now)
+                if row is not None and (report.claim.owner, report.claim.attempt) == (owner, row.attempt):
+                    await append_lines(connection, request.c.seq == row.seq, report.lines, now)
             longer = {"lease_until": now + timedelta(seconds=lease_s)}
             kept = request.c.seq.in_([row.seq for row in rows.values()])
             await connection.execute(update(request).where(kept).values(longer))
