@@ -27,7 +27,7 @@ def build_app(settings: AppSettings) -> Application:
             partial(pictures_of, settings.gateway), partial(catalogue_of, family)
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
-        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing)),
+        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
             partial(checker_of, family, settings.checking.device)
         ),

@@ -10,6 +10,7 @@ from ray.serve.metrics import Counter, Gauge
 
 from deployments.channel import Channel
 from deployments.faults import service_errors
+from deployments.reporting import report_capacity
 from pipelines.events import Event
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
@@ -39,10 +40,14 @@ class Draws(Protocol):
 
 
 class Diffuser:
-    """Draws specs on one device; many at once, since the engine batches them step by step."""
+    """Draws specs on one device; many at once, since the engine batches them step by step.
 
-    async def __init__(self, open_drawer: Callable[[], Draws]) -> None:  # type: ignore[misc]  # Serve awaits it
+    capacity: how many requests the dispatcher may send here at once.
+    """
+
+    async def __init__(self, open_drawer: Callable[[], Draws], capacity: int) -> None:  # type: ignore[misc]  # Serve awaits it
         self._drawer = await asyncio.to_thread(open_drawer)
+        self._reporting = asyncio.create_task(report_capacity(capacity))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")

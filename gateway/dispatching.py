@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,11 +27,22 @@ class _Held:
 class Dispatching:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
+    capacity: how many requests may be held now. at_once: how many of a key, for keys that have such a limit.
+
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
 
-    def __init__(self, ledger: Ledger, runner: Runner, settings: GatewaySettings, owner: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        runner: Runner,
+        settings: GatewaySettings,
+        owner: str,
+        capacity: Callable[[], int],
+        at_once: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
+    ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
+        self._capacity, self._at_once = capacity, at_once
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
         self._stranded: list[Claim] = []
@@ -75,11 +86,12 @@ class Dispatching:
 
     async def _claim(self) -> None:
         async with self._claiming:
-            free = self._settings.capacity - len(self._held)
+            free = self._capacity() - len(self._held)
             # looking is a read; claiming takes the write lock
             if self._draining or free <= 0 or not await self._ledger.depth():
                 return
-            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s):
+            at_once = {} if self._at_once is None else await self._at_once()
+            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once):
                 self._start(claim)
 
     def _start(self, claim: Claim) -> None:

@@ -17,7 +17,8 @@ class GatewaySettings(BaseModel):
     lease_s: how long a silent owner keeps a request; beat_s: how often an owner speaks. run_timeout_s: from the claim
         of a request to its end.
     tick_s: pause between two looks of the dispatcher into the ledger.
-    capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
+    capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
+        look_ahead more, which are prepared meanwhile.
     keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
         is for this machine alone.
     allowed_hosts: names under which the service answers, besides this machine's, fal's and the public one. Without any,
@@ -44,7 +45,8 @@ class GatewaySettings(BaseModel):
     beat_s: float = Field(1.0, gt=0)
     run_timeout_s: float = Field(600.0, gt=0)
     tick_s: float = Field(0.1, gt=0)
-    capacity: int = Field(16, gt=0)
+    capacity: int = Field(256, gt=0)
+    look_ahead: int = Field(4, gt=0)
     stop_grace_s: float = Field(15.0, ge=0)
     keys: Literal["off", "required"] = "off"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()

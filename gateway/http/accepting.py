@@ -12,9 +12,12 @@ from starlette.requests import Request
 
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
+from gateway.files.base import Files
 from gateway.http.parts import Parts
 from gateway.http.surfaces import origin
 from gateway.intake import take_in
+from gateway.pictures import STORED
+from pipelines.spec import Spec
 
 DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
 
@@ -33,10 +36,19 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Accepting:
-    """What a request asks for. fingerprint: SHA-256 (hex) of its input as it came."""
+    """What a request asks for.
+
+    fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it.
+    """
 
     order: Order
     fingerprint: str
+    media: tuple[str, ...]
+
+    async def forget(self, files: Files) -> None:
+        """Remove the pictures again: the request is not accepted, or had been before."""
+        for key in self.media:
+            await files.delete(key)
 
 
 async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
@@ -49,7 +61,12 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    return Accepting(Order(order.work.model_copy(update={"spec": spec}), order.inactive), digest)
+    return Accepting(Order(order.work.model_copy(update={"spec": spec}), order.inactive), digest, _stored(spec))
+
+
+def _stored(spec: Spec) -> tuple[str, ...]:
+    sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
+    return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
 
 
 async def _payload(request: Request, max_bytes: int) -> Any:

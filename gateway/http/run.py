@@ -15,9 +15,11 @@ from gateway.errors import ModelError, PlatformError
 from gateway.execution import LostClaim, answer_of, execute, patiently
 from gateway.heart import Heart
 from gateway.http.accepting import accept, endpoint_of
+from gateway.http.admission import Admission
 from gateway.http.answers import replayed
+from gateway.http.authentication import caller
 from gateway.http.parts import Parts
-from gateway.http.terms import start_within, stored_inputs
+from gateway.http.terms import start_within
 from gateway.ledger.base import Answer, Claim, Outcome, Terms
 from gateway.work import Finished, Runner, Step, Work
 
@@ -41,10 +43,18 @@ def run_routes(parts: Parts) -> list[Route]:
 
 async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
     start_timeout_s = start_within(request)
-    order = (await accept(request, endpoint, parts)).order
+    asked = await accept(request, endpoint, parts)
+    order = asked.order
     request_id = order.work.request_id
     # an owner for this run alone, so that its heartbeats and cancellations touch one row
-    terms = Terms(media=stored_inputs(order.work.spec))
+    who, admission = caller(request), Admission(parts.ledger, parts.keys)
+    terms = Terms(key=who.key, media=asked.media)
+    try:
+        await admission.admit(who, order.work.spec, waits=False)
+    except PlatformError:
+        await asked.forget(parts.files)
+        raise
+    await admission.charge(who, order.work.spec)
     claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s, terms)
     answer = await _Attended(claim, endpoint.app, parts, request, start_timeout_s).answer()
     return replayed(answer, request_id, order.inactive)

@@ -5,25 +5,30 @@ from math import isfinite
 from starlette.requests import Request
 
 from gateway.errors import PlatformError
+from gateway.http.accepting import Accepting
+from gateway.http.authentication import caller
 from gateway.ledger.base import Idempotency, Priority, Terms
-from gateway.pictures import STORED
-from pipelines.spec import Spec
+from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
 YES = ("1", "true", "yes")
 
 
-def terms_of(request: Request, spec: Spec, fingerprint: str) -> Terms:
+def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
     """What a submit asks for besides its input. Raises PlatformError (400) for a header that makes no sense.
 
-    spec: with its inline pictures stored. fingerprint: SHA-256 of the input, for the idempotency key.
+    allow_loopback: webhooks may be sent to this machine.
     """
+    who = caller(request)
     return Terms(
+        key=who.key,
+        max_of_key=who.limits.queue_length,
         priority=_priority(request),
         start_within_s=start_within(request),
         max_ahead=_max_ahead(request),
-        idempotency=_idempotency(request, fingerprint),
-        media=stored_inputs(spec),
+        idempotency=_idempotency(request, asked.fingerprint),
+        webhook=_webhook(request, allow_loopback),
+        media=asked.media,
         may_retry=request.headers.get("x-fal-no-retry", "").lower() not in YES,
     )
 
@@ -42,12 +47,6 @@ def start_within(request: Request) -> float | None:
     return seconds
 
 
-def stored_inputs(spec: Spec) -> tuple[str, ...]:
-    """The keys of the pictures that came inside the request."""
-    sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
-    return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
-
-
 def _priority(request: Request) -> Priority:
     asked = request.headers.get("x-fal-queue-priority", "normal").lower()
     if asked not in ("normal", "low"):
@@ -62,6 +61,11 @@ def _max_ahead(request: Request) -> int | None:
     if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
         raise PlatformError("bad_request", "fal_max_queue_length must be a whole number, 0 or more.")
     return int(asked)
+
+
+def _webhook(request: Request, allow_loopback: bool) -> str | None:
+    asked = request.query_params.get("fal_webhook")
+    return None if asked is None else webhook_address(asked, allow_loopback)
 
 
 def _idempotency(request: Request, fingerprint: str) -> Idempotency | None:

@@ -195,8 +195,9 @@ class Status:
     """What status routes need; costs one cheap read.
 
     position: the requests of the same app that are not begun and ahead of it; only while QUEUED or CLAIMED. It is exact
-    for the moment: claims take what waits in just this order. It grows when a request is put back before it, when a
-    key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is stated in `ordering`).
+    for the moment: claims take what waits in just this order, past keys that may not have more at once. It grows when a
+    request is put back before it, when a key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is
+    stated in `ordering`).
     """
 
     request_id: str
@@ -223,13 +224,20 @@ class Ledger(Protocol):
         Raises QueueFull (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
         """
 
+    async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
+        """The first submission under the idempotency key of `terms`; None where there was none.
+
+        Raises IdempotencyConflict. `submit` asks the same in its own transaction.
+        """
+
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = ...) -> Claim:
         """Accept a request as CLAIMED by `owner` at birth: a sync run."""
 
-    async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
+    async def claim(self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = ...) -> Sequence[Claim]:
         """Take up to `count` QUEUED requests for `lease_s` seconds, in order; each goes to one owner only.
 
-        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key.
+        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key. at_once: how many
+        requests of a key may be held at once, sync runs included; what would be more waits, and lets others pass.
         """
 
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:

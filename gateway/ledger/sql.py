@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import PlatformError
@@ -28,6 +29,7 @@ from gateway.ledger.base import (
     Status,
     Terms,
 )
+from gateway.ledger.choosing import choose
 from gateway.ledger.database import Database
 from gateway.ledger.ending import (
     HELD,
@@ -52,6 +54,7 @@ from gateway.work import Work
 
 _NO_TERMS = Terms()
 _USUAL = Limits()
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
 def utc_now() -> datetime:
@@ -94,6 +97,12 @@ class SqlLedger:
             position = (await connection.execute(select(POSITION).where(request.c.seq == seq))).scalar_one()
         return Accepted(work.request_id, position)
 
+    async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
+        if terms.idempotency is None:
+            return None
+        async with self._database.read() as connection:
+            return await _repeated(connection, work, terms)
+
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
         kept = Terms(key=terms.key, start_within_s=terms.start_within_s, media=terms.media, may_retry=False)
         now = self._clock()
@@ -103,34 +112,27 @@ class SqlLedger:
             await add(connection, work, app, kept, now, **held, turn=0, attempt=1, sync=True)
         return Claim(work, owner, 1)
 
-    async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
+    async def claim(
+        self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = _NO_LIMITS
+    ) -> Sequence[Claim]:
         if count <= 0:
             return []
         now = self._clock()
-        in_time = or_(request.c.start_by.is_(None), request.c.start_by > now)
-        # Said apart from the update, so that PostgreSQL looks, locks and counts to `count` once.
-        first = (
-            select(request.c.seq)
-            .where(request.c.state == State.QUEUED, in_time)
-            .order_by(*ORDER)
-            .limit(count)
-            .with_for_update(skip_locked=True)
-            .cte("first")
-        )
-        taken = (
-            update(request)
-            .where(request.c.seq.in_(select(first.c.seq)))
-            .values(
-                state=State.CLAIMED,
-                owner=owner,
-                lease_until=now + timedelta(seconds=lease_s),
-                attempt=request.c.attempt + 1,
-            )
-            .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
-        )
         claims = []
         async with self._database.write() as connection:
-            rows = (await connection.execute(taken)).all()
+            chosen = await choose(connection, count, now, at_once)
+            taken = (
+                update(request)
+                .where(request.c.seq.in_(chosen))
+                .values(
+                    state=State.CLAIMED,
+                    owner=owner,
+                    lease_until=now + timedelta(seconds=lease_s),
+                    attempt=request.c.attempt + 1,
+                )
+                .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
+            )
+            rows = (await connection.execute(taken)).all() if chosen else []
             await note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:

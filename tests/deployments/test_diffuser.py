@@ -37,8 +37,16 @@ class Recorded:
 async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "Counter", Recorded)
     monkeypatch.setattr(module, "Gauge", Recorded)
+    told: list[int] = []
+
+    async def tell(capacity: int) -> None:
+        told.append(capacity)
+
+    monkeypatch.setattr(module, "report_capacity", tell)
     made: Any = Diffuser.__new__(Diffuser)
-    await made.__init__(FakeDrawer)
+    await made.__init__(FakeDrawer, 8)
+    await made._reporting
+    assert told == [8]
     return made
 
 

@@ -73,7 +73,7 @@ def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
     applications = Stages(
         preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue),
         prompt_expander=bound(PromptExpander),
-        diffuser=bound(Diffuser, FakeDrawer),
+        diffuser=bound(Diffuser, FakeDrawer, 8),
         safety_checker=bound(SafetyChecker, FakeChecker),
         postprocessor=bound(Postprocessor, files),
     )

@@ -48,7 +48,7 @@ def dispatch(parts: Parts) -> Dispatch:
 
     @asynccontextmanager
     async def dispatch() -> AsyncIterator[None]:
-        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher")
+        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher", lambda: 16)
         task = asyncio.create_task(one.run())
         try:
             yield
