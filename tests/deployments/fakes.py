@@ -31,7 +31,8 @@ class FakeStats:
 class FakeDrawer:
     """Draws one flat picture per seed. Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise."""
 
-    def __init__(self) -> None:
+    def __init__(self, step_s: float = 0.001) -> None:
+        self._step_s = step_s
         self._cancelled: dict[str, threading.Event] = {}
         self._steps = 0
         self.dead = False
@@ -54,7 +55,7 @@ class FakeDrawer:
             on_event(fault if "fault" in prompt else UnportableError("of a library that callers do not have"))
             return
         for step in range(spec.steps):
-            if self._cancelled[job_id].wait(20 / spec.steps if "slow" in prompt else 0.001):
+            if self._cancelled[job_id].wait(20 / spec.steps if "slow" in prompt else self._step_s):
                 del self._cancelled[job_id]
                 on_event(RuntimeError("cancelled"))
                 return
