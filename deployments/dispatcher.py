@@ -8,6 +8,7 @@ from uuid import uuid4
 from deployments.graph import Graph, Stages
 from gateway.dispatching import Dispatching
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.opening import open_ledger
 from gateway.ledger.sql import SqlLedger
 from gateway.replicas import Replicas
 from gateway.settings import GatewaySettings
@@ -20,7 +21,7 @@ class Dispatcher:
     """Runs the dispatching loop and the sender of webhooks for as long as its replica lives."""
 
     async def __init__(self, settings: GatewaySettings, stages: Stages) -> None:  # type: ignore[misc]
-        ledger = await SqlLedger.open(settings.ledger_address)
+        ledger = await open_ledger(settings)
         keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
         self._start(ledger, keys, Graph(stages), settings)
 

@@ -13,7 +13,7 @@ from deployments.graph import Graph, Handle, Stages
 from gateway.app import Parts, create_app
 from gateway.files.local import LocalFiles
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
 
 
@@ -27,7 +27,7 @@ class Gateway:
         await asyncio.to_thread(_check_binding, settings)
         self._settings = settings
         self._graph = Graph(stages)
-        self._ledger = await SqlLedger.open(settings.ledger_address)
+        self._ledger = await open_ledger(settings)
         self._keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:

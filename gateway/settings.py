@@ -19,6 +19,8 @@ class GatewaySettings(BaseModel):
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
         look_ahead more, which are prepared meanwhile.
+    max_waiting: requests that wait, beyond which the service takes no more. max_retries: attempts after the first that
+        faults of the infrastructure may cost a request; max_crashes: replicas that it may take down with it.
     keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
         is for this machine alone.
     allowed_hosts: names under which the service answers, besides this machine's, fal's and the public one. Without any,
@@ -47,6 +49,9 @@ class GatewaySettings(BaseModel):
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(256, gt=0)
     look_ahead: int = Field(4, gt=0)
+    max_waiting: int = Field(10_000, gt=0)
+    max_retries: int = Field(10, ge=0)
+    max_crashes: int = Field(3, ge=1)
     stop_grace_s: float = Field(15.0, ge=0)
     keys: Literal["off", "required"] = "off"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()
