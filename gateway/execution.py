@@ -33,9 +33,9 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
     heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
-    seconds ends in `generation_timeout`. Cancelling the task that runs this cancels the request too; to keep the
-    request, requeue it in the ledger first. Raises LostClaim, and PutBack where a fault of the infrastructure leaves it
-    another attempt.
+    seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun.
+    Cancelling the task that runs this cancels the request too; to keep the request, requeue it in the ledger first.
+    Raises LostClaim, and PutBack where a fault of the infrastructure leaves it another attempt.
     """
     drawing = asyncio.Event()
     outcome = Outcome.ERROR
@@ -49,7 +49,11 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
         except TimeoutError:
             if not limit.expired():
                 raise
-            answer = answer_of(ModelError("generation_timeout", "The generation took too long.", status=504))
+            if drawing.is_set():
+                answer = answer_of(ModelError("generation_timeout", "The generation took too long.", status=504))
+            else:
+                fault = PlatformError("startup_timeout", "No replica began to draw the request in time.")
+                answer = answer_of(fault)
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))

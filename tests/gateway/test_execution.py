@@ -147,6 +147,15 @@ async def test_a_run_that_takes_too_long_is_stopped(ledger: SqlLedger) -> None:
     assert runner.left == ["one"]
 
 
+async def test_a_run_that_nobody_begins_is_put_back(ledger: SqlLedger) -> None:
+    runner = FakeRunner()
+    runner.gate.clear()
+    with pytest.raises(PutBack):
+        await run(await claimed(ledger), ledger, runner, 0.1)
+    (again,) = await ledger.claim("me", 1, 30)
+    assert again.attempt == 2
+
+
 async def test_cancelling_ends_the_request_and_closes_the_run(ledger: SqlLedger) -> None:
     claim = await claimed(ledger)
     runner = FakeRunner(pause_s=5)
