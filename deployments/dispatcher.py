@@ -38,7 +38,7 @@ class Dispatcher:
             asyncio.create_task(self._sender.run(), name="webhooks"),
         ]
 
-    def report(self, replica: str, capacity: int) -> None:
+    async def report(self, replica: str, capacity: int) -> None:
         """A replica that draws lives, and can hold `capacity` requests."""
         self._replicas.report(replica, capacity)
 

@@ -90,7 +90,7 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher._start(ledger, None, FakeRunner(), settings)
     dispatcher.check_health()
-    dispatcher.report("one", 16)
+    await dispatcher.report("one", 16)
     assert dispatcher._replicas.capacity() == settings.look_ahead + 16
     stopping = dispatcher.__del__()
     assert stopping is not None
