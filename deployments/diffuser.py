@@ -47,7 +47,8 @@ class Diffuser:
 
     async def __init__(self, open_drawer: Callable[[], Draws], capacity: int) -> None:  # type: ignore[misc]  # Serve awaits it
         self._drawer = await asyncio.to_thread(open_drawer)
-        self._reporting = asyncio.create_task(report_capacity(capacity))
+        self._holds = capacity
+        self._reporting = asyncio.create_task(report_capacity(self._capacity))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")
@@ -86,6 +87,13 @@ class Diffuser:
     def check_health(self) -> None:
         """Raises EngineDead when the engine has ended or hangs; Serve then replaces this replica."""
         self._drawer.check()
+
+    def _capacity(self) -> int:
+        try:
+            self._drawer.check()
+        except Exception:
+            return 0  # it waits to be replaced
+        return self._holds
 
     def _report(self) -> None:
         self._reported_at = monotonic()

@@ -37,17 +37,20 @@ class Recorded:
 async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "Counter", Recorded)
     monkeypatch.setattr(module, "Gauge", Recorded)
-    told: list[int] = []
 
-    async def tell(capacity: int) -> None:
-        told.append(capacity)
+    async def nobody(capacity: object) -> None:
+        pass
 
-    monkeypatch.setattr(module, "report_capacity", tell)
+    monkeypatch.setattr(module, "report_capacity", nobody)
     made: Any = Diffuser.__new__(Diffuser)
     await made.__init__(FakeDrawer, 8)
-    await made._reporting
-    assert told == [8]
     return made
+
+
+async def test_it_can_hold_what_it_was_told_until_its_engine_is_dead(diffuser: Any) -> None:
+    assert diffuser._capacity() == 8
+    diffuser._drawer.dead = True
+    assert diffuser._capacity() == 0
 
 
 async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
