@@ -16,6 +16,7 @@ from gateway.http.parts import Parts
 from gateway.http.queue import queue_routes
 from gateway.http.run import run_routes
 from gateway.http.service import service_routes
+from gateway.http.streaming import stream_routes
 from gateway.http.surfaces import Surfaces
 from gateway.http.tokens import token_routes
 from gateway.keys.tokens import Tokens
@@ -34,6 +35,7 @@ def create_app(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             *queue_routes(parts),
+            *stream_routes(parts),
             *run_routes(parts),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),

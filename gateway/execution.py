@@ -11,7 +11,7 @@ from gateway.errors import RETRYABLE_PLATFORM, ModelError, PlatformError, Servic
 from gateway.files.base import FILES
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
-from gateway.work import Finished, Runner, Step
+from gateway.work import Event, Finished, Runner, Step
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ async def _write_log(claim: Claim, ledger: Ledger, heart: Heart) -> None:
 
 
 @asynccontextmanager
-async def _closing(events: AsyncIterator[Step | Finished]) -> AsyncIterator[AsyncIterator[Step | Finished]]:
+async def _closing(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[Event]]:
     try:
         yield events
     finally:

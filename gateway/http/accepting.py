@@ -13,6 +13,7 @@ from starlette.requests import Request
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
+from gateway.http.authentication import TOKEN
 from gateway.http.parts import Parts
 from gateway.http.surfaces import origin
 from gateway.intake import take_in
@@ -72,7 +73,8 @@ def _stored(spec: Spec) -> tuple[str, ...]:
 async def _payload(request: Request, max_bytes: int) -> Any:
     if request.method == "GET":  # the JavaScript client's `method: "get"` (fal-protocol 3)
         query = request.query_params
-        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in query}
+        names = [name for name in query if name != TOKEN]
+        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in names}
     body = await _body(request, max_bytes)
     if not body.strip():
         return {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.endpoints import Endpoint
-from gateway.errors import ModelError, PlatformError
+from gateway.endpoints import Endpoint, Order
+from gateway.errors import PlatformError
 from gateway.execution import LostClaim, answer_of, execute, patiently
 from gateway.heart import Heart
 from gateway.http.accepting import accept, endpoint_of
@@ -21,27 +21,27 @@ from gateway.http.authentication import caller
 from gateway.http.parts import Parts
 from gateway.http.terms import start_within
 from gateway.ledger.base import Answer, Claim, Outcome, Terms
-from gateway.work import Finished, Runner, Step, Work
+from gateway.work import Event, Preview, Runner, Work
 
-STREAM = "/stream"
+Listen = Callable[[Event], None]
 
 logger = logging.getLogger("fooocus.gateway")
 
 
 def run_routes(parts: Parts) -> list[Route]:
     async def run(request: Request) -> Response:
-        path = request.path_params["endpoint"].rstrip("/")
-        if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
-            raise HTTPException(405)
-        endpoint = endpoint_of(path.removesuffix(STREAM))
-        if path.endswith(STREAM):
-            raise ModelError("feature_not_supported", "Streaming a run is not supported yet; use run or the queue.")
-        return await _run(request, endpoint, parts)
+        order, attended = await begun(request, endpoint_of(request.path_params["endpoint"]), parts)
+        return replayed(await attended.answer(), order.work.request_id, order.inactive)
 
     return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"])]
 
 
-async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
+async def begun(
+    request: Request, endpoint: Endpoint, parts: Parts, listen: Listen | None = None
+) -> tuple[Order, "Attended"]:
+    """The run that a request asks for, in the ledger and to be answered. listen: hears what it says, with previews."""
+    if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
+        raise HTTPException(405)
     start_timeout_s = start_within(request)
     asked = await accept(request, endpoint, parts)
     order = asked.order
@@ -56,21 +56,28 @@ async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
         raise
     await admission.charge(who, order.work.spec)
     claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s, terms)
-    answer = await _Attended(claim, endpoint.app, parts, request, start_timeout_s).answer()
-    return replayed(answer, request_id, order.inactive)
+    return order, Attended(claim, endpoint.app, parts, request, start_timeout_s, listen)
 
 
-class _Attended:
+class Attended:
     """A run whose client waits: it ends with its result, or early when nobody wants that any more."""
 
-    def __init__(self, claim: Claim, app: str, parts: Parts, request: Request, start_timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        app: str,
+        parts: Parts,
+        request: Request,
+        start_timeout_s: float | None,
+        listen: Listen | None = None,
+    ) -> None:
         self._claim, self._app, self._parts, self._request = claim, app, parts, request
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s, self._listen = start_timeout_s, listen
         self._heart = Heart(parts.ledger, claim.owner, parts.settings.lease_s)
         self._begun = asyncio.Event()
 
     async def answer(self) -> Answer:
-        runner = _Noting(self._parts.runner, self._begun)
+        runner = _Noting(self._parts.runner, self._begun, self._listen)
         limit_s = self._parts.settings.run_timeout_s
         run = asyncio.create_task(execute(self._claim, self._parts.ledger, self._heart, runner, limit_s))
         ends = [asyncio.create_task(end) for end in self._early_ends()]
@@ -135,17 +142,20 @@ class _Attended:
 
 
 class _Noting:
-    """A runner that notes when drawing begins."""
+    """A runner that notes when drawing begins. listen: hears all events, with previews, which nobody else does."""
 
-    def __init__(self, inner: Runner, begun: asyncio.Event) -> None:
-        self._inner, self._begun = inner, begun
+    def __init__(self, inner: Runner, begun: asyncio.Event, listen: Listen | None) -> None:
+        self._inner, self._begun, self._listen = inner, begun, listen
 
-    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
-        events = self._inner.run(work)
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+        events = self._inner.run(work, self._listen is not None)
         try:
             async for event in events:
                 self._begun.set()
-                yield event
+                if self._listen is not None:
+                    self._listen(event)
+                if not isinstance(event, Preview):
+                    yield event
         finally:
             close = getattr(events, "aclose", None)
             if close is not None:

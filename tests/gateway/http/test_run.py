@@ -150,9 +150,3 @@ async def test_a_run_whose_lease_was_lost_says_so(
     await ledger.expire()
     answer = await call
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_disconnected")
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_stream_is_a_feature_not_supported(client: httpx2.AsyncClient, method: str) -> None:
-    answer = await client.request(method, f"{RUN}/stream", json=INPUT)
-    assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "feature_not_supported")
