@@ -198,6 +198,8 @@ class Status:
     for the moment: claims take what waits in just this order, past keys that may not have more at once. It grows when a
     request is put back before it, when a key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is
     stated in `ordering`).
+
+    lines: how many its log has.
     """
 
     request_id: str
@@ -208,6 +210,7 @@ class Status:
     error: str | None
     error_type: str | None
     inference_seconds: float | None
+    lines: int = 0
 
 
 class Ledger(Protocol):
@@ -280,6 +283,11 @@ class Ledger(Protocol):
         """The ids that `owner` holds and somebody asked to cancel."""
 
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None: ...
+
+    async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
+        """The statuses of many requests of all apps and keys, by id; unknown ids are left out. One query for up to
+        a thousand.
+        """
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         """Log lines whose number is above `after`, in order."""
