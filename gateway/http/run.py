@@ -19,7 +19,7 @@ from gateway.http.admission import Admission
 from gateway.http.answers import replayed
 from gateway.http.authentication import caller
 from gateway.http.parts import Parts
-from gateway.http.terms import start_within
+from gateway.http.terms import start_within, stores_io
 from gateway.ledger.base import Answer, Claim, Outcome, Terms
 from gateway.work import Event, Preview, Runner, Work
 
@@ -48,7 +48,7 @@ async def begun(
     request_id = order.work.request_id
     # an owner for this run alone, so that its heartbeats and cancellations touch one row
     who, admission = caller(request), Admission(parts.ledger, parts.keys)
-    terms = Terms(key=who.key, media=asked.media)
+    terms = Terms(key=who.key, media=asked.media, input=asked.input, store_io=stores_io(request))
     try:
         await admission.admit(who, order.work.spec, waits=False)
     except PlatformError:

@@ -25,16 +25,19 @@ def links(root: str, app: str, request_id: str) -> dict[str, str]:
 
 def status_object(status: Status, logs: Sequence[LogEntry] | None, root: str) -> dict[str, Any]:
     """logs: None where nobody asked for them; the key is there all the same (fal-protocol 0.1)."""
-    common = {"request_id": status.request_id, **links(root, status.app, status.request_id)}
-    written = None if logs is None else [_log_object(entry) for entry in logs]
+    common = {
+        "status": status_word(status.state),
+        "request_id": status.request_id,
+        **links(root, status.app, status.request_id),
+    }
+    written = None if logs is None else [log_object(entry) for entry in logs]
     match status.state:
         case State.QUEUED | State.CLAIMED:
-            return {"status": "IN_QUEUE", **common, "queue_position": status.position or 0}
+            return {**common, "queue_position": status.position or 0}
         case State.RUNNING:
-            return {"status": "IN_PROGRESS", **common, "logs": written}
+            return {**common, "logs": written}
         case State.DONE:
             found = {
-                "status": "COMPLETED",
                 **common,
                 "logs": written,
                 "metrics": {"inference_time": status.inference_seconds},
@@ -79,6 +82,17 @@ async def status_events(
     await asyncio.sleep(LINGER_S)
 
 
-def _log_object(entry: LogEntry) -> dict[str, Any]:
+def status_word(state: State) -> str:
+    """What fal calls it."""
+    match state:
+        case State.QUEUED | State.CLAIMED:
+            return "IN_QUEUE"
+        case State.RUNNING:
+            return "IN_PROGRESS"
+        case State.DONE:
+            return "COMPLETED"
+
+
+def log_object(entry: LogEntry) -> dict[str, Any]:
     at = entry.at if entry.at.tzinfo else entry.at.replace(tzinfo=UTC)
     return {"message": entry.message, "timestamp": at.isoformat(), "level": entry.level, "source": "USER"}

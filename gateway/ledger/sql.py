@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -53,6 +54,7 @@ from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 _NO_TERMS = Terms()
+_OF_A_RUN = ("key", "start_within_s", "media", "input", "store_io")
 _USUAL = Limits()
 _NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
@@ -104,7 +106,7 @@ class SqlLedger:
             return await _repeated(connection, work, terms)
 
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
-        kept = Terms(key=terms.key, start_within_s=terms.start_within_s, media=terms.media, may_retry=False)
+        kept = replace(_NO_TERMS, **{name: getattr(terms, name) for name in _OF_A_RUN}, may_retry=False)
         now = self._clock()
         lease = now + timedelta(seconds=lease_s)
         held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
