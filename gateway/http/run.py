@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError
-from gateway.execution import LostClaim, answer_of, execute, patiently
+from gateway.execution import LostClaim, answer_of, execute, patiently, uninterrupted
 from gateway.heart import Heart
 from gateway.http.accepting import accept, endpoint_of
 from gateway.http.admission import Admission
@@ -86,20 +86,25 @@ class Attended:
             if not run.done():
                 outcome, early = next(end.result() for end in ends if end.done())
                 # first in the ledger, so that the run that is cancelled next finds its claim gone and writes nothing
-                await patiently(lambda: self._parts.ledger.finish(self._claim, outcome, early))
+                await self._end(outcome, early)
                 return await self._written()
             return await run
         except LostClaim:
             return await self._written()
         except asyncio.CancelledError:
             # so the server tells that the client has left, where it does not say it by a message
-            left = answer_of(_disconnected())
-            await asyncio.shield(self._parts.ledger.finish(self._claim, Outcome.CANCELLED, left))
+            await self._end(Outcome.CANCELLED, answer_of(_disconnected()))
             raise
         finally:
             for task in (run, *ends):
                 task.cancel()
             await asyncio.gather(run, *ends, return_exceptions=True)
+
+    async def _end(self, outcome: Outcome, answer: Answer) -> None:
+        """Write the end although the server, which says by a message and by cancelling that a client has left, may do
+        the second during what follows the first.
+        """
+        await uninterrupted(patiently(lambda: self._parts.ledger.finish(self._claim, outcome, answer)))
 
     def _early_ends(self) -> list[Coroutine[Any, Any, tuple[Outcome, Answer]]]:
         ends = [self._client_left(), self._somebody_cancelled()]
@@ -108,8 +113,12 @@ class Attended:
         return ends
 
     async def _client_left(self) -> tuple[Outcome, Answer]:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+        except Exception:
+            # a server between us and the client may lose it before it can say so
+            logger.info("the client of request %s is lost", self._claim.work.request_id, exc_info=True)
         return Outcome.CANCELLED, answer_of(_disconnected())
 
     async def _somebody_cancelled(self) -> tuple[Outcome, Answer]:
