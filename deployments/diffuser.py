@@ -27,7 +27,14 @@ class Draws(Protocol):
     """The part of `pipelines.drawing.Drawer` that a replica uses."""
 
     def submit(
-        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: Callable[[Event | BaseException], None],
+        *,
+        previews: bool = False,
     ) -> None: ...
 
     def cancel(self, job_id: str) -> None: ...
@@ -58,8 +65,11 @@ class Diffuser:
         self._reported_at = 0.0
         self._live = 0
 
-    async def draw(self, request_id: str, spec: Spec, inputs: Inputs, prompt: str) -> AsyncIterator[Event]:
-        """Draw a spec: `Progress` events, then one `Drawn`, whose array belongs to the caller.
+    async def draw(
+        self, request_id: str, spec: Spec, inputs: Inputs, prompt: str, previews: bool = False
+    ) -> AsyncIterator[Event]:
+        """Draw a spec: `Progress` events, with `previews` also `Preview` events, then one `Drawn`, whose array belongs
+        to the caller.
 
         Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
         cannot be drawn and PlatformError when the engine is lost.
@@ -67,7 +77,7 @@ class Diffuser:
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
-            self._drawer.submit(job_id, spec, inputs, prompt, channel.put)
+            self._drawer.submit(job_id, spec, inputs, prompt, channel.put, previews=previews)
             self._live += 1
             try:
                 self._report()

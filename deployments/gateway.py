@@ -32,7 +32,8 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         files = LocalFiles(self._settings.data_dir)
-        app = create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw, self._keys))
+        graph, ledger = self._graph, self._ledger
+        app = create_app(Parts(self._settings, ledger, files, graph, graph.can_draw, self._keys, ledger.history))
         app.router.lifespan_context = self._lifespan
         return app
 

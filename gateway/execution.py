@@ -11,7 +11,7 @@ from gateway.errors import RETRYABLE_PLATFORM, ModelError, PlatformError, Servic
 from gateway.files.base import FILES
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
-from gateway.work import Finished, Runner, Step
+from gateway.work import Event, Finished, Runner, Step
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))
-            await _uninterrupted(_finish(claim, ledger, heart, Outcome.CANCELLED, cancelled))
+            await uninterrupted(_finish(claim, ledger, heart, Outcome.CANCELLED, cancelled))
             raise
         # the run was cancelled from below, not by whoever runs this
         fault = PlatformError("runner_disconnected", "The run was stopped before it finished.")
@@ -73,7 +73,7 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
         heart.say(claim, "ERROR", answer.error)
     if fault is not None:
         return await _put_back(claim, ledger, heart, answer, crashed=drawing.is_set())
-    if not await _uninterrupted(_finish(claim, ledger, heart, outcome, answer, media)):
+    if not await uninterrupted(_finish(claim, ledger, heart, outcome, answer, media)):
         raise LostClaim(claim.work.request_id)
     return answer
 
@@ -84,8 +84,8 @@ async def _put_back(claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, 
     A replica that died while it drew the request may have died of it, and the ledger counts such deaths.
     """
     await asyncio.sleep(min(FIRST_PAUSE_S * 2.0 ** min(claim.attempt - 1, 10), LAST_PAUSE_S))
-    await _uninterrupted(_write_log(claim, ledger, heart))
-    match await _uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed))):
+    await uninterrupted(_write_log(claim, ledger, heart))
+    match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed))):
         case Retried.QUEUED:
             raise PutBack(claim.work.request_id)
         case Retried.ENDED:
@@ -154,7 +154,7 @@ async def _write_log(claim: Claim, ledger: Ledger, heart: Heart) -> None:
 
 
 @asynccontextmanager
-async def _closing(events: AsyncIterator[Step | Finished]) -> AsyncIterator[AsyncIterator[Step | Finished]]:
+async def _closing(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[Event]]:
     try:
         yield events
     finally:
@@ -163,7 +163,7 @@ async def _closing(events: AsyncIterator[Step | Finished]) -> AsyncIterator[Asyn
             await close()
 
 
-async def _uninterrupted(writing: Coroutine[Any, Any, T]) -> T:
+async def uninterrupted(writing: Coroutine[Any, Any, T]) -> T:
     """Await `writing` to its end even when this task is cancelled meanwhile; then the cancellation goes on."""
     task = asyncio.create_task(writing)
     try:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 MIB = 1024 * 1024
+DAY_S = 86_400.0
 
 
 class GatewaySettings(BaseModel):
@@ -30,6 +31,10 @@ class GatewaySettings(BaseModel):
     token_secret: signs short-lived tokens, for several machines; on one it is made in `data_dir`.
     webhook_keys: seeds of the Ed25519 keys that sign webhooks, each 32 bytes in base64, for several machines; all are
         published and the first signs. None are needed on one: it makes its own in `data_dir`.
+    status_polls_per_s: polls of statuses that a replica of the gateway answers at once; of those beyond, it holds what
+        would tell nothing new for up to a second.
+    keep_requests_s: how long a request that has ended is kept, with its files. keep_unstored_s: how long the result of
+        one with `X-Fal-Store-IO: 0` can be fetched.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
     """
 
@@ -53,6 +58,9 @@ class GatewaySettings(BaseModel):
     max_retries: int = Field(10, ge=0)
     max_crashes: int = Field(3, ge=1)
     stop_grace_s: float = Field(15.0, ge=0)
+    status_polls_per_s: float = Field(50.0, gt=0)
+    keep_requests_s: float = Field(30 * DAY_S, gt=0)
+    keep_unstored_s: float = Field(3600.0, gt=0)
     keys: Literal["off", "required"] = "off"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()
     cors_origins: tuple[Annotated[str, Field(pattern=r"^\*$|^https?://[^/?#*]+$")], ...] = ()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
+from gateway.http.authentication import TOKEN
 from gateway.http.parts import Parts
 from gateway.http.surfaces import origin
 from gateway.intake import take_in
@@ -20,6 +21,9 @@ from gateway.pictures import STORED
 from pipelines.spec import Spec
 
 DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
+
+MAX_MEDIA_TYPE = 100  # characters that are kept of a data URI
+MAX_DEPTH = 32  # levels of an input that are kept; no schema has as many
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -38,12 +42,14 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
 class Accepting:
     """What a request asks for.
 
-    fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it.
+    fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it. input: its
+    input as JSON, without the pictures themselves.
     """
 
     order: Order
     fingerprint: str
     media: tuple[str, ...]
+    input: str
 
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
@@ -61,7 +67,23 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    return Accepting(Order(order.work.model_copy(update={"spec": spec}), order.inactive), digest, _stored(spec))
+    order = Order(order.work.model_copy(update={"spec": spec}), order.inactive)
+    return Accepting(order, digest, _stored(spec), json.dumps(_without_data(payload)))
+
+
+def _without_data(value: Any, depth: int = 0) -> Any:
+    """`value` with its data URIs cut off behind their media types: the pictures are in the files store."""
+    match value:
+        case dict() | list() if depth == MAX_DEPTH:
+            return "…"
+        case dict():
+            return {name: _without_data(each, depth + 1) for name, each in value.items()}
+        case list():
+            return [_without_data(each, depth + 1) for each in value]
+        case str() if value[:5].lower() == "data:":
+            return f"{value.partition(',')[0][:MAX_MEDIA_TYPE]},…"
+        case _:
+            return value
 
 
 def _stored(spec: Spec) -> tuple[str, ...]:
@@ -72,7 +94,8 @@ def _stored(spec: Spec) -> tuple[str, ...]:
 async def _payload(request: Request, max_bytes: int) -> Any:
     if request.method == "GET":  # the JavaScript client's `method: "get"` (fal-protocol 3)
         query = request.query_params
-        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in query}
+        names = [name for name in query if name != TOKEN]
+        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in names}
     body = await _body(request, max_bytes)
     if not body.strip():
         return {}

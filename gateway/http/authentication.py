@@ -15,6 +15,7 @@ OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json", *PATHS})
 OPEN_PREFIXES = ("/files/outputs/",)  # fal's outputs are public (fal-protocol 6.5)
 STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
 ADMIN_PREFIX = "/admin/"
+TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"
 
 
@@ -66,7 +67,7 @@ class Authenticated:
             if not found.may(needed(path)):
                 raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
             return found
-        token = QueryParams(scope["query_string"]).get("fal_jwt_token")
+        token = QueryParams(scope["query_string"]).get(TOKEN)
         if not scheme and token:
             return await self._by_token(token, Purpose.STREAM, path)
         raise _unauthorized("Authentication is required: send the header 'Authorization: Key <id>:<secret>'.")

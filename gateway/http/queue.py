@@ -10,12 +10,15 @@ from gateway.http.accepting import Accepting, accept, endpoint_of
 from gateway.http.admission import Admission
 from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
 from gateway.http.authentication import caller
+from gateway.http.holding import Holding, PollRate
 from gateway.http.parts import Parts
+from gateway.http.sse import event_stream_headers
 from gateway.http.statuses import links, status_events, status_object
 from gateway.http.surfaces import queue_root
 from gateway.http.terms import terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.base import Accepted, CancelAnswer, State, Status
+from gateway.watching import Watching
 
 
 def queue_routes(parts: Parts) -> list[Route]:
@@ -36,6 +39,8 @@ class _Queue:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._ledger = parts, parts.ledger
         self._admission = Admission(parts.ledger, parts.keys)
+        self._watching = Watching(parts.ledger)
+        self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
@@ -69,9 +74,10 @@ class _Queue:
         return accepted
 
     async def status(self, request: Request) -> Response:
-        status = await self._known(request)
+        with_logs = _asks_for_logs(request)
+        status = await self._holding.settled(await self._known(request), with_logs)
         logs = None
-        if _asks_for_logs(request) and status.state in (State.RUNNING, State.DONE):
+        if with_logs and status.state in (State.RUNNING, State.DONE):
             logs = await self._ledger.logs(status.request_id)
         code = 200 if status.state is State.DONE else 202
         return JSONResponse(status_object(status, logs, self._root(request)), code, {REQUEST_ID: status.request_id})
@@ -79,9 +85,9 @@ class _Queue:
     async def stream(self, request: Request) -> Response:
         status = await self._known(request)
         return StreamingResponse(
-            status_events(status, self._ledger, self._root(request), _asks_for_logs(request)),
+            status_events(status, self._ledger, self._watching, self._root(request), _asks_for_logs(request)),
             media_type="text/event-stream",
-            headers={REQUEST_ID: status.request_id, "cache-control": "no-store", "x-accel-buffering": "no"},
+            headers={REQUEST_ID: status.request_id, **event_stream_headers()},
         )
 
     async def result(self, request: Request) -> Response:
@@ -98,6 +104,7 @@ class _Queue:
         app, request_id = _named(request)
         match await self._ledger.cancel(request_id, app, _owner(request)):
             case CancelAnswer.REMOVED:
+                self._watching.look()
                 return JSONResponse({"status": "OK"}, 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:
                 return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {REQUEST_ID: request_id})

@@ -12,6 +12,7 @@ from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
 YES = ("1", "true", "yes")
+NO = ("0", "false", "no")
 
 
 def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
@@ -29,6 +30,8 @@ def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
         idempotency=_idempotency(request, asked.fingerprint),
         webhook=_webhook(request, allow_loopback),
         media=asked.media,
+        input=asked.input,
+        store_io=stores_io(request),
         may_retry=request.headers.get("x-fal-no-retry", "").lower() not in YES,
     )
 
@@ -45,6 +48,11 @@ def start_within(request: Request) -> float | None:
     if not isfinite(seconds) or seconds <= 0.1:
         raise PlatformError("bad_request", "X-Fal-Request-Timeout must be a number of seconds above 0.1.")
     return seconds
+
+
+def stores_io(request: Request) -> bool:
+    """Whether the history may show what goes in and comes out (`X-Fal-Store-IO`)."""
+    return request.headers.get("x-fal-store-io", "1").lower() not in NO
 
 
 def _priority(request: Request) -> Priority:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -53,6 +54,7 @@ from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 _NO_TERMS = Terms()
+_OF_A_RUN = ("key", "start_within_s", "media", "input", "store_io")
 _USUAL = Limits()
 _NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
@@ -104,7 +106,7 @@ class SqlLedger:
             return await _repeated(connection, work, terms)
 
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
-        kept = Terms(key=terms.key, start_within_s=terms.start_within_s, media=terms.media, may_retry=False)
+        kept = replace(_NO_TERMS, **{name: getattr(terms, name) for name in _OF_A_RUN}, may_retry=False)
         now = self._clock()
         lease = now + timedelta(seconds=lease_s)
         held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
@@ -227,18 +229,15 @@ class SqlLedger:
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
         async with self._database.read() as connection:
             row = (await connection.execute(_STATUS, {"request_id": request_id, "app": app})).first()
-        if row is None or key not in (None, row.key):
-            return None
-        return Status(
-            request_id=request_id,
-            app=app,
-            state=State(row.state),
-            position=row.position,
-            outcome=None if row.outcome is None else Outcome(row.outcome),
-            error=row.error,
-            error_type=row.error_type,
-            inference_seconds=_seconds(row.started_at, row.finished_at),
-        )
+        return None if row is None or key not in (None, row.key) else _status(row)
+
+    async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
+        found: dict[str, Status] = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(request_ids), _AT_ONCE):
+                asked = {"request_ids": list(request_ids[first : first + _AT_ONCE])}
+                found |= {row.id: _status(row) for row in await connection.execute(_STATUSES, asked)}
+        return found
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         entries = (
@@ -304,7 +303,9 @@ class SqlLedger:
 
 
 # Asked ten times a second by every waiting client, so it is built once; its columns stand before the large ones.
-_STATUS = select(
+_COLUMNS = (
+    request.c.id,
+    request.c.app,
     request.c.key,
     request.c.state,
     case((request.c.state.in_((State.QUEUED, State.CLAIMED)), POSITION)).label("position"),
@@ -313,7 +314,25 @@ _STATUS = select(
     request.c.error_type,
     request.c.started_at,
     request.c.finished_at,
-).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
+    request.c.lines,
+)
+_STATUS = select(*_COLUMNS).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
+_STATUSES = select(*_COLUMNS).where(request.c.id.in_(bindparam("request_ids", expanding=True)))
+_AT_ONCE = 1000  # ids in one statement
+
+
+def _status(row: Any) -> Status:
+    return Status(
+        request_id=row.id,
+        app=row.app,
+        state=State(row.state),
+        position=row.position,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        error=row.error,
+        error_type=row.error_type,
+        inference_seconds=_seconds(row.started_at, row.finished_at),
+        lines=row.lines,
+    )
 
 
 def _named(request_id: str, app: str, key: str | None) -> ColumnElement[bool]:

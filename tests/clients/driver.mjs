@@ -1,11 +1,11 @@
 // Drives a published JavaScript client through one story: reads it as JSON from stdin, writes what happened as JSON.
-//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel", endpoint, input, options, cancelAt}
+//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "stream" | "leave", endpoint, input, options, cancelAt}
 import { readFileSync } from "node:fs";
 import { pointed, unwrapped } from "./pointing.mjs";
 
 const story = JSON.parse(readFileSync(0, "utf8"));
 const fal = pointed(story.client, story.way, story.base);
-const seen = { statuses: [], logs: [], positions: [] };
+const seen = { statuses: [], logs: [], positions: [], events: [] };
 
 function note(update) {
   seen.statuses.push(update.status);
@@ -61,6 +61,31 @@ const actions = {
     while ((await statusOf(requestId)) !== "COMPLETED") await pause(20);
     return unwrapped(story.client, await fal.queue.result(story.endpoint, { requestId }));
   },
+};
+
+// a failed stream rejects done() while its events are still being read, and nobody may be told of that too late
+async function streamed() {
+  const stream = await fal.stream(story.endpoint, { input: story.input, ...story.options });
+  stream.done().catch(() => {});
+  return stream;
+}
+
+// every event as it comes, then what done() says
+actions.stream = async () => {
+  const stream = await streamed();
+  for await (const event of stream) seen.events.push(event);
+  return { output: await stream.done(), requestId: stream.requestId ?? null };
+};
+
+// leave a stream at its first event
+actions.leave = async () => {
+  const stream = await streamed();
+  for await (const event of stream) {
+    seen.events.push(event);
+    break;
+  }
+  stream.abort();
+  return { requestId: stream.requestId };
 };
 
 let outcome;

@@ -32,7 +32,7 @@ def runner() -> FakeRunner:
 
 @pytest.fixture
 def parts(settings: GatewaySettings, ledger: SqlLedger, runner: FakeRunner) -> Parts:
-    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner)
+    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner, history=ledger.history)
 
 
 @pytest.fixture
