@@ -33,7 +33,7 @@ def build_app(settings: AppSettings) -> Application:
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
     )
-    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages)
+    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     return _deploy(serve.ingress()(Gateway), placed.gateway).bind(settings.gateway, stages, dispatcher)
 
 

@@ -7,10 +7,13 @@ from uuid import uuid4
 
 from deployments.graph import Graph, Stages
 from gateway.dispatching import Dispatching
+from gateway.files.base import Files
+from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.sql import SqlLedger
 from gateway.replicas import Replicas
+from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.webhooks.ring_file import ring_of
 from gateway.webhooks.sending import Sender, SendingLimits
@@ -18,14 +21,16 @@ from gateway.work import Runner
 
 
 class Dispatcher:
-    """Runs the dispatching loop and the sender of webhooks for as long as its replica lives."""
+    """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
-    async def __init__(self, settings: GatewaySettings, stages: Stages) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         ledger = await open_ledger(settings)
         keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
-        self._start(ledger, keys, Graph(stages), settings)
+        self._start(ledger, keys, files, Graph(stages), settings)
 
-    def _start(self, ledger: SqlLedger, keys: SqlKeys | None, runner: Runner, settings: GatewaySettings) -> None:
+    def _start(
+        self, ledger: SqlLedger, keys: SqlKeys | None, files: Files, runner: Runner, settings: GatewaySettings
+    ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
         self._stores: tuple[SqlLedger | SqlKeys, ...] = (ledger, keys) if keys else (ledger,)
         self._replicas = Replicas(settings.look_ahead, settings.capacity)
@@ -33,9 +38,11 @@ class Dispatcher:
         self._dispatching = Dispatching(ledger, runner, settings, owner, self._replicas.capacity, at_once)
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
+        self._housekeeping = Housekeeping([Retention(ledger.history, files, settings).sweep], settings.sweep_s)
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
         ]
 
     async def report(self, replica: str, capacity: int) -> None:
@@ -52,6 +59,7 @@ class Dispatcher:
         """Claim nothing more, finish or put back what is held, and close the ledger."""
         await self._dispatching.stop()
         self._sender.stop()
+        self._housekeeping.stop()
         await asyncio.wait(self._loops)
         for store in self._stores:
             await store.close()

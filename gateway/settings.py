@@ -34,7 +34,7 @@ class GatewaySettings(BaseModel):
     status_polls_per_s: polls of statuses that a replica of the gateway answers at once; of those beyond, it holds what
         would tell nothing new for up to a second.
     keep_requests_s: how long a request that has ended is kept, with its files. keep_unstored_s: how long the result of
-        one with `X-Fal-Store-IO: 0` can be fetched.
+        one with `X-Fal-Store-IO: 0` can be fetched. sweep_s: how often what is over is cleared up.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
     """
 
@@ -61,6 +61,7 @@ class GatewaySettings(BaseModel):
     status_polls_per_s: float = Field(50.0, gt=0)
     keep_requests_s: float = Field(30 * DAY_S, gt=0)
     keep_unstored_s: float = Field(3600.0, gt=0)
+    sweep_s: float = Field(600.0, gt=0)
     keys: Literal["off", "required"] = "off"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()
     cors_origins: tuple[Annotated[str, Field(pattern=r"^\*$|^https?://[^/?#*]+$")], ...] = ()

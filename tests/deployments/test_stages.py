@@ -88,7 +88,7 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     settings = GatewaySettings(data_dir=tmp_path)
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, FakeRunner(), settings)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
     dispatcher.check_health()
     await dispatcher.report("one", 16)
     assert dispatcher._replicas.capacity() == settings.look_ahead + 16
