@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import schemathesis
@@ -51,7 +52,7 @@ def served() -> Starlette:
             )
             ledger = await SqlLedger.open(values.ledger_address)
             parts = Parts(values, ledger, LocalFiles(values.data_dir / "files"), FakeRunner(steps=1))
-            outer.router.routes.append(Mount("/", create_app(parts)))
+            outer.router.routes[:] = [Mount("/", create_app(parts))]
             dispatching = Dispatching(ledger, parts.runner, values, "dispatcher", lambda: 16)
             task = asyncio.create_task(dispatching.run())
             yield
@@ -99,3 +100,13 @@ def check(case: Case, response: Response) -> None:
 @SETTINGS
 def test_every_operation(case: Case) -> None:
     check(case, case.call())
+
+
+def test_requests_are_followed_by_the_documents_links() -> None:
+    """From submit on: status, result and cancel of the request that there is."""
+
+    class Following(DOCUMENT.as_state_machine()):  # type: ignore[misc]
+        def validate_response(self, response: Response, case: Case, **_: Any) -> None:
+            check(case, response)
+
+    Following.run(settings=settings(SETTINGS, max_examples=30, stateful_step_count=12, phases=[Phase.generate]))
