@@ -34,8 +34,12 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
     if endpoint is None:
         if "/requests/" in endpoint_id:
             raise HTTPException(405)
-        raise PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
+        raise unknown_endpoint(endpoint_id)
     return endpoint
+
+
+def unknown_endpoint(endpoint_id: str) -> PlatformError:
+    return PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
 
 
 @dataclass(frozen=True, slots=True)

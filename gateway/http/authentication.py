@@ -11,7 +11,8 @@ from gateway.keys.base import Caller, Key, Keys
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json", *PATHS})
+OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
+OPEN_PATHS = frozenset({"/", "/health", "/ready", *OPENAPI, *PATHS})
 OPEN_PREFIXES = ("/files/outputs/",)  # fal's outputs are public (fal-protocol 6.5)
 STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
 ADMIN_PREFIX = "/admin/"

@@ -11,6 +11,7 @@ from gateway.ledger.base import Idempotency, Priority, Terms
 from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
+LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
 
@@ -47,7 +48,7 @@ def start_within(request: Request) -> float | None:
         seconds = 0.0
     if not isfinite(seconds) or seconds <= 0.1:
         raise PlatformError("bad_request", "X-Fal-Request-Timeout must be a number of seconds above 0.1.")
-    return seconds
+    return min(seconds, LONGEST_S)
 
 
 def stores_io(request: Request) -> bool:

@@ -139,7 +139,11 @@ def run_node(node: str) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def drive(base: str, run_node: Callable[..., subprocess.CompletedProcess[str]]) -> Drive:
-    """Run one story of driver.mjs and return what it saw."""
+    return drive_with(base, run_node)
+
+
+def drive_with(base: str, run_node: Callable[..., subprocess.CompletedProcess[str]]) -> Drive:
+    """What runs one story of driver.mjs against the service at `base` and returns what it saw."""
 
     def drive(
         client: str, way: str, action: str, endpoint: str, input: Mapping[str, Any], **rest: Any

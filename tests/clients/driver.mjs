@@ -1,10 +1,11 @@
 // Drives a published JavaScript client through one story: reads it as JSON from stdin, writes what happened as JSON.
-//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "stream" | "leave", endpoint, input, options, cancelAt}
+//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "stream" | "leave" | "submit" | "ask" | "upload",
+//    endpoint, input, options, credentials, cancelAt, requestId}
 import { readFileSync } from "node:fs";
 import { pointed, unwrapped } from "./pointing.mjs";
 
 const story = JSON.parse(readFileSync(0, "utf8"));
-const fal = pointed(story.client, story.way, story.base);
+const fal = pointed(story.client, story.way, story.base, story.credentials);
 const seen = { statuses: [], logs: [], positions: [], events: [] };
 
 function note(update) {
@@ -52,6 +53,27 @@ const actions = {
     const { request_id: requestId } = await fal.queue.submit(story.endpoint, { input: story.input });
     while ((await statusOf(requestId)) !== "COMPLETED") await pause(50);
     return unwrapped(story.client, await fal.queue.result(story.endpoint, { requestId }));
+  },
+  // submit, and leave it at that
+  async submit() {
+    const { request_id: requestId } = await fal.queue.submit(story.endpoint, { input: story.input, ...story.options });
+    return { requestId };
+  },
+  // status, result and cancel of a request that somebody else made: what each one throws
+  async ask() {
+    const refused = {};
+    for (const verb of ["status", "result", "cancel"]) {
+      try {
+        await fal.queue[verb](story.endpoint, { requestId: story.requestId });
+        refused[verb] = null;
+      } catch (error) {
+        refused[verb] = described(error);
+      }
+    }
+    return { refused };
+  },
+  async upload() {
+    return { url: await fal.storage.upload(new Blob(["bytes"], { type: "image/png" })) };
   },
   // submit, cancel when the status is `cancelAt`, see it end, then ask for the result
   async cancel() {

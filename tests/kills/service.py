@@ -1,8 +1,9 @@
-"""A service in processes of its own, which are killed and started again on the same ledger."""
+"""A service in processes of its own, as `make serve` starts it: to be killed and started again."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,41 @@ READY_S = 120
 
 @dataclass
 class Served:
-    """The service of one configuration file. engine: `fake` or `pocket`."""
+    """The service of one configuration file. engine: `fake` or `pocket`. tls: over https."""
 
     config: Path
     port: int
     engine: str
+    tls: bool
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, folder: Path, port: int, engine: str, family: Path) -> "Served":
+    def start(
+        cls,
+        folder: Path,
+        port: int,
+        engine: str,
+        family: Path,
+        *,
+        tls: bool = False,
+        gateway: Mapping[str, Any] | None = None,
+    ) -> "Served":
+        """gateway: settings of it besides those of the tests."""
         config = folder / "config.yaml"
         if not config.exists():
-            config.write_text(yaml.safe_dump(_configured(folder, family)))
-        served = cls(config, port, engine, _launch(config, port, engine))
+            config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {})))
+        served = cls(config, port, engine, tls, _launch(config, port, engine, tls))
         served._wait()
         return served
 
     @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self.config.parent / "var"
+
+    @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def kill(self, title: str) -> None:
         """kill -9 every process of this service whose title holds `title`, as Ray gives its actors' processes one."""
@@ -55,7 +72,7 @@ class Served:
         self.process.wait(20)
 
     def start_again(self) -> None:
-        self.process = _launch(self.config, self.port, self.engine)
+        self.process = _launch(self.config, self.port, self.engine, self.tls)
         self._wait()
 
     def stop(self) -> None:
@@ -83,18 +100,19 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _launch(config: Path, port: int, engine: str) -> subprocess.Popen[str]:
+def _launch(config: Path, port: int, engine: str, tls: bool) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.kills.serving", engine, "--config", str(config), "--port", str(port)]
+    command += ["--tls"] if tls else []
     with config.with_suffix(".log").open("w") as output:
         return subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
         )
 
 
-def _configured(folder: Path, family: Path) -> Any:
+def _configured(folder: Path, family: Path, gateway: Mapping[str, Any]) -> Any:
     content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
     arguments = content["applications"][0]["args"]
     # leases that are soon over, so that a test need not wait long for a lost dispatcher's
-    arguments["gateway"] |= {"data_dir": str(folder / "var"), "lease_s": 5, "allow_loopback_urls": True}
+    arguments["gateway"] |= {"data_dir": str(folder / "var"), "lease_s": 5, "allow_loopback_urls": True, **gateway}
     arguments["drawing"]["family"] = str(family)
     return content
