@@ -15,13 +15,13 @@ from deployments.preprocessor import Preprocessor, catalogue_of, pictures_of
 from deployments.prompt_expander import PromptExpander
 from deployments.safety_checker import SafetyChecker, checker_of
 from deployments.settings import AppSettings, Placement
-from gateway.files.local import LocalFiles
+from gateway.files.opening import files_of
 
 
 def build_app(settings: AppSettings) -> Application:
     """The whole service; the ingress is the Gateway."""
     placed, family = settings.deployments, settings.drawing.family
-    files = LocalFiles(settings.gateway.data_dir)
+    files = files_of(settings.gateway)
     stages = Stages(
         preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
             partial(pictures_of, settings.gateway), partial(catalogue_of, family)

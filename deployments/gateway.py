@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from deployments.binding import check_host
 from deployments.graph import Graph, Handle, Stages
 from gateway.app import Parts, create_app
-from gateway.files.local import LocalFiles
+from gateway.files.opening import files_of
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
@@ -31,8 +31,7 @@ class Gateway:
         self._keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        files = LocalFiles(self._settings.data_dir)
-        graph, ledger = self._graph, self._ledger
+        files, graph, ledger = files_of(self._settings), self._graph, self._ledger
         app = create_app(Parts(self._settings, ledger, files, graph, graph.can_draw, self._keys, ledger.history))
         app.router.lifespan_context = self._lifespan
         return app

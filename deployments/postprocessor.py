@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import repeat
 
 from deployments.faults import service_errors
-from gateway.files.base import FILES, Files
+from gateway.files.base import FILES, Files, FileTerms
 from gateway.media import CONTENT_TYPES, encode_image
 from gateway.work import Delivery, Image, ImageFormat
 from pipelines.events import Drawn, Pixels
@@ -36,7 +37,9 @@ class Postprocessor:
         if delivery.inline:
             url = f"data:{content_type};base64,{base64.b64encode(content).decode('ascii')}"
         else:
-            await self._files.put(key, content, content_type)
+            expires_at = None if delivery.expires_in_s is None else time.time() + delivery.expires_in_s
+            terms = FileTerms(delivery.owner, delivery.acl, expires_at)
+            await self._files.put(key, content, content_type, terms)
             url = f"{base_url}{FILES}{key}"
         height, width = pixels.shape[:2]
         return Image(

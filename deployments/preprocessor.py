@@ -8,7 +8,7 @@ from typing import Protocol
 from deployments.faults import service_errors
 from gateway.errors import ModelError, ValidationErrors
 from gateway.fetching import Fetcher, FetchLimits
-from gateway.files.local import LocalFiles
+from gateway.files.opening import files_of
 from gateway.pictures import PictureReader
 from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
@@ -60,7 +60,7 @@ def pictures_of(settings: GatewaySettings) -> Reads:
     """A reader of clients' pictures with the settings' caps."""
     limits = FetchLimits(timeout_s=settings.fetch_timeout_s, allow_loopback=settings.allow_loopback_urls)
     fetcher = Fetcher(limits)
-    return PictureReader(LocalFiles(settings.data_dir), fetcher, settings.max_image_bytes, settings.max_image_pixels)
+    return PictureReader(files_of(settings), fetcher, settings.max_image_bytes, settings.max_image_pixels)
 
 
 def catalogue_of(family: Path) -> LoraCatalogue:

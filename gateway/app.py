@@ -9,18 +9,20 @@ from gateway.errors import ServiceError
 from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
 from gateway.http.authentication import Authenticated
 from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
+from gateway.http.cdn import cdn_routes
 from gateway.http.history import history_routes
 from gateway.http.jwks import jwks_routes
-from gateway.http.later import later_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
 from gateway.http.queue import queue_routes
 from gateway.http.run import run_routes
 from gateway.http.service import service_routes
+from gateway.http.storage import storage_routes
 from gateway.http.streaming import stream_routes
 from gateway.http.surfaces import Surfaces
 from gateway.http.tokens import token_routes
 from gateway.keys.tokens import Tokens
+from gateway.uploads.uploads import Uploads
 from gateway.webhooks.ring_file import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -33,6 +35,7 @@ def create_app(parts: Parts) -> Starlette:
     """The app. Whoever makes the parts opens and closes them. Raises ValueError when keys are required and missing."""
     settings = parts.settings
     tokens = Tokens.of(settings)
+    uploads = Uploads(parts.files, tokens, settings)
     app = Starlette(
         routes=[
             *history_routes(parts),
@@ -41,8 +44,9 @@ def create_app(parts: Parts) -> Starlette:
             *run_routes(parts),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
-            *later_routes(),
-            *media_routes(parts.files),
+            *storage_routes(parts, tokens, uploads),
+            *cdn_routes(parts, uploads),
+            *media_routes(parts),
             *service_routes(parts),
         ],
         middleware=[

@@ -1,4 +1,4 @@
-"""Taking in the pictures that come inside a request: from data URIs into the files store."""
+"""Taking in the pictures of a request that need no fetching: from data URIs, and from addresses of our own files."""
 
 import asyncio
 import base64
@@ -11,6 +11,7 @@ from gateway.fetching import too_large
 from gateway.fields import location
 from gateway.files.base import Files
 from gateway.media import SUFFIXES, check_image
+from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from pipelines.spec import Spec
 
@@ -19,11 +20,14 @@ _ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-async def take_in(spec: Spec, request_id: str, files: Files, max_bytes: int, max_pixels: int) -> Spec:
-    """`spec` with each picture that was a data URI stored under `inputs/<request_id>/` and named `stored:<key>`.
+async def take_in(
+    spec: Spec, request_id: str, files: Files, max_bytes: int, max_pixels: int, own: OwnFiles | None = None
+) -> Spec:
+    """`spec` with each picture that was inline stored under `inputs/<request_id>/` and named `stored:<key>`.
 
-    http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises ValidationErrors with every
-    fault of every picture; then nothing has been stored.
+    So is a copy of each that was named by an address of ours, for the file may expire before the request is drawn. own:
+    which files these may be. Other http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises
+    ValidationErrors with every fault of every picture; then nothing has been stored.
     """
     named = [(control.image, control.field) for control in spec.controls]
     if spec.start is not None:
@@ -33,10 +37,15 @@ async def take_in(spec: Spec, request_id: str, files: Files, max_bytes: int, max
     contents: dict[str, tuple[bytes, str]] = {}
     for number, (source, field) in enumerate(named):
         try:
-            if _ADDRESS.match(source):
+            own_key = own.key_of(source) if own is not None else None
+            if own is not None and own_key is not None:
+                content = await own.read(own_key, max_bytes, field)
+            elif _ADDRESS.match(source):
                 sources.append(source)
                 continue
-            content, content_type = await asyncio.to_thread(_picture, source, field, max_bytes, max_pixels)
+            else:
+                content = await asyncio.to_thread(_inline, source, field, max_bytes)
+            _, _, content_type = await asyncio.to_thread(check_image, content, max_pixels, field)
         except ModelError as fault:
             faults.append(fault)
             continue
@@ -50,12 +59,11 @@ async def take_in(spec: Spec, request_id: str, files: Files, max_bytes: int, max
     return _with_sources(spec, sources)
 
 
-def _picture(source: str, field: str, max_bytes: int, max_pixels: int) -> tuple[bytes, str]:
+def _inline(source: str, field: str, max_bytes: int) -> bytes:
     content = _decode(source, field, max_bytes)
     if len(content) > max_bytes:
         raise too_large(max_bytes, field)
-    _, _, content_type = check_image(content, max_pixels, field)
-    return content, content_type
+    return content
 
 
 def _decode(source: str, field: str, max_bytes: int) -> bytes:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from gateway.files.access import FilesAccess
+
 MIB = 1024 * 1024
 DAY_S = 86_400.0
 
@@ -36,6 +38,12 @@ class GatewaySettings(BaseModel):
     keep_requests_s: how long a request that has ended is kept, with its files. keep_unstored_s: how long the result of
         one with `X-Fal-Store-IO: 0` can be fetched. sweep_s: how often what is over is cleared up.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
+    files_url: a bucket for the files store, `s3://bucket/prefix`, instead of `data_dir`; credentials are found as boto3
+        finds them. files_endpoint_url: of a server that is not Amazon's. files_region: where boto3 finds none.
+    files_access: `public` serves outputs and uploads to whoever has their unguessable address, as fal does; `key` to
+        the key whose they are, and to administrators. What a client's own lifecycle closes is closed in both.
+    max_upload_bytes: of one uploaded file. outputs_expire_s, uploads_expire_s: how long such files are kept, where the
+        client does not say; None keeps them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +75,13 @@ class GatewaySettings(BaseModel):
     cors_origins: tuple[Annotated[str, Field(pattern=r"^\*$|^https?://[^/?#*]+$")], ...] = ()
     token_secret: SecretStr | None = Field(None, min_length=32)
     webhook_keys: tuple[SecretStr, ...] = ()
+    files_url: str | None = Field(None, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?$")
+    files_endpoint_url: str | None = Field(None, pattern=r"^https?://[^/?#@]+/?$")
+    files_region: str | None = None
+    files_access: FilesAccess = "public"
+    max_upload_bytes: int = Field(512 * MIB, gt=0)
+    outputs_expire_s: int | None = Field(None, gt=0)
+    uploads_expire_s: int | None = Field(None, gt=0)
 
     @field_validator("keys", mode="before")
     @classmethod
@@ -77,6 +92,12 @@ class GatewaySettings(BaseModel):
     def _closed_to_pages(self) -> Self:
         if self.keys == "off" and "*" in self.cors_origins:
             raise ValueError("cors_origins: without keys, '*' would let any web page use the service")
+        return self
+
+    @model_validator(mode="after")
+    def _files_have_owners(self) -> Self:
+        if self.files_access == "key" and self.keys == "off":
+            raise ValueError("files_access: 'key' needs keys: required")
         return self
 
     @property

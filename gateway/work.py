@@ -6,18 +6,26 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.files.access import Acl
 from pipelines.spec import Spec
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
 
 class Delivery(BaseModel):
-    """How finished pictures reach the client. inline: as data URIs in the result instead of files."""
+    """How finished pictures reach the client.
+
+    inline: as data URIs in the result instead of files. owner: the id of the key whose the files are; empty where the
+    service is open. acl: who may read them, where the client says. expires_in_s: from their storing; None keeps them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: ImageFormat
     inline: bool = False
+    owner: str = ""
+    acl: Acl | None = None
+    expires_in_s: int | None = None
 
 
 class Work(BaseModel):

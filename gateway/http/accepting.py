@@ -6,6 +6,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,11 +14,14 @@ from starlette.requests import Request
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
-from gateway.http.authentication import TOKEN
+from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
+from gateway.http.authentication import TOKEN, caller
 from gateway.http.parts import Parts
-from gateway.http.surfaces import origin
+from gateway.http.surfaces import HOSTS, origin
 from gateway.intake import take_in
+from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
+from gateway.settings import GatewaySettings
 from pipelines.spec import Spec
 
 DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
@@ -62,17 +66,26 @@ class Accepting:
 
 
 async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
-    """The order that a submit or a run asks for, with its inline pictures stored."""
+    """The order that a submit or a run asks for, with its inline pictures and those of our own files stored."""
     settings = parts.settings
+    lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
     order = endpoint.order(payload, request_id, origin(request, settings.public_url))
-    spec = await take_in(order.work.spec, request_id, parts.files, settings.max_image_bytes, settings.max_image_pixels)
+    kept = {
+        "owner": caller(request).key,
+        "acl": lifecycle.initial_acl,
+        "expires_in_s": lifecycle.expires_in_s(settings.outputs_expire_s),
+    }
+    delivery = order.work.delivery.model_copy(update=kept)
+    own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
+    limits = settings.max_image_bytes, settings.max_image_pixels
+    spec = await take_in(order.work.spec, request_id, parts.files, *limits, own)
+    work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    order = Order(order.work.model_copy(update={"spec": spec}), order.inactive)
-    return Accepting(order, digest, _stored(spec), json.dumps(_without_data(payload)))
+    return Accepting(Order(work, order.inactive), digest, _stored(spec), json.dumps(_without_data(payload)))
 
 
 def _without_data(value: Any, depth: int = 0) -> Any:
@@ -93,6 +106,14 @@ def _without_data(value: Any, depth: int = 0) -> Any:
 def _stored(spec: Spec) -> tuple[str, ...]:
     sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
     return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
+
+
+def _origins(request: Request, settings: GatewaySettings) -> set[str]:
+    """Where our own files are reached: as this client reaches us, at the public address, under fal's names."""
+    roots = [urlsplit(root) for root in (str(request.url), settings.public_url) if root]
+    return {
+        f"{root.netloc}:{443 if root.scheme == 'https' else 80}" if root.port is None else root.netloc for root in roots
+    } | set(HOSTS)
 
 
 async def _payload(request: Request, max_bytes: int) -> Any:

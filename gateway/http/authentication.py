@@ -13,7 +13,10 @@ from gateway.keys.tokens import Purpose, Tokens
 
 OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
 OPEN_PATHS = frozenset({"/", "/health", "/ready", *OPENAPI, *PATHS})
-OPEN_PREFIXES = ("/files/outputs/",)  # fal's outputs are public (fal-protocol 6.5)
+OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
+# Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
+READ_PREFIXES = ("/files/", "/cdn/files/")
+READING = frozenset({"GET", "HEAD"})
 STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
 ADMIN_PREFIX = "/admin/"
 TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
@@ -29,6 +32,11 @@ def caller(request: Request) -> Caller:
 def is_open(path: str) -> bool:
     """Whether the (prefixed) path is for everybody."""
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+
+def reads_a_file(scope: Scope) -> bool:
+    """Whether this call reads a file, which its route opens or not."""
+    return scope["method"] in READING and scope["path"].startswith(READ_PREFIXES)
 
 
 def needed(path: str) -> KeyScope:
@@ -47,6 +55,8 @@ class Authenticated:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(scope["path"]):
             return await self._app(scope, receive, send)
+        if reads_a_file(scope) and "authorization" not in Headers(scope=scope):
+            return await self._app({**scope, _CALLER: Caller(scopes=frozenset())}, receive, send)
         try:
             found = await self._caller(scope)
         except PlatformError as refused:
@@ -65,7 +75,7 @@ class Authenticated:
             if key is None:
                 raise _unauthorized("The API key is not valid.")
             found = _as_caller(key)
-            if not found.may(needed(path)):
+            if not reads_a_file(scope) and not found.may(needed(path)):
                 raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
             return found
         token = QueryParams(scope["query_string"]).get(TOKEN)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
 from gateway.http.answers import error_response
-from gateway.http.authentication import is_open
+from gateway.http.authentication import is_open, reads_a_file
 from gateway.http.surfaces import HOSTS
 from gateway.settings import GatewaySettings
 
@@ -53,7 +53,7 @@ class OwnPages:
         self._app, self._origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_open(scope["path"]) and self._is_foreign(Headers(scope=scope)):
+        if scope["type"] == "http" and not _is_harmless(scope) and self._is_foreign(Headers(scope=scope)):
             text = "A page of this origin may not call the service; its operator can add it to cors_origins."
             return await error_response(PlatformError("forbidden", text, status=403))(scope, receive, send)
         return await self._app(scope, receive, send)
@@ -69,6 +69,10 @@ class OwnPages:
             return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
         except ValueError:
             return True
+
+
+def _is_harmless(scope: Scope) -> bool:
+    return is_open(scope["path"]) or reads_a_file(scope)
 
 
 def _name(host: str) -> str:

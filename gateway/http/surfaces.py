@@ -30,6 +30,7 @@ OWN = ("/health", "/ready", "/openapi.json", "/")
 OUTPUTS = f"{FILES}outputs/"
 PROXY = "/api/fal/proxy"
 PROXY_METHODS = frozenset({"GET", "POST", "PUT"})
+CDN_HOST = "v3.fal.media"
 BARE = "/fal-ai/"  # an endpoint id as a path is a sync run
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -63,6 +64,14 @@ def queue_root(request: Request, public_url: str | None) -> str:
     """Where the queue's routes stand for this client; a fal host has no prefix."""
     root: str = "/queue" if public_url else request.scope["queue_root"]
     return origin(request, public_url) + root
+
+
+def cdn_root(request: Request, public_url: str | None) -> str:
+    """Where the routes of the CDN stand for this client: a prefix, or fal's host for one that came by fal's hosts."""
+    if public_url or request.scope["queue_root"]:
+        return origin(request, public_url) + "/cdn"
+    port = f":{request.url.port}" if request.url.port else ""
+    return f"{request.url.scheme}://{CDN_HOST}{port}"
 
 
 def _inside(scope: Scope) -> Scope:

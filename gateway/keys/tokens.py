@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import jwt
 
@@ -22,6 +23,7 @@ class Purpose(StrEnum):
 
     STREAM = "stream"  # `{endpoint}/stream` from a browser
     STORAGE = "storage"  # uploads to the CDN routes
+    UPLOAD = "upload"  # the content of one file
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +52,30 @@ class Tokens:
 
     def issue(self, key: str, purpose: Purpose, lifetime_s: float, apps: Sequence[str] = ()) -> str:
         """lifetime_s: at most `LONGEST_S` of it."""
-        claims = {
-            "aud": _AUDIENCE,
-            "sub": key,
-            "purpose": purpose,
-            "apps": list(apps),
-            "exp": self._clock() + min(lifetime_s, LONGEST_S),
-        }
-        return jwt.encode(claims, self._secret, _ALGORITHM)
+        claims = {"sub": key, "apps": list(apps)}
+        return self._signed(claims, purpose, min(lifetime_s, LONGEST_S))
 
     def read(self, token: str, purpose: Purpose) -> Token | None:
         """None for a token that is not ours, is for something else or has run out."""
+        claims = self._claims(token, purpose)
+        return None if claims is None else Token(claims["sub"], purpose, tuple(claims["apps"]))
+
+    def seal(self, payload: Mapping[str, Any], purpose: Purpose, lifetime_s: float) -> str:
+        """A token that carries `payload` (JSON), readable by whoever has it and written by nobody but us."""
+        return self._signed({"sub": "", "payload": dict(payload)}, purpose, lifetime_s)
+
+    def unseal(self, token: str, purpose: Purpose) -> Any | None:
+        """The payload; None where `read` gives None."""
+        claims = self._claims(token, purpose)
+        return None if claims is None else claims["payload"]
+
+    def _signed(self, claims: Mapping[str, Any], purpose: Purpose, lifetime_s: float) -> str:
+        common = {"aud": _AUDIENCE, "purpose": purpose, "exp": self._clock() + lifetime_s}
+        return jwt.encode({**claims, **common}, self._secret, _ALGORITHM)
+
+    def _claims(self, token: str, purpose: Purpose) -> dict[str, Any] | None:
         try:
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 self._secret,
                 algorithms=[_ALGORITHM],
@@ -73,4 +86,4 @@ class Tokens:
             return None
         if claims["exp"] <= self._clock() or claims["purpose"] != purpose:
             return None
-        return Token(claims["sub"], purpose, tuple(claims["apps"]))
+        return claims

@@ -77,8 +77,10 @@ async def test_what_is_for_everybody_needs_none(client: httpx2.AsyncClient, path
 
 
 async def test_outputs_are_public(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/files/outputs/x.png")).json()["detail"] == "File not found"
-    assert refused(await client.get("/files/uploads/x.png"), 401)
+    for path in ("/files/outputs/x.png", "/files/uploads/x.png", "/cdn/files/uploads/x.png"):
+        assert (await client.get(path)).json()["detail"] == "File not found"
+    assert refused(await client.put("/cdn/files/uploads/x.png"), 401)
+    assert refused(await client.get("/files/outputs/x.png", headers={"authorization": "Key a:b"}), 401)
 
 
 async def test_a_key_opens_run_and_queue(client: httpx2.AsyncClient, keys: SqlKeys) -> None:

@@ -1,0 +1,108 @@
+"""A place for bytes in a folder of this machine."""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from gateway.files.blobs import Blob
+
+_TRIES = 5
+
+
+class FolderBlobs:
+    """`gateway.files.blobs.Blobs` in `folder`, each a file beside a hidden one with its notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, path: str, file: BinaryIO, notes: Mapping[str, str]) -> None:
+        target = self._folder / path
+        for attempt in range(_TRIES):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # The notes first, for the file is what says that there is anything.
+                if notes:
+                    _put(_notes(target), None, json.dumps(dict(notes)).encode())
+                file.seek(0)
+                _put(target, file)
+                return
+            except FileNotFoundError:  # the folder was empty, and went with its last file
+                if attempt == _TRIES - 1:
+                    raise
+
+    def read(self, path: str, start: int = 0, size: int | None = None) -> bytes | None:
+        try:
+            with (self._folder / path).open("rb") as file:
+                file.seek(start)
+                return file.read(-1 if size is None else size)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def stat(self, path: str) -> Blob | None:
+        target = self._folder / path
+        try:
+            size = target.stat().st_size
+            notes = json.loads(_notes(target).read_bytes()) if _notes(target).exists() else {}
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Blob(size, notes)
+
+    def delete(self, path: str) -> None:
+        target = self._folder / path
+        target.unlink(missing_ok=True)
+        _notes(target).unlink(missing_ok=True)
+        folder = target.parent
+        while folder != self._folder:
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.ENOENT, errno.EEXIST):
+                    return
+                raise
+            folder = folder.parent
+
+    def list(self, folder: str) -> Iterator[str]:
+        try:
+            with os.scandir(self._folder / folder) as found:
+                entries = sorted((entry.name, entry.is_dir()) for entry in found)
+        except FileNotFoundError:
+            return
+        for name, is_folder in entries:
+            if is_folder:
+                yield from self.list(f"{folder}{name}/")
+            elif not name.startswith("."):
+                yield folder + name
+
+
+def _notes(target: Path) -> Path:
+    # A leading dot is outside the form of paths, so that neither notes nor an unfinished file is ever taken for one.
+    return target.with_name(f".{target.name}.json")
+
+
+def _put(target: Path, file: BinaryIO | None, content: bytes = b"") -> None:
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with aside.open("xb") as writing:
+            if file is None:
+                writing.write(content)
+            else:
+                shutil.copyfileobj(file, writing, 1024 * 1024)
+            writing.flush()
+            os.fsync(writing.fileno())
+        os.replace(aside, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            aside.unlink()
+        raise
+    # The new name is durable once its folder is.
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,116 @@
+"""fal's CDN as clients upload to it: by signed address or by storage token, whole or in parts (fal-protocol 6)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.errors import PlatformError
+from gateway.files.base import FILES
+from gateway.http.authentication import caller
+from gateway.http.bodies import json_object
+from gateway.http.parts import Parts
+from gateway.http.storage import MAX_NAME, UPLOAD, file_url, granted
+from gateway.http.surfaces import cdn_root
+from gateway.uploads.grants import Grant
+from gateway.uploads.receiving import received
+from gateway.uploads.uploads import MAX_PARTS, Uploads
+
+MAX_LIST_BYTES = 200 * MAX_PARTS
+
+
+def cdn_routes(parts: Parts, uploads: Uploads) -> list[Route]:
+    cdn = _Cdn(parts, uploads)
+    signed = f"/cdn{UPLOAD}{{id}}"
+    files = f"/cdn{FILES}"
+    begun = f"{files}{{key:path}}/multipart/{{token}}"
+    return [
+        Route(signed, cdn.whole, methods=["PUT"]),
+        Route(f"{signed}/complete", cdn.complete, methods=["POST"]),
+        Route(f"{signed}/{{number}}", cdn.part, methods=["PUT"]),
+        Route(f"{files}upload", cdn.upload, methods=["POST"]),
+        Route(f"{files}upload/multipart", cdn.begin, methods=["POST"]),
+        Route(f"{begun}/complete", cdn.complete, methods=["POST"]),
+        Route(f"{begun}/{{number}}", cdn.part, methods=["PUT"]),
+    ]
+
+
+class _Cdn:
+    def __init__(self, parts: Parts, uploads: Uploads) -> None:
+        self._parts, self._uploads = parts, uploads
+
+    async def whole(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=False)
+        await self._store(request, grant)
+        return JSONResponse({"file_url": self._url(request, grant)})
+
+    async def upload(self, request: Request) -> Response:
+        grant = self._new(request, multipart=False)
+        await self._store(request, grant)
+        return JSONResponse({"access_url": self._url(request, grant)})
+
+    async def begin(self, request: Request) -> Response:
+        grant = self._new(request, multipart=True)
+        return JSONResponse(
+            {"access_url": self._url(request, grant), "uploadId": self._uploads.grants.token(grant)},
+            headers={"cache-control": "no-store"},
+        )
+
+    async def part(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=True)
+        text = request.path_params["number"]
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+        async with received(request, self._uploads.max_bytes, self._uploads.folder) as body:
+            etag = await self._uploads.part(grant, number, body)
+        # JavaScript reads the body, Python the header
+        return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": f'"{etag}"'})
+
+    async def complete(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=True)
+        await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES)))
+        url = self._url(request, grant)
+        return JSONResponse({"access_url": url, "file_url": url})
+
+    async def _store(self, request: Request, grant: Grant) -> None:
+        async with received(request, self._uploads.max_bytes, self._uploads.folder) as body:
+            await self._uploads.whole(grant, body)
+
+    def _new(self, request: Request, multipart: bool) -> Grant:
+        content_type = request.headers.get("content-type", "")[:MAX_NAME]
+        file_name = request.headers.get("x-fal-file-name", "")[:MAX_NAME]
+        return granted(request, self._uploads, self._parts.settings, content_type, file_name, multipart)
+
+    async def _signed(self, request: Request, multipart: bool) -> Grant:
+        """The grant that the call shows, in its query or its path. Raises PlatformError for one that is not for it."""
+        named = request.path_params
+        grant = self._uploads.grants.read(named.get("token") or request.query_params.get("token", ""))
+        if grant is None or grant.multipart is not multipart:
+            raise PlatformError("forbidden", "The address of this upload is not valid or has expired.", status=403)
+        if "id" in named:
+            fits = named["id"] == grant.id
+        else:
+            fits = named["key"] == grant.key and caller(request).key == grant.owner
+        if not fits:
+            raise PlatformError("forbidden", "The address of this upload is for another file.", status=403)
+        keys = self._parts.keys
+        if keys is not None and await keys.find(grant.owner) is None:
+            raise PlatformError("forbidden", "The key of this upload no longer counts.", status=403)
+        return grant
+
+    def _url(self, request: Request, grant: Grant) -> str:
+        return file_url(cdn_root(request, self._parts.settings.public_url), grant)
+
+
+def _listed(body: dict[str, Any]) -> Sequence[tuple[int, str]]:
+    parts = body.get("parts")
+    if not isinstance(parts, list) or len(parts) > MAX_PARTS:
+        raise PlatformError("bad_request", "parts must be a list of the parts that were uploaded.")
+    listed = []
+    for part in parts:
+        number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
+        if isinstance(number, bool) or not isinstance(number, int) or not isinstance(etag, str):
+            raise PlatformError("bad_request", "Each of parts must have a partNumber and an etag.")
+        listed.append((number, etag))
+    return listed

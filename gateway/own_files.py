@@ -1,0 +1,76 @@
+"""Pictures that a client names by an address of ours: read from the files store, not over HTTP."""
+
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from gateway.errors import ModelError
+from gateway.fetching import too_large
+from gateway.fields import location
+from gateway.files.access import FilesAccess, decide
+from gateway.files.base import FILES, Files
+from gateway.files.store import is_key
+from gateway.keys.base import Caller
+
+_SERVED = ("outputs/", "uploads/")
+_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+class OwnFiles:
+    """The files of the store that one caller may name.
+
+    origins: `host` or `host:port` under which this service answers; a host alone stands for all its ports.
+    """
+
+    def __init__(self, files: Files, caller: Caller, access: FilesAccess, origins: Collection[str]) -> None:
+        self._files, self._caller, self._access = files, caller, access
+        self._origins = frozenset(_plain(origin) for origin in origins)
+
+    def key_of(self, url: str) -> str | None:
+        """The key of the file behind an address of ours; None for any other address."""
+        try:
+            parts = urlsplit(url)
+            host, port = _host(parts.hostname or ""), parts.port or _PORTS.get(parts.scheme.lower())
+        except ValueError:
+            return None
+        if port is None or parts.username is not None or not {host, f"{host}:{port}"} & self._origins:
+            return None
+        key = parts.path.removeprefix("/cdn").removeprefix(FILES)
+        served = parts.path in (FILES + key, f"/cdn{FILES}{key}") and key.startswith(_SERVED)
+        return key if served and is_key(key) else None
+
+    async def read(self, key: str, max_bytes: int, field: str) -> bytes:
+        """The content. field: where in the client's input it is named, dotted.
+
+        Raises ModelError `file_too_large`, or `file_download_error`: the same for a file that is not there and one that
+        the caller may not read.
+        """
+        info = await self._files.stat(key)
+        if info is None or decide(info.terms.owner, info.terms.acl, self._caller, self._access) != "allow":
+            raise _missing(field)
+        if info.size > max_bytes:
+            raise too_large(max_bytes, field)
+        stored = await self._files.get(key)
+        if stored is None:
+            raise _missing(field)
+        return stored.content
+
+
+def _plain(origin: str) -> str:
+    parts = urlsplit(f"//{origin}")
+    host = _host(parts.hostname or "")
+    return f"{host}:{parts.port}" if parts.port else host
+
+
+def _host(host: str) -> str:
+    """A host as it is compared: all names of this machine are one."""
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return "localhost" if loopback else host.lower()
+
+
+def _missing(field: str) -> ModelError:
+    msg = "The file could not be downloaded: its server answered 404."
+    return ModelError("file_download_error", msg, location(field))
