@@ -38,7 +38,8 @@ class Dispatcher:
         self._dispatching = Dispatching(ledger, runner, settings, owner, self._replicas.capacity, at_once)
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
-        self._housekeeping = Housekeeping([Retention(ledger.history, files, settings).sweep], settings.sweep_s)
+        retention = Retention(ledger.history, files, settings)
+        self._housekeeping = Housekeeping([retention.sweep, files.sweep], settings.sweep_s)
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),
