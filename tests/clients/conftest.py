@@ -51,7 +51,8 @@ def guard() -> Guard:
 def _close_the_modules_client() -> Iterator[None]:
     """`fal_client`'s functions share one client that nothing closes, and an open socket is a warning."""
     yield
-    fal_client.sync_client._client.close()
+    if "_client" in vars(fal_client.sync_client):  # it was used
+        fal_client.sync_client._client.close()
 
 
 @pytest_asyncio.fixture

@@ -17,6 +17,7 @@ VERSION = "1"
 def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bool) -> dict[str, Any]:
     """All routes under the service's own prefixes. root: scheme, host and port of the service."""
     schemas, names = _schemas(endpoints)
+    ids = [endpoint.id for endpoint in endpoints]
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         given, result = names[endpoint.id]
@@ -27,7 +28,7 @@ def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bo
         results = {str(names[one.id][1]): names[one.id][1] for one in endpoints if one.app == app}
         found = [*results.values()]
         paths |= following(f"/queue/{app}", app, found[0] if len(found) == 1 else {"anyOf": found})
-    return _document("Fooocus Serve", {**paths, **own_paths()}, {**schemas, **own_shapes()}, root, keys_required)
+    return _document("Fooocus Serve", {**paths, **own_paths(ids)}, {**schemas, **own_shapes(ids)}, root, keys_required)
 
 
 def endpoint_document(endpoint: Endpoint, root: str, keys_required: bool) -> dict[str, Any]:

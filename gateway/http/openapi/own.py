@@ -1,18 +1,20 @@
 """The operations that are not an endpoint's: health, schemas, keys of webhooks, tokens, files, the proxy."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.http.openapi.wording import REQUEST_ID_HEADER, answer, json_of, parameter, ref, refusals
+from gateway.http.surfaces import HOSTS
 
 OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
 
 
-def own_paths() -> dict[str, Any]:
+def own_paths(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     return {
         "/health": {"get": _read("health", "Whether the process lives.", "Health")},
         "/ready": {"get": _read("ready", "Whether it can draw.", "Readiness", "503")},
-        "/openapi.json": {"get": _openapi()},
+        "/openapi.json": {"get": _openapi(endpoint_ids)},
         "/.well-known/jwks.json": {"get": _read("key_set", "The public keys of webhooks.", "KeySet")},
         "/rest/.well-known/jwks.json": {"get": _read("key_set_of_rest", "The same.", "KeySet")},
         "/rest/tokens/": {"post": _token()},
@@ -30,8 +32,9 @@ def _read(name: str, summary: str, schema: str, *codes: str) -> dict[str, Any]:
     }
 
 
-def _openapi() -> dict[str, Any]:
-    wanted = parameter("endpoint_id", "query", {"type": "string"}, "One endpoint's document, as fal has it.")
+def _openapi(endpoint_ids: Sequence[str]) -> dict[str, Any]:
+    known = {"type": "string", "enum": [*endpoint_ids]}
+    wanted = parameter("endpoint_id", "query", known, "One endpoint's document, as fal has it.")
     document = {"type": "object", "required": ["openapi", "info", "paths"]}
     return {
         "operationId": "openapi",
@@ -79,13 +82,13 @@ def _file() -> dict[str, Any]:
 
 
 def _proxied(method: str) -> dict[str, Any]:
+    hosts = "|".join(map(re.escape, HOSTS))
+    target = {"type": "string", "pattern": f"^https://({hosts})/[A-Za-z0-9/._-]*$"}
     return {
         "operationId": f"proxy_{method}",
         "summary": "What an address of fal's means here; nothing is forwarded.",
         "parameters": [
-            parameter(
-                "X-Fal-Target-Url", "header", {"type": "string"}, "An address of one of fal's hosts.", required=True
-            )
+            parameter("X-Fal-Target-Url", "header", target, "An address of one of fal's hosts.", required=True)
         ],
         "responses": {
             **refusals("400"),

@@ -1,9 +1,10 @@
 """The bodies that are not an endpoint's own: statuses, logs, fal's two shapes of errors, tokens, key sets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.http.openapi.wording import ref
+from gateway.keys.tokens import LONGEST_S
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _URL: Mapping[str, Any] = {"type": "string", "format": "uri"}
@@ -51,15 +52,17 @@ def shapes() -> dict[str, Any]:
     }
 
 
-def own_shapes() -> dict[str, Any]:
+def own_shapes(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     """Schemas by name of the routes that are not an endpoint's."""
+    apps = sorted({endpoint_id.split("/")[1] for endpoint_id in endpoint_ids})
     return {
         "TokenRequest": _object(
             {
-                "allowed_apps": {"type": "array", "minItems": 1, "items": _TEXT},
+                "allowed_apps": {"type": "array", "minItems": 1, "items": {**_TEXT, "enum": apps}},
                 "token_expiration": {
                     "type": "number",
                     "exclusiveMinimum": 0,
+                    "maximum": LONGEST_S,
                     "default": 120,
                     "description": "Seconds.",
                 },

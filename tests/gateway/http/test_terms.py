@@ -137,3 +137,8 @@ async def test_terms_that_make_no_sense_are_refused_by_name(
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
     assert next(iter({**headers, **params})) in answer.json()["detail"].lower()
     assert await ledger.depth() == 0
+
+
+async def test_a_start_timeout_beyond_all_dates_is_a_long_one(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+    request_id = await submit(client, {"x-fal-request-timeout": "1e307"})
+    assert await claimed(ledger) == [request_id]
