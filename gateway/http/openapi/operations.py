@@ -19,6 +19,12 @@ from gateway.webhooks.address import MAX_LENGTH
 
 ACCEPTING = ("400", "401", "403", "413", "422", "429", "500")
 FOLLOWING = ("400", "401", "403", "404", "500")
+EVENT: Mapping[str, Any] = {
+    "description": "One server-sent event; its data is JSON.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 INACTIVE: Mapping[str, Any] = {
     "x-fooocus-inactive": {
         "description": "Fields of the input that were accepted and do not act.",
@@ -185,7 +191,7 @@ def _events(description: str) -> dict[str, Any]:
     return {
         "description": description,
         "headers": dict(REQUEST_ID_HEADER),
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": dict(EVENT)}},
     }
 
 
