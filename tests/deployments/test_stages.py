@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import Preprocessor
 from deployments.safety_checker import SafetyChecker
+from gateway.files.access import Acl
 from gateway.files.local import LocalFiles
 from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
@@ -48,6 +50,17 @@ async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> No
     assert head == "data:image/webp;base64"
     assert decode_image(base64.b64decode(content), 100, "").shape == (8, 8, 3)
     assert not await asyncio.to_thread(lambda: list(tmp_path.rglob("*.webp")))
+
+
+async def test_a_picture_is_kept_under_the_terms_of_its_request(tmp_path: Path) -> None:
+    files, acl = LocalFiles(tmp_path), Acl(default="hide")
+    delivery = Delivery(format="png", owner="key", acl=acl, expires_in_s=60)
+    (image,) = await Postprocessor(files).deliver(REQUEST, delivery, "", drawn(9), [False])
+    info = await files.stat(image.url.removeprefix("/files/"))
+    assert info is not None
+    assert (info.terms.owner, info.terms.acl) == ("key", acl)
+    assert info.terms.expires_at is not None
+    assert 50 < info.terms.expires_at - time.time() <= 60
 
 
 async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:

@@ -42,3 +42,18 @@ def test_all_origins_need_keys() -> None:
 def test_an_origin_is_scheme_and_host(origin: str) -> None:
     with pytest.raises(ValidationError, match="cors_origins"):
         GatewaySettings(data_dir=Path("/data"), cors_origins=(origin,))
+
+
+def test_private_files_need_keys() -> None:
+    assert GatewaySettings(data_dir=Path("/data"), keys="required", files_access="key")
+    with pytest.raises(ValidationError, match="files_access"):
+        GatewaySettings(data_dir=Path("/data"), files_access="key")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "bucket", "https://host/bucket", "s3://UPPER", "s3://bucket/../x?y", "s3://a:b@c"]
+)
+def test_a_bucket_is_named_by_its_address(url: str) -> None:
+    assert GatewaySettings(data_dir=Path("/data"), files_url="s3://my-bucket/some/prefix")
+    with pytest.raises(ValidationError, match="files_url"):
+        GatewaySettings(data_dir=Path("/data"), files_url=url)

@@ -59,3 +59,12 @@ def test_the_secret_may_come_from_settings(tmp_path: Path) -> None:
     with pytest.raises(ValidationError) as caught:
         GatewaySettings(data_dir=tmp_path, token_secret=SecretStr("geheim"))
     assert "geheim" not in str(caught.value)
+
+
+def test_a_sealed_payload_comes_back_until_it_runs_out() -> None:
+    sealed = tokens().seal({"key": "x"}, Purpose.UPLOAD, 60)
+    assert tokens(1059).unseal(sealed, Purpose.UPLOAD) == {"key": "x"}
+    assert tokens().unseal(sealed, Purpose.STORAGE) is None
+    assert tokens().unseal(sealed[:-3] + "AAA", Purpose.UPLOAD) is None
+    assert tokens(secret=b"t" * 32).unseal(sealed, Purpose.UPLOAD) is None
+    assert tokens(1060).unseal(sealed, Purpose.UPLOAD) is None
