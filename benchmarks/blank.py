@@ -22,7 +22,14 @@ class BlankDrawer:
         self._steps = 0
 
     def submit(
-        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: Callable[[Event | BaseException], None],
+        *,
+        previews: bool = False,
     ) -> None:
         self._cancelled[job_id] = cancelled = threading.Event()
         threading.Thread(target=self._draw, args=(job_id, spec, cancelled, on_event), daemon=True).start()

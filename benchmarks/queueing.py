@@ -69,9 +69,13 @@ def cluster(draw_s: float) -> Iterator[str]:
 
     from benchmarks.blank import BlankDrawer
     from deployments import app
+    from deployments.diffuser import Draws
     from deployments.settings import AppSettings
 
-    setattr(app, "drawer_of", lambda _: BlankDrawer(draw_s))  # noqa: B010 (what the app binds its Diffuser to)
+    def drawer_of(_: object) -> Draws:
+        return BlankDrawer(draw_s)
+
+    setattr(app, "drawer_of", drawer_of)  # noqa: B010 (what the app binds its Diffuser to)
 
     class Bare:
         async def __call__(self, _: Request) -> dict[str, str]:
