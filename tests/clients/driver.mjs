@@ -1,5 +1,6 @@
 // Drives a published JavaScript client through one story: reads it as JSON from stdin, writes what happened as JSON.
-//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel", endpoint, input, options, cancelAt}
+//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "upload" | "blob", endpoint, input, options, cancelAt,
+//    file: {base64, type, name, repeat}}    uploaded, or given to the endpoint as its image_url
 import { readFileSync } from "node:fs";
 import { pointed, unwrapped } from "./pointing.mjs";
 
@@ -37,7 +38,22 @@ async function statusOf(requestId) {
   return update.status;
 }
 
+// a File of the bytes, as often one after the other as `repeat` says
+function fileOf({ base64, type, name, repeat = 1 }) {
+  const bytes = Buffer.from(base64, "base64");
+  return new File(Array(repeat).fill(bytes), name, { type });
+}
+
 const actions = {
+  // the address of an uploaded file
+  async upload() {
+    return { url: await fal.storage.upload(fileOf(story.file), story.options) };
+  },
+  // the client uploads what stands in an input as a Blob
+  async blob() {
+    const input = { ...story.input, image_url: fileOf(story.file) };
+    return unwrapped(story.client, await fal.subscribe(story.endpoint, { input }));
+  },
   async subscribe() {
     return unwrapped(
       story.client,
