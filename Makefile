@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 PORT ?= 8000
+TLS ?=
 CONFIG ?= serve_config.local.yaml
 BIN := .venv/bin
 POCKET := .cache/pocket
@@ -22,8 +23,8 @@ SOURCES := pyproject.toml constraints.txt
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=9000 changes it) until Ctrl-C
-	@exec $(BIN)/python -m deployments.serve_local --config $(CONFIG) --port $(PORT)
+serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, TLS=1 makes it https) until Ctrl-C
+	@exec $(BIN)/python -m deployments.serve_local --config $(CONFIG) --port $(PORT) $(if $(TLS),--tls)
 
 test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
 	@$(BIN)/python -m pytest $(ARGS)

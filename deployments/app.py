@@ -27,13 +27,13 @@ def build_app(settings: AppSettings) -> Application:
             partial(pictures_of, settings.gateway), partial(catalogue_of, family)
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
-        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing)),
+        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
             partial(checker_of, family, settings.checking.device)
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
     )
-    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages)
+    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     return _deploy(serve.ingress()(Gateway), placed.gateway).bind(settings.gateway, stages, dispatcher)
 
 

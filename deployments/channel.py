@@ -1,29 +1,32 @@
-"""From the engine's thread to a replica's event loop, without ever holding more than two events."""
+"""From the drawer's threads to a replica's event loop, without ever holding more than three events."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from pipelines.events import Drawn, Event, Progress
+from pipelines.events import Drawn, Event, Preview, Progress
 
 
 class Channel:
-    """Carries a job's events to one reader on `loop`. A slow reader gets the newest progress, not all of it."""
+    """Carries a job's events to one reader on `loop`. A slow reader gets the newest progress and preview, not all."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
         self._filled = asyncio.Event()
         self._progress: Progress | None = None
+        self._preview: Preview | None = None
         self._last: Drawn | BaseException | None = None
 
     def put(self, event: Event | BaseException) -> None:
         """Hand over an event, from any thread; never blocks on the reader."""
         with self._lock:
-            waiting = self._progress is not None or self._last is not None
+            waiting = self._progress is not None or self._preview is not None or self._last is not None
             if isinstance(event, Progress):
                 self._progress = event
+            elif isinstance(event, Preview):
+                self._preview = event
             else:
                 self._last = event
         if not waiting:
@@ -36,10 +39,12 @@ class Channel:
             await self._filled.wait()
             with self._lock:
                 self._filled.clear()
-                progress, last = self._progress, self._last
-                self._progress = None
+                progress, preview, last = self._progress, self._preview, self._last
+                self._progress = self._preview = None
             if progress is not None:
                 yield progress
+            if preview is not None and last is None:  # the pictures themselves are better
+                yield preview
             if isinstance(last, BaseException):
                 raise last
             if last is not None:

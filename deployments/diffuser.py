@@ -10,6 +10,7 @@ from ray.serve.metrics import Counter, Gauge
 
 from deployments.channel import Channel
 from deployments.faults import service_errors
+from deployments.reporting import report_capacity
 from pipelines.events import Event
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
@@ -26,7 +27,14 @@ class Draws(Protocol):
     """The part of `pipelines.drawing.Drawer` that a replica uses."""
 
     def submit(
-        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: Callable[[Event | BaseException], None],
+        *,
+        previews: bool = False,
     ) -> None: ...
 
     def cancel(self, job_id: str) -> None: ...
@@ -39,10 +47,15 @@ class Draws(Protocol):
 
 
 class Diffuser:
-    """Draws specs on one device; many at once, since the engine batches them step by step."""
+    """Draws specs on one device; many at once, since the engine batches them step by step.
 
-    async def __init__(self, open_drawer: Callable[[], Draws]) -> None:  # type: ignore[misc]  # Serve awaits it
+    capacity: how many requests the dispatcher may send here at once.
+    """
+
+    async def __init__(self, open_drawer: Callable[[], Draws], capacity: int) -> None:  # type: ignore[misc]  # Serve awaits it
         self._drawer = await asyncio.to_thread(open_drawer)
+        self._holds = capacity
+        self._reporting = asyncio.create_task(report_capacity(self._capacity))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")
@@ -52,8 +65,11 @@ class Diffuser:
         self._reported_at = 0.0
         self._live = 0
 
-    async def draw(self, request_id: str, spec: Spec, inputs: Inputs, prompt: str) -> AsyncIterator[Event]:
-        """Draw a spec: `Progress` events, then one `Drawn`, whose array belongs to the caller.
+    async def draw(
+        self, request_id: str, spec: Spec, inputs: Inputs, prompt: str, previews: bool = False
+    ) -> AsyncIterator[Event]:
+        """Draw a spec: `Progress` events, with `previews` also `Preview` events, then one `Drawn`, whose array belongs
+        to the caller.
 
         Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
         cannot be drawn and PlatformError when the engine is lost.
@@ -61,7 +77,7 @@ class Diffuser:
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
-            self._drawer.submit(job_id, spec, inputs, prompt, channel.put)
+            self._drawer.submit(job_id, spec, inputs, prompt, channel.put, previews=previews)
             self._live += 1
             try:
                 self._report()
@@ -81,6 +97,13 @@ class Diffuser:
     def check_health(self) -> None:
         """Raises EngineDead when the engine has ended or hangs; Serve then replaces this replica."""
         self._drawer.check()
+
+    def _capacity(self) -> int:
+        try:
+            self._drawer.check()
+        except Exception:
+            return 0  # it waits to be replaced
+        return self._holds
 
     def _report(self) -> None:
         self._reported_at = monotonic()

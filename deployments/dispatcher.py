@@ -1,4 +1,4 @@
-"""The deployment that takes requests from the ledger and runs them through the graph."""
+"""The deployment that takes requests from the ledger and runs them through the graph, and sends webhooks."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,35 +7,65 @@ from uuid import uuid4
 
 from deployments.graph import Graph, Stages
 from gateway.dispatching import Dispatching
-from gateway.ledger.base import Ledger
+from gateway.files.base import Files
+from gateway.housekeeping import Housekeeping
+from gateway.keys.sql import SqlKeys
+from gateway.ledger.opening import open_ledger
 from gateway.ledger.sql import SqlLedger
+from gateway.replicas import Replicas
+from gateway.retention import Retention
 from gateway.settings import GatewaySettings
+from gateway.webhooks.ring_file import ring_of
+from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.work import Runner
 
 
 class Dispatcher:
-    """Runs the dispatching loop for as long as its replica lives."""
+    """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
-    async def __init__(self, settings: GatewaySettings, stages: Stages) -> None:  # type: ignore[misc]
-        self._start(await SqlLedger.open(settings.ledger_address), Graph(stages), settings)
+    async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
+        ledger = await open_ledger(settings)
+        keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
+        self._start(ledger, keys, files, Graph(stages), settings)
 
-    def _start(self, ledger: Ledger, runner: Runner, settings: GatewaySettings) -> None:
-        self._ledger = ledger
-        self._dispatching = Dispatching(ledger, runner, settings, owner=f"dispatcher-{uuid4().hex}")
-        self._loop = asyncio.create_task(self._dispatching.run(), name="dispatching")
+    def _start(
+        self, ledger: SqlLedger, keys: SqlKeys | None, files: Files, runner: Runner, settings: GatewaySettings
+    ) -> None:
+        owner = f"dispatcher-{uuid4().hex}"
+        self._stores: tuple[SqlLedger | SqlKeys, ...] = (ledger, keys) if keys else (ledger,)
+        self._replicas = Replicas(settings.look_ahead, settings.capacity)
+        at_once = keys.at_once if keys else None
+        self._dispatching = Dispatching(ledger, runner, settings, owner, self._replicas.capacity, at_once)
+        limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
+        self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
+        retention = Retention(ledger.history, files, settings)
+        self._housekeeping = Housekeeping([retention.sweep, files.sweep], settings.sweep_s)
+        self._loops = [
+            asyncio.create_task(self._dispatching.run(), name="dispatching"),
+            asyncio.create_task(self._sender.run(), name="webhooks"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
+        ]
+
+    async def report(self, replica: str, capacity: int) -> None:
+        """A replica that draws lives, and can hold `capacity` requests."""
+        self._replicas.report(replica, capacity)
 
     def check_health(self) -> None:
-        """Raises when the loop has ended, so that Serve replaces this replica."""
-        if self._loop.done():
-            raise RuntimeError("the dispatching loop has ended")
+        """Raises when a loop has ended, so that Serve replaces this replica."""
+        for loop in self._loops:
+            if loop.done():
+                raise RuntimeError(f"the loop of {loop.get_name()} has ended")
 
     async def stop(self) -> None:
         """Claim nothing more, finish or put back what is held, and close the ledger."""
         await self._dispatching.stop()
-        await asyncio.wait({self._loop})
-        await self._ledger.close()
+        self._sender.stop()
+        self._housekeeping.stop()
+        await asyncio.wait(self._loops)
+        for store in self._stores:
+            await store.close()
 
     def __del__(self) -> Coroutine[Any, Any, None] | None:
         # Serve calls this when a replica stops, and awaits what it returns; nobody else must get a coroutine.
-        loop = getattr(self, "_loop", None)
-        return self.stop() if loop is not None and not loop.done() else None
+        loops = getattr(self, "_loops", None)
+        return self.stop() if loops is not None and not all(loop.done() for loop in loops) else None

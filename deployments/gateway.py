@@ -13,7 +13,7 @@ from deployments.graph import Graph, Handle, Stages
 from gateway.app import Parts, create_app
 from gateway.files.opening import files_of
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
 
 
@@ -27,12 +27,12 @@ class Gateway:
         await asyncio.to_thread(_check_binding, settings)
         self._settings = settings
         self._graph = Graph(stages)
-        self._ledger = await SqlLedger.open(settings.ledger_address)
+        self._ledger = await open_ledger(settings)
         self._keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        files = files_of(self._settings)
-        app = create_app(Parts(self._settings, self._ledger, files, self._graph, self._graph.can_draw, self._keys))
+        files, graph, ledger = files_of(self._settings), self._graph, self._ledger
+        app = create_app(Parts(self._settings, ledger, files, graph, graph.can_draw, self._keys, ledger.history))
         app.router.lifespan_context = self._lifespan
         return app
 

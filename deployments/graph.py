@@ -10,8 +10,9 @@ from typing import Any
 from deployments.faults import service_error
 from deployments.prompt_expander import PromptAsk
 from gateway.errors import PlatformError
-from gateway.work import Finished, Step, Work
-from pipelines.events import Drawn
+from gateway.previews import preview_of
+from gateway.work import Event, Finished, Step, Work
+from pipelines.events import Drawn, Preview
 
 READY_TIMEOUT_S = 5.0
 
@@ -36,7 +37,7 @@ class Graph:
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
 
-    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         """See `gateway.work.Runner.run`. Raises only errors of `gateway.errors`, besides cancellation."""
         calls: list[Handle] = []
         try:
@@ -47,16 +48,19 @@ class Graph:
             if spec.expand_prompt:
                 ask = PromptAsk(spec.prompt, spec.seeds[0])
                 prompt = _begun(calls, stages.prompt_expander.expand.remote(ask))
-            drawing = _begun(
-                calls, stages.diffuser.options(stream=True).draw.remote(work.request_id, spec, inputs, prompt)
-            )
+            diffuser = stages.diffuser.options(stream=True)
+            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, prompt, previews))
             drawn: Any = None
             async for reference in await drawing._to_object_ref_gen():
                 event = await reference
                 if isinstance(event, Drawn):
                     drawn = reference
                     break
-                yield Step(event.step, event.steps)
+                if isinstance(event, Preview):
+                    seen = event.pixels, event.step, event.steps
+                    yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                else:
+                    yield Step(event.step, event.steps)
             if drawn is None:
                 raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
             calls.remove(drawing)  # it has given all that it had to give

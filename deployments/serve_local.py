@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -29,11 +31,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.serve_local", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("serve_config.local.yaml"))
     parser.add_argument("--port", type=int, help="instead of the file's")
+    parser.add_argument("--tls", action="store_true", help="serve https, with a certificate made in the data folder")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        serve(arguments.config, arguments.port)
+        serve(arguments.config, arguments.port, arguments.tls)
     except KeyboardInterrupt:
         pass  # the way to end it
     except (OSError, ValueError, RuntimeError) as error:
@@ -42,8 +45,11 @@ def main() -> int:
     return 0
 
 
-def serve(config: Path, port: int | None) -> None:
-    """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt."""
+def serve(config: Path, port: int | None, tls: bool) -> None:
+    """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt.
+
+    tls: with a certificate of its own, unless the file names one.
+    """
     _prepare_environment()
     from deployments.config_file import read
 
@@ -56,7 +62,9 @@ def serve(config: Path, port: int | None) -> None:
         raise ValueError(
             f"there is no model family in {file.settings.drawing.family}; `make serve` writes the pocket one"
         )
-    address = f"http://{options['host']}:{options['port']}"
+    trusted = _with_certificate(options, file.settings.gateway) if tls else None
+    scheme = "https" if options["ssl_certfile"] else "http"
+    address = f"{scheme}://{options['host']}:{options['port']}"
     with _ray():
         from ray import serve as ray_serve
 
@@ -71,9 +79,28 @@ def serve(config: Path, port: int | None) -> None:
             route_prefix=application.route_prefix,
             logging_config=application.logging_config or file.serve.logging_config,
         )
-        _wait_until_ready(address)
+        _wait_until_ready(address, trusted)
         print(f"Fooocus Serve is ready on {address}", flush=True)
+        if trusted is not None:
+            print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
         threading.Event().wait()
+
+
+def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
+    """Add a certificate to Serve's options; the file of the authority that signed it. None where there is one."""
+    if options["ssl_certfile"]:
+        return None
+    from deployments.certificate import certificate
+    from gateway.http.surfaces import HOSTS
+
+    public = urlsplit(settings.public_url or "").hostname
+    # under fal's names, too, for clients that reach it by name resolution
+    names = {"localhost", "127.0.0.1", "::1", *HOSTS, *settings.allowed_hosts, *filter(None, [public])}
+    if options["host"] not in ("0.0.0.0", "::"):  # noqa: S104 (these are no names to be reached under)
+        names.add(options["host"])
+    made = certificate((settings.data_dir / "tls").absolute(), names)
+    options["ssl_certfile"] = options["ssl_keyfile"] = str(made.server)
+    return made.authority
 
 
 def _interrupt(*_: object) -> None:
@@ -144,11 +171,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _wait_until_ready(address: str) -> None:
+def _wait_until_ready(address: str, trusted: Path | None) -> None:
+    context = ssl.create_default_context(cafile=trusted) if trusted else None
     end = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:
-            with urlopen(f"{address}/ready", timeout=10):  # noqa: S310 (our own address)
+            with urlopen(f"{address}/ready", timeout=10, context=context):  # noqa: S310 (our own address)
                 return
         except URLError as error:
             if time.monotonic() > end:

@@ -10,6 +10,7 @@ from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on
 from gateway.http.authentication import Authenticated
 from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
 from gateway.http.cdn import cdn_routes
+from gateway.http.history import history_routes
 from gateway.http.jwks import jwks_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
@@ -17,6 +18,7 @@ from gateway.http.queue import queue_routes
 from gateway.http.run import run_routes
 from gateway.http.service import service_routes
 from gateway.http.storage import storage_routes
+from gateway.http.streaming import stream_routes
 from gateway.http.surfaces import Surfaces
 from gateway.http.tokens import token_routes
 from gateway.keys.tokens import Tokens
@@ -36,7 +38,9 @@ def create_app(parts: Parts) -> Starlette:
     uploads = Uploads(parts.files, tokens, settings)
     app = Starlette(
         routes=[
+            *history_routes(parts),
             *queue_routes(parts),
+            *stream_routes(parts),
             *run_routes(parts),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
@@ -52,7 +56,7 @@ def create_app(parts: Parts) -> Starlette:
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST", "PUT", "OPTIONS"],
+                allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
                 allow_headers=["*"],  # x-fal-* and x-app-fal-* cannot be said as patterns
                 expose_headers=EXPOSED,
             ),

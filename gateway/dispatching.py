@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.execution import LostClaim, PutBack, execute, patiently
+from gateway.heart import Heart
 from gateway.ledger.base import Claim, Ledger
 from gateway.settings import GatewaySettings
 from gateway.work import Runner
@@ -26,11 +27,23 @@ class _Held:
 class Dispatching:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
+    capacity: how many requests may be held now. at_once: how many of a key, for keys that have such a limit.
+
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
 
-    def __init__(self, ledger: Ledger, runner: Runner, settings: GatewaySettings, owner: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        runner: Runner,
+        settings: GatewaySettings,
+        owner: str,
+        capacity: Callable[[], int],
+        at_once: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
+    ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
+        self._capacity, self._at_once = capacity, at_once
+        self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
         self._stranded: list[Claim] = []
         self._claiming = asyncio.Lock()
@@ -39,14 +52,12 @@ class Dispatching:
 
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
-        lease = self._settings.lease_s
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._every(self._settings.tick_s, self._claim))
-                loops.create_task(self._every(self._settings.tick_s, self._cancel))
                 loops.create_task(self._every(self._settings.tick_s, self._put_back_stranded))
-                loops.create_task(self._every(lease / 3, self._heartbeat))
-                loops.create_task(self._every(lease / 2, self._expire))
+                loops.create_task(self._every(self._settings.beat_s, self._beat))
+                loops.create_task(self._every(self._settings.lease_s / 2, self._expire))
         finally:
             await self._put_back_held()
 
@@ -75,11 +86,12 @@ class Dispatching:
 
     async def _claim(self) -> None:
         async with self._claiming:
-            free = self._settings.capacity - len(self._held)
+            free = self._capacity() - len(self._held)
             # looking is a read; claiming takes the write lock
             if self._draining or free <= 0 or not await self._ledger.depth():
                 return
-            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s):
+            at_once = {} if self._at_once is None else await self._at_once()
+            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once):
                 self._start(claim)
 
     def _start(self, claim: Claim) -> None:
@@ -99,7 +111,7 @@ class Dispatching:
 
     async def _execute(self, claim: Claim) -> None:
         try:
-            await execute(claim, self._ledger, self._runner, self._settings.run_timeout_s)
+            await execute(claim, self._ledger, self._heart, self._runner, self._settings.run_timeout_s)
         except PutBack:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
         except LostClaim:
@@ -108,23 +120,21 @@ class Dispatching:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
             self._stranded.append(claim)
 
-    async def _cancel(self) -> None:
-        if not self._held:
-            return
-        for request_id in await self._ledger.cancelled(self._owner):
-            held = self._held.get(request_id)
-            if held is not None and not held.task.cancelling():
-                held.task.cancel()
-
     async def _put_back_stranded(self) -> None:
         # heartbeats extend every lease of this owner, so a row without a task would be held for ever
         while self._stranded:
             await self._ledger.requeue(self._stranded[0])
             self._stranded.pop(0)
 
-    async def _heartbeat(self) -> None:
-        if self._held or self._stranded:
-            await self._ledger.heartbeat(self._owner, self._settings.lease_s)
+    async def _beat(self) -> None:
+        held = dict(self._held)  # what is claimed during the beat may be missing in its answer
+        if not held and not self._stranded:
+            return
+        heard = await self._heart.beat()
+        for name, one in held.items():
+            lost = heard.held.get(name) != one.claim.attempt
+            if (lost or name in heard.cancelled) and not one.task.cancelling():
+                one.task.cancel()  # of a lost claim it writes nothing
 
     async def _expire(self) -> None:
         if requeued := await self._ledger.expire():

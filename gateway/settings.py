@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from gateway.files.access import FilesAccess
 
 MIB = 1024 * 1024
+DAY_S = 86_400.0
 
 
 class GatewaySettings(BaseModel):
@@ -16,9 +17,13 @@ class GatewaySettings(BaseModel):
     data_dir: folder of the files store, and of the ledger unless `ledger_url` names another database.
     public_url: scheme, host and port under which clients reach the service; None takes what each request says.
     allow_loopback_urls: fetch clients' pictures from this machine too (examples and tests).
-    lease_s: how long a silent owner keeps a request. run_timeout_s: from the claim of a request to its end.
+    lease_s: how long a silent owner keeps a request; beat_s: how often an owner speaks. run_timeout_s: from the claim
+        of a request to its end.
     tick_s: pause between two looks of the dispatcher into the ledger.
-    capacity: requests that a dispatcher holds at once: what the graph can draw, and a few more to follow at once.
+    capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
+        look_ahead more, which are prepared meanwhile.
+    max_waiting: requests that wait, beyond which the service takes no more. max_retries: attempts after the first that
+        faults of the infrastructure may cost a request; max_crashes: replicas that it may take down with it.
     keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
         is for this machine alone.
     allowed_hosts: names under which the service answers, besides this machine's, fal's and the public one. Without any,
@@ -28,6 +33,10 @@ class GatewaySettings(BaseModel):
     token_secret: signs short-lived tokens, for several machines; on one it is made in `data_dir`.
     webhook_keys: seeds of the Ed25519 keys that sign webhooks, each 32 bytes in base64, for several machines; all are
         published and the first signs. None are needed on one: it makes its own in `data_dir`.
+    status_polls_per_s: polls of statuses that a replica of the gateway answers at once; of those beyond, it holds what
+        would tell nothing new for up to a second.
+    keep_requests_s: how long a request that has ended is kept, with its files. keep_unstored_s: how long the result of
+        one with `X-Fal-Store-IO: 0` can be fetched. sweep_s: how often what is over is cleared up.
     stop_grace_s: how long a stopping dispatcher lets its requests finish before it puts them back.
     files_url: a bucket for the files store, `s3://bucket/prefix`, instead of `data_dir`; credentials are found as boto3
         finds them. files_endpoint_url: of a server that is not Amazon's. files_region: where boto3 finds none.
@@ -48,10 +57,19 @@ class GatewaySettings(BaseModel):
     max_image_pixels: int = Field(40_000_000, gt=0)
     fetch_timeout_s: float = Field(20.0, gt=0)
     lease_s: float = Field(30.0, gt=0)
+    beat_s: float = Field(1.0, gt=0)
     run_timeout_s: float = Field(600.0, gt=0)
     tick_s: float = Field(0.1, gt=0)
-    capacity: int = Field(16, gt=0)
+    capacity: int = Field(256, gt=0)
+    look_ahead: int = Field(4, gt=0)
+    max_waiting: int = Field(10_000, gt=0)
+    max_retries: int = Field(10, ge=0)
+    max_crashes: int = Field(3, ge=1)
     stop_grace_s: float = Field(15.0, ge=0)
+    status_polls_per_s: float = Field(50.0, gt=0)
+    keep_requests_s: float = Field(30 * DAY_S, gt=0)
+    keep_unstored_s: float = Field(3600.0, gt=0)
+    sweep_s: float = Field(600.0, gt=0)
     keys: Literal["off", "required"] = "off"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^[0-9A-Fa-f:.]+$")], ...] = ()
     cors_origins: tuple[Annotated[str, Field(pattern=r"^\*$|^https?://[^/?#*]+$")], ...] = ()

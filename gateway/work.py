@@ -63,6 +63,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """How the pictures look after `step` of `steps`: one small file each, in their order, of `content_type`.
+
+    width and height in pixels, of each.
+    """
+
+    step: int
+    steps: int
+    contents: Sequence[bytes]
+    content_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last thing that a run says. nsfw runs parallel to images. timings: seconds by stage. prompt: as drawn."""
 
@@ -72,12 +87,16 @@ class Finished:
     prompt: str
 
 
+Event = Step | Preview | Finished
+
+
 class Runner(Protocol):
     """Draws one work. The graph is one; tests inject fakes.
 
-    Yields any number of `Step`, then exactly one `Finished`. Raises `gateway.errors.ModelError` for a fault of the
-    request and `gateway.errors.PlatformError` for a fault of ours. Closing the iterator (or cancelling the task that
-    reads it) cancels the run: its rows leave the batch at the next step.
+    Yields any number of `Step`, with `previews` also of `Preview`, then exactly one `Finished`. Raises
+    `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for a fault of ours.
+    Closing the iterator (or cancelling the task that reads it) cancels the run: its rows leave the batch at the next
+    step.
     """
 
-    def run(self, work: Work) -> AsyncIterator[Step | Finished]: ...
+    def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]: ...

@@ -10,6 +10,8 @@ from pipelines.errors import WeightsFault
 
 FILE = "family.json"
 
+_Four = tuple[float, float, float, float]
+
 
 class LoraEntry(BaseModel):
     """A LoRA of the family. addresses: well-known places of the same file, as clients write them."""
@@ -20,11 +22,23 @@ class LoraEntry(BaseModel):
     addresses: tuple[str, ...] = ()
 
 
+class LatentColours(BaseModel):
+    """How a scaled latent looks, linearly: red, green and blue from 0 to 255, each from the four channels and a bias.
+
+    The defaults are SDXL's, as diffusers publishes them for previews (Apache-2.0).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factors: tuple[_Four, _Four, _Four] = ((60, -60, 25, -70), (60, -5, 15, -50), (60, 10, -5, -35))
+    bias: tuple[float, float, float] = (150, 140, 130)
+
+
 class FamilyFile(BaseModel):
     """`family.json`: paths are relative to its folder.
 
     config: a folder with a sub-folder for each of unet, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2.
-    loras: by the name that clients use. controls: control-LoRAs by the kind of hint.
+    loras: by the name that clients use. controls: control-LoRAs by the kind of hint. colours: of its latents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +50,7 @@ class FamilyFile(BaseModel):
     safety_checker: str
     loras: Mapping[str, LoraEntry] = Field(default_factory=dict)
     controls: Mapping[str, str] = Field(default_factory=dict)
+    colours: LatentColours = LatentColours()
 
 
 class Catalogue:
@@ -47,6 +62,7 @@ class Catalogue:
         self.checkpoint = self._inside(file.checkpoint)
         self.config = self._inside(file.config)
         self.safety_checker = self._inside(file.safety_checker)
+        self.colours = file.colours
         self._controls = {kind: self._inside(path) for kind, path in file.controls.items()}
         self._loras: dict[str, Path] = {}
         for name, entry in file.loras.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipelines.catalogue import LatentColours
 from pipelines.denoising.asks import Stage
 from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser, Evaluate
@@ -16,9 +17,10 @@ from pipelines.denoising.jobs import EngineStats, Job, JobCancelled, OnEvent
 from pipelines.denoising.profiling import row_caps
 from pipelines.denoising.runs import run_of
 from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.picture import draw, recipe
+from pipelines.previews import Previews
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint, HintStage
@@ -27,6 +29,8 @@ from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeS
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.recipe import Recipe
 from pipelines.weights.variants import Variant, VariantStore
+
+_SDXL = LatentColours()
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +55,12 @@ class Drawer:
     On a GPU its kernels, each of milliseconds, take turns with the engine's on the device's one stream.
     """
 
-    def __init__(self, engine: Engine, variants: VariantStore) -> None:
+    def __init__(self, engine: Engine, variants: VariantStore, colours: LatentColours = _SDXL) -> None:
+        """colours: of the family's latents, for previews."""
         self._engine = engine
         self._variants = variants
+        self._colours = colours
+        self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._cancelled: dict[str, threading.Event] = {}  # by job, until its last event
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
         self._closing = False
@@ -70,17 +77,35 @@ class Drawer:
             hang_after_s=settings.hang_after_s,
             one_at_a_time=settings.one_at_a_time,
         )
-        return cls(engine, VariantStore(family, settings.variant_budget_mb * 2**20))
+        return cls(engine, VariantStore(family, settings.variant_budget_mb * 2**20), family.catalogue.colours)
 
-    def submit(self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: OnEvent) -> None:
-        """Draw a spec. Returns at once. on_event is called on a thread of the drawer's and must not block: `Progress`
-        events, then once `Drawn` or an exception. Raises EngineDead when nobody would draw it."""
+    def submit(
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: OnEvent,
+        *,
+        previews: bool = False,
+    ) -> None:
+        """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: `Progress`
+        events, then once `Drawn` or an exception; with `previews` also `Preview` events, at most one each half second,
+        of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
         self._engine.check()
         wanted = recipe(spec, inputs)
         variant = self._variants.find(wanted)
         cancelled = threading.Event()
 
+        def preview(event: Preview) -> None:
+            if job_id in self._cancelled:
+                on_event(event)
+
+        seen = Previews(len(spec.seeds), self._colours, self._previewer, preview) if previews else None
+
         def forward(event: Any) -> None:
+            if seen is not None and isinstance(event, Progress):
+                seen.heard(event)
             if isinstance(event, Progress) or self._cancelled.pop(job_id, None) is not None:
                 on_event(event)
 
@@ -88,7 +113,7 @@ class Drawer:
             self._engine.submit(
                 Job(
                     id=job_id,
-                    make=lambda: draw(spec, inputs, prompt, variant),
+                    make=lambda: draw(spec, inputs, prompt, variant, seen),
                     finish=_drawn,
                     steps=run_of(spec).steps * len(spec.seeds),
                     on_event=forward,
@@ -142,6 +167,7 @@ class Drawer:
         self._closing = True
         self._engine.close()
         self._builder.shutdown()
+        self._previewer.shutdown()
 
 
 def _drawn(images: Any, timings: Mapping[str, float]) -> Drawn:

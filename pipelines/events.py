@@ -1,4 +1,4 @@
-"""What a running job tells its caller: steps, and at the end the pictures."""
+"""What a running job tells its caller: steps, previews where it asked for them, and at the end the pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +17,17 @@ class Progress:
     steps: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """How the pictures look after `step` of `steps`. pixels: (n, height / 8, width / 8, 3) uint8 RGB, one a picture;
+    middle grey where a picture has not begun.
+    """
+
+    step: int
+    steps: int
+    pixels: Pixels
+
+
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """The last event of a job. images: (n, height, width, 3) uint8 RGB. timings: seconds by stage."""
@@ -25,4 +36,4 @@ class Drawn:
     timings: Mapping[str, float]
 
 
-Event = Progress | Drawn
+Event = Progress | Preview | Drawn

@@ -4,7 +4,8 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pipelines.denoising.runs import Run, run_of, sampler_of
 from pipelines.denoising.samplers import Sampler
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.inputs import Inputs
+from pipelines.previews import Previews
 from pipelines.prompts.lines import prompt_lines
 from pipelines.spec import Control, Spec
 from pipelines.stages.hint import EncodeHint
@@ -24,6 +26,8 @@ from pipelines.stages.text import EncodeText
 from pipelines.stages.vae import FACTOR, DecodeLatent, EncodeImage
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import Variant
+
+Watch = Callable[[Tensor], None]
 
 UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
 LATENT_CHANNELS = 4
@@ -42,10 +46,10 @@ def recipe(spec: Spec, inputs: Inputs) -> Recipe:
     )
 
 
-def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant) -> Routine:
+def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant, previews: Previews | None = None) -> Routine:
     """The routine of a job: what its images share, then one trajectory each. Returns (n, height, width, 3) uint8.
 
-    variant: of the spec's `recipe`.
+    variant: of the spec's `recipe`. previews: hear of each picture's latents on the way.
     """
     positive = yield EncodeText(variant, tuple(prompt_lines(prompt)))
     negative = None
@@ -54,11 +58,13 @@ def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant) -> Routine:
     controls = yield from _controls(spec, inputs, variant)
     sizes = _size_ids(spec, inputs, variant)
     guide = Guide(variant.unet, positive, negative, _guidance(spec), sizes, controls, variant.group)
-    pictures = yield Fork([trajectory(spec, inputs, seed, guide) for seed in spec.seeds])
+    watches = [None if previews is None else partial(previews.note, place) for place in range(len(spec.seeds))]
+    seen = zip(spec.seeds, watches, strict=True)
+    pictures = yield Fork([trajectory(spec, inputs, seed, guide, watch) for seed, watch in seen])
     return np.stack(pictures)
 
 
-def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide) -> Routine:
+def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide, watch: Watch | None = None) -> Routine:
     """One image: noise from its own seed, denoising, decoding. Returns (height, width, 3) uint8."""
     run = run_of(spec)
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
@@ -67,13 +73,16 @@ def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide) -> Routine:
     if inputs.start is not None:
         x = x + (yield EncodeImage(inputs.start, seed))
     sampler = sampler_of(spec, x, run, lambda *_: next(noise), seed)
-    latent = yield from denoise(sampler, run, guide, distilled=spec.sampler == "lcm")
+    latent = yield from denoise(sampler, run, guide, distilled=spec.sampler == "lcm", watch=watch)
     pixels = yield DecodeLatent(latent)
     return pixels
 
 
-def denoise(sampler: Sampler, run: Run, guide: Guide, *, distilled: bool) -> Routine:
-    """Ask for every evaluation of a sampler and say how far it is. distilled: apply LCM's boundary condition."""
+def denoise(sampler: Sampler, run: Run, guide: Guide, *, distilled: bool, watch: Watch | None = None) -> Routine:
+    """Ask for every evaluation of a sampler and say how far it is. distilled: apply LCM's boundary condition.
+
+    watch: is shown the clean latent of each evaluation.
+    """
     begun = 0
     try:
         x, sigma = next(sampler)
@@ -84,6 +93,8 @@ def denoise(sampler: Sampler, run: Run, guide: Guide, *, distilled: bool) -> Rou
             if distilled:
                 clean = consistency(clean, x, timestep)
             yield Advance(begun)
+            if watch is not None:
+                watch(clean)
             x, sigma = sampler.send(clean)
     except StopIteration as end:
         return end.value

@@ -13,15 +13,21 @@ from starlette.requests import Request
 
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
+from gateway.files.base import Files
 from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
-from gateway.http.authentication import caller
+from gateway.http.authentication import TOKEN, caller
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
 from gateway.intake import take_in
 from gateway.own_files import OwnFiles
+from gateway.pictures import STORED
 from gateway.settings import GatewaySettings
+from pipelines.spec import Spec
 
 DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
+
+MAX_MEDIA_TYPE = 100  # characters that are kept of a data URI
+MAX_DEPTH = 32  # levels of an input that are kept; no schema has as many
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -32,16 +38,31 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
     if endpoint is None:
         if "/requests/" in endpoint_id:
             raise HTTPException(405)
-        raise PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
+        raise unknown_endpoint(endpoint_id)
     return endpoint
+
+
+def unknown_endpoint(endpoint_id: str) -> PlatformError:
+    return PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepting:
-    """What a request asks for. fingerprint: SHA-256 (hex) of its input as it came."""
+    """What a request asks for.
+
+    fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it. input: its
+    input as JSON, without the pictures themselves.
+    """
 
     order: Order
     fingerprint: str
+    media: tuple[str, ...]
+    input: str
+
+    async def forget(self, files: Files) -> None:
+        """Remove the pictures again: the request is not accepted, or had been before."""
+        for key in self.media:
+            await files.delete(key)
 
 
 async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
@@ -64,7 +85,27 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    return Accepting(Order(work, order.inactive), digest)
+    return Accepting(Order(work, order.inactive), digest, _stored(spec), json.dumps(_without_data(payload)))
+
+
+def _without_data(value: Any, depth: int = 0) -> Any:
+    """`value` with its data URIs cut off behind their media types: the pictures are in the files store."""
+    match value:
+        case dict() | list() if depth == MAX_DEPTH:
+            return "…"
+        case dict():
+            return {name: _without_data(each, depth + 1) for name, each in value.items()}
+        case list():
+            return [_without_data(each, depth + 1) for each in value]
+        case str() if value[:5].lower() == "data:":
+            return f"{value.partition(',')[0][:MAX_MEDIA_TYPE]},…"
+        case _:
+            return value
+
+
+def _stored(spec: Spec) -> tuple[str, ...]:
+    sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
+    return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
 
 
 def _origins(request: Request, settings: GatewaySettings) -> set[str]:
@@ -78,7 +119,8 @@ def _origins(request: Request, settings: GatewaySettings) -> set[str]:
 async def _payload(request: Request, max_bytes: int) -> Any:
     if request.method == "GET":  # the JavaScript client's `method: "get"` (fal-protocol 3)
         query = request.query_params
-        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in query}
+        names = [name for name in query if name != TOKEN]
+        return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in names}
     body = await _body(request, max_bytes)
     if not body.strip():
         return {}

@@ -11,13 +11,15 @@ from gateway.keys.base import Caller, Key, Keys
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json", *PATHS})
+OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
+OPEN_PATHS = frozenset({"/", "/health", "/ready", *OPENAPI, *PATHS})
 OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
 # Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
 READ_PREFIXES = ("/files/", "/cdn/files/")
 READING = frozenset({"GET", "HEAD"})
 STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
 ADMIN_PREFIX = "/admin/"
+TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"
 
 
@@ -76,7 +78,7 @@ class Authenticated:
             if not reads_a_file(scope) and not found.may(needed(path)):
                 raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
             return found
-        token = QueryParams(scope["query_string"]).get("fal_jwt_token")
+        token = QueryParams(scope["query_string"]).get(TOKEN)
         if not scheme and token:
             return await self._by_token(token, Purpose.STREAM, path)
         raise _unauthorized("Authentication is required: send the header 'Authorization: Key <id>:<secret>'.")

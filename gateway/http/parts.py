@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.files.base import Files
 from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
+from gateway.ledger.history import SqlHistory
 from gateway.settings import GatewaySettings
 from gateway.work import Runner
 
@@ -19,6 +20,7 @@ class Parts:
     """The stores and the runner of one app.
 
     can_draw: whether the runner would take a work now; asked by `/ready`. keys: needed where settings require keys.
+    history: of the ledger; without it there are no routes for it.
     """
 
     settings: GatewaySettings
@@ -27,3 +29,4 @@ class Parts:
     runner: Runner
     can_draw: Callable[[], Awaitable[bool]] = _always
     keys: Keys | None = None
+    history: SqlHistory | None = None

@@ -4,16 +4,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway.endpoints import app_of
+from gateway.endpoints import Endpoint, app_of
 from gateway.errors import PlatformError
-from gateway.http.accepting import accept, endpoint_of
+from gateway.http.accepting import Accepting, accept, endpoint_of
+from gateway.http.admission import Admission
 from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
+from gateway.http.authentication import caller
+from gateway.http.holding import Holding, PollRate
 from gateway.http.parts import Parts
+from gateway.http.sse import event_stream_headers
 from gateway.http.statuses import links, status_events, status_object
 from gateway.http.surfaces import queue_root
-from gateway.http.terms import stored_inputs, terms_of
+from gateway.http.terms import terms_of
+from gateway.keys.base import Scope
 from gateway.ledger.base import Accepted, CancelAnswer, State, Status
-from pipelines.spec import Spec
+from gateway.watching import Watching
 
 
 def queue_routes(parts: Parts) -> list[Route]:
@@ -33,20 +38,19 @@ def queue_routes(parts: Parts) -> list[Route]:
 class _Queue:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._ledger = parts, parts.ledger
+        self._admission = Admission(parts.ledger, parts.keys)
+        self._watching = Watching(parts.ledger)
+        self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
-        if "fal_webhook" in request.query_params:
-            raise PlatformError("bad_request", "fal_webhook: webhooks are not supported yet; poll the status instead.")
         asked = await accept(request, endpoint, self._parts)
-        order = asked.order
-        accepted: Accepted | None = None
+        order, accepted = asked.order, None
         try:
-            terms = terms_of(request, order.work.spec, asked.fingerprint)
-            accepted = await self._ledger.submit(order.work, endpoint.app, terms)
+            accepted = await self._submit(request, endpoint, asked)
         finally:
             if accepted is None or accepted.repeated:
-                await self._forget(order.work.spec)
+                await asked.forget(self._parts.files)
         request_id = accepted.request_id
         body = {
             "status": "IN_QUEUE",
@@ -57,10 +61,23 @@ class _Queue:
         }
         return JSONResponse(body, headers={REQUEST_ID: request_id, **inactive_headers(order.inactive)})
 
+    async def _submit(self, request: Request, endpoint: Endpoint, asked: Accepting) -> Accepted:
+        work, who = asked.order.work, caller(request)
+        terms = terms_of(request, asked, self._parts.settings.allow_loopback_urls)
+        # what was accepted before costs its key nothing and is never too much
+        if (known := await self._ledger.repeated(work, terms)) is not None:
+            return known
+        await self._admission.admit(who, work.spec, waits=True)
+        accepted = await self._ledger.submit(work, endpoint.app, terms)
+        if not accepted.repeated:
+            await self._admission.charge(who, work.spec)
+        return accepted
+
     async def status(self, request: Request) -> Response:
-        status = await self._known(request)
+        with_logs = _asks_for_logs(request)
+        status = await self._holding.settled(await self._known(request), with_logs)
         logs = None
-        if _asks_for_logs(request) and status.state in (State.RUNNING, State.DONE):
+        if with_logs and status.state in (State.RUNNING, State.DONE):
             logs = await self._ledger.logs(status.request_id)
         code = 200 if status.state is State.DONE else 202
         return JSONResponse(status_object(status, logs, self._root(request)), code, {REQUEST_ID: status.request_id})
@@ -68,16 +85,16 @@ class _Queue:
     async def stream(self, request: Request) -> Response:
         status = await self._known(request)
         return StreamingResponse(
-            status_events(status, self._ledger, self._root(request), _asks_for_logs(request)),
+            status_events(status, self._ledger, self._watching, self._root(request), _asks_for_logs(request)),
             media_type="text/event-stream",
-            headers={REQUEST_ID: status.request_id, "cache-control": "no-store", "x-accel-buffering": "no"},
+            headers={REQUEST_ID: status.request_id, **event_stream_headers()},
         )
 
     async def result(self, request: Request) -> Response:
         status = await self._known(request)
         answer = None
         if status.state is State.DONE:
-            answer = await self._ledger.answer(status.request_id, status.app)
+            answer = await self._ledger.answer(status.request_id, status.app, _owner(request))
         if answer is None:
             pending = PlatformError("bad_request", "Request is still in progress")
             return error_response(pending, {REQUEST_ID: status.request_id})
@@ -85,8 +102,9 @@ class _Queue:
 
     async def cancel(self, request: Request) -> Response:
         app, request_id = _named(request)
-        match await self._ledger.cancel(request_id, app):
+        match await self._ledger.cancel(request_id, app, _owner(request)):
             case CancelAnswer.REMOVED:
+                self._watching.look()
                 return JSONResponse({"status": "OK"}, 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:
                 return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {REQUEST_ID: request_id})
@@ -100,15 +118,10 @@ class _Queue:
 
     async def _known(self, request: Request) -> Status:
         app, request_id = _named(request)
-        status = await self._ledger.status(request_id, app)
+        status = await self._ledger.status(request_id, app, _owner(request))
         if status is None:
             raise PlatformError("bad_request", "Request not found", status=404)
         return status
-
-    async def _forget(self, spec: Spec) -> None:
-        """Remove the pictures of a request that was not accepted, or had been before."""
-        for key in stored_inputs(spec):
-            await self._parts.files.delete(key)
 
     def _root(self, request: Request) -> str:
         return queue_root(request, self._parts.settings.public_url)
@@ -116,6 +129,12 @@ class _Queue:
 
 def _named(request: Request) -> tuple[str, str]:
     return app_of(request.path_params["endpoint"]), request.path_params["request_id"]
+
+
+def _owner(request: Request) -> str | None:
+    """Whose requests the caller may see: its key's; all of them where the service is open, or with an admin's key."""
+    who = caller(request)
+    return None if who.may(Scope.ADMIN) else who.key
 
 
 def _asks_for_logs(request: Request) -> bool:

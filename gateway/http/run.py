@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -10,78 +10,101 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.endpoints import Endpoint
-from gateway.errors import ModelError, PlatformError
-from gateway.execution import LostClaim, answer_of, execute, patiently
+from gateway.endpoints import Endpoint, Order
+from gateway.errors import PlatformError
+from gateway.execution import LostClaim, answer_of, execute, patiently, uninterrupted
+from gateway.heart import Heart
 from gateway.http.accepting import accept, endpoint_of
+from gateway.http.admission import Admission
 from gateway.http.answers import replayed
+from gateway.http.authentication import caller
 from gateway.http.parts import Parts
-from gateway.http.terms import start_within, stored_inputs
+from gateway.http.terms import start_within, stores_io
 from gateway.ledger.base import Answer, Claim, Outcome, Terms
-from gateway.work import Finished, Runner, Step, Work
+from gateway.work import Event, Preview, Runner, Work
 
-CANCEL_POLL_S = 0.25
-STREAM = "/stream"
+Listen = Callable[[Event], None]
 
 logger = logging.getLogger("fooocus.gateway")
 
 
 def run_routes(parts: Parts) -> list[Route]:
     async def run(request: Request) -> Response:
-        path = request.path_params["endpoint"].rstrip("/")
-        if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
-            raise HTTPException(405)
-        endpoint = endpoint_of(path.removesuffix(STREAM))
-        if path.endswith(STREAM):
-            raise ModelError("feature_not_supported", "Streaming a run is not supported yet; use run or the queue.")
-        return await _run(request, endpoint, parts)
+        order, attended = await begun(request, endpoint_of(request.path_params["endpoint"]), parts)
+        return replayed(await attended.answer(), order.work.request_id, order.inactive)
 
     return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"])]
 
 
-async def _run(request: Request, endpoint: Endpoint, parts: Parts) -> Response:
+async def begun(
+    request: Request, endpoint: Endpoint, parts: Parts, listen: Listen | None = None
+) -> tuple[Order, "Attended"]:
+    """The run that a request asks for, in the ledger and to be answered. listen: hears what it says, with previews."""
+    if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
+        raise HTTPException(405)
     start_timeout_s = start_within(request)
-    order = (await accept(request, endpoint, parts)).order
+    asked = await accept(request, endpoint, parts)
+    order = asked.order
     request_id = order.work.request_id
     # an owner for this run alone, so that its heartbeats and cancellations touch one row
-    terms = Terms(media=stored_inputs(order.work.spec))
+    who, admission = caller(request), Admission(parts.ledger, parts.keys)
+    terms = Terms(key=who.key, media=asked.media, input=asked.input, store_io=stores_io(request))
+    try:
+        await admission.admit(who, order.work.spec, waits=False)
+    except PlatformError:
+        await asked.forget(parts.files)
+        raise
+    await admission.charge(who, order.work.spec)
     claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s, terms)
-    answer = await _Attended(claim, endpoint.app, parts, request, start_timeout_s).answer()
-    return replayed(answer, request_id, order.inactive)
+    return order, Attended(claim, endpoint.app, parts, request, start_timeout_s, listen)
 
 
-class _Attended:
+class Attended:
     """A run whose client waits: it ends with its result, or early when nobody wants that any more."""
 
-    def __init__(self, claim: Claim, app: str, parts: Parts, request: Request, start_timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        app: str,
+        parts: Parts,
+        request: Request,
+        start_timeout_s: float | None,
+        listen: Listen | None = None,
+    ) -> None:
         self._claim, self._app, self._parts, self._request = claim, app, parts, request
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s, self._listen = start_timeout_s, listen
+        self._heart = Heart(parts.ledger, claim.owner, parts.settings.lease_s)
         self._begun = asyncio.Event()
 
     async def answer(self) -> Answer:
-        runner = _Noting(self._parts.runner, self._begun)
-        run = asyncio.create_task(execute(self._claim, self._parts.ledger, runner, self._parts.settings.run_timeout_s))
+        runner = _Noting(self._parts.runner, self._begun, self._listen)
+        limit_s = self._parts.settings.run_timeout_s
+        run = asyncio.create_task(execute(self._claim, self._parts.ledger, self._heart, runner, limit_s))
         ends = [asyncio.create_task(end) for end in self._early_ends()]
-        beat = asyncio.create_task(self._keep_lease())
         try:
             await asyncio.wait({run, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if not run.done():
                 outcome, early = next(end.result() for end in ends if end.done())
                 # first in the ledger, so that the run that is cancelled next finds its claim gone and writes nothing
-                await patiently(lambda: self._parts.ledger.finish(self._claim, outcome, early))
+                await self._end(outcome, early)
                 return await self._written()
             return await run
         except LostClaim:
             return await self._written()
         except asyncio.CancelledError:
             # so the server tells that the client has left, where it does not say it by a message
-            left = answer_of(_disconnected())
-            await asyncio.shield(self._parts.ledger.finish(self._claim, Outcome.CANCELLED, left))
+            await self._end(Outcome.CANCELLED, answer_of(_disconnected()))
             raise
         finally:
-            for task in (run, beat, *ends):
+            for task in (run, *ends):
                 task.cancel()
-            await asyncio.gather(run, beat, *ends, return_exceptions=True)
+            await asyncio.gather(run, *ends, return_exceptions=True)
+
+    async def _end(self, outcome: Outcome, answer: Answer) -> None:
+        """Write the end although the server, which says by a message and by cancelling that a client has left, may do
+        the second during what follows the first.
+        """
+        await uninterrupted(patiently(lambda: self._parts.ledger.finish(self._claim, outcome, answer)))
 
     def _early_ends(self) -> list[Coroutine[Any, Any, tuple[Outcome, Answer]]]:
         ends = [self._client_left(), self._somebody_cancelled()]
@@ -90,15 +113,19 @@ class _Attended:
         return ends
 
     async def _client_left(self) -> tuple[Outcome, Answer]:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+        except Exception:
+            # a server between us and the client may lose it before it can say so
+            logger.info("the client of request %s is lost", self._claim.work.request_id, exc_info=True)
         return Outcome.CANCELLED, answer_of(_disconnected())
 
     async def _somebody_cancelled(self) -> tuple[Outcome, Answer]:
         while True:
-            if await self._tolerantly(self._is_cancelled()):
+            if await self._cancelled_at_beat():
                 break
-            await asyncio.sleep(CANCEL_POLL_S)
+            await asyncio.sleep(self._parts.settings.beat_s)
         error = PlatformError("client_cancelled", "Request was cancelled by the client")
         return Outcome.CANCELLED, answer_of(error)
 
@@ -110,21 +137,9 @@ class _Attended:
         headers = {**answer.headers, "x-fal-request-timeout-type": "user"}
         return Outcome.ERROR, Answer(answer.status, answer.body, headers, answer.error, answer.error_type)
 
-    async def _is_cancelled(self) -> bool:
-        return self._claim.work.request_id in await self._parts.ledger.cancelled(self._claim.owner)
-
-    async def _keep_lease(self) -> None:
-        while True:
-            await asyncio.sleep(self._parts.settings.lease_s / 3)
-            await self._tolerantly(self._beat())
-
-    async def _beat(self) -> bool:
-        await self._parts.ledger.heartbeat(self._claim.owner, self._parts.settings.lease_s)
-        return True
-
-    async def _tolerantly(self, asking: Coroutine[Any, Any, bool]) -> bool:
+    async def _cancelled_at_beat(self) -> bool:
         try:
-            return await asking
+            return self._claim.work.request_id in (await self._heart.beat()).cancelled
         except Exception:
             logger.exception("the ledger did not answer for request %s", self._claim.work.request_id)
             return False
@@ -136,17 +151,20 @@ class _Attended:
 
 
 class _Noting:
-    """A runner that notes when drawing begins."""
+    """A runner that notes when drawing begins. listen: hears all events, with previews, which nobody else does."""
 
-    def __init__(self, inner: Runner, begun: asyncio.Event) -> None:
-        self._inner, self._begun = inner, begun
+    def __init__(self, inner: Runner, begun: asyncio.Event, listen: Listen | None) -> None:
+        self._inner, self._begun, self._listen = inner, begun, listen
 
-    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
-        events = self._inner.run(work)
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+        events = self._inner.run(work, self._listen is not None)
         try:
             async for event in events:
                 self._begun.set()
-                yield event
+                if self._listen is not None:
+                    self._listen(event)
+                if not isinstance(event, Preview):
+                    yield event
         finally:
             close = getattr(events, "aclose", None)
             if close is not None:

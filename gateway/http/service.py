@@ -9,10 +9,12 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError
-from gateway.http.accepting import endpoint_of
-from gateway.http.openapi import openapi
+from gateway.http.accepting import unknown_endpoint
+from gateway.http.authentication import OPENAPI
+from gateway.http.openapi import endpoint_document, service_document
 from gateway.http.page import page
 from gateway.http.parts import Parts
+from gateway.http.surfaces import origin, queue_root
 
 READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own
 
@@ -36,9 +38,15 @@ def service_routes(parts: Parts) -> list[Route]:
         return JSONResponse({"status": "ready", "waiting": waiting})
 
     async def schemas(request: Request) -> Response:
-        endpoint_id = request.query_params.get("endpoint_id")
-        endpoints = list(ENDPOINTS.values()) if endpoint_id is None else [endpoint_of(endpoint_id)]
-        return JSONResponse(openapi(endpoints))
+        endpoint_id, public_url = request.query_params.get("endpoint_id"), parts.settings.public_url
+        keys_required = parts.settings.keys == "required"
+        if endpoint_id is None:
+            document = service_document([*ENDPOINTS.values()], origin(request, public_url), keys_required)
+        else:
+            if (endpoint := ENDPOINTS.get(endpoint_id)) is None:
+                raise unknown_endpoint(endpoint_id)
+            document = endpoint_document(endpoint, queue_root(request, public_url), keys_required)
+        return JSONResponse(document)
 
     async def root(request: Request) -> Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -48,5 +56,5 @@ def service_routes(parts: Parts) -> list[Route]:
         Route("/", root, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
-        Route("/openapi.json", schemas, methods=["GET"]),
+        *(Route(path, schemas, methods=["GET"]) for path in OPENAPI),
     ]

@@ -5,25 +5,34 @@ from math import isfinite
 from starlette.requests import Request
 
 from gateway.errors import PlatformError
+from gateway.http.accepting import Accepting
+from gateway.http.authentication import caller
 from gateway.ledger.base import Idempotency, Priority, Terms
-from gateway.pictures import STORED
-from pipelines.spec import Spec
+from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
+LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow
 YES = ("1", "true", "yes")
+NO = ("0", "false", "no")
 
 
-def terms_of(request: Request, spec: Spec, fingerprint: str) -> Terms:
+def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
     """What a submit asks for besides its input. Raises PlatformError (400) for a header that makes no sense.
 
-    spec: with its inline pictures stored. fingerprint: SHA-256 of the input, for the idempotency key.
+    allow_loopback: webhooks may be sent to this machine.
     """
+    who = caller(request)
     return Terms(
+        key=who.key,
+        max_of_key=who.limits.queue_length,
         priority=_priority(request),
         start_within_s=start_within(request),
         max_ahead=_max_ahead(request),
-        idempotency=_idempotency(request, fingerprint),
-        media=stored_inputs(spec),
+        idempotency=_idempotency(request, asked.fingerprint),
+        webhook=_webhook(request, allow_loopback),
+        media=asked.media,
+        input=asked.input,
+        store_io=stores_io(request),
         may_retry=request.headers.get("x-fal-no-retry", "").lower() not in YES,
     )
 
@@ -39,13 +48,12 @@ def start_within(request: Request) -> float | None:
         seconds = 0.0
     if not isfinite(seconds) or seconds <= 0.1:
         raise PlatformError("bad_request", "X-Fal-Request-Timeout must be a number of seconds above 0.1.")
-    return seconds
+    return min(seconds, LONGEST_S)
 
 
-def stored_inputs(spec: Spec) -> tuple[str, ...]:
-    """The keys of the pictures that came inside the request."""
-    sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
-    return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
+def stores_io(request: Request) -> bool:
+    """Whether the history may show what goes in and comes out (`X-Fal-Store-IO`)."""
+    return request.headers.get("x-fal-store-io", "1").lower() not in NO
 
 
 def _priority(request: Request) -> Priority:
@@ -62,6 +70,11 @@ def _max_ahead(request: Request) -> int | None:
     if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
         raise PlatformError("bad_request", "fal_max_queue_length must be a whole number, 0 or more.")
     return int(asked)
+
+
+def _webhook(request: Request, allow_loopback: bool) -> str | None:
+    asked = request.query_params.get("fal_webhook")
+    return None if asked is None else webhook_address(asked, allow_loopback)
 
 
 def _idempotency(request: Request, fingerprint: str) -> Idempotency | None:

@@ -1,6 +1,6 @@
 """Keys as their callers see them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -74,6 +74,9 @@ class Keys(Protocol):
 
     async def revoke(self, key_id: str) -> bool:
         """False for an unknown or already revoked key."""
+
+    async def at_once(self) -> Mapping[str, int]:
+        """How many requests may run at once, of each key that has such a limit."""
 
     async def charge(self, key_id: str, pixel_steps: int) -> None:
         """Count a request of so many pixel-steps for a key today (UTC)."""

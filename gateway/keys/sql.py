@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -106,6 +106,11 @@ class SqlKeys:
         )
         async with self._database.write() as connection:
             return (await connection.execute(revoked)).rowcount == 1
+
+    async def at_once(self) -> Mapping[str, int]:
+        limited = select(api_key.c.id, api_key.c.concurrency).where(api_key.c.concurrency.is_not(None))
+        async with self._database.read() as connection:
+            return {row.id: row.concurrency for row in await connection.execute(limited)}
 
     async def charge(self, key_id: str, pixel_steps: int) -> None:
         row = {"key": key_id, "day": self._clock().date(), "requests": 1, "pixel_steps": pixel_steps}

@@ -48,6 +48,14 @@ class Priority(IntEnum):
     LOW = 1
 
 
+class Payload(StrEnum):
+    """Whether a request's input and output stay (`X-Fal-Store-IO`)."""
+
+    KEPT = "kept"
+    PASSING = "passing"  # no history shows them; they stay until the client has had time to fetch its result
+    GONE = "gone"
+
+
 class Retried(StrEnum):
     """What became of a request whose attempt failed."""
 
@@ -107,8 +115,10 @@ class Terms:
     max_of_key: refuse it when so many of its key are QUEUED already.
     webhook: the address that hears of the end. media: the keys of its stored inputs, to be deleted with it.
     may_retry: false ends it with the first fault of the infrastructure (`X-Fal-No-Retry`).
+    input: the client's own JSON, for the history; store_io: false keeps input and output out of it (`X-Fal-Store-IO`).
 
-    A sync run neither waits nor is tried again: of these it takes `key`, `start_within_s` and `media`.
+    A sync run neither waits nor is tried again: of these it takes `key`, `start_within_s`, `media`, `input` and
+    `store_io`.
     """
 
     key: str = ""
@@ -120,6 +130,8 @@ class Terms:
     webhook: str | None = None
     media: Sequence[str] = ()
     may_retry: bool = True
+    input: str | None = None
+    store_io: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +177,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a holder has to say about one request since its last heartbeat.
-
-    begun: the first step is done. lines: (level, message) of its log, in order.
-    """
+    """What a holder has to say about one request since its last heartbeat: (level, message) of its log, in order."""
 
     claim: Claim
-    begun: bool = False
     lines: Sequence[tuple[str, str]] = ()
 
 
@@ -199,8 +207,11 @@ class Status:
     """What status routes need; costs one cheap read.
 
     position: the requests of the same app that are not begun and ahead of it; only while QUEUED or CLAIMED. It is exact
-    for the moment: claims take what waits in just this order. It grows when a request is put back before it, when a
-    key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is stated in `ordering`).
+    for the moment: claims take what waits in just this order, past keys that may not have more at once. It grows when a
+    request is put back before it, when a key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is
+    stated in `ordering`).
+
+    lines: how many its log has.
     """
 
     request_id: str
@@ -211,6 +222,7 @@ class Status:
     error: str | None
     error_type: str | None
     inference_seconds: float | None
+    lines: int = 0
 
 
 class Ledger(Protocol):
@@ -227,13 +239,20 @@ class Ledger(Protocol):
         Raises QueueFull (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
         """
 
+    async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
+        """The first submission under the idempotency key of `terms`; None where there was none.
+
+        Raises IdempotencyConflict. `submit` asks the same in its own transaction.
+        """
+
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = ...) -> Claim:
         """Accept a request as CLAIMED by `owner` at birth: a sync run."""
 
-    async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
+    async def claim(self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = ...) -> Sequence[Claim]:
         """Take up to `count` QUEUED requests for `lease_s` seconds, in order; each goes to one owner only.
 
-        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key.
+        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key. at_once: how many
+        requests of a key may be held at once, sync runs included; what would be more waits, and lets others pass.
         """
 
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
@@ -276,6 +295,11 @@ class Ledger(Protocol):
         """The ids that `owner` holds and somebody asked to cancel."""
 
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None: ...
+
+    async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
+        """The statuses of many requests of all apps and keys, by id; unknown ids are left out. One query for up to
+        a thousand.
+        """
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         """Log lines whose number is above `after`, in order."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, select, update
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Answer, Outcome, Priority, State
+from gateway.ledger.base import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.database import Database
+from gateway.ledger.ending import platform_answer
 from gateway.ledger.outbox import Owed
 from gateway.ledger.tables import delivery, request
 
@@ -50,10 +51,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request with what went in and came out. work: `gateway.work.Work` as JSON has it. answer: of a DONE one."""
+    """One request with what went in and came out. work: `gateway.work.Work` as JSON has it. answer: of a DONE one.
+
+    input: the client's own JSON; None where it was not stored. payload: whether input and output may be shown.
+    """
 
     entry: Entry
     work: Any
+    input: Any
+    payload: Payload
     answer: Answer | None
     media: Sequence[str]
 
@@ -103,7 +109,8 @@ class SqlHistory:
         if row.state == State.DONE:
             body, headers = json.loads(row.answer_body), json.loads(row.answer_headers)
             answer = Answer(row.answer_status, body, headers, row.error, row.error_type)
-        return Record(_entry(row), json.loads(row.work), answer, _media(row))
+        given = None if row.input is None else json.loads(row.input)
+        return Record(_entry(row), json.loads(row.work), given, Payload(row.payload), answer, _media(row))
 
     async def delete(self, request_id: str, key: str | None = None) -> Sequence[str] | None:
         """Delete a DONE request with its log, and its webhook where that is still owed; return its files' keys.
@@ -128,10 +135,9 @@ class SqlHistory:
 
         Call it again until it returns fewer than `limit`: writers wait for a batch, not for all of them.
         """
-        owing = exists().where(delivery.c.request_seq == request.c.seq, delivery.c.state == Owed.WAITING)
         old = (
             select(request.c.seq)
-            .where(request.c.state == State.DONE, request.c.finished_at < before, ~owing)
+            .where(request.c.state == State.DONE, request.c.finished_at < before, ~_OWING)
             .order_by(request.c.finished_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -146,6 +152,34 @@ class SqlHistory:
             rows = (await connection.execute(gone)).all()
         return Retired(len(rows), [key for row in rows for key in _media(row)])
 
+    async def forget(self, before: datetime, limit: int = 500) -> Retired:
+        """Clear the input and the result of up to `limit` requests that were not to be stored and were DONE before
+        `before`; their rows stay. Return the keys of their input files. Call it again as `retire`.
+        """
+        passing = (
+            select(request.c.seq, request.c.input_media)
+            .where(request.c.payload == Payload.PASSING, request.c.finished_at < before, ~_OWING)
+            .order_by(request.c.finished_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        cleared = {
+            "payload": Payload.GONE,
+            "work": "null",
+            "input_media": "[]",
+            "answer_status": _FORGOTTEN.status,
+            "answer_body": json.dumps(_FORGOTTEN.body),
+            "answer_headers": json.dumps(dict(_FORGOTTEN.headers)),
+        }
+        async with self._database.write() as connection:
+            rows = (await connection.execute(passing)).all()
+            which = request.c.seq.in_([row.seq for row in rows])
+            await connection.execute(update(request).where(which).values(cleared))
+        return Retired(len(rows), [key for row in rows for key in json.loads(row.input_media)])
+
+
+_OWING = exists().where(delivery.c.request_seq == request.c.seq, delivery.c.state == Owed.WAITING)
+_FORGOTTEN = platform_answer(PlatformError("bad_request", "The result is no longer stored.", status=404))
 
 _ENTRY = (
     request.c.id,
@@ -162,7 +196,9 @@ _ENTRY = (
     request.c.finished_at,
 )
 _PAYLOAD = (
+    request.c.payload,
     request.c.work,
+    request.c.input,
     request.c.answer_status,
     request.c.answer_body,
     request.c.answer_headers,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.ledger.base import State, Terms
+from gateway.ledger.base import Payload, State, Terms
 from gateway.ledger.ending import HELD
 from gateway.ledger.tables import log, request
 from gateway.work import Work
@@ -27,6 +27,8 @@ async def add(connection: AsyncConnection, work: Work, app: str, terms: Terms, n
         "retries": 0,
         "crashes": 0,
         "may_retry": terms.may_retry,
+        "payload": Payload.KEPT if terms.store_io else Payload.PASSING,
+        "input": terms.input if terms.store_io else None,
         "cancel_requested": False,
         "created_at": now,
         "start_by": start_by,

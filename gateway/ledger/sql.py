@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import PlatformError
@@ -28,6 +30,7 @@ from gateway.ledger.base import (
     Status,
     Terms,
 )
+from gateway.ledger.choosing import choose
 from gateway.ledger.database import Database
 from gateway.ledger.ending import (
     HELD,
@@ -51,7 +54,9 @@ from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 _NO_TERMS = Terms()
+_OF_A_RUN = ("key", "start_within_s", "media", "input", "store_io")
 _USUAL = Limits()
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
 def utc_now() -> datetime:
@@ -94,8 +99,14 @@ class SqlLedger:
             position = (await connection.execute(select(POSITION).where(request.c.seq == seq))).scalar_one()
         return Accepted(work.request_id, position)
 
+    async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
+        if terms.idempotency is None:
+            return None
+        async with self._database.read() as connection:
+            return await _repeated(connection, work, terms)
+
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
-        kept = Terms(key=terms.key, start_within_s=terms.start_within_s, media=terms.media, may_retry=False)
+        kept = replace(_NO_TERMS, **{name: getattr(terms, name) for name in _OF_A_RUN}, may_retry=False)
         now = self._clock()
         lease = now + timedelta(seconds=lease_s)
         held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
@@ -103,34 +114,27 @@ class SqlLedger:
             await add(connection, work, app, kept, now, **held, turn=0, attempt=1, sync=True)
         return Claim(work, owner, 1)
 
-    async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[Claim]:
+    async def claim(
+        self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = _NO_LIMITS
+    ) -> Sequence[Claim]:
         if count <= 0:
             return []
         now = self._clock()
-        in_time = or_(request.c.start_by.is_(None), request.c.start_by > now)
-        # Said apart from the update, so that PostgreSQL looks, locks and counts to `count` once.
-        first = (
-            select(request.c.seq)
-            .where(request.c.state == State.QUEUED, in_time)
-            .order_by(*ORDER)
-            .limit(count)
-            .with_for_update(skip_locked=True)
-            .cte("first")
-        )
-        taken = (
-            update(request)
-            .where(request.c.seq.in_(select(first.c.seq)))
-            .values(
-                state=State.CLAIMED,
-                owner=owner,
-                lease_until=now + timedelta(seconds=lease_s),
-                attempt=request.c.attempt + 1,
-            )
-            .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
-        )
         claims = []
         async with self._database.write() as connection:
-            rows = (await connection.execute(taken)).all()
+            chosen = await choose(connection, count, now, at_once)
+            taken = (
+                update(request)
+                .where(request.c.seq.in_(chosen))
+                .values(
+                    state=State.CLAIMED,
+                    owner=owner,
+                    lease_until=now + timedelta(seconds=lease_s),
+                    attempt=request.c.attempt + 1,
+                )
+                .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
+            )
+            rows = (await connection.execute(taken)).all() if chosen else []
             await note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
@@ -145,25 +149,17 @@ class SqlLedger:
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
         now = self._clock()
         mine = (
-            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested, late(now).label("late"))
+            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested)
             .where(HELD, request.c.owner == owner)
             .order_by(request.c.seq)
             .with_for_update()
         )
         async with self._database.write() as connection:
             rows = {row.id: row for row in await connection.execute(mine)}
-            begun: set[int] = set()
             for report in reports:
                 row = rows.get(report.claim.work.request_id)
-                if row is None or (report.claim.owner, report.claim.attempt) != (owner, row.attempt):
-                    continue
-                await append_lines(connection, request.c.seq == row.seq, report.lines, now)
-                if report.begun:
-                    begun.add(row.seq)
-            for row in [row for row in rows.values() if row.late and row.seq in begun]:
-                await end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
-                del rows[row.id]
-            await start(connection, request.c.seq.in_(begun), now)
+                if row is not None and (report.claim.owner, report.claim.attempt) == (owner, row.attempt):
+                    await append_lines(connection, request.c.seq == row.seq, report.lines, now)
             longer = {"lease_until": now + timedelta(seconds=lease_s)}
             kept = request.c.seq.in_([row.seq for row in rows.values()])
             await connection.execute(update(request).where(kept).values(longer))
@@ -233,18 +229,15 @@ class SqlLedger:
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
         async with self._database.read() as connection:
             row = (await connection.execute(_STATUS, {"request_id": request_id, "app": app})).first()
-        if row is None or key not in (None, row.key):
-            return None
-        return Status(
-            request_id=request_id,
-            app=app,
-            state=State(row.state),
-            position=row.position,
-            outcome=None if row.outcome is None else Outcome(row.outcome),
-            error=row.error,
-            error_type=row.error_type,
-            inference_seconds=_seconds(row.started_at, row.finished_at),
-        )
+        return None if row is None or key not in (None, row.key) else _status(row)
+
+    async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
+        found: dict[str, Status] = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(request_ids), _AT_ONCE):
+                asked = {"request_ids": list(request_ids[first : first + _AT_ONCE])}
+                found |= {row.id: _status(row) for row in await connection.execute(_STATUSES, asked)}
+        return found
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         entries = (
@@ -310,7 +303,9 @@ class SqlLedger:
 
 
 # Asked ten times a second by every waiting client, so it is built once; its columns stand before the large ones.
-_STATUS = select(
+_COLUMNS = (
+    request.c.id,
+    request.c.app,
     request.c.key,
     request.c.state,
     case((request.c.state.in_((State.QUEUED, State.CLAIMED)), POSITION)).label("position"),
@@ -319,7 +314,25 @@ _STATUS = select(
     request.c.error_type,
     request.c.started_at,
     request.c.finished_at,
-).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
+    request.c.lines,
+)
+_STATUS = select(*_COLUMNS).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
+_STATUSES = select(*_COLUMNS).where(request.c.id.in_(bindparam("request_ids", expanding=True)))
+_AT_ONCE = 1000  # ids in one statement
+
+
+def _status(row: Any) -> Status:
+    return Status(
+        request_id=row.id,
+        app=row.app,
+        state=State(row.state),
+        position=row.position,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        error=row.error,
+        error_type=row.error_type,
+        inference_seconds=_seconds(row.started_at, row.finished_at),
+        lines=row.lines,
+    )
 
 
 def _named(request_id: str, app: str, key: str | None) -> ColumnElement[bool]:

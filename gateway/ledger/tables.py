@@ -56,6 +56,7 @@ request = Table(
     Column("retries", SmallInteger, nullable=False),
     Column("crashes", SmallInteger, nullable=False),
     Column("may_retry", Boolean, nullable=False),
+    Column("payload", String(8), nullable=False),
     Column("owner", String(128)),
     Column("lease_until", UtcDateTime),
     Column("cancel_requested", Boolean, nullable=False),
@@ -78,6 +79,8 @@ request = Table(
     Column("output_media", Text, nullable=False),
     Column("answer_headers", Text),
     Column("work", Text, nullable=False),
+    # As the client sent it, without inline pictures; none where it may not be stored.
+    Column("input", Text),
     Column("answer_body", Text),
     Index("request_claim", "state", "priority", "turn", "seq"),
     Index("request_position", "app", "state", "priority", "turn", "seq"),
@@ -87,6 +90,7 @@ request = Table(
     Index("request_of_key", "key", "state", "priority", "turn"),
     Index("request_history", "key", "endpoint", "seq"),
     Index("request_finished", "state", "finished_at"),
+    Index("request_payload", "payload", "finished_at"),
     Index("request_idempotency", "key", "endpoint", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )

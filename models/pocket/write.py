@@ -24,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from models.pocket import shapes
 from models.pocket.checker import write_checker
+from models.pocket.colours import latent_colours
 from models.pocket.construct import construct_unet, construct_vae
 from models.pocket.loras import control_lora, lora
 from models.pocket.tokenizer import write_tokenizer
@@ -109,19 +110,22 @@ def _write(folder: Path) -> None:
     _json(config / "model_index.json", shapes.MODEL_INDEX)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        unet = _write_checkpoint(folder / CHECKPOINT, models)
+        unet, vae = _write_checkpoint(folder / CHECKPOINT, models)
         _write_additions(folder, unet)
         write_checker(folder / "safety_checker")
-    _json(folder / FILE, _catalogue())
+    colours = latent_colours(vae, torch.Generator().manual_seed(SEED))
+    _json(folder / FILE, {**_catalogue(), "colours": colours})
 
 
 def _tokenizers() -> tuple[tuple[str, bool], ...]:
     return ("tokenizer", False), ("tokenizer_2", True)
 
 
-def _write_checkpoint(path: Path, models: Mapping[str, Mapping[str, Any]]) -> UNet2DConditionModel:
+def _write_checkpoint(
+    path: Path, models: Mapping[str, Mapping[str, Any]]
+) -> tuple[UNet2DConditionModel, AutoencoderKL]:
     unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(models["unet"]))
-    vae = AutoencoderKL.from_config(dict(models["vae"]))
+    vae: AutoencoderKL = AutoencoderKL.from_config(dict(models["vae"]))
     first = CLIPTextModel(CLIPTextConfig(**models["text_encoder"]))
     second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
     construct_unet(unet, torch.Generator().manual_seed(SEED))
@@ -135,7 +139,7 @@ def _write_checkpoint(path: Path, models: Mapping[str, Mapping[str, Any]]) -> UN
     ):
         stored.update(_stored(module, places))
     save_file({key: tensor.half().contiguous() for key, tensor in stored.items()}, path)
-    return unet
+    return unet, vae
 
 
 def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]:

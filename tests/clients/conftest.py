@@ -51,9 +51,8 @@ def guard() -> Guard:
 def _close_the_modules_client() -> Iterator[None]:
     """`fal_client`'s functions share one client that nothing closes, and an open socket is a warning."""
     yield
-    made = vars(fal_client.sync_client).get("_client")
-    if made is not None:
-        made.close()
+    if "_client" in vars(fal_client.sync_client):  # it was used
+        fal_client.sync_client._client.close()
 
 
 @pytest_asyncio.fixture
@@ -141,7 +140,11 @@ def run_node(node: str) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def drive(base: str, run_node: Callable[..., subprocess.CompletedProcess[str]]) -> Drive:
-    """Run one story of driver.mjs and return what it saw."""
+    return drive_with(base, run_node)
+
+
+def drive_with(base: str, run_node: Callable[..., subprocess.CompletedProcess[str]]) -> Drive:
+    """What runs one story of driver.mjs against the service at `base` and returns what it saw."""
 
     def drive(
         client: str, way: str, action: str, endpoint: str, input: Mapping[str, Any], **rest: Any

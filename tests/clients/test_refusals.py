@@ -48,6 +48,19 @@ def test_a_photograph_that_is_not_there_names_its_field(base: str, photographs: 
     assert (entry["loc"], entry["type"]) == (["body", "image_url"], "file_download_error")
 
 
+@pytest.mark.parametrize(("client", "way"), [("new", "middleware"), ("new", "proxy"), ("old", "middleware")])
+def test_javascript_hears_of_a_failed_request_with_its_result(
+    drive: Drive, photographs: PhotographServer, client: str, way: str
+) -> None:
+    """It was accepted, so it is COMPLETED; the result route throws."""
+    arguments = {"prompt": "x", "image_url": photographs.url("none.png")}
+    done = drive(client, way, "follow", f"{FAST}/image-to-image", arguments, fields=["image_url"])
+    assert done["statuses"][-1] == "COMPLETED"
+    assert (done["error"]["type"], done["error"]["status"]) == ("ValidationError", 422)
+    (entry,) = done["error"]["fields"]["image_url"]
+    assert entry["type"] == "file_download_error"
+
+
 def test_an_unknown_endpoint_is_not_found(base: str) -> None:
     with pytest.raises(fal_client.FalClientHTTPError) as refused:
         fal_client.submit("fal-ai/no-such-model", arguments={})

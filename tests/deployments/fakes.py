@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Drawn, Event, Pixels, Progress
+from pipelines.events import Drawn, Event, Pixels, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
@@ -29,23 +29,42 @@ class FakeStats:
 
 
 class FakeDrawer:
-    """Draws one flat picture per seed. Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise."""
+    """Draws one flat picture per seed, with a preview at each step where asked.
 
-    def __init__(self) -> None:
+    Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise.
+    """
+
+    def __init__(self, step_s: float = 0.001) -> None:
+        self._step_s = step_s
         self._cancelled: dict[str, threading.Event] = {}
         self._steps = 0
         self.dead = False
 
     def submit(
-        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: Callable[[Event | BaseException], None],
+        *,
+        previews: bool = False,
     ) -> None:
         if self.dead:
             raise EngineDead("dead")
         self._cancelled[job_id] = threading.Event()
-        threading.Thread(target=self._draw, args=(job_id, spec, inputs, prompt, on_event), daemon=True).start()
+        threading.Thread(
+            target=self._draw, args=(job_id, spec, inputs, prompt, on_event, previews), daemon=True
+        ).start()
 
     def _draw(
-        self, job_id: str, spec: Spec, inputs: Inputs, prompt: str, on_event: Callable[[Event | BaseException], None]
+        self,
+        job_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        prompt: str,
+        on_event: Callable[[Event | BaseException], None],
+        previews: bool,
     ) -> None:
         on_event(Progress(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
@@ -54,7 +73,7 @@ class FakeDrawer:
             on_event(fault if "fault" in prompt else UnportableError("of a library that callers do not have"))
             return
         for step in range(spec.steps):
-            if self._cancelled[job_id].wait(20 / spec.steps if "slow" in prompt else 0.001):
+            if self._cancelled[job_id].wait(20 / spec.steps if "slow" in prompt else self._step_s):
                 del self._cancelled[job_id]
                 on_event(RuntimeError("cancelled"))
                 return
@@ -62,6 +81,9 @@ class FakeDrawer:
                 os._exit(1)
             self._steps += 1
             on_event(Progress(step + 1, spec.steps))
+            if previews:
+                pixels = np.full((len(spec.seeds), SIDE // 8, SIDE // 8, 3), step, np.uint8)
+                on_event(Preview(step + 1, spec.steps, pixels))
         del self._cancelled[job_id]
         images = np.stack([np.full((SIDE, SIDE, 3), seed % 256, np.uint8) for seed in spec.seeds])
         on_event(Drawn(images, {"denoise": 0.5}))

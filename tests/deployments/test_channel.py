@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deployments.channel import Channel
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Preview, Progress
 
 DRAWN = Drawn(np.zeros((1, 8, 8, 3), np.uint8), {})
 
@@ -18,6 +18,19 @@ async def test_a_slow_reader_gets_the_newest_progress_and_the_end() -> None:
         channel.put(Progress(step, 1000))
     channel.put(DRAWN)
     assert [event async for event in channel.events()] == [Progress(999, 1000), DRAWN]
+
+
+async def test_the_newest_preview_comes_after_its_progress() -> None:
+    channel = Channel(asyncio.get_running_loop())
+    older, newer = (Preview(step, 9, np.zeros((1, 1, 1, 3), np.uint8)) for step in (1, 2))
+    for event in (older, Progress(1, 9), newer, Progress(2, 9)):
+        channel.put(event)
+    events = channel.events()
+    assert await anext(events) == Progress(2, 9)
+    assert await anext(events) is newer
+    channel.put(older)
+    channel.put(DRAWN)
+    assert [event async for event in events] == [DRAWN]
 
 
 async def test_a_thread_is_heard_without_waiting_for_its_end() -> None:

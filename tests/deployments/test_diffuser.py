@@ -11,7 +11,7 @@ from deployments import diffuser as module
 from deployments.diffuser import Diffuser
 from gateway.errors import PlatformError
 from pipelines.errors import EngineDead
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Guidance, Size, Spec
 from tests.deployments.fakes import FakeDrawer, wait_until
@@ -37,9 +37,20 @@ class Recorded:
 async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "Counter", Recorded)
     monkeypatch.setattr(module, "Gauge", Recorded)
+
+    async def nobody(capacity: object) -> None:
+        pass
+
+    monkeypatch.setattr(module, "report_capacity", nobody)
     made: Any = Diffuser.__new__(Diffuser)
-    await made.__init__(FakeDrawer)
+    await made.__init__(FakeDrawer, 8)
     return made
+
+
+async def test_it_can_hold_what_it_was_told_until_its_engine_is_dead(diffuser: Any) -> None:
+    assert diffuser._capacity() == 8
+    diffuser._drawer.dead = True
+    assert diffuser._capacity() == 0
 
 
 async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
@@ -47,6 +58,13 @@ async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
     assert isinstance(events[-1], Drawn)
     assert all(isinstance(event, Progress) for event in events[:-1])
     assert np.unique(events[-1].images) == [1]
+
+
+async def test_previews_come_where_they_are_asked_for(diffuser: Any) -> None:
+    slow = SPEC.model_copy(update={"steps": 200})
+    events = diffuser.draw("r", slow, INPUTS, "slow", True)
+    assert isinstance(await anext(event async for event in events if not isinstance(event, Progress)), Preview)
+    await events.aclose()
 
 
 async def test_two_attempts_at_a_request_do_not_meet(diffuser: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import ModelError, PlatformError, ValidationErrors
 from gateway.files.local import LocalFiles
 from gateway.media import decode_image
-from gateway.work import Delivery, Finished, Step, Work
+from gateway.work import Delivery, Finished, Preview, Step, Work
 from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import SIDE, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
@@ -73,7 +73,7 @@ def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
     applications = Stages(
         preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue),
         prompt_expander=bound(PromptExpander),
-        diffuser=bound(Diffuser, FakeDrawer),
+        diffuser=bound(Diffuser, FakeDrawer, 8),
         safety_checker=bound(SafetyChecker, FakeChecker),
         postprocessor=bound(Postprocessor, files),
     )
@@ -110,6 +110,20 @@ async def test_steps_come_before_the_pictures(stages: Any, files: LocalFiles) ->
     flagged = await files.get(finished.images[1].url.removeprefix("http://127.0.0.1:8000/files/"))
     assert flagged is not None
     assert (decode_image(flagged.content, 10**6, "") == 0).all()
+
+
+@pytest.mark.parametrize(("check_safety", "side"), [(False, SIDE // 8), (True, SIDE // 32)])
+async def test_previews_are_files_and_veiled_where_the_safety_checker_speaks_later(
+    stages: Any, check_safety: bool, side: int
+) -> None:
+    from deployments.graph import Graph
+
+    request = work("slow", seeds=(1, 2), check_safety=check_safety)
+    events = Graph(stages).run(request, previews=True)
+    preview = await anext(event async for event in events if isinstance(event, Preview))
+    assert (len(preview.contents), preview.width, preview.height, preview.steps) == (2, side, side, 20)
+    assert decode_image(preview.contents[0], 10**6, "").shape == (side, side, 3)
+    await events.aclose()  # type: ignore[attr-defined]
 
 
 async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:

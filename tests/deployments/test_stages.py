@@ -4,7 +4,6 @@ import asyncio
 import base64
 import time
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -16,12 +15,14 @@ from deployments.preprocessor import Preprocessor
 from deployments.safety_checker import SafetyChecker
 from gateway.files.access import Acl
 from gateway.files.local import LocalFiles
+from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
 from gateway.settings import GatewaySettings
 from gateway.work import Delivery
 from pipelines.events import Drawn
 from pipelines.spec import Control, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
+from tests.gateway.fakes import FakeRunner
 
 REQUEST = str(uuid4())
 
@@ -96,29 +97,16 @@ def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
     assert flags == [[True, False], [True], [False]]
 
 
-class DeadLedger:
-    """A ledger of which only the end is of interest."""
-
-    closed = False
-
-    async def depth(self) -> int:
-        return 0
-
-    async def expire(self) -> int:
-        return 0
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-async def test_a_dispatcher_is_healthy_until_its_loop_ends(tmp_path: Path) -> None:
-    ledger: Any = DeadLedger()
+async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, GatewaySettings(data_dir=tmp_path))  # type: ignore[arg-type]
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
     dispatcher.check_health()
+    await dispatcher.report("one", 16)
+    assert dispatcher._replicas.capacity() == settings.look_ahead + 16
     stopping = dispatcher.__del__()
     assert stopping is not None
     await stopping
-    assert ledger.closed
-    with pytest.raises(RuntimeError, match="loop has ended"):
+    with pytest.raises(RuntimeError, match="has ended"):
         dispatcher.check_health()

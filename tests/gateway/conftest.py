@@ -15,6 +15,7 @@ def settings(tmp_path: Path) -> GatewaySettings:
         data_dir=tmp_path,
         lease_s=5,
         tick_s=0.02,
+        beat_s=0.05,
         stop_grace_s=0.3,
         run_timeout_s=10,
         allowed_hosts=("testserver", "other"),

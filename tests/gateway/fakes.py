@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from gateway.work import Delivery, Finished, Image, Step, Work
+from gateway.work import Delivery, Event, Finished, Image, Preview, Step, Work
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
@@ -39,7 +39,8 @@ def finished(work: Work) -> Finished:
 class FakeRunner:
     """Waits for `gate`, says `steps` steps `pause_s` apart, then finishes or raises `fault`.
 
-    Prompts named in `faults` raise theirs instead. seen: works begun. left: ids whose iterator has ended or was closed.
+    After each step but the first comes a preview, where asked. Prompts named in `faults` raise theirs instead.
+    seen: works begun. left: ids whose iterator has ended or was closed.
     """
 
     def __init__(self, steps: int = 3, pause_s: float = 0.0, fault: BaseException | None = None) -> None:
@@ -60,12 +61,14 @@ class FakeRunner:
     def ids(self) -> Sequence[str]:
         return [work.request_id for work in self.seen]
 
-    async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         self.seen.append(work)
         try:
             await self.gate.wait()
             for step in range(self.steps + 1):
                 yield Step(step, self.steps)
+                if previews and step:
+                    yield Preview(step, self.steps, [b"%d" % step], "image/jpeg", 4, 3)
                 await asyncio.sleep(self.pause_s)
             if (fault := self.faults.get(work.spec.prompt, self.fault)) is not None:
                 raise fault

@@ -23,7 +23,7 @@ APP = app_of(FAST)
 async def dispatching(
     ledger: SqlLedger, runner: FakeRunner, settings: GatewaySettings, owner: str = "dispatcher"
 ) -> AsyncIterator[Dispatching]:
-    one = Dispatching(ledger, runner, settings, owner)
+    one = Dispatching(ledger, runner, settings, owner, lambda: settings.capacity)
     task = asyncio.create_task(one.run())
     try:
         yield one
@@ -180,7 +180,7 @@ async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
     await submit(ledger, "a")
-    task = asyncio.create_task(Dispatching(ledger, FakeRunner(pause_s=20), settings, "me").run())
+    task = asyncio.create_task(Dispatching(ledger, FakeRunner(pause_s=20), settings, "me", lambda: 8).run())
     await until_state(ledger, "a", State.RUNNING)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,21 +1,50 @@
 """The replica that draws dies while it draws."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import httpx2
 import pytest
 
 from tests.cluster import kill_replicas
-from tests.integration.calls import FAST, LONG, SMALL, result, run, submit, wait_for
+from tests.integration.calls import FAST, LONG, result, run, status, submit, wait_for, wait_until
 from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.cluster
 
+SEEDED: Mapping[str, Any] = {
+    "prompt": "a slow one",
+    "image_size": "square",
+    "num_inference_steps": 24,
+    "num_images": 2,
+    "seed": 7,
+    "format": "png",
+}
 
-def test_its_request_ends_with_an_error_to_retry_and_the_next_is_drawn(client: httpx2.Client, service: Service) -> None:
-    submitted = submit(client, FAST, LONG)
+
+def contents(client: httpx2.Client, output: Mapping[str, Any]) -> list[bytes]:
+    return [client.get(image["url"]).content for image in output["images"]]
+
+
+def test_its_request_is_drawn_again_as_if_nothing_had_happened(client: httpx2.Client, service: Service) -> None:
+    undisturbed = contents(client, run(client, FAST, SEEDED))
+    submitted = submit(client, FAST, SEEDED)
     wait_for(client, submitted, "IN_PROGRESS")
     kill_replicas(service.app, "Diffuser")
     answer = result(client, submitted)
+    assert answer.status_code == 200
+    assert contents(client, answer.json()) == undisturbed
+    levels = {line["level"] for line in status(client, submitted)["logs"]}
+    assert levels == {"INFO", "ERROR"}  # of the lost attempt
+
+
+def test_a_sync_run_ends_with_an_error_to_retry(client: httpx2.Client, service: Service) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.post, f"/{FAST}", json=dict(LONG))
+        wait_until(lambda: service.stats().live_jobs == 1, "the run to be drawn")
+        kill_replicas(service.app, "Diffuser")
+        answer = running.result()
     assert answer.status_code == 503
     assert answer.json()["error_type"] == answer.headers["x-fal-error-type"] == "runner_disconnected"
     assert answer.headers["x-fal-retryable"] == "true"
-    assert run(client, FAST, SMALL)["images"]

@@ -41,7 +41,7 @@ class Studio:
         served = {**stages(family, RowCaps(16)), DecodeLatent: self.watched}
         self.engine = Engine(served, counted=Denoiser.name)
         self.variants = VariantStore(family, 2**30)
-        self.drawer = Drawer(self.engine, self.variants)
+        self.drawer = Drawer(self.engine, self.variants, family.catalogue.colours)
 
     def inputs(self, spec: Spec, start: Pixels | None = None, controls: Sequence[Pixels] = ()) -> Inputs:
         return prepare(spec, start, controls, find_loras(spec, self.family.catalogue))

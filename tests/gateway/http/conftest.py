@@ -32,7 +32,7 @@ def runner() -> FakeRunner:
 
 @pytest.fixture
 def parts(settings: GatewaySettings, ledger: SqlLedger, runner: FakeRunner) -> Parts:
-    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner)
+    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner, history=ledger.history)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def dispatch(parts: Parts) -> Dispatch:
 
     @asynccontextmanager
     async def dispatch() -> AsyncIterator[None]:
-        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher")
+        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher", lambda: 16)
         task = asyncio.create_task(one.run())
         try:
             yield

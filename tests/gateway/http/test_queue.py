@@ -194,13 +194,6 @@ async def test_an_unknown_id_or_another_app_is_not_found(
         assert answer.json()["status"] == "NOT_FOUND"
 
 
-async def test_a_webhook_is_refused_by_name(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
-    answer = await client.post(f"/queue/{FAST}", params={"fal_webhook": "https://example.org/hook"}, json=INPUT)
-    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
-    assert "fal_webhook" in answer.json()["detail"]
-    assert await ledger.depth() == 0
-
-
 async def test_a_queue_that_is_longer_than_the_client_likes(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
     for _ in range(2):
         await submit(client)

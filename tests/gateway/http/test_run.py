@@ -1,12 +1,16 @@
 """The sync run: output, failure, deadline, and clients that leave (fal-protocol 3)."""
 
 import asyncio
+import json
 import logging
+from typing import Any
 
 import httpx2
 import pytest
 
+from gateway.app import create_app
 from gateway.errors import ModelError
+from gateway.http.parts import Parts
 from gateway.ledger.base import CancelAnswer, Outcome, State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
@@ -152,7 +156,30 @@ async def test_a_run_whose_lease_was_lost_says_so(
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_disconnected")
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_stream_is_a_feature_not_supported(client: httpx2.AsyncClient, method: str) -> None:
-    answer = await client.request(method, f"{RUN}/stream", json=INPUT)
-    assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "feature_not_supported")
+@pytest.mark.parametrize("way", ["", "/stream"])
+async def test_a_server_that_loses_the_client_without_a_word_cancels(
+    parts: Parts, runner: FakeRunner, ledger: SqlLedger, reach: Reach, way: str
+) -> None:
+    """As Ray Serve's proxy may: instead of the message that says so comes an error."""
+    runner.pause_s = 20
+    body = [json.dumps(INPUT).encode()]
+
+    async def receive() -> dict[str, Any]:
+        if body:
+            return {"type": "http.request", "body": body.pop(), "more_body": False}
+        await until(runner.begun)
+        await reach(runner.ids[0], State.RUNNING)
+        raise RuntimeError("the request is no longer active")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": RUN + way, "query_string": b"", "scheme": "http"}
+    headers = {"headers": [(b"host", b"testserver")], "client": None, "server": ("testserver", 80)}
+    await asyncio.wait_for(create_app(parts)({**scope, **headers}, receive, send), 10)
+    status = await ledger.status(runner.ids[0], APP)
+    assert status is not None
+    assert (status.outcome, status.error_type) == (Outcome.CANCELLED, "client_disconnected")
+    assert runner.left == runner.ids

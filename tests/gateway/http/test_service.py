@@ -1,9 +1,12 @@
 """The service about itself: health, readiness, schemas, page."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
+import schemathesis
 from jsonschema import Draft202012Validator
 
 from gateway.app import Parts, create_app
@@ -51,25 +54,64 @@ async def test_the_page_names_every_endpoint(client: httpx2.AsyncClient) -> None
     assert "https://" not in answer.text
 
 
-async def test_the_document_has_all_endpoints_and_their_references(client: httpx2.AsyncClient) -> None:
+def check_document(document: dict[str, Any]) -> None:
+    """It is OpenAPI 3.1, and what it refers to is there."""
+    schemathesis.openapi.from_dict(document).validate()
+    for path in re.findall(r"'#/([^']+)'", str(document)):
+        found: Any = document
+        for part in path.split("/"):
+            found = found[part]
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    linked = [
+        link["operationId"]
+        for operation in operations
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert set(linked) < set(ids)
+
+
+async def test_the_document_has_every_route_of_every_endpoint(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
+    check_document(document)
+    assert document["servers"] == [{"url": "http://testserver:8000"}]
     for endpoint_id in ENDPOINTS:
-        assert f"/run/{endpoint_id}" in document["paths"]
-        assert f"/queue/{endpoint_id}" in document["paths"]
+        assert {f"/run/{endpoint_id}", f"/run/{endpoint_id}/stream", f"/queue/{endpoint_id}"} <= set(document["paths"])
     assert f"/queue/{FAST}/requests/{{request_id}}/status" in document["paths"]
-    text = str(document)
-    for name in {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}:
-        assert name in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("endpoint_id", list(ENDPOINTS))
+@pytest.mark.parametrize("path", ["/openapi.json", "/api/openapi/queue/openapi.json"])
+async def test_the_document_of_one_endpoint_is_as_fal_publishes_it(
+    client: httpx2.AsyncClient, path: str, endpoint_id: str
+) -> None:
+    document = (await client.get(path, params={"endpoint_id": endpoint_id})).json()
+    check_document(document)
+    one = f"/{endpoint_id}/requests/{{request_id}}"
+    assert set(document["paths"]) == {f"/{endpoint_id}", one, f"{one}/status", f"{one}/status/stream", f"{one}/cancel"}
+    assert document["servers"] == [{"url": "http://testserver:8000/queue"}]
+    assert document["info"]["x-fal-metadata"] == {"endpointId": endpoint_id}
+    submit = document["paths"][f"/{endpoint_id}"]["post"]
+    assert {"fal_webhook", "fal_max_queue_length", "X-Fal-Request-Timeout", "Idempotency-Key"} <= {
+        parameter["name"] for parameter in submit["parameters"]
+    }
+    name = submit["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert name.endswith("Input")
+    shown = document["components"]["schemas"][name]
+    assert shown["x-fal-order-properties"] == list(shown["properties"])
 
 
 async def test_the_document_of_one_endpoint_describes_its_input(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json", params={"endpoint_id": FAST})).json()
-    assert [path for path in document["paths"] if path.startswith("/run/")] == [f"/run/{FAST}"]
-    asked = document["paths"][f"/run/{FAST}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    asked = document["paths"][f"/{FAST}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     check = Draft202012Validator({**asked, "components": document["components"]})
     assert check.is_valid(INPUT)
     assert not check.is_valid({**INPUT, "num_inference_steps": 25})
 
 
-async def test_an_unknown_endpoint_has_no_document(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/openapi.json", params={"endpoint_id": "fal-ai/none"})).status_code == 404
+@pytest.mark.parametrize("endpoint_id", ["fal-ai/none", "", "fal-ai/fooocus/requests/7"])
+async def test_an_unknown_endpoint_has_no_document(client: httpx2.AsyncClient, endpoint_id: str) -> None:
+    answer = await client.get("/openapi.json", params={"endpoint_id": endpoint_id})
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "bad_request")

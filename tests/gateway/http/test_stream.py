@@ -3,14 +3,17 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.http import statuses
-from gateway.ledger.base import State, Status
+from gateway.ledger.base import LogEntry, State, Status
 from gateway.ledger.sql import SqlLedger
+from gateway.watching import Watching
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.conftest import APP, Dispatch
 
@@ -60,60 +63,73 @@ async def test_a_finished_request_is_one_event(server: str, ledger: SqlLedger, d
     assert json.loads(event.removeprefix("data: "))["logs"] is None
 
 
+def following(status: Status, ledger: SqlLedger, with_logs: bool = False) -> AsyncIterator[str]:
+    return statuses.status_events(status, ledger, Watching(ledger), "http://x", with_logs)
+
+
 async def test_events_are_ascii(ledger: SqlLedger) -> None:
     done = Status("one", APP, State.DONE, None, None, "größer als erlaubt", "file_too_large", None)
-    (event,) = [event async for event in statuses.status_events(done, ledger, "http://x", False)]
+    (event,) = [event async for event in following(done, ledger)]
     assert event.isascii()
     assert json.loads(event.removeprefix("data: "))["error"] == "größer als erlaubt"
 
 
-async def test_a_quiet_stream_is_kept_alive(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statuses, "KEEP_ALIVE_S", 0.3)
-    monkeypatch.setattr(statuses, "POLL_S", 0.05)
-    waiting = Status("one", APP, State.QUEUED, 0, None, None, None, None)
-    events = statuses.status_events(waiting, ledger, "http://x", True)
+async def test_a_quiet_stream_is_kept_alive(
+    client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuses, "KEEP_ALIVE_S", 0.05)
+    request_id = (await client.post(f"/queue/{FAST}", json=INPUT)).json()["request_id"]
+    status = await ledger.status(request_id, APP)
+    assert status is not None
+    events = following(status, ledger, True)
     assert "IN_QUEUE" in await anext(events)
     assert (await anext(events)).startswith(": ")
     await events.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_ledger_that_fails_for_a_moment_does_not_end_the_stream(
+async def test_a_log_that_fails_for_a_moment_does_not_end_the_stream(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(statuses, "POLL_S", 0.01)
-    answers: list[Any] = [OSError("disk"), Status("one", APP, State.DONE, None, None, None, None, None)]
+    monkeypatch.setattr(statuses, "PERIOD_S", 0.01)
+    line = LogEntry(1, datetime.now(UTC), "INFO", "line")
+    answers: list[Any] = [OSError("disk"), [line]]
 
-    async def status(request_id: str, app: str) -> Status:
+    async def logs(request_id: str, after: int = 0) -> Any:
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
-        assert isinstance(found, Status)
         return found
 
-    monkeypatch.setattr(ledger, "status", status)
-    waiting = Status("one", APP, State.QUEUED, 0, None, None, None, None)
-    events = [event async for event in statuses.status_events(waiting, ledger, "http://x", False)]
-    assert "COMPLETED" in events[-1]
+    monkeypatch.setattr(ledger, "logs", logs)
+    done = Status("one", APP, State.DONE, None, None, None, None, None, lines=1)
+    (event,) = [event async for event in following(done, ledger, True)]
+    assert json.loads(event.removeprefix("data: "))["logs"][0]["message"] == "line"
 
 
-async def test_a_listener_that_leaves_stops_the_polling(
+async def test_the_stream_of_a_deleted_request_ends(ledger: SqlLedger) -> None:
+    gone = Status("gone", APP, State.RUNNING, None, None, None, None, None)
+    events = [event async for event in following(gone, ledger)]
+    assert len(events) == 1
+
+
+async def test_a_listener_that_leaves_stops_the_reading(
     server: str, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    polls = 0
-    status = ledger.status
+    looks = 0
+    read = ledger.statuses
 
-    async def counted(request_id: str, app: str) -> Status | None:
-        nonlocal polls
-        polls += 1
-        return await status(request_id, app)
+    async def counted(request_ids: Sequence[str]) -> Mapping[str, Status]:
+        nonlocal looks
+        looks += 1
+        return await read(request_ids)
 
-    monkeypatch.setattr(ledger, "status", counted)
+    monkeypatch.setattr(ledger, "statuses", counted)
     async with httpx2.AsyncClient() as client:
         request_id = await submitted(client, server)
         async with client.stream("GET", f"{server}/queue/{FAST}/requests/{request_id}/status/stream") as answer:
             async for _ in answer.aiter_raw():
                 break
     await asyncio.sleep(0.3)
-    seen = polls
+    seen = looks
     await asyncio.sleep(0.6)
-    assert polls == seen
+    assert looks == seen

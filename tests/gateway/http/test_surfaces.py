@@ -77,7 +77,7 @@ async def test_the_proxy_maps_submit_status_result_and_cancel(client: httpx2.Asy
 
 
 async def test_the_proxy_takes_the_query_of_its_target(client: httpx2.AsyncClient) -> None:
-    headers = {"x-fal-target-url": f"https://queue.fal.run/{FAST}?fal_webhook=https%3A%2F%2Fexample.org"}
+    headers = {"x-fal-target-url": f"https://queue.fal.run/{FAST}?fal_webhook=ftp%3A%2F%2Fexample.org"}
     answer = await client.post(PROXY, json=INPUT, headers=headers)
     assert (answer.status_code, "fal_webhook" in answer.json()["detail"]) == (400, True)
 

@@ -109,13 +109,10 @@ class Model:
         if (row := self.of(hold)) is not None:
             row.lines.append(line)
 
-    def heartbeat(self, owner: str, reports: Sequence[tuple[Hold, bool, str]], now: datetime) -> dict[str, int]:
-        good = [(row, begun, line) for hold, begun, line in reports if (row := self.of(hold)) and row.owner == owner]
-        for row, _, line in good:
-            row.lines.append(line)
-        for row, begun, _ in good:
-            if begun and not self._ended_late(row, now):
-                row.state = State.RUNNING
+    def heartbeat(self, owner: str, reports: Sequence[tuple[Hold, str]], now: datetime) -> dict[str, int]:
+        for hold, line in reports:
+            if (row := self.of(hold)) and row.owner == owner:
+                row.lines.append(line)
         mine = [row for row in self.rows.values() if row.held and row.owner == owner]
         for row in mine:
             row.lease_until = now + timedelta(seconds=LEASE_S)

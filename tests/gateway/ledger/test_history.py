@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.ledger.base import Outcome, State, Terms
+from gateway.ledger.base import Outcome, Payload, State, Terms
 from gateway.ledger.history import StillInProgress
 from gateway.ledger.sql import SqlLedger
-from tests.gateway.ledger.works import APP, OK, Clock, work
+from tests.gateway.ledger.works import APP, OK, Clock, state, work
 
 INPAINT = "fal-ai/fooocus/inpaint"
 
@@ -108,3 +108,49 @@ async def test_old_requests_are_retired_in_batches_and_only_they(ledger: SqlLedg
     (delivery,) = await ledger.outbox.claim("sender", 9, 20)
     await ledger.outbox.delivered(delivery)
     assert (await ledger.history.retire(limit)).requests == 1
+
+
+async def test_the_input_is_kept_as_it_came_unless_it_may_not_be(ledger: SqlLedger) -> None:
+    given = '{"prompt": "größer"}'
+    await ledger.submit(work("kept"), APP, Terms(input=given))
+    await ledger.submit(work("passing"), APP, Terms(input=given, store_io=False))
+    await ledger.begin(work("run"), APP, "one", 60, Terms(input=given, key="k1", max_ahead=3))
+    found = {name: await ledger.history.show(name) for name in ("kept", "passing", "run")}
+    assert {name: record and (record.input, record.payload) for name, record in found.items()} == {
+        "kept": ({"prompt": "größer"}, Payload.KEPT),
+        "passing": (None, Payload.PASSING),
+        "run": ({"prompt": "größer"}, Payload.KEPT),
+    }
+
+
+async def test_only_what_may_not_be_stored_is_forgotten_and_only_when_it_is_done_and_told(
+    ledger: SqlLedger, clock: Clock
+) -> None:
+    passing = Terms(store_io=False, media=["inputs/a/0.png"])
+    for name, terms in (
+        ("kept", Terms()),
+        ("a", passing),
+        ("b", passing),
+        ("owing", Terms(store_io=False, webhook="https://example.com/hook")),
+    ):
+        await ledger.submit(work(name), APP, terms)
+    for claim in await ledger.claim("one", 9, 60):
+        assert await ledger.finish(claim, Outcome.OK, OK, ["outputs/a/0.png"])
+    await ledger.submit(work("waiting"), APP, passing)
+    clock.turn(3600)
+    assert (await ledger.history.forget(clock.now - timedelta(hours=2))).requests == 0
+    batches = [await ledger.history.forget(clock.now, 1) for _ in range(3)]
+    assert [(batch.requests, batch.media) for batch in batches] == [
+        (1, ["inputs/a/0.png"]),
+        (1, ["inputs/a/0.png"]),
+        (0, []),
+    ]
+    for name in ("kept", "owing"):
+        assert await ledger.answer(name, APP) == OK
+    forgotten = await ledger.answer("a", APP)
+    assert forgotten is not None
+    assert forgotten.status == 404
+    assert await state(ledger, "a") == (State.DONE, Outcome.OK)
+    assert await ledger.history.delete("a") == ["outputs/a/0.png"]
+    (claim,) = await ledger.claim("one", 9, 60)
+    assert claim.work == work("waiting")

@@ -23,11 +23,10 @@ async def again(ledger: SqlLedger, owner: str = "one") -> Claim:
 async def test_one_heartbeat_writes_what_happened_to_all_of_an_owners_requests(ledger: SqlLedger, clock: Clock) -> None:
     a, b, c = [await claimed(ledger, name) for name in "abc"]
     clock.turn(1)
-    reports = [Report(a, begun=True, lines=[("INFO", "a1"), ("INFO", "a2")]), Report(b, lines=[("WARN", "b1")])]
+    reports = [Report(a, [("INFO", "a1"), ("INFO", "a2")]), Report(b, [("WARN", "b1")])]
     beat = await ledger.heartbeat("one", 60, reports)
     assert beat == Beat({"a": 1, "b": 1, "c": 1}, frozenset())
-    assert [(await state(ledger, name))[0] for name in "abc"] == [State.RUNNING, State.CLAIMED, State.CLAIMED]
-    await ledger.heartbeat("one", 60, [Report(a, lines=[("INFO", "a3")])])
+    await ledger.heartbeat("one", 60, [Report(a, [("INFO", "a3")])])
     assert [(entry.number, entry.message) for entry in await ledger.logs("a")] == [(1, "a1"), (2, "a2"), (3, "a3")]
     assert [(entry.level, entry.message) for entry in await ledger.logs("b")] == [("WARN", "b1")]
     assert await ledger.finish(c, Outcome.OK, OK)
@@ -41,7 +40,7 @@ async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_ha
     await ledger.cancel("cancelled", APP)
     await ledger.requeue(lost)
     elsewhere = await again(ledger, "two")
-    beat = await ledger.heartbeat("one", 60, [Report(lost, begun=True, lines=[("INFO", "a ghost")])])
+    beat = await ledger.heartbeat("one", 60, [Report(lost, [("INFO", "a ghost")])])
     assert beat == Beat({"cancelled": 1, "kept": 1}, frozenset({"cancelled"}))
     assert await ledger.logs("lost") == []
     assert await state(ledger, "lost") == (State.CLAIMED, None)
@@ -53,7 +52,7 @@ async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledge
     former = await claimed(ledger, "a")
     await ledger.requeue(former)
     await again(ledger)
-    beat = await ledger.heartbeat("one", 60, [Report(former, begun=True, lines=[("INFO", "a ghost")])])
+    beat = await ledger.heartbeat("one", 60, [Report(former, [("INFO", "a ghost")])])
     assert beat.held == {"a": 2}
     assert await ledger.logs("a") == []
     assert await state(ledger, "a") == (State.CLAIMED, None)
@@ -142,15 +141,13 @@ async def test_what_has_not_begun_by_its_deadline_ends_as_fal_says(ledger: SqlLe
     assert (await state(ledger, "a"))[1] is Outcome.ERROR
 
 
-@pytest.mark.parametrize("way", ["running", "heartbeat", "expire"])
+@pytest.mark.parametrize("way", ["running", "expire"])
 async def test_a_claim_that_has_not_begun_by_its_deadline_is_lost(ledger: SqlLedger, clock: Clock, way: str) -> None:
     await ledger.submit(work("a"), APP, Terms(start_within_s=30))
     claim = await again(ledger)
     clock.turn(30)
     if way == "running":
         assert not await ledger.running(claim)
-    elif way == "heartbeat":
-        assert await ledger.heartbeat("one", 60, [Report(claim, begun=True)]) == Beat({}, frozenset())
     else:
         assert await ledger.expire() == 0
     assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
@@ -163,7 +160,7 @@ async def test_a_deadline_to_start_means_nothing_once_running(ledger: SqlLedger,
     assert await ledger.running(claim)
     clock.turn(31)
     assert await ledger.expire() == 0
-    assert (await ledger.heartbeat("one", 60, [Report(claim, begun=True)])).held == {"a": 1}
+    assert (await ledger.heartbeat("one", 60)).held == {"a": 1}
     assert await ledger.finish(claim, Outcome.OK, OK)
 
 
@@ -192,9 +189,9 @@ async def test_the_time_of_a_run_is_that_of_its_last_attempt(ledger: SqlLedger, 
     clock.turn(10)
     await ledger.retry(claim, FAULT)
     claim = await again(ledger)
-    await ledger.heartbeat("one", 60, [Report(claim, begun=True)])
+    assert await ledger.running(claim)
     clock.turn(3)
-    await ledger.heartbeat("one", 60, [Report(claim, begun=True)])
+    assert await ledger.running(claim)
     await ledger.finish(claim, Outcome.OK, OK)
     record = await ledger.history.show("a")
     assert record is not None

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from gateway.ledger.base import Outcome, Priority, Terms
+from gateway.ledger.base import Claim, Outcome, Priority, Terms
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, position, work
 
@@ -98,6 +98,22 @@ async def test_the_position_is_the_number_of_claims_before_it(ledger: SqlLedger)
     assert await take(ledger, len(names)) == sorted(names, key=lambda name: promised[name] or 0)
     assert sorted(place or 0 for place in promised.values()) == list(range(len(names)))
     assert {name: await position(ledger, name) for name in names} == promised  # claimed, and not begun
+
+
+async def test_a_key_at_its_limit_waits_and_lets_others_pass(ledger: SqlLedger) -> None:
+    await submit(ledger, "k1", "a1", "a2", "a3")
+    await submit(ledger, "k2", "b1", "b2")
+    await ledger.begin(work("sync"), APP, "run", 60, Terms(key="k2"))
+
+    async def take(count: int) -> list[Claim]:
+        return list(await ledger.claim("one", count, 60, {"k1": 1, "k2": 2, "idle": 1}))
+
+    first, second = await take(9)
+    assert [claim.work.request_id for claim in (first, second)] == ["a1", "b1"]
+    assert await take(9) == []
+    await ledger.finish(first, Outcome.OK, OK)
+    assert [claim.work.request_id for claim in await take(1)] == ["a2"]
+    assert [claim.work.request_id for claim in await ledger.claim("one", 9, 60)] == ["b2", "a3"]
 
 
 @pytest.mark.parametrize("seed", range(3))

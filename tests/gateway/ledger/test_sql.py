@@ -227,3 +227,19 @@ async def test_two_finishes_at_once_write_one_answer(ledger: SqlLedger) -> None:
     answer = await ledger.answer("a", APP)
     assert answer is not None
     assert answer.body == wins.index(True)
+
+
+async def test_many_statuses_are_one_question(ledger: SqlLedger) -> None:
+    names = [f"r{number}" for number in range(1200)]  # more than fit into a statement
+    for name in names[:3]:
+        await ledger.submit(work(name), APP)
+    (claim,) = await ledger.claim("one", 1, 60)
+    await ledger.running(claim)
+    await ledger.log(claim, [("INFO", "one"), ("INFO", "two")])
+    await ledger.submit(work("other", "fal-ai/fooocus/inpaint"), APP)
+    found = await ledger.statuses([*names, "other"])
+    assert set(found) == {*names[:3], "other"}
+    for name in found:
+        assert found[name] == await ledger.status(name, APP)
+    assert (found["r0"].state, found["r0"].lines, found["other"].position) == (State.RUNNING, 2, 2)
+    assert await ledger.statuses([]) == {}

@@ -1,0 +1,27 @@
+"""A drawing replica's word to the dispatcher: that it lives, and how many requests it can hold."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ray import serve
+
+from gateway.replicas import REPORT_S
+
+DISPATCHER = "Dispatcher"
+
+
+async def report_capacity(capacity: Callable[[], int]) -> None:
+    """Tell the Dispatcher of this replica's application `capacity()` once a second, until cancelled."""
+    context = serve.get_replica_context()
+    dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
+    while True:
+        answer = dispatcher.report.remote(context.replica_id.unique_id, capacity())
+        # without an answer there is no dispatcher now; the next report finds it when it is back
+        with suppress(Exception):
+            try:
+                await asyncio.wait_for(answer, REPORT_S)
+            except TimeoutError:
+                answer.cancel()
+        await asyncio.sleep(REPORT_S)

@@ -1,0 +1,127 @@
+"""What was asked and answered: routes of our own to list, show and delete requests."""
+
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.discarding import discard
+from gateway.errors import PlatformError
+from gateway.http.answers import REQUEST_ID
+from gateway.http.authentication import caller
+from gateway.http.parts import Parts
+from gateway.http.statuses import log_object, status_word
+from gateway.keys.base import Scope
+from gateway.ledger.base import Payload
+from gateway.ledger.history import Entry, Record, SqlHistory
+
+USUAL, MOST = 50, 100  # entries of a page
+
+
+def history_routes(parts: Parts) -> list[Route]:
+    """On the queue's host as `/requests`, elsewhere also as `/queue/requests`."""
+    if parts.history is None:
+        return []
+    history = _History(parts, parts.history)
+    routes = []
+    for root in ("/requests", "/queue/requests"):
+        routes += [
+            Route(root, history.list, methods=["GET"]),
+            Route(f"{root}/{{request_id}}", history.show, methods=["GET"]),
+            Route(f"{root}/{{request_id}}", history.delete, methods=["DELETE"]),
+        ]
+    return routes
+
+
+class _History:
+    def __init__(self, parts: Parts, history: SqlHistory) -> None:
+        self._parts, self._history = parts, history
+
+    async def list(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            found = await self._history.list(
+                _listed(request), query.get("endpoint_id"), query.get("cursor"), _limit(request)
+            )
+        except ValueError:
+            raise PlatformError("bad_request", "cursor must come from the page before.") from None
+        return JSONResponse({"requests": [_entry(entry) for entry in found.entries], "cursor": found.cursor})
+
+    async def show(self, request: Request) -> Response:
+        record = await self._history.show(request.path_params["request_id"], _owner(request))
+        if record is None:
+            raise _unknown()
+        request_id = record.entry.request_id
+        logs = [log_object(entry) for entry in await self._parts.ledger.logs(request_id)]
+        return JSONResponse(
+            {**_entry(record.entry), **_payload(record), "logs": logs}, headers={REQUEST_ID: request_id}
+        )
+
+    async def delete(self, request: Request) -> Response:
+        request_id = request.path_params["request_id"]
+        media = await self._history.delete(request_id, _owner(request))
+        if media is None:
+            raise _unknown()
+        await discard(media, self._parts.files)
+        return JSONResponse({"request_id": request_id, "files": len(media)}, headers={REQUEST_ID: request_id})
+
+
+def _owner(request: Request) -> str | None:
+    """Whose requests the caller may name: its key's; all where the service is open, or with an admin's key."""
+    who = caller(request)
+    return None if who.may(Scope.ADMIN) else who.key
+
+
+def _listed(request: Request) -> str | None:
+    """Whose requests are listed: the caller's own, all of an open service, or with an admin's key whose it asks for."""
+    who, asked = caller(request), request.query_params.get("key")
+    if asked is None or asked == who.key:
+        return who.key or None
+    if not who.may(Scope.ADMIN):
+        raise PlatformError("forbidden", f"Requests of other keys take the scope '{Scope.ADMIN}'.", status=403)
+    return None if asked == "all" else asked
+
+
+def _limit(request: Request) -> int:
+    asked = request.query_params.get("limit", str(USUAL))
+    if not (asked.isascii() and asked.isdecimal() and len(asked) < 9) or not 1 <= int(asked) <= MOST:
+        raise PlatformError("bad_request", f"limit must be from 1 to {MOST}.")
+    return int(asked)
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "request_id": entry.request_id,
+        "endpoint_id": entry.endpoint,
+        "key": entry.key or None,
+        "status": status_word(entry.state),
+        "outcome": entry.outcome,
+        "error": entry.error,
+        "error_type": entry.error_type,
+        "priority": entry.priority.name.lower(),
+        "attempts": entry.attempts,
+        "created_at": entry.created_at.isoformat(),
+        "started_at": _instant(entry.started_at),
+        "finished_at": _instant(entry.finished_at),
+    }
+
+
+def _payload(record: Record) -> dict[str, Any]:
+    shown = record.payload is Payload.KEPT
+    answer = record.answer if shown else None
+    return {
+        "stored": shown,
+        "input": record.input if shown else None,
+        "output": answer and answer.body,
+        "status_code": answer and answer.status,
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _unknown() -> PlatformError:
+    return PlatformError("bad_request", "Request not found", status=404)

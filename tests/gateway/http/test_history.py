@@ -1,0 +1,162 @@
+"""The routes of the history: whose requests are listed, what is shown of them, and what a deletion takes along."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.app import create_app
+from gateway.errors import ModelError
+from gateway.files.local import LocalFiles
+from gateway.http.parts import Parts
+from gateway.keys.base import Scope
+from gateway.keys.limits import KeyLimits
+from gateway.keys.sql import SqlKeys
+from gateway.ledger.base import State
+from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, finished
+from tests.gateway.http.conftest import APP, Dispatch, Reach
+
+IMAGE_TO_IMAGE = f"{FAST}/image-to-image"
+
+
+async def submitted(
+    client: httpx2.AsyncClient, endpoint: str = FAST, headers: Mapping[str, str] | None = None, **more: Any
+) -> str:
+    answer = await client.post(f"/queue/{endpoint}", json={**INPUT, **more}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    request_id: str = answer.json()["request_id"]
+    return request_id
+
+
+async def test_requests_are_listed_newest_first_in_pages(client: httpx2.AsyncClient) -> None:
+    names = [await submitted(client) for _ in range(3)]
+    other = await submitted(client, "fal-ai/fooocus")
+    first = (await client.get("/requests", params={"limit": 2})).json()
+    assert [entry["request_id"] for entry in first["requests"]] == [other, names[2]]
+    second = (await client.get("/queue/requests", params={"cursor": first["cursor"]})).json()
+    assert ([entry["request_id"] for entry in second["requests"]], second["cursor"]) == ([names[1], names[0]], None)
+    of_one = (await client.get("/requests", params={"endpoint_id": "fal-ai/fooocus"})).json()
+    assert [entry["endpoint_id"] for entry in of_one["requests"]] == ["fal-ai/fooocus"]
+
+
+async def test_the_queues_own_host_has_them_as_requests(client: httpx2.AsyncClient) -> None:
+    request_id = await submitted(client)
+    answer = await client.get("/requests", headers={"host": "queue.fal.run"})
+    assert [entry["request_id"] for entry in answer.json()["requests"]] == [request_id]
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"cursor": "x"}])
+async def test_a_page_that_cannot_be_is_refused(client: httpx2.AsyncClient, query: Mapping[str, str]) -> None:
+    answer = await client.get("/requests", params=query)
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+async def test_a_request_shows_its_input_output_and_log(
+    client: httpx2.AsyncClient, dispatch: Dispatch, reach: Reach
+) -> None:
+    request_id = await submitted(client, surprise={"more": ["data:image/png;base64,AAAA"]})
+    waiting = (await client.get(f"/requests/{request_id}")).json()
+    assert (waiting["status"], waiting["output"], waiting["status_code"]) == ("IN_QUEUE", None, None)
+    async with dispatch():
+        await reach(request_id, State.DONE)
+    shown = (await client.get(f"/requests/{request_id}")).json()
+    assert (shown["status"], shown["outcome"], shown["status_code"]) == ("COMPLETED", "ok", 200)
+    assert shown["input"] == {**INPUT, "surprise": {"more": ["data:image/png;base64,…"]}}
+    assert shown["output"] == (await client.get(f"/queue/{APP}/requests/{request_id}")).json()
+    assert shown["logs"][0]["message"] == "Sampling step 0/3"
+    assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
+    assert (shown["key"], shown["priority"], shown["attempts"], shown["stored"]) == (None, "normal", 1, True)
+
+
+async def test_a_sync_run_and_its_failure_are_history_too(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    runner.fault = ModelError("image_too_small", "Too small.")
+    request_id = (await client.post(f"/run/{FAST}", json=INPUT)).headers["x-fal-request-id"]
+    shown = (await client.get(f"/requests/{request_id}")).json()
+    assert (shown["outcome"], shown["error_type"], shown["status_code"]) == ("error", "image_too_small", 422)
+    assert (shown["input"], shown["output"]) == (INPUT, runner.fault.body())
+
+
+@pytest.mark.parametrize("way", ["queue", "run"])
+async def test_what_is_not_to_be_stored_is_not_shown_but_answered(
+    client: httpx2.AsyncClient, dispatch: Dispatch, reach: Reach, way: str
+) -> None:
+    answer = await client.post(f"/{way}/{FAST}", json=INPUT, headers={"x-fal-store-io": "0"})
+    request_id = answer.headers["x-fal-request-id"]
+    async with dispatch():
+        await reach(request_id, State.DONE)
+    shown = (await client.get(f"/requests/{request_id}")).json()
+    assert (shown["stored"], shown["input"], shown["output"], shown["outcome"]) == (False, None, None, "ok")
+    assert (await client.get(f"/queue/{APP}/requests/{request_id}")).json()["seed"] == 7
+
+
+async def test_a_deleted_request_is_gone_with_its_files(
+    client: httpx2.AsyncClient, parts: Parts, runner: FakeRunner, dispatch: Dispatch, reach: Reach
+) -> None:
+    request_id = await submitted(client, IMAGE_TO_IMAGE, image_url=PIXEL)
+    assert (await client.delete(f"/requests/{request_id}")).status_code == 400
+    async with dispatch():
+        await reach(request_id, State.DONE)
+    (work,) = runner.seen
+    assert work.spec.start is not None
+    source = work.spec.start.image.removeprefix("stored:")
+    (url,) = (image.url for image in finished(work).images)
+    output = url.partition("/files/")[2]
+    await parts.files.put(output, b"x", "image/png")
+    assert await parts.files.get(source) is not None
+    answer = await client.delete(f"/requests/{request_id}")
+    assert (answer.status_code, answer.json()) == (200, {"request_id": request_id, "files": 2})
+    assert (await parts.files.get(source), await parts.files.get(output)) == (None, None)
+    assert (await client.get(f"/requests/{request_id}")).status_code == 404
+    assert (await client.get(f"/queue/{APP}/requests/{request_id}/status")).status_code == 404
+    assert (await client.delete(f"/requests/{request_id}")).status_code == 404
+
+
+class Keyed:
+    """An app where keys are required, and a key of each kind."""
+
+    def __init__(self, client: httpx2.AsyncClient, keys: SqlKeys) -> None:
+        self.client, self._keys = client, keys
+
+    async def key(self, *scopes: Scope) -> tuple[str, dict[str, str]]:
+        issued = await self._keys.create("app", scopes or (Scope.RUN,), KeyLimits(), None)
+        return issued.key.id, {"authorization": f"Key {issued.credentials}"}
+
+    async def listed(self, headers: Mapping[str, str], **query: str) -> list[str]:
+        answer = await self.client.get("/requests", headers=headers, params=query)
+        return [entry["request_id"] for entry in answer.json()["requests"]]
+
+
+@pytest.fixture
+async def keyed(parts: Parts) -> AsyncIterator[Keyed]:
+    keys = await SqlKeys.open(parts.settings.ledger_address)
+    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
+    files = LocalFiles(settings.data_dir / "files")
+    app = create_app(Parts(settings, parts.ledger, files, parts.runner, keys=keys, history=parts.history))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://testserver") as client:
+        yield Keyed(client, keys)
+    await keys.close()
+
+
+async def test_a_key_has_the_history_of_its_own_requests(keyed: Keyed) -> None:
+    (mine, my_key), (_, other_key) = await keyed.key(), await keyed.key()
+    request_id = await submitted(keyed.client, headers=my_key)
+    assert (await keyed.listed(my_key), await keyed.listed(other_key)) == ([request_id], [])
+    assert await keyed.listed(my_key, key=mine) == [request_id]
+    await keyed.client.put(f"/queue/{APP}/requests/{request_id}/cancel", headers=my_key)
+    for method in ("GET", "DELETE"):
+        answer = await keyed.client.request(method, f"/requests/{request_id}", headers=other_key)
+        assert answer.status_code == 404
+    assert (await keyed.client.delete(f"/requests/{request_id}", headers=my_key)).status_code == 200
+    assert (await keyed.client.get("/requests")).status_code == 401
+
+
+async def test_an_admins_key_has_that_of_all(keyed: Keyed) -> None:
+    (mine, my_key), (_, admin_key) = await keyed.key(), await keyed.key(Scope.ADMIN)
+    request_id = await submitted(keyed.client, headers=my_key)
+    assert await keyed.listed(admin_key) == []
+    assert await keyed.listed(admin_key, key="all") == [request_id]
+    assert await keyed.listed(admin_key, key=mine) == [request_id]
+    assert (await keyed.client.get(f"/requests/{request_id}", headers=admin_key)).json()["key"] == mine
+    refused = await keyed.client.get("/requests", headers=my_key, params={"key": "all"})
+    assert (refused.status_code, refused.json()["error_type"]) == (403, "forbidden")

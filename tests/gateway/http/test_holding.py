@@ -1,0 +1,138 @@
+"""Status polls above a replica's rate: answered when something is new, counted in answers and in questions."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import httpx2
+import pytest
+
+from gateway import watching
+from gateway.http import holding
+from gateway.http.holding import PollRate
+from gateway.ledger.base import Status
+from gateway.ledger.sql import SqlLedger
+from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST, INPUT
+from tests.gateway.http.conftest import APP
+
+RATE = 10
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"status_polls_per_s": RATE})
+
+
+@pytest.fixture
+def held_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is answered because its time is over."""
+    monkeypatch.setattr(holding, "MAX_HOLD_S", 60)
+    monkeypatch.setattr(watching, "PERIOD_S", 0.02)
+
+
+async def submitted(client: httpx2.AsyncClient) -> str:
+    request_id: str = (await client.post(f"/queue/{FAST}", json=INPUT)).json()["request_id"]
+    return request_id
+
+
+async def poll(client: httpx2.AsyncClient, request_id: str) -> httpx2.Response:
+    return await client.get(f"/queue/{APP}/requests/{request_id}/status")
+
+
+def test_a_rate_is_what_comes_within_a_second() -> None:
+    now = 0.0
+    rate = PollRate(4, lambda: now)
+    assert [rate.over() for _ in range(6)] == [False] * 4 + [True] * 2
+    now = 0.5
+    assert [rate.over() for _ in range(3)] == [False, False, True]
+    now = 99.0
+    assert [rate.over() for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_less_than_one_a_second_is_a_rate_too() -> None:
+    now = 0.0
+    rate = PollRate(0.5, lambda: now)
+    assert [rate.over(), rate.over()] == [False, True]
+    now = 2.0
+    assert not rate.over()
+
+
+@pytest.mark.usefixtures("held_long")
+async def test_below_the_rate_polls_are_answered_at_once(client: httpx2.AsyncClient) -> None:
+    request_id = await submitted(client)
+    async with asyncio.timeout(10):
+        answers = [await poll(client, request_id) for _ in range(RATE)]
+    assert {answer.json()["status"] for answer in answers} == {"IN_QUEUE"}
+
+
+@pytest.mark.usefixtures("held_long")
+async def test_above_it_all_wait_for_a_change_with_one_question_for_all(
+    client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = ledger.statuses
+
+    async def counted(request_ids: Sequence[str]) -> Mapping[str, Status]:
+        asked.append(len(request_ids))
+        return await read(request_ids)
+
+    monkeypatch.setattr(ledger, "statuses", counted)
+    names = [await submitted(client) for _ in range(4)]
+    for name in names:
+        await poll(client, name)
+    polls = [asyncio.create_task(poll(client, name)) for name in names * 10]
+    await asyncio.sleep(0.3)
+    held = [task for task in polls if not task.done()]
+    assert len(held) >= len(polls) - RATE
+    assert max(asked) <= len(names)
+    (claim,) = await ledger.claim("one", 1, 60)
+    await ledger.running(claim)  # the first begins, so that the others move up
+    answers = [(await asyncio.wait_for(task, 10)).json() for task in held]
+    assert {answer["status"] for answer in answers if answer["request_id"] == names[0]} == {"IN_PROGRESS"}
+    assert {answer["queue_position"] for answer in answers if answer["request_id"] != names[0]} <= {0, 1, 2}
+
+
+@pytest.mark.usefixtures("held_long")
+async def test_what_was_not_told_yet_is_told_at_once(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+    request_id = await submitted(client)
+    for _ in range(RATE):
+        await poll(client, request_id)
+    (claim,) = await ledger.claim("one", 1, 60)
+    await ledger.running(claim)
+    answer = await asyncio.wait_for(poll(client, request_id), 10)
+    assert answer.json()["status"] == "IN_PROGRESS"
+
+
+@pytest.mark.usefixtures("held_long")
+async def test_what_is_done_is_never_held(client: httpx2.AsyncClient) -> None:
+    request_id = await submitted(client)
+    await client.put(f"/queue/{APP}/requests/{request_id}/cancel")
+    async with asyncio.timeout(10):
+        answers = [await poll(client, request_id) for _ in range(3 * RATE)]
+    assert {answer.json()["status"] for answer in answers} == {"COMPLETED"}
+
+
+async def test_a_poll_is_answered_although_nothing_changes(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert holding.MAX_HOLD_S == 1
+    monkeypatch.setattr(holding, "MAX_HOLD_S", 0.05)
+    request_id = await submitted(client)
+    answers = await asyncio.gather(*(poll(client, request_id) for _ in range(5 * RATE)))
+    assert [answer.status_code for answer in answers] == [202] * 5 * RATE
+
+
+@pytest.mark.usefixtures("held_long")
+async def test_new_lines_are_news_to_who_asks_for_logs(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+    request_id = await submitted(client)
+    (claim,) = await ledger.claim("one", 1, 60)
+    await ledger.running(claim)
+    address = f"/queue/{APP}/requests/{request_id}/status"
+    for _ in range(RATE):
+        await client.get(address, params={"logs": "1"})
+    waiting = asyncio.create_task(client.get(address, params={"logs": "1"}))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await ledger.log(claim, [("INFO", "line")])
+    answer = await asyncio.wait_for(waiting, 10)
+    assert [line["message"] for line in answer.json()["logs"]] == ["line"]

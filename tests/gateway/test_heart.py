@@ -1,0 +1,66 @@
+"""An owner's heartbeat on a real ledger."""
+
+import pytest
+
+from gateway.endpoints import app_of
+from gateway.heart import Heart
+from gateway.ledger.base import Beat, Claim, Report
+from gateway.ledger.sql import SqlLedger
+from tests.gateway.fakes import FAST, work
+
+
+async def claimed(ledger: SqlLedger, *names: str) -> list[Claim]:
+    for name in names:
+        await ledger.submit(work(name), app_of(FAST))
+    return list(await ledger.claim("me", len(names), 30))
+
+
+async def lines(ledger: SqlLedger, name: str) -> list[str]:
+    return [entry.message for entry in await ledger.logs(name)]
+
+
+async def test_what_was_said_of_all_requests_is_written_in_one_beat(ledger: SqlLedger) -> None:
+    a, b = await claimed(ledger, "a", "b")
+    heart = Heart(ledger, "me", 30)
+    for claim, message in [(a, "a1"), (b, "b1"), (a, "a2")]:
+        heart.say(claim, "INFO", message)
+    assert await lines(ledger, "a") == []
+    assert (await heart.beat()).held == {"a": 1, "b": 1}
+    assert (await lines(ledger, "a"), await lines(ledger, "b")) == (["a1", "a2"], ["b1"])
+    await heart.beat()
+    assert await lines(ledger, "a") == ["a1", "a2"]
+
+
+async def test_what_a_failed_beat_did_not_write_the_next_one_does_in_order(ledger: SqlLedger) -> None:
+    (claim,) = await claimed(ledger, "a")
+
+    class Failing(SqlLedger):
+        failures = 1
+
+        async def heartbeat(self, owner: str, lease_s: float, reports: object = ()) -> Beat:
+            if Failing.failures:
+                Failing.failures -= 1
+                heart.say(claim, "INFO", "meanwhile")
+                raise OSError("disk")
+            assert isinstance(reports, list)
+            assert all(isinstance(report, Report) for report in reports)
+            return await super().heartbeat(owner, lease_s, reports)
+
+    heart = Heart(Failing(ledger._database), "me", 30)
+    heart.say(claim, "INFO", "before")
+    with pytest.raises(OSError, match="disk"):
+        await heart.beat()
+    heart.say(claim, "INFO", "after")
+    await heart.beat()
+    assert await lines(ledger, "a") == ["before", "meanwhile", "after"]
+
+
+async def test_last_words_are_handed_out_once(ledger: SqlLedger) -> None:
+    a, b = await claimed(ledger, "a", "b")
+    heart = Heart(ledger, "me", 30)
+    heart.say(a, "INFO", "a1")
+    heart.say(b, "WARN", "b1")
+    assert heart.last_words(b) == [("WARN", "b1")]
+    assert heart.last_words(b) == []
+    await heart.beat()
+    assert (await lines(ledger, "a"), await lines(ledger, "b")) == (["a1"], [])

@@ -1,0 +1,39 @@
+"""Sweeps go on whatever one of them meets."""
+
+import asyncio
+
+import pytest
+
+from gateway.housekeeping import Housekeeping
+from tests.gateway.fakes import until
+
+
+async def test_each_sweep_runs_again_and_again_though_another_fails(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    async def failing() -> int:
+        done.append("failing")
+        raise OSError("disk")
+
+    async def working() -> int:
+        done.append("working")
+        return 3
+
+    house = Housekeeping([failing, working], every_s=0.01)
+    task = asyncio.create_task(house.run())
+
+    async def twice() -> bool:
+        return done[:4] == ["failing", "working"] * 2
+
+    await until(twice)
+    house.stop()
+    await asyncio.wait_for(task, 1)
+    assert "clearing up failed" in caplog.text
+
+
+async def test_the_first_sweep_waits_no_longer_than_the_others() -> None:
+    house = Housekeeping([], every_s=100, first_s=50)
+    task = asyncio.create_task(house.run())
+    await asyncio.sleep(0)
+    house.stop()
+    await asyncio.wait_for(task, 1)

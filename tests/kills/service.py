@@ -1,0 +1,118 @@
+"""A service in processes of its own, as `make serve` starts it: to be killed and started again."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from tests.cluster import ROOT
+from tests.deployments.fakes import wait_until
+
+READY_S = 120
+
+
+@dataclass
+class Served:
+    """The service of one configuration file. engine: `fake` or `pocket`. tls: over https."""
+
+    config: Path
+    port: int
+    engine: str
+    tls: bool
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path,
+        port: int,
+        engine: str,
+        family: Path,
+        *,
+        tls: bool = False,
+        gateway: Mapping[str, Any] | None = None,
+    ) -> "Served":
+        """gateway: settings of it besides those of the tests."""
+        config = folder / "config.yaml"
+        if not config.exists():
+            config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {})))
+        served = cls(config, port, engine, tls, _launch(config, port, engine, tls))
+        served._wait()
+        return served
+
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self.config.parent / "var"
+
+    @property
+    def address(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def kill(self, title: str) -> None:
+        """kill -9 every process of this service whose title holds `title`, as Ray gives its actors' processes one."""
+        titles = {process: _title(process) for process in self._processes()}
+        killed = [process for process, found in titles.items() if found.startswith("ray::") and title in found]
+        assert killed, f"no process is {title}: {sorted(name[:60] for name in titles.values())}"
+        for process in killed:
+            process.kill()
+
+    def kill_all(self) -> None:
+        """kill -9 every process of this service."""
+        processes = self._processes()
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=20)
+        self.process.wait(20)
+
+    def start_again(self) -> None:
+        self.process = _launch(self.config, self.port, self.engine, self.tls)
+        self._wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.kill_all()
+
+    def _processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [*parent.children(recursive=True), parent]
+
+    def _wait(self) -> None:
+        log = self.config.with_suffix(".log")
+        wait_until(lambda: "is ready on" in log.read_text() or self.process.poll() is not None, READY_S)
+        assert self.process.poll() is None, log.read_text()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _launch(config: Path, port: int, engine: str, tls: bool) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.kills.serving", engine, "--config", str(config), "--port", str(port)]
+    command += ["--tls"] if tls else []
+    with config.with_suffix(".log").open("w") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+        )
+
+
+def _configured(folder: Path, family: Path, gateway: Mapping[str, Any]) -> Any:
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    arguments = content["applications"][0]["args"]
+    # leases that are soon over, so that a test need not wait long for a lost dispatcher's
+    arguments["gateway"] |= {"data_dir": str(folder / "var"), "lease_s": 5, "allow_loopback_urls": True, **gateway}
+    arguments["drawing"]["family"] = str(family)
+    return content

@@ -1,0 +1,38 @@
+"""`make serve` with an engine that draws nothing, or the real one: `python -m tests.kills.serving fake|pocket ...`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deployments import serve_local
+
+STEP_S = 0.25
+
+
+def main() -> int:
+    if sys.argv.pop(1) == "fake":
+        original = serve_local._ray
+
+        @contextmanager
+        def with_a_fake_engine() -> Iterator[None]:
+            with original():
+                from deployments import app  # not before Ray has its token
+
+                app.drawer_of = drawer_of
+                yield
+
+        serve_local._ray = with_a_fake_engine
+    return serve_local.main()
+
+
+def drawer_of(_: object) -> object:
+    from tests.deployments.fakes import FakeDrawer
+
+    return FakeDrawer(STEP_S)
+
+
+if __name__ == "__main__":
+    # workers unpickle what they are given by its module's name, which is not __main__
+    from tests.kills.serving import main as named
+
+    sys.exit(named())
