@@ -91,7 +91,7 @@ class Files(Protocol):
 
     async def unstage(self, upload: str) -> None: ...
 
-    async def sweep(self, limit: int = 1000) -> int:
+    async def sweep(self, limit: int = 10_000) -> int:
         """Remove up to `limit` expired files, and as many parts of uploads that nobody finished in a day.
 
         Returns how many it removed: fewer than `limit` means that nothing is left to do now. Several may sweep at once.

@@ -115,7 +115,7 @@ class FileStore:
         for part in await self.staged(upload):
             await asyncio.to_thread(self._blobs.delete, _part(upload, part.number))
 
-    async def sweep(self, limit: int = 1000) -> int:
+    async def sweep(self, limit: int = 10_000) -> int:
         return await asyncio.to_thread(self._sweep, limit)
 
     def _staged(self, upload: str) -> list[Part]:

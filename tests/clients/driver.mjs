@@ -1,6 +1,8 @@
 // Drives a published JavaScript client through one story: reads it as JSON from stdin, writes what happened as JSON.
-//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "stream" | "leave" | "submit" | "ask" | "upload",
-//    endpoint, input, options, credentials, cancelAt, requestId}
+//   {client, way, base, action: "subscribe" | "run" | "follow" | "cancel" | "stream" | "leave" | "submit" | "ask" | "upload"
+//    | "blob", endpoint, input, options, credentials, cancelAt, requestId,
+//    file: {base64, type, name, repeat}}    uploaded, or given to the endpoint as its image_url
+import { File } from "node:buffer"; // global since Node 20
 import { readFileSync } from "node:fs";
 import { pointed, unwrapped } from "./pointing.mjs";
 
@@ -38,7 +40,22 @@ async function statusOf(requestId) {
   return update.status;
 }
 
+// a File of the bytes, as often one after the other as `repeat` says
+function fileOf({ base64 = "Ynl0ZXM=", type = "image/png", name = "a.png", repeat = 1 } = {}) {
+  const bytes = Buffer.from(base64, "base64");
+  return new File(Array(repeat).fill(bytes), name, { type });
+}
+
 const actions = {
+  // the address of an uploaded file
+  async upload() {
+    return { url: await fal.storage.upload(fileOf(story.file), story.options) };
+  },
+  // the client uploads what stands in an input as a Blob
+  async blob() {
+    const input = { ...story.input, image_url: fileOf(story.file) };
+    return unwrapped(story.client, await fal.subscribe(story.endpoint, { input }));
+  },
   async subscribe() {
     return unwrapped(
       story.client,
@@ -71,9 +88,6 @@ const actions = {
       }
     }
     return { refused };
-  },
-  async upload() {
-    return { url: await fal.storage.upload(new Blob(["bytes"], { type: "image/png" })) };
   },
   // submit, cancel when the status is `cancelAt`, see it end, then ask for the result
   async cancel() {
