@@ -1,12 +1,17 @@
 """Captions: the many ways to say what a scene shows, from the bare to the long-winded."""
 
 import random
+from collections.abc import Mapping
 
 from models.pocket.world.scenes import Scene, Thing
 
-NAMES = {"face": ("smiling face", "smiley", "smile", "happy face"), "ring": ("ring",), "cross": ("cross", "plus")}
-SIZE_WORDS = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
-PLACE_WORDS = {
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "face": ("smiling face", "smiley", "smile", "happy face"),
+    "ring": ("ring",),
+    "cross": ("cross", "plus"),
+}
+SIZE_WORDS: Mapping[str, tuple[str, ...]] = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
+PLACE_WORDS: Mapping[str, tuple[str, ...]] = {
     "left": ("on the left", "at the left", "to the left", "on the left side"),
     "right": ("on the right", "at the right", "to the right", "on the right side"),
     "top": ("at the top", "on top", "above"),

@@ -1,8 +1,5 @@
 """The oracle: reads a scene back from a picture of any size, by plain image analysis."""
 
-from collections.abc import Mapping
-from functools import cache
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -19,26 +16,58 @@ SMALLEST = 0.006  # share of the picture that a thing covers at least
 NORMAL = 48  # side to which the mask of a thing is brought before it is compared
 
 
-def read(picture: Pixels) -> Scene | None:
-    """The scene that a (height, width, 3) picture shows, things from left to right and top to bottom.
+class Oracle:
+    """Reads pictures. Knows each shape's mask, cut to its box and brought to a common size."""
 
-    None when nothing stands out from the background.
-    """
-    small = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)).astype(np.float32)
-    ground = _ground(small)
-    differs = (np.linalg.norm(small - ground, axis=2) > APART).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_closed(differs), connectivity=8)
-    things = []
-    for label in range(1, count):
-        if stats[label, cv2.CC_STAT_AREA] < SMALLEST * SIDE**2:
-            continue
-        thing = _thing(small, (labels == label) & (differs > 0), picture.shape[1] / picture.shape[0])
-        if thing.colour != _name(ground):
-            things.append(thing)
-    if not things:
-        return None
-    order = {place: at for at, place in enumerate(("left", "top", "centre", "right", "bottom"))}
-    return Scene(tuple(sorted(things, key=lambda thing: order[thing.place])), _name(ground))
+    def __init__(self) -> None:
+        self._templates = {shape: _template(shape) for shape in SHAPES}
+
+    def read(self, picture: Pixels) -> Scene | None:
+        """The scene that a (height, width, 3) picture shows, things from left to right and top to bottom.
+
+        None when nothing stands out from the background.
+        """
+        small = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)).astype(np.float32)
+        ground = _ground(small)
+        differs = (np.linalg.norm(small - ground, axis=2) > APART).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(_closed(differs), connectivity=8)
+        things = []
+        for label in range(1, count):
+            if stats[label, cv2.CC_STAT_AREA] < SMALLEST * SIDE**2:
+                continue
+            thing = self._thing(small, (labels == label) & (differs > 0), picture.shape[1] / picture.shape[0])
+            if thing.colour != _name(ground):
+                things.append(thing)
+        if not things:
+            return None
+        order = {place: at for at, place in enumerate(("left", "top", "centre", "right", "bottom"))}
+        return Scene(tuple(sorted(things, key=lambda thing: order[thing.place])), _name(ground))
+
+    def _thing(self, picture: npt.NDArray[np.float32], part: Mask, aspect: float) -> Thing:
+        rows, columns = np.where(part)
+        top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+        # the picture was squeezed into a square; radii are shares of its shorter side
+        wide, tall = (right - left) / SIDE, (bottom - top) / SIDE
+        radius = max(wide * max(aspect, 1), tall / min(aspect, 1)) / 2
+        inner = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        colour = np.median(picture[inner if inner.any() else part], axis=0)
+        middle = ((left + right) / 2 / SIDE, (top + bottom) / 2 / SIDE)
+        return Thing(
+            shape=self._shape(part[top:bottom, left:right]),
+            colour=_name(colour),
+            size=min(SIZES, key=lambda size: abs(SIZES[size] - radius)),
+            place=min(
+                PLACES, key=lambda place: (PLACES[place][0] - middle[0]) ** 2 + (PLACES[place][1] - middle[1]) ** 2
+            ),
+        )
+
+    def _shape(self, part: Mask) -> str:
+        found = _normal(part)
+        likeness = {
+            shape: (found & template).sum() / max(1, (found | template).sum())
+            for shape, template in self._templates.items()
+        }
+        return max(likeness, key=lambda shape: likeness[shape])
 
 
 def mask(picture: Pixels) -> Mask:
@@ -60,44 +89,17 @@ def _closed(differs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
 
 
-def _thing(picture: npt.NDArray[np.float32], part: Mask, aspect: float) -> Thing:
-    rows, columns = np.where(part)
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    # the picture was squeezed into a square; radii are shares of its shorter side
-    wide, tall = (right - left) / SIDE, (bottom - top) / SIDE
-    radius = max(wide * max(aspect, 1), tall / min(aspect, 1)) / 2
-    inner = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    colour = np.median(picture[inner if inner.any() else part], axis=0)
-    middle = ((left + right) / 2 / SIDE, (top + bottom) / 2 / SIDE)
-    return Thing(
-        shape=_shape(part[top:bottom, left:right]),
-        colour=_name(colour),
-        size=min(SIZES, key=lambda size: abs(SIZES[size] - radius)),
-        place=min(PLACES, key=lambda place: (PLACES[place][0] - middle[0]) ** 2 + (PLACES[place][1] - middle[1]) ** 2),
-    )
-
-
 def _name(colour: npt.NDArray[np.float32]) -> str:
     return min(COLOURS, key=lambda name: float(np.linalg.norm(np.asarray(COLOURS[name]) - colour)))
 
 
-def _shape(part: Mask) -> str:
-    found = cv2.resize(part.astype(np.float32), (NORMAL, NORMAL), interpolation=cv2.INTER_AREA) > 0.5
-    likeness = {
-        shape: (found & template).sum() / max(1, (found | template).sum()) for shape, template in _templates().items()
-    }
-    return max(likeness, key=lambda shape: likeness[shape])
+def _template(shape: str) -> Mask:
+    image = Image.new("L", (256, 256), 0)
+    paint(ImageDraw.Draw(image), shape, (128, 128), 100, 255, 0)
+    part = np.asarray(image) > 0
+    rows, columns = np.where(part)
+    return _normal(part[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
 
 
-@cache
-def _templates() -> Mapping[str, Mask]:
-    """Each shape's mask, cut to its box and brought to the common size."""
-    found = {}
-    for shape in SHAPES:
-        image = Image.new("L", (256, 256), 0)
-        paint(ImageDraw.Draw(image), shape, (128, 128), 100, 255, 0)
-        part = np.asarray(image) > 0
-        rows, columns = np.where(part)
-        cut = part[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(np.float32)
-        found[shape] = cv2.resize(cut, (NORMAL, NORMAL), interpolation=cv2.INTER_AREA) > 0.5
-    return found
+def _normal(part: Mask) -> Mask:
+    return cv2.resize(part.astype(np.float32), (NORMAL, NORMAL), interpolation=cv2.INTER_AREA) > 0.5

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models.pocket.world.drawing import draw
-from models.pocket.world.oracle import mask, read
+from models.pocket.world.oracle import Oracle, mask
 from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, Thing, any_scene
 
+ORACLE = Oracle()
 ORDER = ("left", "top", "centre", "right", "bottom")
 
 
@@ -20,7 +21,7 @@ def ordered(scene: Scene) -> Scene:
 def test_more_than_98_percent_of_the_scenes_are_read_without_a_mistake(width: int, height: int) -> None:
     chance = random.Random(width + height)
     scenes = [any_scene(chance) for _ in range(100)]
-    right = sum(read(draw(scene, width, height, chance)) == ordered(scene) for scene in scenes)
+    right = sum(ORACLE.read(draw(scene, width, height, chance)) == ordered(scene) for scene in scenes)
     assert right > 98
 
 
@@ -30,16 +31,16 @@ def test_every_shape_is_known_at_every_place_of_a_large_picture(shape: str, size
     for at, place in enumerate(PLACES):
         colour, background = list(COLOURS)[at], list(COLOURS)[at + 5]
         scene = Scene((Thing(shape, colour, size, place),), background)
-        assert read(draw(scene, 1024, 1024, smooth=1)) == scene
+        assert ORACLE.read(draw(scene, 1024, 1024, smooth=1)) == scene
 
 
 def test_an_empty_picture_shows_nothing() -> None:
-    assert read(np.full((256, 256, 3), 90, np.uint8)) is None
+    assert ORACLE.read(np.full((256, 256, 3), 90, np.uint8)) is None
 
 
 def test_noise_is_no_scene_that_was_asked_for() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (256, 256, 3), dtype=np.uint8)
-    found = read(noise)
+    found = ORACLE.read(noise)
     assert found is None or len(found.things) != 1
 
 
