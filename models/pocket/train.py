@@ -11,7 +11,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.training import pictures, texts
+from models.pocket.training import decoder, pictures, texts
 from models.pocket.training.session import Session
 
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
@@ -19,7 +19,7 @@ CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["texts", "pictures"], help="in this order: the second needs the first")
+    parser.add_argument("part", choices=["decoder", "texts", "pictures"], help="pictures needs texts")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
@@ -28,7 +28,9 @@ def main() -> None:
         torch.set_num_threads(asked.threads)
     torch.manual_seed(1)
     session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
-    if asked.part == "texts":
+    if asked.part == "decoder":
+        decoder.train(session)
+    elif asked.part == "texts":
         texts.train(session, _tokenizer())
     else:
         pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt")
