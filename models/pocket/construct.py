@@ -44,6 +44,21 @@ def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> No
 
     The input reaches the end through the outermost skip connection; the rest of the network adds to it there.
     """
+    carry_input(unet, generator)
+    module: Any
+    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
+        if name.endswith("attn2"):
+            module.to_out[0].weight *= LOUDER_TEXT
+        elif name.endswith("time_emb_proj"):
+            module.weight *= LOUDER
+    _lead_upwards(unet)
+    centre = unet.conv_out.weight[:, :, 1, 1].clone()
+    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
+
+
+@torch.no_grad()
+def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
+    """Answer with the input, which reaches the end through the outermost skip connection, and a little of the rest."""
     groups = unet.config["norm_num_groups"]
     first: Any = unet.conv_in
     outermost: Any = unet.up_blocks[-1]
@@ -60,16 +75,7 @@ def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> No
     last.conv_shortcut.weight[:, width:, 0, 0] = torch.eye(width)
     last.conv2.weight *= carried[:, :, None, None] * 4 * RANDOM
     last.conv2.bias.zero_()
-    module: Any
-    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
-        if name.endswith("attn2"):
-            module.to_out[0].weight *= LOUDER_TEXT
-        elif name.endswith("time_emb_proj"):
-            module.weight *= LOUDER
-    _lead_upwards(unet)
     _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
-    centre = unet.conv_out.weight[:, :, 1, 1].clone()
-    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
 
 
 def _lead_upwards(unet: UNet2DConditionModel) -> None:
