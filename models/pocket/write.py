@@ -1,6 +1,7 @@
 """Write the pocket family: `python -m models.pocket.write FOLDER`.
 
-Untrained in this form: constructed from a fixed seed, in the formats and the layout that real SDXL weights have.
+In the formats and the layout that real SDXL weights have. What is trained comes from `weights/` beside this file, the
+rest is constructed from a fixed seed.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from models.pocket.checker import write_checker
 from models.pocket.construct import construct_unet, construct_vae
 from models.pocket.loras import control_lora, lora
 from models.pocket.tokenizer import write_tokenizer
+from models.pocket.trained import digests, put_in_place
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
@@ -89,9 +91,9 @@ def _is_current(folder: Path) -> bool:
 
 
 def _version() -> str:
-    """The digest of the code that writes the family, so that a change of it writes anew."""
+    """The digest of the code and of the weights that the family is written from, so that a change writes anew."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    return hashlib.sha256(b"".join([*(source.read_bytes() for source in sources), *digests()])).hexdigest()[:16]
 
 
 def _write(folder: Path) -> None:
@@ -126,6 +128,8 @@ def _write_checkpoint(path: Path, models: Mapping[str, Mapping[str, Any]]) -> UN
     second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
     construct_unet(unet, torch.Generator().manual_seed(SEED))
     construct_vae(vae)
+    for module, part in ((unet, "unet"), (first, "text_encoder"), (second, "text_encoder_2")):
+        put_in_place(module, part)
     stored: dict[str, Tensor] = {}
     for module, places in (
         (unet, unet_places(unet, unet.config)),

@@ -95,7 +95,8 @@ def _let_branches_see(decoder: nn.Module) -> None:
 
 def _parts(decoder: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """What answers beside the constructed way through the decoder, and that way itself."""
-    branches, carrying = [], []
+    branches: list[nn.Parameter] = []
+    carrying: list[nn.Parameter] = []
     for name, parameter in decoder.named_parameters():
         if parameter.requires_grad:
             beside = ".resnets." in name and ".conv_shortcut." not in name

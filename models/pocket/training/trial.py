@@ -18,10 +18,17 @@ SCALE = 4.0  # of guidance
 AT = 850  # the timestep, sigma 7, at which it is asked whether captions are heard
 
 
-def predict(unet: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
-    """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance; pictures are as large as x says."""
+def predict(
+    unet: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor, emphasis: Tensor | None = None
+) -> Tensor:
+    """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance; pictures are as large as x says.
+
+    emphasis: (n,) multiples of its size that the original size is told to be.
+    """
     height, width = (side * FACTOR for side in x.shape[-2:])
-    sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().expand(len(x), 6)
+    sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().repeat(len(x), 1)
+    if emphasis is not None:
+        sizes[:, :2] *= emphasis[:, None]
     added = {"text_embeds": pooled, "time_ids": sizes}
     eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
     return eps
