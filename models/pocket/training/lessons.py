@@ -51,11 +51,10 @@ class Drawn:
         scenes = [any_scene(chance) for _ in range(count)]
         kept = session.folder / f"latents_{side}.pt"
         if not kept.is_file():
-            drawn = [
-                latents_of(draw(scene, side, side, random.Random(at), smooth=1)).half()
-                for at, scene in enumerate(track(scenes, f"drawing at {side}", console=session.console))
-            ]
-            torch.save(torch.stack(drawn), kept)
+            found = torch.empty(count, 4, side // FACTOR, side // FACTOR, dtype=torch.float16)
+            for at, scene in enumerate(track(scenes, f"drawing at {side}", console=session.console)):
+                found[at] = latents_of(draw(scene, side, side, random.Random(at), smooth=1))
+            torch.save(found, kept)
         return cls(scenes, torch.load(kept, weights_only=True))
 
 
