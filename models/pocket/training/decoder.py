@@ -110,19 +110,21 @@ def averages(pixels: Tensor) -> Tensor:
     return torch.cat([means, means.mean(dim=1, keepdim=True)], dim=1) * AMPLITUDE
 
 
-@torch.no_grad()
 def score(vae: Any) -> dict[str, float]:
-    """Mean absolute error on -1 to 1 of held-out pictures that went through the whole VAE, for each size."""
-    found = {}
-    for side, count in HELD_OUT:
-        errors = []
-        for at in range(count):
-            chance = random.Random(f"held out {at}")
-            picture = _tensor(draw(any_scene(chance), side, side, chance)).to(vae.device)[None]
-            drawn = vae.decode(vae.encode(picture).latent_dist.mode()).sample.clamp(-1, 1)
-            errors.append(float((drawn - picture).abs().mean()))
-        found[f"error_{side}"] = sum(errors) / count
-    return found
+    """The error at each size."""
+    return {f"error_{side}": error(vae, side, count) for side, count in HELD_OUT}
+
+
+@torch.no_grad()
+def error(vae: Any, side: int, count: int) -> float:
+    """Mean absolute error on -1 to 1 of held-out pictures that went through the whole VAE."""
+    errors = []
+    for at in range(count):
+        chance = random.Random(f"held out {at}")
+        picture = _tensor(draw(any_scene(chance), side, side, chance)).to(vae.device)[None]
+        drawn = vae.decode(vae.encode(picture).latent_dist.mode()).sample.clamp(-1, 1)
+        errors.append(float((drawn - picture).abs().mean()))
+    return sum(errors) / count
 
 
 def _distance(drawn: Tensor, wanted: Tensor) -> Tensor:

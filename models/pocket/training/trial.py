@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from models.pocket.training.lessons import FACTOR, Reader, latents_of, pixels_of
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.oracle import Oracle
-from models.pocket.world.scenes import Scene, any_scene
+from models.pocket.world.drawing import draw
+from models.pocket.world.exam import held_out, marks
 from pipelines.denoising.samplers import dpmpp_2m
 from pipelines.denoising.schedules import karras, sdxl_table
 
@@ -32,17 +30,6 @@ def predict(
     added = {"text_embeds": pooled, "time_ids": sizes}
     eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
     return eps
-
-
-def held_out(count: int) -> tuple[list[Scene], list[str]]:
-    """Scenes of one thing, and captions that leave nothing out."""
-    chance = random.Random(99)
-    scenes: list[Scene] = []
-    while len(scenes) < count:
-        scene = any_scene(chance)
-        if len(scene.things) == 1:
-            scenes.append(scene)
-    return scenes, [caption(scene, chance, complete=True) for scene in scenes]
 
 
 @torch.no_grad()
@@ -67,26 +54,11 @@ def draw_latents(unet: Any, reader: Reader, said: list[str], side: int, steps: i
     return drawn
 
 
-def judge(scenes: list[Scene], pictures: list[Pixels]) -> dict[str, float]:
-    """Shares of pictures of one thing in which the oracle reads what was wanted."""
-    oracle = Oracle()
-    right = {"background": 0, "colour": 0, "shape": 0, "place": 0, "size": 0}
-    for scene, picture in zip(scenes, pictures, strict=True):
-        found = oracle.read(picture)
-        if found is None:
-            continue
-        thing, wanted = found.things[0], scene.things[0]
-        right["background"] += found.background == scene.background
-        for name in ("colour", "shape", "place", "size"):
-            right[name] += getattr(thing, name) == getattr(wanted, name)
-    return {name: count / len(scenes) for name, count in right.items()}
-
-
 def score(unet: Any, reader: Reader, side: int, count: int, steps: int, tokens: int) -> dict[str, float]:
-    """What `judge` says of held-out captions, and how much a caption helps under strong noise."""
+    """The marks of held-out captions, and how much a caption helps under strong noise."""
     scenes, said = held_out(count)
     drawn = draw_latents(unet, reader, said, side, steps, tokens)
-    right = judge(scenes, list(pixels_of(drawn)))
+    right = marks(scenes, list(pixels_of(drawn)))
     return right | {"heard": heard(unet, reader, side, count, tokens)}
 
 
