@@ -11,15 +11,16 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.training import decoder, pictures, texts
+from models.pocket.training import decoder, performance, pictures, texts
 from models.pocket.training.session import Session
 
+PARTS = ("decoder", "texts", "pictures", *performance.MODES)
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["decoder", "texts", "pictures"], help="pictures needs texts")
+    parser.add_argument("part", choices=PARTS, help="in the order to train them")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
@@ -32,8 +33,17 @@ def main() -> None:
         decoder.train(session)
     elif asked.part == "texts":
         texts.train(session, _tokenizer())
-    else:
+    elif asked.part == "pictures":
         pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt")
+    else:
+        performance.train(
+            session,
+            performance.MODES[asked.part],
+            _tokenizer(),
+            encoders=asked.checkpoints / "texts" / "encoders.pt",
+            weights=asked.checkpoints / "pictures" / "unet.pt",
+            drawings=asked.checkpoints / "pictures",
+        )
 
 
 def _tokenizer() -> CLIPTokenizer:
