@@ -35,7 +35,7 @@ class Stage:
     tokens: int = 77
 
 
-STAGES = (Stage(1_300, (128,), tokens=32), Stage(4_000, (256,), tokens=32), Stage(1_500, (256, 512, 1024)))
+STAGES = (Stage(1_300, (128,), tokens=32), Stage(2_400, (256,), tokens=32), Stage(1_200, (256, 512, 1024)))
 BATCHES: Mapping[int, int] = {128: 32, 256: 24, 512: 8, 1024: 3}
 PICTURES: Mapping[int, int] = {128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000}
 RATE, LAST_RATE, WARM_UP = 1e-3, 5e-5, 200
