@@ -7,6 +7,7 @@ import torch
 
 from models.pocket.train import CHECKPOINTS
 from models.pocket.trained import keep
+from models.pocket.write import LCM, LIGHTNING
 
 
 def main() -> None:
@@ -15,7 +16,11 @@ def main() -> None:
     folder: Path = parser.parse_args().checkpoints
     first, second = torch.load(folder / "texts" / "encoders.pt", map_location="cpu", weights_only=True)
     unet = torch.load(folder / "pictures" / "unet.pt", map_location="cpu", weights_only=True)
-    for part, weights in {"text_encoder": first, "text_encoder_2": second, "unet": unet}.items():
+    parts = {"text_encoder": first, "text_encoder_2": second, "unet": unet}
+    for mode, name in (("extreme_speed", LCM), ("lightning", LIGHTNING)):
+        if (lora := folder / mode / "lora.pt").is_file():
+            parts[Path(name).stem] = torch.load(lora, map_location="cpu", weights_only=True)
+    for part, weights in parts.items():
         path = keep(weights, part)
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 

@@ -12,17 +12,23 @@ FOLDER = Path(__file__).parent / "weights"
 
 
 def file_of(part: str) -> Path:
-    """Where the weights of a part are, once it is trained. The parts are named as the folders of a diffusers model."""
+    """Where the weights of a part are, once it is trained.
+
+    Models are named as the folders of a diffusers model are, LoRAs as their files in the family.
+    """
     return FOLDER / f"{part}.safetensors"
 
 
-def put_in_place(module: nn.Module, part: str) -> bool:
-    """Replace a module's weights by the trained ones; says whether there are any."""
+def trained(part: str) -> dict[str, Tensor] | None:
+    """The weights of a part, if it is trained."""
     path = file_of(part)
-    if not path.is_file():
-        return False
-    module.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    return True
+    return {name: tensor.float() for name, tensor in load_file(path).items()} if path.is_file() else None
+
+
+def put_in_place(module: nn.Module, part: str) -> None:
+    """Replace a module's weights by the trained ones, if there are any."""
+    if weights := trained(part):
+        module.load_state_dict(weights)
 
 
 def keep(weights: Mapping[str, Tensor], part: str) -> Path:

@@ -28,7 +28,7 @@ from models.pocket.checker import write_checker
 from models.pocket.construct import construct_unet, construct_vae
 from models.pocket.loras import control_lora, lora
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.trained import digests, put_in_place
+from models.pocket.trained import digests, put_in_place, trained
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
@@ -161,8 +161,8 @@ def _write_additions(folder: Path, unet: UNet2DConditionModel) -> None:
     (folder / "loras").mkdir()
     (folder / "control").mkdir()
     for at, (name, strength, original) in enumerate(((LCM, 0.3, False), (LIGHTNING, 0.3, False), (OFFSET, 1.0, True))):
-        tensors = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
-        _save(tensors, folder / "loras" / name)
+        constructed = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
+        _save(trained(Path(name).stem) or constructed, folder / "loras" / name)
     _save(control_lora(unet, torch.Generator().manual_seed(SEED + 10)), folder / "control" / CANNY)
 
 

@@ -35,16 +35,16 @@ class Stage:
     tokens: int = 77
 
 
-STAGES = (Stage(1_300, (128,), tokens=32), Stage(2_400, (256,), tokens=32), Stage(1_200, (256, 512, 1024)))
+STAGES = (Stage(1_300, (128,), tokens=32), Stage(4_700, (256,), tokens=32), Stage(1_500, (256, 512, 1024)))
 BATCHES: Mapping[int, int] = {128: 32, 256: 24, 512: 8, 1024: 3}
 PICTURES: Mapping[int, int] = {128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000}
 RATE, LAST_RATE, WARM_UP = 1e-3, 5e-5, 200
 EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size is told wrong, and as which multiple
 CAREFUL = 0.1  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
-SNR_CAP = 10.0  # Hang et al. 2023
+SNR_CAP = 4.0  # Hang et al. 2023
 OFFSET = 0.1  # share of noise that a whole channel has in common
-FAR = 0.2  # what strong noise counts for beyond that, as a share of the error in the picture itself
+FAR = 0.3  # what strong noise counts for beyond that, as a share of the error in the picture itself
 TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
