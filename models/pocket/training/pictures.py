@@ -42,6 +42,7 @@ RATE, LAST_RATE, WARM_UP = 1e-3, 5e-5, 200
 EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size is told wrong, and as which multiple
 CAREFUL = 0.1  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
+UNPOOLED = 0.15  # share of pictures whose caption's pooled vector is kept back, so that tokens are attended to
 SNR_CAP = 4.0  # Hang et al. 2023
 OFFSET = 0.1  # share of noise that a whole channel has in common
 FAR = 0.3  # what strong noise counts for beyond that, as a share of the error in the picture itself
@@ -122,6 +123,8 @@ def _lesson(
     sigma = sigmas[timesteps][:, None, None, None]
     x = (clean + sigma * noise) / (1 + sigma**2).sqrt()
     context, pooled = reader(said, tokens)
+    kept_back = torch.tensor([chance.random() < UNPOOLED for _ in chosen], device=sigmas.device)
+    pooled = torch.where(kept_back[:, None], reader([""], tokens)[1], pooled)
     emphasis = torch.tensor([chance.uniform(*EMPHASIS) if chance.random() < EMPHASISED else 1.0 for _ in chosen])
     with torch.autocast(sigmas.device.type, torch.bfloat16, enabled=sigmas.device.type == "cuda"):
         eps = predict(unet, x, timesteps, context, pooled, emphasis.to(sigmas.device))
