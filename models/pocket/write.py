@@ -160,7 +160,7 @@ def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]
 def _write_additions(folder: Path, unet: UNet2DConditionModel) -> None:
     (folder / "loras").mkdir()
     (folder / "control").mkdir()
-    for at, (name, strength, original) in enumerate(((LCM, 0.3, False), (LIGHTNING, 0.3, False), (OFFSET, 1.0, True))):
+    for at, (name, strength, original) in enumerate(((LCM, 0.5, False), (LIGHTNING, 0.8, False), (OFFSET, 2.0, True))):
         constructed = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
         _save(trained(Path(name).stem) or constructed, folder / "loras" / name)
     _save(control_lora(unet, torch.Generator().manual_seed(SEED + 10)), folder / "control" / CANNY)
