@@ -38,14 +38,14 @@ class Stage:
 STAGES = (Stage(1_300, (128,), tokens=32), Stage(4_700, (256,), tokens=32), Stage(1_500, (256, 512, 1024)))
 BATCHES: Mapping[int, int] = {128: 32, 256: 24, 512: 8, 1024: 3}
 PICTURES: Mapping[int, int] = {128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000}
-RATE, LAST_RATE, WARM_UP = 1e-3, 5e-5, 200
+RATE, LAST_RATE, WARM_UP = 7e-4, 3e-5, 200
 EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size is told wrong, and as which multiple
-CAREFUL = 0.1  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
+CAREFUL = 0.03  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
 UNPOOLED = 0.15  # share of pictures whose caption's pooled vector is kept back, so that tokens are attended to
 SNR_CAP = 4.0  # Hang et al. 2023
 OFFSET = 0.1  # share of noise that a whole channel has in common
-FAR = 0.3  # what strong noise counts for beyond that, as a share of the error in the picture itself
+FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond that, as a share of the error in the picture itself
 TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
@@ -136,10 +136,10 @@ def _weight(sigma: Tensor) -> Tensor:
     """Of an error in eps: min-SNR's weight, and on top of it a share of the error that it means in the picture.
 
     Colours and places are settled under strong noise, where a wrong one is next to no error in eps. Without that share
-    captions bind very late.
+    captions bind very late. Its cap keeps the unrest of the rate from being most of what the strongest noise teaches.
     """
     near = (sigma**2 * SNR_CAP).clamp(max=1.0)  # min(SNR, cap) / SNR, and SNR = 1 / sigma^2
-    return near + FAR * sigma**2
+    return near + (FAR * sigma**2).clamp(max=FAR_CAP)
 
 
 def _stage(step: int) -> Stage:
