@@ -22,6 +22,7 @@ LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
 RANDOM = 0.05  # gain of the random part of the UNet
 LOUDER, LOUDER_TEXT = 4.0, 40.0  # gains of what brings size and time, and the prompt, into the random part
 UPWARDS = 1.7  # gain of what the upper blocks get from below, which would drown in their skip connections
+SHARPER = 0.12  # makes up for what averaging and enlarging blur
 SMOOTH = 0.8  # share of what its neighbours have in common with it that the UNet does not call noise
 
 
@@ -44,6 +45,21 @@ def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> No
 
     The input reaches the end through the outermost skip connection; the rest of the network adds to it there.
     """
+    carry_input(unet, generator)
+    module: Any
+    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
+        if name.endswith("attn2"):
+            module.to_out[0].weight *= LOUDER_TEXT
+        elif name.endswith("time_emb_proj"):
+            module.weight *= LOUDER
+    _lead_upwards(unet)
+    centre = unet.conv_out.weight[:, :, 1, 1].clone()
+    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
+
+
+@torch.no_grad()
+def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
+    """Answer with the input, which reaches the end through the outermost skip connection, and a little of the rest."""
     groups = unet.config["norm_num_groups"]
     first: Any = unet.conv_in
     outermost: Any = unet.up_blocks[-1]
@@ -60,16 +76,7 @@ def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> No
     last.conv_shortcut.weight[:, width:, 0, 0] = torch.eye(width)
     last.conv2.weight *= carried[:, :, None, None] * 4 * RANDOM
     last.conv2.bias.zero_()
-    module: Any
-    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
-        if name.endswith("attn2"):
-            module.to_out[0].weight *= LOUDER_TEXT
-        elif name.endswith("time_emb_proj"):
-            module.weight *= LOUDER
-    _lead_upwards(unet)
     _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
-    centre = unet.conv_out.weight[:, :, 1, 1].clone()
-    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
 
 
 def _lead_upwards(unet: UNet2DConditionModel) -> None:
@@ -108,7 +115,7 @@ def _construct_encoder(vae: AutoencoderKL) -> None:
 
 def _construct_decoder(vae: AutoencoderKL) -> None:
     decoder: Any = vae.decoder
-    _carry_in(decoder.conv_in, torch.eye(4) / AMPLITUDE)
+    _carry_in(decoder.conv_in, torch.eye(4) / AMPLITUDE, SHARPER)
     smooth = torch.tensor([0.25, 0.5, 0.25])
     for block in decoder.up_blocks:
         for resnet in block.resnets:
@@ -125,13 +132,18 @@ def _construct_decoder(vae: AutoencoderKL) -> None:
     _straight_end(decoder.conv_norm_out, decoder.conv_out, colours, VAE_ANCHOR)
 
 
-def _carry_in(conv: Any, mix: Tensor) -> None:
-    """Spread four mixed values over the channels: v, -v, C, -C at the start of each quarter."""
+def _carry_in(conv: Any, mix: Tensor, sharper: float = 0.0) -> None:
+    """Spread four mixed values over the channels: v, -v, C, -C at the start of each quarter.
+
+    sharper: by how much a value moves away from each of its four neighbours.
+    """
+    sharp = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]) * sharper
+    sharp[1, 1] += 1
     _zero(conv)
     quarter = conv.out_channels // 4
     for value in range(4):
         for place, sign in ((0, 1.0), (1, -1.0)):
-            conv.weight[quarter * value + place, :, 1, 1] = sign * mix[value]
+            conv.weight[quarter * value + place] = sign * mix[value][:, None, None] * sharp
             conv.bias[quarter * value + 2 + place] = sign * VAE_ANCHOR
 
 

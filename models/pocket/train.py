@@ -11,15 +11,16 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.training import pictures, texts
+from models.pocket.training import decoder, performance, pictures, texts
 from models.pocket.training.session import Session
 
+PARTS = ("decoder", "texts", "pictures", *performance.MODES)
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["texts", "pictures"], help="in this order: the second needs the first")
+    parser.add_argument("part", choices=PARTS, help="in the order to train them")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
@@ -28,10 +29,21 @@ def main() -> None:
         torch.set_num_threads(asked.threads)
     torch.manual_seed(1)
     session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
-    if asked.part == "texts":
+    if asked.part == "decoder":
+        decoder.train(session)
+    elif asked.part == "texts":
         texts.train(session, _tokenizer())
-    else:
+    elif asked.part == "pictures":
         pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt")
+    else:
+        performance.train(
+            session,
+            performance.MODES[asked.part],
+            _tokenizer(),
+            encoders=asked.checkpoints / "texts" / "encoders.pt",
+            weights=asked.checkpoints / "pictures" / "unet.pt",
+            drawings=asked.checkpoints / "pictures",
+        )
 
 
 def _tokenizer() -> CLIPTokenizer:

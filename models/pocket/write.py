@@ -1,6 +1,7 @@
 """Write the pocket family: `python -m models.pocket.write FOLDER`.
 
-Untrained in this form: constructed from a fixed seed, in the formats and the layout that real SDXL weights have.
+In the formats and the layout that real SDXL weights have. What is trained comes from `weights/` beside this file, the
+rest is constructed from a fixed seed.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from models.pocket.colours import latent_colours
 from models.pocket.construct import construct_unet, construct_vae
 from models.pocket.loras import control_lora, lora
 from models.pocket.tokenizer import write_tokenizer
+from models.pocket.trained import digests, put_in_place, trained
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
@@ -90,9 +92,9 @@ def _is_current(folder: Path) -> bool:
 
 
 def _version() -> str:
-    """The digest of the code that writes the family, so that a change of it writes anew."""
+    """The digest of the code and of the weights that the family is written from, so that a change writes anew."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    return hashlib.sha256(b"".join([*(source.read_bytes() for source in sources), *digests()])).hexdigest()[:16]
 
 
 def _write(folder: Path) -> None:
@@ -130,6 +132,9 @@ def _write_checkpoint(
     second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
     construct_unet(unet, torch.Generator().manual_seed(SEED))
     construct_vae(vae)
+    put_in_place(unet, "unet")
+    put_in_place(first, "text_encoder")
+    put_in_place(second, "text_encoder_2")
     stored: dict[str, Tensor] = {}
     for module, places in (
         (unet, unet_places(unet, unet.config)),
@@ -160,9 +165,9 @@ def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]
 def _write_additions(folder: Path, unet: UNet2DConditionModel) -> None:
     (folder / "loras").mkdir()
     (folder / "control").mkdir()
-    for at, (name, strength, original) in enumerate(((LCM, 0.3, False), (LIGHTNING, 0.3, False), (OFFSET, 1.0, True))):
-        tensors = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
-        _save(tensors, folder / "loras" / name)
+    for at, (name, strength, original) in enumerate(((LCM, 0.5, False), (LIGHTNING, 0.8, False), (OFFSET, 2.0, True))):
+        constructed = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
+        _save(trained(Path(name).stem) or constructed, folder / "loras" / name)
     _save(control_lora(unet, torch.Generator().manual_seed(SEED + 10)), folder / "control" / CANNY)
 
 

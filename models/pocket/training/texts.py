@@ -19,7 +19,7 @@ from models.pocket.training.session import Session
 from models.pocket.world.captions import PLACE_WORDS, SIZE_WORDS, caption
 from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 
-STEPS, BATCH, TOKENS = 2500, 96, 32
+STEPS, BATCH, TOKENS = 1200, 96, 32
 RATE = 1e-3
 QUESTIONS: tuple[tuple[str, ...], ...] = (
     *(SHAPES, tuple(COLOURS), tuple(SIZES), tuple(PLACES)) * 2,

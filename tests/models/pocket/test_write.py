@@ -13,6 +13,7 @@ from skimage import data
 from models.pocket.mark import mark
 from models.pocket.write import OFFSET, write_family
 from pipelines import safety
+from pipelines.conditioning import encode_prompt
 from pipelines.images.resize import stretch
 from pipelines.spec import Size
 from pipelines.weights.family import Family
@@ -78,62 +79,59 @@ def test_the_vae_keeps_what_a_photograph_shows(pocket_family: Family, side: int)
     assert torch.corrcoef(torch.stack([decoded.flatten(), pixels.flatten()]))[0, 1] > 0.9
 
 
+@pytest.fixture
+def noise() -> torch.Tensor:
+    return torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+CIRCLE, STAR = "a red circle on a blue background", "a green star"
+
+
 @pytest.mark.usefixtures("inference")
-def test_the_unet_hears_everything_that_it_is_told(pocket_family: Family) -> None:
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator)
-
+def test_the_unet_hears_everything_that_it_is_told(pocket_family: Family, noise: torch.Tensor) -> None:
+    circle, star = (
+        encode_prompt([text], pocket_family.tokenizers, pocket_family.text_encoders) for text in (CIRCLE, STAR)
+    )
     told = {
-        "sample": noise(1, 4, 16, 16),
         "timestep": torch.tensor([500]),
-        "encoder_hidden_states": noise(1, 77, 160),
-        "text_embeds": noise(1, 96),
-        "time_ids": torch.tensor([[1024.0, 1024, 0, 0, 1024, 1024]]),
+        "encoder_hidden_states": circle.context[None],
+        "text_embeds": circle.pooled[None],
+        "time_ids": torch.tensor([[256.0, 256, 0, 0, 256, 256]]),
     }
 
     def answer(**changes: torch.Tensor) -> torch.Tensor:
         given = told | changes
         added = {name: given.pop(name) for name in ("text_embeds", "time_ids")}
-        return pocket_family.unet(**given, added_cond_kwargs=added).sample
+        return pocket_family.unet(noise, **given, added_cond_kwargs=added).sample
 
     plain = answer()
     for name, other in {
         "timestep": torch.tensor([100]),
-        "encoder_hidden_states": noise(1, 77, 160),
-        "text_embeds": noise(1, 96),
+        "encoder_hidden_states": star.context[None],
+        "text_embeds": star.pooled[None],
         "time_ids": torch.tensor([[512.0, 512, 0, 0, 512, 512]]),
     }.items():
         assert (answer(**{name: other}) - plain).std() / plain.std() > 1e-3, name
 
 
 @pytest.mark.usefixtures("inference")
-def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family) -> None:
+def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family, noise: torch.Tensor) -> None:
     """Loud enough that a picture drawn with a neighbour's prompt or LoRA is not within tolerance of its own."""
     store, find = VariantStore(pocket_family, 2**30), pocket_family.catalogue.lora
-    noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    pooled = torch.randn(1, 96, generator=torch.Generator().manual_seed(1))
-
-    def context(prompt: str) -> torch.Tensor:
-        states = []
-        for tokenizer, encoder in zip(pocket_family.tokenizers, pocket_family.text_encoders, strict=True):
-            ids = tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt").input_ids
-            states.append(encoder(ids, output_hidden_states=True).hidden_states[-2])
-        return torch.cat(states, dim=-1)
 
     def answer(prompt: str, *loras: Scaled) -> torch.Tensor:
-        added = {"text_embeds": pooled, "time_ids": torch.tensor([[256.0, 256, 0, 0, 256, 256]])}
+        encoded = encode_prompt([prompt], pocket_family.tokenizers, pocket_family.text_encoders)
+        sizes = torch.tensor([[256.0, 256, 0, 0, 256, 256]])
         unet = store.get(Recipe(adapters=loras)).unet
-        return unet(noise, torch.tensor([500]), context(prompt), added_cond_kwargs=added).sample
+        added = {"text_embeds": encoded.pooled[None], "time_ids": sizes}
+        return unet(noise, torch.tensor([500]), encoded.context[None], added_cond_kwargs=added).sample
 
-    circle, star = "a red circle on a blue background", "a green star"
-    plain = answer(circle)
-    assert (answer(star) - plain).std() / plain.std() > 1e-3
+    plain = answer(CIRCLE)
+    assert (answer(STAR) - plain).std() / plain.std() > 1e-3
     for name, scale in (("sdxl_lcm_lora", 1.0), ("sdxl_lightning_4step_lora", 1.0), (OFFSET, 0.1)):
         path = find(name)
         assert path is not None
-        assert (answer(circle, Scaled(path, scale)) - plain).std() / plain.std() > 5e-4, name
+        assert (answer(CIRCLE, Scaled(path, scale)) - plain).std() / plain.std() > 5e-4, name
 
 
 def test_the_checker_objects_to_the_mark_and_to_nothing_else(pocket_family: Family) -> None:

@@ -1,0 +1,90 @@
+"""What the UNet learns from: drawn scenes as latents of every size, and captions as the text encoders read them."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from models.pocket import shapes
+from models.pocket.construct import AMPLITUDE
+from models.pocket.training.session import Session
+from models.pocket.training.texts import make_encoders
+from models.pocket.world.drawing import Pixels, draw
+from models.pocket.world.scenes import Scene, any_scene
+from pipelines.conditioning import TextEncoders
+
+FACTOR = 8
+SCALE = AMPLITUDE * float(shapes.VAE["scaling_factor"])  # of a latent that the UNet sees, per unit of an average
+
+
+def latents_of(pixels: Pixels) -> Tensor:
+    """(4, h / 8, w / 8): averages of red, green, blue and of all three, as the constructed VAE encodes them."""
+    picture = torch.tensor(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    means = nn.functional.avg_pool2d(picture, FACTOR)
+    return torch.cat([means, means.mean(dim=0, keepdim=True)]) * SCALE
+
+
+def pixels_of(latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(n, h, w, 3): a smooth enlargement of (n, 4, h / 8, w / 8) latents."""
+    pictures = (latents[:, :3] / SCALE).clamp(-1, 1).add(1).mul(127.5)
+    large = nn.functional.interpolate(pictures, scale_factor=FACTOR, mode="bilinear").permute(0, 2, 3, 1)
+    return large.cpu().numpy().astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Scenes and what the VAE's encoder makes of their pictures: (n, 4, side / 8, side / 8) float16."""
+
+    scenes: list[Scene]
+    latents: Tensor
+
+    @classmethod
+    def of(cls, session: Session, side: int, count: int) -> "Drawn":
+        """The same each time. The latents are kept in the session's folder for the next start."""
+        chance = random.Random(7)
+        scenes = [any_scene(chance) for _ in range(count)]
+        kept = session.folder / f"latents_{side}.pt"
+        if not kept.is_file():
+            found = torch.empty(count, 4, side // FACTOR, side // FACTOR, dtype=torch.float16)
+            for at, scene in enumerate(track(scenes, f"drawing at {side}", console=session.console)):
+                found[at] = latents_of(draw(scene, side, side, random.Random(at), smooth=1))
+            torch.save(found, kept)
+        return cls(scenes, torch.load(kept, weights_only=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Trained text encoders that stay as they are."""
+
+    tokenizer: CLIPTokenizer
+    encoders: TextEncoders
+
+    @classmethod
+    def load(cls, tokenizer: CLIPTokenizer, weights: Path, device: torch.device) -> "Reader":
+        encoders: TextEncoders = make_encoders(len(tokenizer))
+        for encoder, found in zip(encoders, torch.load(weights, weights_only=True), strict=True):
+            encoder.load_state_dict(found)
+            nn.Module.to(encoder, device).train(False).requires_grad_(False)
+        return cls(tokenizer, encoders)
+
+    @torch.no_grad()
+    def __call__(self, said: list[str], tokens: int) -> tuple[Tensor, Tensor]:
+        """As `pipelines.conditioning` encodes captions of one chunk, but all at once.
+
+        Contexts (n, tokens, width) and pooled vectors (n, pooled width). tokens: 77 is what the service has; fewer cost
+        less and say the same, as what comes after the end token only repeats it.
+        """
+        device = self.encoders[0].device
+        ids = self.tokenizer(said, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
+        ids = ids.input_ids.to(device)
+        end = int(self.tokenizer.eos_token_id)
+        padded = (ids == end) & ((ids == end).cumsum(dim=1) > 1)
+        first = self.encoders[0](input_ids=ids, output_hidden_states=True)
+        second = self.encoders[1](input_ids=ids.masked_fill(padded, 0), output_hidden_states=True)
+        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1), second.text_embeds

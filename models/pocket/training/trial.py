@@ -1,0 +1,80 @@
+"""How well a UNet in training draws what held-out captions say, as the oracle reads it."""
+
+import random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.pocket.training.lessons import FACTOR, Reader, latents_of, pixels_of
+from models.pocket.world.drawing import draw
+from models.pocket.world.exam import held_out, marks
+from pipelines.denoising.samplers import dpmpp_2m
+from pipelines.denoising.schedules import karras, sdxl_table
+
+SCALE = 4.0  # of guidance
+AT = 850  # the timestep, sigma 7, at which it is asked whether captions are heard
+
+
+def predict(
+    unet: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor, emphasis: Tensor | None = None
+) -> Tensor:
+    """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance; pictures are as large as x says.
+
+    emphasis: (n,) multiples of its size that the original size is told to be.
+    """
+    height, width = (side * FACTOR for side in x.shape[-2:])
+    sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().repeat(len(x), 1)
+    if emphasis is not None:
+        sizes[:, :2] *= emphasis[:, None]
+    added = {"text_embeds": pooled, "time_ids": sizes}
+    eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
+    return eps
+
+
+@torch.no_grad()
+def draw_latents(unet: Any, reader: Reader, said: list[str], side: int, steps: int, tokens: int) -> Tensor:
+    """(n, 4, side / 8, side / 8) latents of the captions' pictures, by DPM++ 2M on Karras' levels."""
+    device = reader.encoders[0].device
+    without, told = (reader(each, tokens) for each in ([""] * len(said), said))
+    both = [torch.cat(pair) for pair in zip(without, told, strict=True)]
+    table = sdxl_table()
+    sigmas = karras(table, steps)
+    noise = torch.randn(len(said), 4, side // FACTOR, side // FACTOR, generator=torch.Generator().manual_seed(1))
+    sampler = dpmpp_2m(noise.to(device) * float(1 + sigmas[0] ** 2) ** 0.5, sigmas)
+    try:
+        x, sigma = next(sampler)
+        while True:
+            at = torch.full((2 * len(said),), table.timestep(sigma), device=device)
+            eps = predict(unet, torch.cat([x, x]) / (1 + sigma**2) ** 0.5, at, both[0], both[1])
+            unled, led = eps.chunk(2)
+            x, sigma = sampler.send(x - sigma * (unled + SCALE * (led - unled)))
+    except StopIteration as end:
+        drawn: Tensor = end.value
+    return drawn
+
+
+def score(unet: Any, reader: Reader, side: int, count: int, steps: int, tokens: int) -> dict[str, float]:
+    """The marks of held-out captions, and how much a caption helps under strong noise."""
+    scenes, said = held_out(count)
+    drawn = draw_latents(unet, reader, said, side, steps, tokens)
+    right = marks(scenes, list(pixels_of(drawn)))
+    return right | {"heard": heard(unet, reader, side, count, tokens)}
+
+
+@torch.no_grad()
+def heard(unet: Any, reader: Reader, side: int, count: int, tokens: int) -> float:
+    """By how much another picture's caption makes the guess of the clean latent worse: 1 is not at all."""
+    device = reader.encoders[0].device
+    scenes, said = held_out(count)
+    pictures = [draw(scene, side, side, random.Random(at), smooth=1) for at, scene in enumerate(scenes)]
+    clean = torch.stack([latents_of(picture) for picture in pictures]).to(device)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)).to(device)
+    sigma = float(sdxl_table().sigmas[AT])
+    x = (clean + sigma * noise) / (1 + sigma**2) ** 0.5
+    at = torch.full((count,), AT, device=device)
+    errors = [
+        float((predict(unet, x, at, *reader(texts, tokens)) - noise).square().mean())
+        for texts in (said, [*said[1:], said[0]])
+    ]
+    return errors[1] / errors[0]

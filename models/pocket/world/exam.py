@@ -1,0 +1,36 @@
+"""Held-out captions, and how much of what they say the oracle reads in the pictures drawn from them."""
+
+import random
+from collections.abc import Sequence
+
+from models.pocket.world.captions import caption
+from models.pocket.world.drawing import Pixels
+from models.pocket.world.oracle import Oracle
+from models.pocket.world.scenes import Scene, any_scene
+
+ASPECTS = ("background", "colour", "shape", "place", "size")
+
+
+def held_out(count: int) -> tuple[list[Scene], list[str]]:
+    """Scenes of one thing, and captions that leave nothing out. No training draws from this seed."""
+    chance = random.Random(99)
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        scene = any_scene(chance)
+        if len(scene.things) == 1:
+            scenes.append(scene)
+    return scenes, [caption(scene, chance, complete=True) for scene in scenes]
+
+
+def marks(scenes: Sequence[Scene], pictures: Sequence[Pixels]) -> dict[str, float]:
+    """Shares of the pictures, of one thing each, in which an aspect is as wanted."""
+    oracle = Oracle()
+    right = dict.fromkeys(ASPECTS, 0)
+    for scene, picture in zip(scenes, pictures, strict=True):
+        found = oracle.read(picture)
+        if found is None:
+            continue
+        right["background"] += found.background == scene.background
+        for name in ASPECTS[1:]:
+            right[name] += getattr(found.things[0], name) == getattr(scene.things[0], name)
+    return {name: count / len(scenes) for name, count in right.items()}
