@@ -6,10 +6,12 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gateway.endpoints import Endpoint, app_of
+from gateway.http.openapi.files import files_paths
 from gateway.http.openapi.history import HISTORY_LINKS, history_paths, history_shapes
 from gateway.http.openapi.operations import following, run, stream, submit, taken
 from gateway.http.openapi.own import own_paths
 from gateway.http.openapi.shapes import own_shapes, shapes
+from gateway.http.openapi.storage import storage_paths, storage_shapes
 from gateway.http.openapi.wording import TEMPLATE, ref, refusal_components
 
 VERSION = "1"
@@ -29,8 +31,11 @@ def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bo
         results = {str(names[one.id][1]): names[one.id][1] for one in endpoints if one.app == app}
         found = [*results.values()]
         paths |= following(f"/queue/{app}", app, found[0] if len(found) == 1 else {"anyOf": found})
-    paths |= history_paths(ids) | own_paths(ids)
-    return _document("Fooocus Serve", paths, {**schemas, **history_shapes(), **own_shapes(ids)}, root, keys_required)
+    paths |= history_paths(ids) | storage_paths() | files_paths() | own_paths(ids)
+    own = history_shapes() | storage_shapes() | own_shapes(ids)
+    document = _document("Fooocus Serve", paths, {**schemas, **own}, root, keys_required)
+    document["components"]["securitySchemes"] |= {"storageToken": {"type": "http", "scheme": "bearer"}}
+    return document
 
 
 def endpoint_document(endpoint: Endpoint, root: str, keys_required: bool) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEMPLATE = "#/components/schemas/{model}"  # of references to schemas, as pydantic wants it
+OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
+# of a path: no slash and no percent sign, with which it would name another path
+PIECE: Mapping[str, Any] = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9._-]+$"}
 REQUEST_ID_HEADER: Mapping[str, Any] = {
     "x-fal-request-id": {
         "description": "Id of the request, or of this call.",
