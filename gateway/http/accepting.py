@@ -5,6 +5,7 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,18 +90,30 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
 
 
 def _without_data(value: Any, depth: int = 0) -> Any:
-    """`value` with its data URIs cut off behind their media types: the pictures are in the files store."""
+    """`value` as an answer can show it, what is no JSON replaced: Python reads NaN, and halves of characters.
+
+    Its data URIs are cut off behind their media types: the pictures are in the files store.
+    """
     match value:
         case dict() | list() if depth == MAX_DEPTH:
             return "…"
         case dict():
-            return {name: _without_data(each, depth + 1) for name, each in value.items()}
+            return {_unicode(name): _without_data(each, depth + 1) for name, each in value.items()}
         case list():
             return [_without_data(each, depth + 1) for each in value]
         case str() if value[:5].lower() == "data:":
-            return f"{value.partition(',')[0][:MAX_MEDIA_TYPE]},…"
+            return f"{_unicode(value.partition(',')[0][:MAX_MEDIA_TYPE])},…"
+        case str():
+            return _unicode(value)
+        case float() if not isfinite(value):
+            return None
         case _:
             return value
+
+
+def _unicode(text: str) -> str:
+    # the halves of surrogate pairs, which JSON can say alone and no answer can be encoded with
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _stored(spec: Spec) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from gateway.errors import PlatformError
 from gateway.files.access import decide
 from gateway.files.base import FILES, FileInfo
 from gateway.files.store import UNKNOWN_TYPE
+from gateway.http.answers import error_response
 from gateway.http.authentication import caller
 from gateway.http.parts import Parts
 from gateway.media import CONTENT_TYPES
@@ -40,7 +41,8 @@ def media_routes(parts: Parts) -> list[Route]:
             return Response(status_code=304, headers=headers)
         status, start, end = _asked_range(request, info.size)
         if status == 416:
-            return Response(status_code=416, headers={**headers, "content-range": f"bytes */{info.size}"})
+            fault = PlatformError("bad_request", f"The range is outside the file's {info.size} bytes.", status=416)
+            return error_response(fault, {"content-range": f"bytes */{info.size}"})
         if status == 206:
             headers["content-range"] = f"bytes {start}-{end - 1}/{info.size}"
         headers["content-length"] = str(end - start)

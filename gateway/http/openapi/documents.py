@@ -6,10 +6,13 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gateway.endpoints import Endpoint, app_of
+from gateway.http.openapi.files import files_paths
+from gateway.http.openapi.history import HISTORY_LINKS, history_paths, history_shapes
 from gateway.http.openapi.operations import following, run, stream, submit, taken
 from gateway.http.openapi.own import own_paths
 from gateway.http.openapi.shapes import own_shapes, shapes
-from gateway.http.openapi.wording import ref, refusal_components
+from gateway.http.openapi.storage import storage_paths, storage_shapes
+from gateway.http.openapi.wording import TEMPLATE, ref, refusal_components
 
 VERSION = "1"
 
@@ -23,12 +26,16 @@ def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bo
         given, result = names[endpoint.id]
         paths[f"/run/{endpoint.id}"] = {"post": run(endpoint, given, result)}
         paths[f"/run/{endpoint.id}/stream"] = {"post": stream(endpoint, given)}
-        paths[f"/queue/{endpoint.id}"] = {"post": submit(endpoint, given)}
+        paths[f"/queue/{endpoint.id}"] = {"post": submit(endpoint, given, HISTORY_LINKS)}
     for app in dict.fromkeys(app_of(endpoint.id) for endpoint in endpoints):
         results = {str(names[one.id][1]): names[one.id][1] for one in endpoints if one.app == app}
         found = [*results.values()]
         paths |= following(f"/queue/{app}", app, found[0] if len(found) == 1 else {"anyOf": found})
-    return _document("Fooocus Serve", {**paths, **own_paths(ids)}, {**schemas, **own_shapes(ids)}, root, keys_required)
+    paths |= history_paths(ids) | storage_paths() | files_paths() | own_paths(ids)
+    own = history_shapes() | storage_shapes() | own_shapes(ids)
+    document = _document("Fooocus Serve", paths, {**schemas, **own}, root, keys_required)
+    document["components"]["securitySchemes"] |= {"storageToken": {"type": "http", "scheme": "bearer"}}
+    return document
 
 
 def endpoint_document(endpoint: Endpoint, root: str, keys_required: bool) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[dict[str, Any], dict[str, t
             *((endpoint.input, "validation") for endpoint in endpoints),
             *((endpoint.output, "serialization") for endpoint in endpoints),
         ],
-        ref_template="#/components/schemas/{model}",
+        ref_template=TEMPLATE,
     )
     schemas = found["$defs"]
     names = {

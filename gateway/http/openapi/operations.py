@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.endpoints import Endpoint
+from gateway.files.lifecycle import OF_OUTPUTS
 from gateway.http.openapi.wording import (
     DRAWN,
     REQUEST_ID_HEADER,
     answer,
     json_of,
+    lifecycle_parameters,
     operation_id,
     parameter,
     ref,
     refusals,
+    request_named,
 )
 from gateway.http.terms import MAX_NAME
 from gateway.webhooks.address import MAX_LENGTH
@@ -25,6 +28,7 @@ EVENT: Mapping[str, Any] = {
     "required": ["data"],
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
+NO_LINKS: Mapping[str, str] = {}
 INACTIVE: Mapping[str, Any] = {
     "x-fooocus-inactive": {
         "description": "Fields of the input that were accepted and do not act.",
@@ -38,7 +42,7 @@ def run(endpoint: Endpoint, given: Mapping[str, Any], result: Mapping[str, Any])
     return {
         "operationId": operation_id("run", endpoint.id),
         "summary": _summary(endpoint),
-        "parameters": [_start_timeout()],
+        "parameters": [_start_timeout(), *_kept()],
         "requestBody": dict(given),
         "responses": {
             "200": answer("The output.", result, INACTIVE),
@@ -51,13 +55,14 @@ def stream(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "operationId": operation_id("stream", endpoint.id),
         "summary": f"{_summary(endpoint)} Tells of the progress; the last event is the output.",
-        "parameters": [_start_timeout()],
+        "parameters": [_start_timeout(), *_kept()],
         "requestBody": dict(given),
         "responses": {"200": _events("Outputs in the making."), **refusals(*ACCEPTING, *DRAWN)},
     }
 
 
-def submit(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+def submit(endpoint: Endpoint, given: Mapping[str, Any], links: Mapping[str, str] = NO_LINKS) -> dict[str, Any]:
+    """links: names -> ids of operations that take the request's id, besides those of the queue."""
     to = {"parameters": {"request_id": "$response.body#/request_id"}}
     return {
         "operationId": operation_id("submit", endpoint.id),
@@ -68,8 +73,11 @@ def submit(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
             "200": {
                 **answer("Accepted.", ref("Accepted"), INACTIVE),
                 "links": {
-                    verb: {"operationId": operation_id(verb, endpoint.app), **to}
-                    for verb in ("status", "result", "cancel")
+                    name: {"operationId": operation, **to}
+                    for name, operation in {
+                        **{verb: operation_id(verb, endpoint.app) for verb in ("status", "result", "cancel")},
+                        **links,
+                    }.items()
                 },
             },
             **refusals(*ACCEPTING),
@@ -80,10 +88,7 @@ def submit(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
 def following(path: str, app: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """The paths under `path`, which stands for an app or an endpoint of it. result: the schema of the output."""
     one = f"{path}/requests/{{request_id}}"
-    # no slash and no percent sign, with which it would name another path
-    named = parameter(
-        "request_id", "path", {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}, "As submit told it."
-    )
+    named = request_named()
     logs = parameter(
         "logs", "query", {"enum": ["1", "0", "true", "false"], "type": "string"}, "Whether the log lines are wanted."
     )
@@ -175,6 +180,19 @@ def _terms() -> list[dict[str, Any]]:
             {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$", "minLength": 1, "maxLength": MAX_NAME},
             "The same key and input again are the same request. An addition of this service.",
         ),
+        *_kept(),
+    ]
+
+
+def _kept() -> list[dict[str, Any]]:
+    return [
+        parameter(
+            "X-Fal-Store-IO",
+            "header",
+            {"type": "string", "enum": ["0", "1", "false", "true", "no", "yes"], "default": "1"},
+            "Whether the history may show input and output.",
+        ),
+        *lifecycle_parameters(OF_OUTPUTS, "How long the output's files are kept, and who may read them."),
     ]
 
 

@@ -1,13 +1,11 @@
-"""The operations that are not an endpoint's: health, schemas, keys of webhooks, tokens, files, the proxy."""
+"""The operations that are not an endpoint's: health, schemas, keys of webhooks, tokens, the proxy."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.http.openapi.wording import REQUEST_ID_HEADER, answer, json_of, parameter, ref, refusals
+from gateway.http.openapi.wording import OPEN, REQUEST_ID_HEADER, answer, json_of, parameter, ref, refusals
 from gateway.http.surfaces import HOSTS
-
-OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
 
 
 def own_paths(endpoint_ids: Sequence[str]) -> dict[str, Any]:
@@ -18,7 +16,6 @@ def own_paths(endpoint_ids: Sequence[str]) -> dict[str, Any]:
         "/.well-known/jwks.json": {"get": _read("key_set", "The public keys of webhooks.", "KeySet")},
         "/rest/.well-known/jwks.json": {"get": _read("key_set_of_rest", "The same.", "KeySet")},
         "/rest/tokens/": {"post": _token()},
-        "/files/outputs/{request_id}/{name}": {"get": _file()},
         "/api/fal/proxy": {method: _proxied(method) for method in ("get", "post", "put")},
     }
 
@@ -53,30 +50,6 @@ def _token() -> dict[str, Any]:
         "responses": {
             "200": answer("The token, as fal_jwt_token.", {"type": "string"}),
             **refusals("400", "401", "403", "413", "500"),
-        },
-    }
-
-
-def _file() -> dict[str, Any]:
-    headers = {**REQUEST_ID_HEADER, "etag": {"required": True, "schema": {"type": "string"}}}
-    text: Mapping[str, Any] = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}
-    return {
-        "operationId": "file",
-        "summary": "A produced picture.",
-        **OPEN,
-        "parameters": [
-            parameter("request_id", "path", text, "Of the request that drew it."),
-            parameter("name", "path", {**text, "pattern": "^[A-Za-z0-9._-]+$"}, "As its address tells."),
-            parameter("If-None-Match", "header", {"type": "string"}, "The ETag of a copy."),
-        ],
-        "responses": {
-            "200": {
-                "description": "The picture.",
-                "headers": headers,
-                "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
-            },
-            "304": {"description": "The copy is good.", "headers": headers},
-            **refusals("400", "404", "500"),
         },
     }
 

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.http.openapi.wording import ref
+from pydantic.json_schema import models_json_schema
+
+from gateway.files.lifecycle import Lifecycle
+from gateway.http.openapi.wording import TEMPLATE, object_of, ref
 from gateway.keys.tokens import LONGEST_S
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
@@ -13,9 +16,11 @@ _LINKS: Mapping[str, Any] = {"response_url": _URL, "status_url": _URL, "cancel_u
 
 def shapes() -> dict[str, Any]:
     """Schemas by name."""
+    _, lifecycle = models_json_schema([(Lifecycle, "validation")], ref_template=TEMPLATE)
     return {
+        **lifecycle["$defs"],
         "QueueStatus": _queue_status(),
-        "Accepted": _object(
+        "Accepted": object_of(
             {
                 "status": {"type": "string", "const": "IN_QUEUE"},
                 "request_id": _TEXT,
@@ -24,7 +29,7 @@ def shapes() -> dict[str, Any]:
                 **_LINKS,
             }
         ),
-        "LogEntry": _object(
+        "LogEntry": object_of(
             {
                 "message": _TEXT,
                 "timestamp": {"type": "string", "format": "date-time"},
@@ -32,8 +37,8 @@ def shapes() -> dict[str, Any]:
                 "source": {"type": "string", "const": "USER"},
             }
         ),
-        "CancelAnswer": _object({"status": {"type": "string", "enum": ["OK", "CANCELLATION_REQUESTED"]}}),
-        "CancelRefusal": _object(
+        "CancelAnswer": object_of({"status": {"type": "string", "enum": ["OK", "CANCELLATION_REQUESTED"]}}),
+        "CancelRefusal": object_of(
             {
                 "status": {"type": "string", "enum": ["ALREADY_COMPLETED", "NOT_FOUND"]},
                 "detail": _TEXT,
@@ -41,11 +46,11 @@ def shapes() -> dict[str, Any]:
             }
         ),
         "ValidationError": _validation_error(),
-        "HTTPValidationError": _object(
+        "HTTPValidationError": object_of(
             {"detail": {"type": "array", "minItems": 1, "items": ref("ValidationError")}, "message": _TEXT},
             description="Faults of the input, or of the model with it.",
         ),
-        "PlatformError": _object(
+        "PlatformError": object_of(
             {"detail": _TEXT, "error_type": _TEXT, "message": _TEXT}, description="A fault that is not the model's."
         ),
         "Fault": {"anyOf": [ref("HTTPValidationError"), ref("PlatformError")]},
@@ -56,7 +61,7 @@ def own_shapes(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     """Schemas by name of the routes that are not an endpoint's."""
     apps = sorted({endpoint_id.split("/")[1] for endpoint_id in endpoint_ids})
     return {
-        "TokenRequest": _object(
+        "TokenRequest": object_of(
             {
                 "allowed_apps": {"type": "array", "minItems": 1, "items": {**_TEXT, "enum": apps}},
                 "token_expiration": {
@@ -69,9 +74,9 @@ def own_shapes(endpoint_ids: Sequence[str]) -> dict[str, Any]:
             },
             optional=("token_expiration",),
         ),
-        "KeySet": _object({"keys": {"type": "array", "items": _object(dict.fromkeys(("kty", "crv", "x"), _TEXT))}}),
-        "Health": _object({"status": {"type": "string", "const": "ok"}}),
-        "Readiness": _object(
+        "KeySet": object_of({"keys": {"type": "array", "items": object_of(dict.fromkeys(("kty", "crv", "x"), _TEXT))}}),
+        "Health": object_of({"status": {"type": "string", "const": "ok"}}),
+        "Readiness": object_of(
             {"status": {"type": "string", "const": "ready"}, "waiting": {"type": "integer", "minimum": 0}}
         ),
     }
@@ -79,14 +84,14 @@ def own_shapes(endpoint_ids: Sequence[str]) -> dict[str, Any]:
 
 def _queue_status() -> dict[str, Any]:
     logs = {"type": ["array", "null"], "items": ref("LogEntry"), "description": "null where nobody asked for them."}
-    found = _object(
+    found = object_of(
         {
             "status": {"type": "string", "enum": ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]},
             "request_id": _TEXT,
             **_LINKS,
             "queue_position": _position(),
             "logs": logs,
-            "metrics": _object({"inference_time": {"type": ["number", "null"], "description": "Seconds."}}),
+            "metrics": object_of({"inference_time": {"type": ["number", "null"], "description": "Seconds."}}),
             "error": {"type": "string", "description": "Of a request that ended badly."},
             "error_type": {"type": ["string", "null"]},
         },
@@ -99,7 +104,7 @@ def _queue_status() -> dict[str, Any]:
 
 
 def _validation_error() -> dict[str, Any]:
-    return _object(
+    return object_of(
         {
             "loc": {"type": "array", "items": {"type": ["string", "integer"]}, "description": "Way to the field."},
             "msg": _TEXT,
@@ -114,12 +119,3 @@ def _validation_error() -> dict[str, Any]:
 
 def _position() -> dict[str, Any]:
     return {"type": "integer", "minimum": 0, "description": "Requests that come before it."}
-
-
-def _object(properties: Mapping[str, Any], *, optional: tuple[str, ...] = (), description: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": [name for name in properties if name not in optional],
-    }
-    return found | ({"description": description} if description else {})

@@ -1,8 +1,12 @@
 """The pieces of a document that its operations share: references, JSON bodies, answers, refusals, parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+TEMPLATE = "#/components/schemas/{model}"  # of references to schemas, as pydantic wants it
+OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
+# of a path: no slash and no percent sign, with which it would name another path
+PIECE: Mapping[str, Any] = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9._-]+$"}
 REQUEST_ID_HEADER: Mapping[str, Any] = {
     "x-fal-request-id": {
         "description": "Id of the request, or of this call.",
@@ -17,7 +21,9 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "401": ("PlatformError", "There is no valid API key."),
     "403": ("PlatformError", "The key lacks the scope, its budget is spent, or a page of this origin may not call."),
     "404": ("PlatformError", "There is no such thing, or it is another key's."),
+    "409": ("PlatformError", "The file has another content already."),
     "413": ("PlatformError", "The body is too large."),
+    "416": ("PlatformError", "The file has no such bytes."),
     "422": ("Fault", "The input cannot be served, or its Idempotency-Key was used for another one."),
     "429": ("PlatformError", "Too many requests wait or run."),
     "499": ("PlatformError", "The request was cancelled."),
@@ -30,7 +36,7 @@ DRAWN = ("499", "500", "502", "503", "504")  # how a run can end besides well an
 
 
 def ref(schema: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{schema}"}
+    return {"$ref": TEMPLATE.format(model=schema)}
 
 
 def json_of(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,3 +83,26 @@ def parameter(
 def operation_id(verb: str, name: str) -> str:
     """A name that code generators can use; unique where verb and name are."""
     return "_".join([verb, *"".join(c if c.isalnum() else " " for c in name).split()])
+
+
+def object_of(
+    properties: Mapping[str, Any], *, optional: tuple[str, ...] = (), description: str = ""
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in optional],
+    }
+    return found | ({"description": description} if description else {})
+
+
+def lifecycle_parameters(names: Sequence[str], description: str) -> list[dict[str, Any]]:
+    """Headers that hold a `Lifecycle` as JSON. names: in any case."""
+    content = {"content": json_of(ref("Lifecycle"))}
+    return [{"name": name.title(), "in": "header", "description": description, **content} for name in names]
+
+
+def request_named() -> dict[str, Any]:
+    # no slash and no percent sign, with which it would name another path
+    text = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}
+    return parameter("request_id", "path", text, "As submit told it.")

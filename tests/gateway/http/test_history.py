@@ -69,6 +69,18 @@ async def test_a_request_shows_its_input_output_and_log(
     assert (shown["key"], shown["priority"], shown["attempts"], shown["stored"]) == (None, "normal", 1, True)
 
 
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [("NaN", None), ("-1e999", None), (r'"\ud800"', "?"), (r'{"\ud800": [1]}', {"?": [1]}), (r'"\u0000"', "\0")],
+)
+async def test_an_input_that_no_answer_can_hold_is_shown_as_well_as_it_can_be(
+    client: httpx2.AsyncClient, sent: str, shown: Any
+) -> None:
+    answer = await client.post(f"/queue/{FAST}", content=f'{{"prompt": "x", "surprise": {sent}}}')
+    asked = (await client.get(f"/requests/{answer.json()['request_id']}")).json()["input"]
+    assert asked == {"prompt": "x", "surprise": shown}
+
+
 async def test_a_sync_run_and_its_failure_are_history_too(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
     runner.fault = ModelError("image_too_small", "Too small.")
     request_id = (await client.post(f"/run/{FAST}", json=INPUT)).headers["x-fal-request-id"]

@@ -51,7 +51,8 @@ def served() -> Starlette:
                 data_dir=Path(folder), tick_s=0.02, beat_s=0.05, stop_grace_s=0.1, allowed_hosts=("testserver",)
             )
             ledger = await SqlLedger.open(values.ledger_address)
-            parts = Parts(values, ledger, LocalFiles(values.data_dir / "files"), FakeRunner(steps=1))
+            files = LocalFiles(values.data_dir / "files")
+            parts = Parts(values, ledger, files, FakeRunner(steps=1), history=ledger.history)
             outer.router.routes[:] = [Mount("/", create_app(parts))]
             dispatching = Dispatching(ledger, parts.runner, values, "dispatcher", lambda: 16)
             task = asyncio.create_task(dispatching.run())
