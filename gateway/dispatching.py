@@ -5,8 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from gateway.execution import LostClaim, PutBack, execute, patiently
+from gateway.errors import PlatformError
+from gateway.execution import LostClaim, PutBack, answer_of, execute, patiently
 from gateway.heart import Heart
 from gateway.ledger.base import Claim, Ledger
 from gateway.settings import GatewaySettings
@@ -14,6 +16,7 @@ from gateway.work import Runner
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+UNWRITTEN = answer_of(PlatformError("internal_error", "The end of the request could not be written."))
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -45,7 +48,7 @@ class Dispatching:
         self._capacity, self._at_once = capacity, at_once
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
-        self._stranded: list[Claim] = []
+        self._stranded: list[Callable[[], Awaitable[object]]] = []
         self._claiming = asyncio.Lock()
         self._draining = False
         self._stopped = asyncio.Event()
@@ -107,7 +110,7 @@ class Dispatching:
             del self._held[claim.work.request_id]
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
-            self._stranded.append(claim)
+            self._stranded.append(partial(self._ledger.requeue, claim))
 
     async def _execute(self, claim: Claim) -> None:
         try:
@@ -118,12 +121,13 @@ class Dispatching:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
         except Exception:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
-            self._stranded.append(claim)
+            # counted, for it may be this end that no ledger takes
+            self._stranded.append(partial(self._ledger.retry, claim, UNWRITTEN))
 
     async def _put_back_stranded(self) -> None:
         # heartbeats extend every lease of this owner, so a row without a task would be held for ever
         while self._stranded:
-            await self._ledger.requeue(self._stranded[0])
+            await self._stranded[0]()
             self._stranded.pop(0)
 
     async def _beat(self) -> None:

@@ -63,7 +63,7 @@ async def end(
             answer_status=answer.status,
             answer_body=json.dumps(answer.body),
             answer_headers=json.dumps(dict(answer.headers)),
-            error=answer.error,
+            error=answer.error and storable(answer.error),
             error_type=answer.error_type,
             output_media=json.dumps(list(media)),
         )
@@ -114,6 +114,11 @@ async def let_go(connection: AsyncConnection, row: Any, fault: Fault, limits: Li
 def over(now: datetime) -> ColumnElement[bool]:
     """True for what `expire` has work with."""
     return or_(and_(HELD, request.c.lease_until < now), late(now))
+
+
+def storable(text: str) -> str:
+    """`text` without what PostgreSQL does not take: NUL, and halves of characters. It may hold a client's words."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
 
 
 def platform_answer(error: PlatformError) -> Answer:

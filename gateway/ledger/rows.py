@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.ledger.base import Payload, State, Terms
-from gateway.ledger.ending import HELD
+from gateway.ledger.ending import HELD, storable
 from gateway.ledger.tables import log, request
 from gateway.work import Work
 
@@ -65,7 +65,7 @@ async def append_lines(
     if row is None:
         return
     entries = [
-        {"request_seq": row.seq, "number": number, "at": now, "level": level, "message": message}
+        {"request_seq": row.seq, "number": number, "at": now, "level": level, "message": storable(message)}
         for number, (level, message) in enumerate(lines, row.lines - len(lines) + 1)
     ]
     await connection.execute(insert(log), entries)

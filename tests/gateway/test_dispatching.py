@@ -11,7 +11,8 @@ from gateway import execution
 from gateway.dispatching import Dispatching
 from gateway.endpoints import app_of
 from gateway.errors import ModelError
-from gateway.ledger.base import Answer, CancelAnswer, Claim, Outcome, State, Status
+from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
+from gateway.ledger.database import Database
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, FakeRunner, until, work
@@ -148,6 +149,24 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
     async with dispatching(Failing(ledger._database), runner, long):
         await until_state(ledger, "a", State.DONE)
     assert runner.ids == ["a", "a"]
+
+
+async def test_a_request_whose_end_can_never_be_written_is_given_up(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(SqlLedger):
+        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+            raise OSError("disk")
+
+    monkeypatch.setattr(execution, "PAUSES_S", ())
+    ledger = Failing(await Database.open(settings.ledger_address), limits=Limits(retries=2))
+    await submit(ledger, "a")
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings):
+        await until_state(ledger, "a", State.DONE)
+    assert runner.ids == ["a"] * 3
+    assert (await status_of(ledger, "a")).error_type == "internal_error"
+    await ledger.close()
 
 
 async def test_a_stopping_dispatcher_finishes_what_it_can(ledger: SqlLedger, settings: GatewaySettings) -> None:

@@ -243,3 +243,12 @@ async def test_many_statuses_are_one_question(ledger: SqlLedger) -> None:
         assert found[name] == await ledger.status(name, APP)
     assert (found["r0"].state, found["r0"].lines, found["other"].position) == (State.RUNNING, 2, 2)
     assert await ledger.statuses([]) == {}
+
+
+async def test_words_that_a_database_does_not_take_do_not_stop_a_request(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger, "a")
+    await ledger.log(claim, [("ERROR", "a\0b")])
+    error = "half of a character: \ud800, and \0"
+    assert await ledger.finish(claim, Outcome.ERROR, Answer(422, {"detail": error}, error=error, error_type="x"))
+    assert [entry.message for entry in await ledger.logs("a")] == ["a\N{REPLACEMENT CHARACTER}b"]
+    assert (await state(ledger, "a"))[1] is Outcome.ERROR
