@@ -52,3 +52,9 @@ async def test_nothing_else_is(client: httpx2.AsyncClient, key: str) -> None:
     answer = await client.get(f"/files/{key}")
     assert answer.status_code == 404
     assert answer.json()["detail"]
+
+
+async def test_bytes_that_are_not_there_are_refused_as_everything_is(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(f"/files/outputs/{NAME}", headers={"range": f"bytes={len(CONTENT)}-"})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(CONTENT)}")
+    assert (answer.headers["content-type"], answer.json()["error_type"]) == ("application/json", "bad_request")

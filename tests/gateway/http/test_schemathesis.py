@@ -1,11 +1,12 @@
 """Every operation of the service's own document, called thousands of times: no 500, and errors only in fal's shape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import schemathesis
@@ -21,7 +22,6 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from gateway.app import Parts, create_app
 from gateway.dispatching import Dispatching
@@ -39,6 +39,8 @@ CHECKS = (
     response_headers_conformance,
     response_schema_conformance,
 )
+PNG = b"\x89PNG\r\n\x1a\n picture"
+BEGUN = "/cdn/files/uploads/{upload_id}/{name}/multipart/{token}"
 
 
 def served() -> Starlette:
@@ -53,7 +55,7 @@ def served() -> Starlette:
             ledger = await SqlLedger.open(values.ledger_address)
             files = LocalFiles(values.data_dir / "files")
             parts = Parts(values, ledger, files, FakeRunner(steps=1), history=ledger.history)
-            outer.router.routes[:] = [Mount("/", create_app(parts))]
+            outer.router.default = create_app(parts)  # a Mount knows no path with a line break
             dispatching = Dispatching(ledger, parts.runner, values, "dispatcher", lambda: 16)
             task = asyncio.create_task(dispatching.run())
             yield
@@ -101,6 +103,85 @@ def check(case: Case, response: Response) -> None:
 @SETTINGS
 def test_every_operation(case: Case) -> None:
     check(case, case.call())
+
+
+def test_what_was_uploaded_is_there() -> None:
+    """In each of the ways of the document, with answers that are as it says."""
+    address = answered("/rest/storage/upload/initiate", "POST", body={"file_name": "ä.png"})
+    answered(*at(address["upload_url"], "/cdn/upload/{upload_id}", "PUT"), content=PNG)
+    assert read(address["file_url"]) == PNG
+    assert read(answered("/cdn/files/upload", "POST", content=PNG)["access_url"]) == PNG
+
+    address = answered("/rest/storage/upload/initiate-multipart", "POST", body={})
+    part = answered(*at(address["upload_url"], "/cdn/upload/{upload_id}/{number}", "PUT"), content=PNG)
+    complete = at(address["upload_url"], "/cdn/upload/{upload_id}/complete", "POST")
+    assert read(answered(*complete, body={"parts": [part]})["file_url"]) == PNG
+
+    begun = answered("/cdn/files/upload/multipart", "POST")
+    named = {**below(begun["access_url"]), "token": begun["uploadId"]}
+    part = answered(f"{BEGUN}/{{number}}", "PUT", named, content=PNG)
+    assert read(answered(f"{BEGUN}/complete", "POST", named, body={"parts": [part]})["access_url"]) == PNG
+    assert answered("/rest/storage/auth/token", "POST")["token_type"] == "Bearer"
+
+
+@DOCUMENT.include(operation_id=["upload_content", "upload_part", "complete_upload"]).parametrize()
+@SETTINGS
+def test_signed_addresses_take_any_content(case: Case) -> None:
+    way = "initiate" if case.operation.path.endswith("{upload_id}") else "initiate-multipart"
+    signed = answered(f"/rest/storage/upload/{way}", "POST", body={})["upload_url"]
+    _, _, path, case.query = at(signed, case.operation.path, case.method)
+    case.path_parameters = {**case.path_parameters, "upload_id": path["upload_id"]}
+    check(case, case.call())
+
+
+@DOCUMENT.include(operation_id=["upload_part_to_cdn", "complete_upload_to_cdn"]).parametrize()
+@SETTINGS
+def test_an_upload_that_is_begun_takes_any_content(case: Case) -> None:
+    begun = answered("/cdn/files/upload/multipart", "POST")
+    case.path_parameters = {**case.path_parameters, **below(begun["access_url"]), "token": begun["uploadId"]}
+    check(case, case.call())
+
+
+@DOCUMENT.include(operation_id="uploaded_file").parametrize()
+@SETTINGS
+def test_a_file_is_read_in_any_way(case: Case) -> None:
+    case.path_parameters = below(answered("/cdn/files/upload", "POST", content=PNG)["access_url"])
+    check(case, case.call())
+
+
+def answered(
+    path: str,
+    method: str,
+    named: Mapping[str, Any] | None = None,
+    query: Mapping[str, str] | None = None,
+    body: Any = None,
+    content: bytes | None = None,
+) -> Any:
+    """The body of an answer that is a success and as the document says. named: in the path, where parts are 1."""
+    kind = {"media_type": "application/json", "body": body} if body is not None else {}
+    kind = kind if content is None else {"media_type": "application/octet-stream", "body": content}
+    case = DOCUMENT[path][method].Case(path_parameters={"number": 1, **(named or {})}, query=dict(query or {}), **kind)
+    response = case.call()
+    check(case, response)
+    assert response.status_code == 200
+    return response.json() if "json" in response.headers["content-type"][0] else response.content
+
+
+def at(signed: str, path: str, method: str) -> tuple[str, str, dict[str, str], dict[str, str]]:
+    """What `answered` needs to call `path` with the id and the token of a signed address."""
+    address = urlsplit(signed)
+    query = {name: values[0] for name, values in parse_qs(address.query).items()}
+    return path, method, {"upload_id": address.path.rpartition("/")[2]}, query
+
+
+def below(url: str) -> dict[str, str]:
+    """The names in the path of a file's address."""
+    upload_id, name = url.split("/")[-2:]
+    return {"upload_id": upload_id, "name": name}
+
+
+def read(url: str) -> Any:
+    return answered("/cdn/files/uploads/{upload_id}/{name}", "GET", below(url))
 
 
 def test_requests_are_followed_by_the_documents_links() -> None:
