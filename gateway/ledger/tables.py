@@ -33,6 +33,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class Name(TypeDecorator[str]):
+    """A text that clients ask with. One with a zero in it names nothing, where PostgreSQL would fail on it."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
 # SQLite numbers rows by itself only when the key is spelt INTEGER.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
@@ -42,11 +52,11 @@ request = Table(
     "request",
     metadata,
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
-    Column("id", String(64), nullable=False, unique=True),
-    Column("app", String(128), nullable=False),
-    Column("endpoint", String(256), nullable=False),
+    Column("id", Name(64), nullable=False, unique=True),
+    Column("app", Name(128), nullable=False),
+    Column("endpoint", Name(256), nullable=False),
     # Whose request it is: the id of an API key, empty where the service is open.
-    Column("key", String(64), nullable=False),
+    Column("key", Name(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("outcome", String(16)),
     Column("priority", SmallInteger, nullable=False),

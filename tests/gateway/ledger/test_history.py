@@ -154,3 +154,13 @@ async def test_only_what_may_not_be_stored_is_forgotten_and_only_when_it_is_done
     assert await ledger.history.delete("a") == ["outputs/a/0.png"]
     (claim,) = await ledger.claim("one", 9, 60)
     assert claim.work == work("waiting")
+
+
+async def test_a_name_that_no_text_of_a_database_can_hold_is_unknown(ledger: SqlLedger) -> None:
+    name = "a\0b"
+    assert await ledger.history.show(name) is None
+    assert await ledger.history.delete(name) is None
+    assert await ledger.status(name, APP) is None
+    assert await ledger.status("a", name) is None
+    assert (await ledger.history.list(key=name)).entries == []
+    assert (await ledger.history.list(endpoint=name)).entries == []
