@@ -50,8 +50,6 @@ class Surfaces:
             return await self._app(scope, receive, send)
         try:
             inside = _inside(scope)
-            if "\0" in inside["path"] or b"%00" in inside["query_string"]:
-                raise PlatformError("bad_request", "The address holds a NUL.")  # which no database takes
         except PlatformError as refused:
             return await error_response(refused)(scope, receive, send)
         return await self._app(inside, receive, send)

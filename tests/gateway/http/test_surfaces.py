@@ -140,11 +140,3 @@ async def test_a_slash_at_the_end_is_no_redirect(client: httpx2.AsyncClient, pat
 @pytest.mark.parametrize("path", ["/health/", "/queue", "/run", "/files", "/openapi.json/"])
 async def test_nothing_redirects(client: httpx2.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 404
-
-
-@pytest.mark.parametrize(
-    "address", [f"/queue/{FAST}/requests/a%00b/status", "/requests/a%00b", "/requests?cursor=%00", "/files/%00"]
-)
-async def test_a_nul_in_an_address_is_refused(client: httpx2.AsyncClient, address: str) -> None:
-    answer = await client.get(address)
-    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
