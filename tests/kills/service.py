@@ -13,6 +13,7 @@ import yaml
 
 from tests.cluster import ROOT
 from tests.deployments.fakes import wait_until
+from tests.kills.serving import HOLD
 
 READY_S = 120
 
@@ -55,6 +56,11 @@ class Served:
     def address(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
+    @property
+    def hold(self) -> Path:
+        """While this file is there, the fake engine holds what it draws."""
+        return _hold(self.config)
+
     def kill(self, title: str) -> None:
         """kill -9 every process of this service whose title holds `title`, as Ray gives its actors' processes one."""
         titles = {process: _title(process) for process in self._processes()}
@@ -93,6 +99,10 @@ class Served:
         assert self.process.poll() is None, log.read_text()
 
 
+def _hold(config: Path) -> Path:
+    return config.with_suffix(".hold")
+
+
 def _title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
@@ -105,7 +115,12 @@ def _launch(config: Path, port: int, engine: str, tls: bool) -> subprocess.Popen
     command += ["--tls"] if tls else []
     with config.with_suffix(".log").open("w") as output:
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+            command,
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, HOLD: str(_hold(config))},
         )
 
 

@@ -1,12 +1,14 @@
 """`make serve` with an engine that draws nothing, or the real one: `python -m tests.kills.serving fake|pocket ...`."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from deployments import serve_local
 
-STEP_S = 0.25
+HOLD = "FOOOCUS_TEST_HOLD"  # names a file
 
 
 def main() -> int:
@@ -26,9 +28,9 @@ def main() -> int:
 
 
 def drawer_of(_: object) -> object:
-    from tests.deployments.fakes import FakeDrawer
+    from tests.kills.holding import HoldingDrawer
 
-    return FakeDrawer(STEP_S)
+    return HoldingDrawer(Path(os.environ[HOLD]))
 
 
 if __name__ == "__main__":

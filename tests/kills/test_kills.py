@@ -55,6 +55,15 @@ def until_done(client: Asking, seeds: dict[str, int], number: int) -> list[str]:
         time.sleep(0.1)
 
 
+def half_way(served: Served, client: Asking, hook: Receiver) -> tuple[dict[str, int], dict[str, tuple[int, object]]]:
+    """Requests of which some have ended, some run and some wait; the answers of the first."""
+    served.hold.touch()
+    seeds = submitted(client, hook, REQUESTS[served.engine])
+    before = {name: client.result(name) for name in until_done(client, seeds, 2)}
+    assert len(before) < len(seeds)
+    return seeds, before
+
+
 def check(client: Asking, hook: Receiver, seeds: dict[str, int], before: dict[str, tuple[int, object]]) -> None:
     """Every request has ended well, once, as it had before; its webhook has come; nothing else is known."""
     until_done(client, seeds, len(seeds))
@@ -72,17 +81,15 @@ def check(client: Asking, hook: Receiver, seeds: dict[str, int], before: dict[st
 
 @pytest.mark.parametrize("title", TITLES)
 def test_a_process_dies(served: Served, client: Asking, hook: Receiver, title: str) -> None:
-    seeds = submitted(client, hook, REQUESTS[served.engine])
-    before = {name: client.result(name) for name in until_done(client, seeds, 2)}
-    assert len(before) < len(seeds)
+    seeds, before = half_way(served, client, hook)
     served.kill(title)
+    served.hold.unlink()
     check(client, hook, seeds, before)
 
 
 def test_all_processes_die(served: Served, client: Asking, hook: Receiver) -> None:
-    seeds = submitted(client, hook, REQUESTS[served.engine])
-    before = {name: client.result(name) for name in until_done(client, seeds, 2)}
-    assert len(before) < len(seeds)
+    seeds, before = half_way(served, client, hook)
     served.kill_all()
+    served.hold.unlink()
     served.start_again()
     check(client, hook, seeds, before)
