@@ -56,5 +56,8 @@ class BlankDrawer:
     def stats(self) -> EngineStats:
         return EngineStats(self._steps, self._steps, 1, len(self._cancelled))
 
+    def variants(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         """It holds nothing."""

@@ -10,7 +10,8 @@ from ray.serve.metrics import Counter, Gauge
 
 from deployments.channel import Channel
 from deployments.faults import service_errors
-from deployments.reporting import report_capacity
+from deployments.logs import log_as_serve_does
+from deployments.reporting import keep_reporting
 from pipelines.events import Event
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
@@ -43,6 +44,8 @@ class Draws(Protocol):
 
     def stats(self) -> "EngineStats": ...
 
+    def variants(self) -> tuple[str, ...]: ...
+
     def close(self) -> None: ...
 
 
@@ -53,9 +56,10 @@ class Diffuser:
     """
 
     async def __init__(self, open_drawer: Callable[[], Draws], capacity: int) -> None:  # type: ignore[misc]  # Serve awaits it
+        log_as_serve_does()
         self._drawer = await asyncio.to_thread(open_drawer)
         self._holds = capacity
-        self._reporting = asyncio.create_task(report_capacity(self._capacity))
+        self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from deployments.graph import Graph, Stages
+from deployments.logs import log_as_serve_does
 from gateway.dispatching import Dispatching
 from gateway.files.base import Files
 from gateway.housekeeping import Housekeeping
@@ -24,6 +25,7 @@ class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
+        log_as_serve_does()
         ledger = await open_ledger(settings)
         keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
         self._start(ledger, keys, files, Graph(stages), settings)
@@ -46,9 +48,9 @@ class Dispatcher:
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
         ]
 
-    async def report(self, replica: str, capacity: int) -> None:
-        """A replica that draws lives, and can hold `capacity` requests."""
-        self._replicas.report(replica, capacity)
+    async def report(self, replica: str, capacity: int, variants: tuple[str, ...]) -> None:
+        """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
+        self._replicas.report(replica, capacity, variants)
 
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica."""

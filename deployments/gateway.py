@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from deployments.binding import check_host
 from deployments.graph import Graph, Handle, Stages
+from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.files.opening import files_of
 from gateway.keys.sql import SqlKeys
@@ -24,6 +25,7 @@ class Gateway:
     """
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, dispatcher: Handle) -> None:  # type: ignore[misc]
+        log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
         self._settings = settings
         self._graph = Graph(stages)

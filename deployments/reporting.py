@@ -1,4 +1,4 @@
-"""A drawing replica's word to the dispatcher: that it lives, and how many requests it can hold."""
+"""A drawing replica's word to the dispatcher: that it lives, how many requests it can hold, and with which weights."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from gateway.replicas import REPORT_S
 DISPATCHER = "Dispatcher"
 
 
-async def report_capacity(capacity: Callable[[], int]) -> None:
-    """Tell the Dispatcher of this replica's application `capacity()` once a second, until cancelled."""
+async def keep_reporting(capacity: Callable[[], int], variants: Callable[[], tuple[str, ...]]) -> None:
+    """Tell the Dispatcher of this replica's application both once a second, until cancelled."""
     context = serve.get_replica_context()
     dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
     while True:
-        answer = dispatcher.report.remote(context.replica_id.unique_id, capacity())
+        answer = dispatcher.report.remote(context.replica_id.unique_id, capacity(), variants())
         # without an answer there is no dispatcher now; the next report finds it when it is back
         with suppress(Exception):
             try:

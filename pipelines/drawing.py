@@ -32,7 +32,7 @@ from pipelines.weights.variants import Variant, VariantStore
 
 _SDXL = LatentColours()
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fooocus.engine")
 
 
 def stages(family: Family, caps: RowCaps) -> dict[type, Stage]:
@@ -161,6 +161,10 @@ class Drawer:
 
     def stats(self) -> EngineStats:
         return self._engine.stats()
+
+    def variants(self) -> tuple[str, ...]:
+        """Names of the weights that are at hand, the ones used last at the end."""
+        return self._variants.names()
 
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead."""

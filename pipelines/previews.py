@@ -14,7 +14,7 @@ from pipelines.events import Pixels, Preview, Progress
 
 PERIOD_S = 0.5  # at least, between two previews of a job
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fooocus.engine")
 
 
 class Previews:

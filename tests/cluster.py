@@ -68,7 +68,8 @@ def service(cluster: int, pocket_family_folder: Path, tmp_path_factory: pytest.T
             "drawing": {"family": pocket_family_folder, "threads": 2},
         }
     )
-    serve.run(build_app(settings), name="service", route_prefix="/")
+    logs = {"encoding": "JSON", "log_level": "INFO"}
+    serve.run(build_app(settings), name="service", route_prefix="/", logging_config=logs)
     address = f"http://127.0.0.1:{cluster}"
     end = time.monotonic() + READY_TIMEOUT_S
     while httpx2.get(f"{address}/ready").status_code != 200:

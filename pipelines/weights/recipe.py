@@ -46,3 +46,14 @@ class VariantKey:
 
     base: BaseKey
     adapters: Changes = ()
+
+    def __str__(self) -> str:
+        """For people: the checkpoint, and each LoRA by the start of its sha256."""
+        changes = (*self.base.performance, *self.adapters)
+        return " + ".join(
+            [
+                self.base.checkpoint,
+                *filter(None, [self.base.patch]),
+                *(f"{sha256[:8]} x {scale:g}" for sha256, scale in changes),
+            ]
+        )

@@ -1,7 +1,7 @@
 """A shelf of things used lately, within a budget of bytes; memory that several of them share is counted once."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -17,6 +17,10 @@ class Shelf(Generic[Key, Thing]):
         self._things: OrderedDict[Key, Thing] = OrderedDict()
         self._parts: dict[Key, Mapping[int, int]] = {}
         self._owners: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys, the one used last at the end."""
+        return iter(self._things)
 
     def find(self, key: Key) -> Thing | None:
         """The thing, now the one used last; None when it is not here."""

@@ -27,8 +27,9 @@ Module = TypeVar("Module", bound=nn.Module)
 FileState = tuple[Path, int, int]  # path, time of change in ns, bytes: another state is another file
 
 REMEMBERED_DIGESTS = 4096
+TOLD = 32  # names in a report, which is sent every second
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fooocus.weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,12 @@ class VariantStore:
         """What the store holds besides the family's own weights."""
         with self._lock:
             return self._shelf.resident_bytes
+
+    def names(self) -> tuple[str, ...]:
+        """What is kept, the variant used last at the end: at most `TOLD` of them."""
+        with self._lock:
+            kept = [key for key in self._shelf if isinstance(key, VariantKey)]
+        return tuple(str(key) for key in kept[-TOLD:])
 
     def find(self, recipe: Recipe) -> Variant | None:
         """The variant of a recipe if it is at hand, with its control networks; never reads, merges or waits for it."""

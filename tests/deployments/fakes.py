@@ -99,6 +99,9 @@ class FakeDrawer:
     def stats(self) -> FakeStats:
         return FakeStats(self._steps, self._steps * 2, 2, len(self._cancelled))
 
+    def variants(self) -> tuple[str, ...]:
+        return ("fake",)
+
     def close(self) -> None:
         self.dead = True
 

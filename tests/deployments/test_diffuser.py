@@ -38,10 +38,11 @@ async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "Counter", Recorded)
     monkeypatch.setattr(module, "Gauge", Recorded)
 
-    async def nobody(capacity: object) -> None:
+    async def nobody(capacity: object, variants: object) -> None:
         pass
 
-    monkeypatch.setattr(module, "report_capacity", nobody)
+    monkeypatch.setattr(module, "keep_reporting", nobody)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     made: Any = Diffuser.__new__(Diffuser)
     await made.__init__(FakeDrawer, 8)
     return made

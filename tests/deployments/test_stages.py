@@ -17,6 +17,7 @@ from gateway.files.access import Acl
 from gateway.files.local import LocalFiles
 from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
+from gateway.replicas import Report
 from gateway.settings import GatewaySettings
 from gateway.work import Delivery
 from pipelines.events import Drawn
@@ -103,8 +104,9 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
     dispatcher.check_health()
-    await dispatcher.report("one", 16)
+    await dispatcher.report("one", 16, ("base",))
     assert dispatcher._replicas.capacity() == settings.look_ahead + 16
+    assert dispatcher._replicas.living() == {"one": Report(16, ("base",))}
     stopping = dispatcher.__del__()
     assert stopping is not None
     await stopping

@@ -1,6 +1,8 @@
 """What may be held follows the replicas that live."""
 
-from gateway.replicas import STALE_S, Replicas
+import pytest
+
+from gateway.replicas import STALE_S, Replicas, Report
 
 
 class Clock:
@@ -25,6 +27,22 @@ def test_what_is_held_is_what_the_living_replicas_can_hold_and_a_few_more() -> N
     assert replicas.capacity() == 6
     clock.now = 3 * STALE_S
     assert replicas.capacity() == 2
+
+
+def test_who_comes_changes_or_goes_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fooocus.gateway")
+    clock = Clock()
+    replicas = Replicas(look_ahead=2, most=100, clock=clock)
+    for variants in (("base",), ("base",), ("base", "base + ab12 x 0.5"), ("base + ab12 x 0.5", "base")):
+        replicas.report("a", 8, variants)
+    assert replicas.living() == {"a": Report(8, ("base + ab12 x 0.5", "base"))}
+    clock.now = 2 * STALE_S
+    assert replicas.living() == replicas.living() == {}
+    assert caplog.messages == [
+        "replica a can hold 8 requests and has base",
+        "replica a can hold 8 requests and has base, base + ab12 x 0.5",
+        "replica a has been silent for 4 s; nothing more is meant for it",
+    ]
 
 
 def test_no_more_is_held_than_the_operator_allows() -> None:

@@ -77,7 +77,7 @@ def described() -> OpenApiSchema:
 
 DOCUMENT = described()
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

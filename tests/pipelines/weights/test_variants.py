@@ -64,6 +64,16 @@ def test_scales_of_zero_are_the_family_itself(tmp_path: Path) -> None:
     assert store.get(of((path, 0.5), (path, -0.5))) is store.get(of())
 
 
+def test_what_is_kept_is_named_for_people_the_last_used_at_the_end(tmp_path: Path) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    path = unet_lora(tmp_path / "a.safetensors")
+    store.get(of((path, 0.5)))
+    store.get(of())
+    assert store.names() == (f"tiny.safetensors + {digest(path)[:8]} x 0.5", "tiny.safetensors")
+    store.get(of((path, 0.5)))
+    assert store.names()[-1].endswith("x 0.5")
+
+
 def test_a_lora_changes_the_prediction_and_its_scale_measures_how_much(tmp_path: Path) -> None:
     family = tiny.family()
     store = VariantStore(family, PLENTY)

@@ -1,0 +1,12 @@
+"""What the packages log goes where Serve logs, in its form and from its level on."""
+
+import logging
+
+OURS, SERVES = "fooocus", "ray.serve"
+
+
+def log_as_serve_does() -> None:
+    """Give the service's loggers the handlers and the level that Serve has set up in this replica."""
+    ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
+    ours.handlers = [*serves.handlers]
+    ours.setLevel(serves.getEffectiveLevel())

@@ -1,0 +1,33 @@
+"""What the packages log is written as Serve writes."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from deployments.logs import OURS, SERVES, log_as_serve_does
+
+
+@pytest.fixture
+def kept() -> Iterator[list[str]]:
+    """Messages that reach Serve's handler, in a process whose loggers are put back afterwards."""
+    loggers = [logging.getLogger(name) for name in (OURS, SERVES)]
+    before = [(logger.handlers, logger.level) for logger in loggers]
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    loggers[1].handlers = [handler]
+    loggers[1].setLevel(logging.INFO)
+    yield seen
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers = handlers
+        logger.setLevel(level)
+
+
+def test_every_package_logs_from_serves_level_on(kept: list[str]) -> None:
+    log_as_serve_does()
+    log_as_serve_does()
+    for name in ("fooocus.gateway", "fooocus.engine", "fooocus.weights", "fooocus.webhooks"):
+        logging.getLogger(name).info("from %s", name)
+        logging.getLogger(name).debug("nobody asked")
+    assert kept == ["from fooocus.gateway", "from fooocus.engine", "from fooocus.weights", "from fooocus.webhooks"]
