@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from deployments.graph import Graph, Stages
-from deployments.logs import log_as_serve_does
+from deployments.logs import leave_out_calls_of, log_as_serve_does
 from gateway.dispatching import Dispatching
 from gateway.files.base import Files
 from gateway.housekeeping import Housekeeping
@@ -26,6 +26,7 @@ class Dispatcher:
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
+        leave_out_calls_of("report")
         ledger = await open_ledger(settings)
         keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
         self._start(ledger, keys, files, Graph(stages), settings)

@@ -10,3 +10,10 @@ def log_as_serve_does() -> None:
     ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
     ours.handlers = [*serves.handlers]
     ours.setLevel(serves.getEffectiveLevel())
+
+
+def leave_out_calls_of(method: str) -> None:
+    """Keep Serve from logging a line for each call of a method of this replica that comes all the time."""
+    logging.getLogger(SERVES).addFilter(
+        lambda record: not (getattr(record, "serve_access_log", False) and f" {method} " in record.getMessage())
+    )

@@ -5,22 +5,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.logs import OURS, SERVES, log_as_serve_does
+from deployments.logs import OURS, SERVES, leave_out_calls_of, log_as_serve_does
 
 
 @pytest.fixture
 def kept() -> Iterator[list[str]]:
     """Messages that reach Serve's handler, in a process whose loggers are put back afterwards."""
     loggers = [logging.getLogger(name) for name in (OURS, SERVES)]
-    before = [(logger.handlers, logger.level) for logger in loggers]
+    before = [(logger.handlers, logger.filters, logger.level) for logger in loggers]
     seen: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
-    loggers[1].handlers = [handler]
+    loggers[1].handlers, loggers[1].filters = [handler], []
     loggers[1].setLevel(logging.INFO)
     yield seen
-    for logger, (handlers, level) in zip(loggers, before, strict=True):
-        logger.handlers = handlers
+    for logger, (handlers, filters, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.filters = handlers, filters
         logger.setLevel(level)
 
 
@@ -31,3 +31,12 @@ def test_every_package_logs_from_serves_level_on(kept: list[str]) -> None:
         logging.getLogger(name).info("from %s", name)
         logging.getLogger(name).debug("nobody asked")
     assert kept == ["from fooocus.gateway", "from fooocus.engine", "from fooocus.weights", "from fooocus.webhooks"]
+
+
+def test_calls_that_come_all_the_time_are_left_out(kept: list[str]) -> None:
+    leave_out_calls_of("report")
+    serves = logging.getLogger(SERVES)
+    for method in ("report", "deliver"):
+        serves.info("CALL %s OK 5.3ms", method, extra={"serve_access_log": True})
+    serves.info("a report of something else")
+    assert kept == ["CALL deliver OK 5.3ms", "a report of something else"]

@@ -30,6 +30,12 @@ def test_the_dispatcher_tells_which_weights_a_replica_has(client: httpx2.Client)
     )
 
 
+def test_reports_that_come_every_second_are_not_calls_to_log(client: httpx2.Client) -> None:
+    run(client, FAST, SMALL)
+    wait_until(lambda: any(line["message"].startswith("CALL ") for line in lines()), "a call")
+    assert not [line for line in lines() if line["message"].startswith("CALL report")]
+
+
 def test_a_field_that_nobody_knows_is_told_with_its_request(client: httpx2.Client) -> None:
     name = f"field-{uuid4().hex}"
     run(client, FAST, {**SMALL, name: 1})
