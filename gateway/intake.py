@@ -15,6 +15,7 @@ from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from pipelines.spec import Spec
 
+LONGEST_ADDRESS = 8192  # characters; what parses addresses remembers them, so megabytes must not get there
 _DATA_URI = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -37,14 +38,15 @@ async def take_in(
     contents: dict[str, tuple[bytes, str]] = {}
     for number, (source, field) in enumerate(named):
         try:
-            own_key = own.key_of(source) if own is not None else None
-            if own is not None and own_key is not None:
+            if not _ADDRESS.match(source):
+                content = await asyncio.to_thread(_inline, source, field, max_bytes)
+            elif len(source) > LONGEST_ADDRESS:
+                raise _too_long(field)
+            elif own is not None and (own_key := own.key_of(source)) is not None:
                 content = await own.read(own_key, max_bytes, field)
-            elif _ADDRESS.match(source):
+            else:
                 sources.append(source)
                 continue
-            else:
-                content = await asyncio.to_thread(_inline, source, field, max_bytes)
             _, _, content_type = await asyncio.to_thread(check_image, content, max_pixels, field)
         except ModelError as fault:
             faults.append(fault)
@@ -57,6 +59,11 @@ async def take_in(
     for key, (content, content_type) in contents.items():
         await files.put(key, content, content_type)
     return _with_sources(spec, sources)
+
+
+def _too_long(field: str) -> ModelError:
+    msg = f"The file could not be downloaded: its address has more than {LONGEST_ADDRESS} characters."
+    return ModelError("file_download_error", msg, location(field))
 
 
 def _inline(source: str, field: str, max_bytes: int) -> bytes:

@@ -9,7 +9,8 @@ from PIL import Image
 
 from gateway.errors import ValidationErrors
 from gateway.files.local import LocalFiles
-from gateway.intake import take_in
+from gateway.intake import LONGEST_ADDRESS, take_in
+from gateway.own_files import OwnFiles
 from pipelines.spec import Control, Guidance, Spec, Start
 from tests.gateway.images import png_header, saved
 
@@ -54,6 +55,28 @@ async def test_data_uris_are_stored_and_addresses_stay(tmp_path: Path) -> None:
     assert found == spec(f"stored:{first}", address, f"stored:{second}")
     stored = [await LocalFiles(tmp_path).get(key) for key in (first, second)]
     assert [file and file.content for file in stored] == [PNG, JPEG]
+
+
+class Nosy(OwnFiles):
+    """Remembers what it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def key_of(self, url: str) -> str | None:
+        self.asked.append(url)
+        return None
+
+
+async def test_only_addresses_of_a_sane_length_are_parsed_as_such(tmp_path: Path) -> None:
+    """Parsing keeps what it has seen: a gigabyte of private pictures in every replica of the gateway."""
+    own, longest = Nosy(), "https://pictures.example/".ljust(LONGEST_ADDRESS, "a")
+    given = spec(IN_BASE64, longest)
+    assert (await take_in(given, ID, LocalFiles(tmp_path), 2_000, 1_000, own)).controls[0].image == longest
+    assert own.asked == [longest]
+    assert await faults(spec(None, longest + "a"), tmp_path / "none") == [
+        ("file_download_error", ("control", 0, "image_url"))
+    ]
 
 
 @pytest.mark.parametrize(
