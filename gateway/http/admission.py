@@ -1,40 +1,37 @@
-"""Whether a key may have one request more, and counting what it had."""
+"""Counting what a key asks for, up to its budget."""
 
 from gateway.keys.base import Caller, Keys
-from gateway.keys.limits import KeyUse, refusal
-from gateway.ledger.base import Ledger
+from gateway.keys.limits import spent
 from pipelines.spec import Spec
 
 UNKNOWN_SIZE = 1024 * 1024  # pixels counted for a picture whose size its start image says, which is fetched later
 
 
 class Admission:
-    """Holds callers to the limits of their keys. A service without keys has none.
+    """Holds callers to the daily budget of their keys. A service without keys has none.
 
-    The length of the queue is the ledger's to bound, in the transaction that adds to it. A day's budget may be passed
-    by what several gateways admit in the same moment.
+    How many of a key may wait or run is the ledger's to bound, in the transaction that adds to them.
     """
 
-    def __init__(self, ledger: Ledger, keys: Keys | None) -> None:
-        self._ledger, self._keys = ledger, keys
+    def __init__(self, keys: Keys | None) -> None:
+        self._keys = keys
 
-    async def admit(self, caller: Caller, spec: Spec, *, waits: bool) -> None:
-        """Raise PlatformError (403 for a spent budget, 429 for too much at once) for a request that is too much.
+    async def charge(self, caller: Caller, spec: Spec) -> None:
+        """Count a request that is about to be accepted; it counts whatever becomes of it then.
 
-        waits: it goes to the queue; False for a sync run.
+        Raises PlatformError (403) where the budget does not reach. Of requests at once none counts past it.
         """
         if self._keys is None or not caller.key:
             return
-        _, spent = await self._keys.used(caller.key)
-        running = 0 if waits else (await self._ledger.load(caller.key)).held
-        refused = refusal(caller.limits, KeyUse(running=running, pixel_steps=spent), pixel_steps(spec), waits)
-        if refused is not None:
-            raise refused
+        budget, asked = caller.limits.pixel_steps, pixel_steps(spec)
+        if not await self._keys.charge(caller.key, asked, budget) and budget is not None:
+            _, used = await self._keys.used(caller.key)
+            raise spent(budget, used, asked)
 
-    async def charge(self, caller: Caller, spec: Spec) -> None:
-        """Count a request that was accepted; it counts whatever becomes of it."""
+    async def give_back(self, caller: Caller, spec: Spec) -> None:
+        """Take back the charge of a request that was not accepted after all."""
         if self._keys is not None and caller.key:
-            await self._keys.charge(caller.key, pixel_steps(spec))
+            await self._keys.give_back(caller.key, pixel_steps(spec))
 
 
 def pixel_steps(spec: Spec) -> int:

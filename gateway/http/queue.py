@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import Endpoint, app_of
 from gateway.errors import PlatformError
+from gateway.execution import uninterrupted
 from gateway.http.accepting import Accepting, accept, endpoint_of
 from gateway.http.admission import Admission
 from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
@@ -38,19 +39,16 @@ def queue_routes(parts: Parts) -> list[Route]:
 class _Queue:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._ledger = parts, parts.ledger
-        self._admission = Admission(parts.ledger, parts.keys)
+        self._admission = Admission(parts.keys)
         self._watching = Watching(parts.ledger)
         self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
         asked = await accept(request, endpoint, self._parts)
-        order, accepted = asked.order, None
-        try:
-            accepted = await self._submit(request, endpoint, asked)
-        finally:
-            if accepted is None or accepted.repeated:
-                await asked.forget(self._parts.files)
+        order = asked.order
+        # a client that leaves in the midst of it must not take away the pictures of what was accepted just then
+        accepted = await uninterrupted(self._submit(request, endpoint, asked))
         request_id = accepted.request_id
         body = {
             "status": "IN_QUEUE",
@@ -62,15 +60,26 @@ class _Queue:
         return JSONResponse(body, headers={REQUEST_ID: request_id, **inactive_headers(order.inactive)})
 
     async def _submit(self, request: Request, endpoint: Endpoint, asked: Accepting) -> Accepted:
-        work, who = asked.order.work, caller(request)
+        accepted = None
+        try:
+            accepted = await self._charged(request, endpoint, asked)
+        finally:
+            if accepted is None or accepted.repeated:
+                await asked.forget(self._parts.files)
+        return accepted
+
+    async def _charged(self, request: Request, endpoint: Endpoint, asked: Accepting) -> Accepted:
+        work, who, accepted = asked.order.work, caller(request), None
         terms = terms_of(request, asked, self._parts.settings.allow_loopback_urls)
         # what was accepted before costs its key nothing and is never too much
         if (known := await self._ledger.repeated(work, terms)) is not None:
             return known
-        await self._admission.admit(who, work.spec, waits=True)
-        accepted = await self._ledger.submit(work, endpoint.app, terms)
-        if not accepted.repeated:
-            await self._admission.charge(who, work.spec)
+        await self._admission.charge(who, work.spec)
+        try:
+            accepted = await self._ledger.submit(work, endpoint.app, terms)
+        finally:
+            if accepted is None or accepted.repeated:
+                await self._admission.give_back(who, work.spec)
         return accepted
 
     async def status(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError
 from gateway.execution import LostClaim, answer_of, execute, patiently, uninterrupted
 from gateway.heart import Heart
-from gateway.http.accepting import accept, endpoint_of
+from gateway.http.accepting import Accepting, accept, endpoint_of
 from gateway.http.admission import Admission
 from gateway.http.answers import replayed
 from gateway.http.authentication import caller
@@ -44,19 +44,27 @@ async def begun(
         raise HTTPException(405)
     start_timeout_s = start_within(request)
     asked = await accept(request, endpoint, parts)
-    order = asked.order
-    request_id = order.work.request_id
+    claim = await uninterrupted(_claimed(request, endpoint, parts, asked))
+    return asked.order, Attended(claim, endpoint.app, parts, request, start_timeout_s, listen)
+
+
+async def _claimed(request: Request, endpoint: Endpoint, parts: Parts, asked: Accepting) -> Claim:
+    """The run in the ledger, counted for its key; where that fails nothing of it is left."""
+    work, who, admission = asked.order.work, caller(request), Admission(parts.keys)
+    limit = who.limits.concurrency
+    terms = Terms(key=who.key, max_held=limit, media=asked.media, input=asked.input, store_io=stores_io(request))
     # an owner for this run alone, so that its heartbeats and cancellations touch one row
-    who, admission = caller(request), Admission(parts.ledger, parts.keys)
-    terms = Terms(key=who.key, media=asked.media, input=asked.input, store_io=stores_io(request))
+    owner = f"run:{work.request_id}"
     try:
-        await admission.admit(who, order.work.spec, waits=False)
-    except PlatformError:
+        await admission.charge(who, work.spec)
+        try:
+            return await parts.ledger.begin(work, endpoint.app, owner, parts.settings.lease_s, terms)
+        except BaseException:
+            await admission.give_back(who, work.spec)
+            raise
+    except BaseException:
         await asked.forget(parts.files)
         raise
-    await admission.charge(who, order.work.spec)
-    claim = await parts.ledger.begin(order.work, endpoint.app, f"run:{request_id}", parts.settings.lease_s, terms)
-    return order, Attended(claim, endpoint.app, parts, request, start_timeout_s, listen)
 
 
 class Attended:

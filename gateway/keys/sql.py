@@ -112,21 +112,34 @@ class SqlKeys:
         async with self._database.read() as connection:
             return {row.id: row.concurrency for row in await connection.execute(limited)}
 
-    async def charge(self, key_id: str, pixel_steps: int) -> None:
+    async def charge(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
+        if at_most is not None and pixel_steps > at_most:
+            return False
         row = {"key": key_id, "day": self._clock().date(), "requests": 1, "pixel_steps": pixel_steps}
         async with self._database.write() as connection:
             # the two dialects spell it alike, and SQLAlchemy has no common form
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             added = dialect.insert(api_key_usage).values(row)
-            await connection.execute(
+            done = await connection.execute(
                 added.on_conflict_do_update(
                     index_elements=["key", "day"],
                     set_={
                         "requests": api_key_usage.c.requests + 1,
                         "pixel_steps": api_key_usage.c.pixel_steps + pixel_steps,
                     },
+                    where=None if at_most is None else api_key_usage.c.pixel_steps + pixel_steps <= at_most,
                 )
             )
+            return done.rowcount == 1
+
+    async def give_back(self, key_id: str, pixel_steps: int) -> None:
+        taken = (
+            update(api_key_usage)
+            .where(api_key_usage.c.key == key_id, api_key_usage.c.day == self._clock().date())
+            .values(requests=api_key_usage.c.requests - 1, pixel_steps=api_key_usage.c.pixel_steps - pixel_steps)
+        )
+        async with self._database.write() as connection:
+            await connection.execute(taken)
 
     async def used(self, key_id: str) -> tuple[int, int]:
         today = select(api_key_usage.c.requests, api_key_usage.c.pixel_steps).where(

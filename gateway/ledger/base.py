@@ -64,8 +64,8 @@ class Retried(StrEnum):
     LOST = "lost"  # somebody else holds or has ended it; nothing was written
 
 
-class QueueFull(PlatformError):
-    """More requests wait than the client or the service allows: a 429."""
+class TooMany(PlatformError):
+    """More requests wait, or run at once, than the client or the service allows: a 429, which all clients try again."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("concurrent_requests_limit", detail, status=429)
@@ -112,13 +112,13 @@ class Terms:
     key: the id of the API key whose request it is; empty where the service is open.
     start_within_s: when it has not begun so many seconds after its submission, it ends in `request_timeout`.
     max_ahead: refuse it when more than so many requests are QUEUED already, over all keys (`fal_max_queue_length`).
-    max_of_key: refuse it when so many of its key are QUEUED already.
+    max_of_key: refuse it when so many of its key are QUEUED already. max_held: when so many are held, for a sync run.
     webhook: the address that hears of the end. media: the keys of its stored inputs, to be deleted with it.
     may_retry: false ends it with the first fault of the infrastructure (`X-Fal-No-Retry`).
     input: the client's own JSON, for the history; store_io: false keeps input and output out of it (`X-Fal-Store-IO`).
 
-    A sync run neither waits nor is tried again: of these it takes `key`, `start_within_s`, `media`, `input` and
-    `store_io`.
+    A sync run neither waits nor is tried again: of these it takes `key`, `max_held`, `start_within_s`, `media`, `input`
+    and `store_io`.
     """
 
     key: str = ""
@@ -126,6 +126,7 @@ class Terms:
     start_within_s: float | None = None
     max_ahead: int | None = None
     max_of_key: int | None = None
+    max_held: int | None = None
     idempotency: Idempotency | None = None
     webhook: str | None = None
     media: Sequence[str] = ()
@@ -236,7 +237,7 @@ class Ledger(Protocol):
     async def submit(self, work: Work, app: str, terms: Terms = ...) -> Accepted:
         """Accept a request as QUEUED.
 
-        Raises QueueFull (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
+        Raises TooMany (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
         """
 
     async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
@@ -246,7 +247,7 @@ class Ledger(Protocol):
         """
 
     async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = ...) -> Claim:
-        """Accept a request as CLAIMED by `owner` at birth: a sync run."""
+        """Accept a request as CLAIMED by `owner` at birth: a sync run. Raises TooMany (nothing was added)."""
 
     async def claim(self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = ...) -> Sequence[Claim]:
         """Take up to `count` QUEUED requests for `lease_s` seconds, in order; each goes to one owner only.

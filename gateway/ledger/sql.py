@@ -23,12 +23,12 @@ from gateway.ledger.base import (
     Load,
     LogEntry,
     Outcome,
-    QueueFull,
     Report,
     Retried,
     State,
     Status,
     Terms,
+    TooMany,
 )
 from gateway.ledger.choosing import choose
 from gateway.ledger.database import Database
@@ -110,7 +110,12 @@ class SqlLedger:
         now = self._clock()
         lease = now + timedelta(seconds=lease_s)
         held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
-        async with self._database.write() as connection:
+        counts = terms.max_held is not None
+        async with self._database.submitting() if counts else self._database.write() as connection:
+            if terms.max_held is not None:
+                count = await _count(connection, HELD, request.c.key == terms.key)
+                if count >= terms.max_held:
+                    raise TooMany(f"{count} requests of this key are running, and it may have no more.")
             await add(connection, work, app, kept, now, **held, turn=0, attempt=1, sync=True)
         return Claim(work, owner, 1)
 
@@ -271,7 +276,7 @@ class SqlLedger:
 
     async def depth(self) -> int:
         async with self._database.read() as connection:
-            return await _waiting(connection)
+            return await _count(connection, _WAITS)
 
     async def load(self, key: str | None = None) -> Load:
         whose = [] if key is None else [request.c.key == key]
@@ -285,15 +290,15 @@ class SqlLedger:
         await self._database.close()
 
     async def _admit(self, connection: AsyncConnection, terms: Terms) -> None:
-        waiting = await _waiting(connection)
+        waiting = await _count(connection, _WAITS)
         if waiting >= self._limits.waiting:
-            raise QueueFull(f"{waiting} requests are waiting, and the service takes no more.")
+            raise TooMany(f"{waiting} requests are waiting, and the service takes no more.")
         if terms.max_ahead is not None and waiting > terms.max_ahead:
-            raise QueueFull(f"More than {terms.max_ahead} requests are waiting.")
+            raise TooMany(f"More than {terms.max_ahead} requests are waiting.")
         if terms.max_of_key is not None:
-            of_key = await _waiting(connection, request.c.key == terms.key)
+            of_key = await _count(connection, _WAITS, request.c.key == terms.key)
             if of_key >= terms.max_of_key:
-                raise QueueFull(f"{of_key} requests of this key are waiting, and it may have no more.")
+                raise TooMany(f"{of_key} requests of this key are waiting, and it may have no more.")
 
     async def _take_back(self, claim: Claim, fault: Fault) -> Retried:
         now = self._clock()
@@ -318,6 +323,7 @@ _COLUMNS = (
 )
 _STATUS = select(*_COLUMNS).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
 _STATUSES = select(*_COLUMNS).where(request.c.id.in_(bindparam("request_ids", expanding=True)))
+_WAITS = request.c.state == State.QUEUED
 _AT_ONCE = 1000  # ids in one statement
 
 
@@ -344,9 +350,9 @@ def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else (end - begin).total_seconds()
 
 
-async def _waiting(connection: AsyncConnection, *which: ColumnElement[bool]) -> int:
-    queued = select(func.count()).select_from(request).where(request.c.state == State.QUEUED, *which)
-    return int((await connection.execute(queued)).scalar_one())
+async def _count(connection: AsyncConnection, *which: ColumnElement[bool]) -> int:
+    counted = select(func.count()).select_from(request).where(*which)
+    return int((await connection.execute(counted)).scalar_one())
 
 
 async def _repeated(connection: AsyncConnection, work: Work, terms: Terms) -> Accepted | None:

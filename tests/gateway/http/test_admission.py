@@ -1,5 +1,6 @@
 """What belongs to a key is its own, and no key has more than its limits say."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -14,6 +15,7 @@ from gateway.ledger.base import Terms
 from pipelines.spec import Guidance, Size, Spec
 from tests.gateway.fakes import FAST, INPUT, work
 from tests.gateway.http.conftest import APP, Dispatch
+from tests.gateway.test_intake import IN_BASE64
 
 QUEUE = f"/queue/{FAST}"
 
@@ -90,6 +92,35 @@ async def test_a_sync_run_beyond_what_may_run_at_once_is_refused(
     await parts.ledger.begin(work("going"), APP, "one", 30, Terms(key=key))
     refused = await client.post(f"/run/{FAST}", json=INPUT, headers=headers)
     assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (429, "1")
+
+
+async def test_calls_at_once_get_no_more_than_the_limits_together(
+    client: httpx2.AsyncClient, keys: SqlKeys, parts: Parts
+) -> None:
+    """Each would find room for itself, looked at alone."""
+    one = 4 * 1024 * 1024
+    body = {**INPUT, "image_size": "square_hd", "num_inference_steps": 4}
+    key, headers = await key_of(keys, limits=KeyLimits(pixel_steps=3 * one))
+    answers = await asyncio.gather(*(client.post(QUEUE, json=body, headers=headers) for _ in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [403] * 7
+    assert await keys.used(key) == (3, 3 * one)
+
+    key, headers = await key_of(keys, limits=KeyLimits(queue_length=2))
+    answers = await asyncio.gather(*(client.post(QUEUE, json=body, headers=headers) for _ in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 4
+    assert await keys.used(key) == (2, 2 * one)  # what was refused is given back
+
+
+async def test_a_refused_run_leaves_nothing_and_costs_nothing(
+    client: httpx2.AsyncClient, keys: SqlKeys, parts: Parts
+) -> None:
+    key, headers = await key_of(keys, limits=KeyLimits(concurrency=1))
+    await parts.ledger.begin(work("going"), APP, "one", 30, Terms(key=key))
+    body = {**INPUT, "image_url": IN_BASE64, "image_size": {"width": 512, "height": 512}}
+    refused = await client.post(f"/run/{FAST}/image-to-image", json=body, headers=headers)
+    assert refused.status_code == 429
+    assert await keys.used(key) == (0, 0)
+    assert not [path for path in (parts.settings.data_dir / "files").rglob("*") if path.is_file()]
 
 
 def test_pixel_steps_are_those_of_all_pictures() -> None:

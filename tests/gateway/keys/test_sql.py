@@ -114,6 +114,19 @@ async def test_use_is_counted_by_key_and_day(keys: SqlKeys, clock: Clock) -> Non
     assert await keys.used(one) == (0, 0)
 
 
+async def test_charges_at_once_stay_within_the_budget_and_can_be_given_back(keys: SqlKeys) -> None:
+    key = (await keys.create("app", RUN, FREE)).key.id
+    done = await asyncio.gather(*(keys.charge(key, 30, 100) for _ in range(10)))
+    assert sorted(done) == [False] * 7 + [True] * 3
+    assert await keys.used(key) == (3, 90)
+    assert not await keys.charge(key, 11, 100)
+    assert await keys.charge(key, 10, 100)
+    await keys.give_back(key, 30)
+    assert await keys.used(key) == (3, 70)
+    assert not await keys.charge("another", 101, 100)
+    assert await keys.used("another") == (0, 0)
+
+
 @pytest.mark.parametrize(("scopes", "may"), [({Scope.RUN}, [True, False, False]), ({Scope.ADMIN}, [True] * 3)])
 async def test_an_admin_may_do_all(keys: SqlKeys, scopes: set[Scope], may: list[bool]) -> None:
     caller = Caller("k", frozenset(scopes))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.ledger.base import QueueFull, Retried
+from gateway.ledger.base import Retried, TooMany
 from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.works import APP, FAULT, work
@@ -14,7 +14,7 @@ async def test_settings_bound_what_waits_and_what_is_tried_again(settings: Gatew
     try:
         for name in "ab":
             await ledger.submit(work(name), APP)
-        with pytest.raises(QueueFull):
+        with pytest.raises(TooMany):
             await ledger.submit(work("c"), APP)
         a, b = await ledger.claim("one", 2, 60)
         assert await ledger.retry(a, FAULT, crashed=True) is Retried.ENDED

@@ -11,9 +11,9 @@ from gateway.ledger.base import (
     Limits,
     Load,
     Outcome,
-    QueueFull,
     State,
     Terms,
+    TooMany,
 )
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, state, work
@@ -77,7 +77,7 @@ async def test_submissions_at_once_with_one_idempotency_key_are_one_request(url:
 
 async def test_a_client_that_would_not_wait_behind_so_many_is_refused(ledger: SqlLedger) -> None:
     await ledger.submit(work("a"), APP, Terms(max_ahead=0))
-    with pytest.raises(QueueFull) as full:
+    with pytest.raises(TooMany) as full:
         await ledger.submit(work("b"), APP, Terms(max_ahead=0))
     assert (full.value.status, full.value.error_type) == (429, "concurrent_requests_limit")
     assert full.value.headers()["x-fal-needs-retry"] == "1"
@@ -90,7 +90,7 @@ async def test_a_full_service_refuses_and_still_knows_a_repeated_submission(url:
     ledger = await SqlLedger.open(url, clock, Limits(waiting=2))
     await ledger.submit(work("a"), APP, once("mine"))
     await ledger.submit(work("b"), APP)
-    with pytest.raises(QueueFull):
+    with pytest.raises(TooMany):
         await ledger.submit(work("c"), APP)
     assert (await ledger.submit(work("d"), APP, once("mine"))).repeated
     assert await ledger.depth() == 2
@@ -103,7 +103,7 @@ async def test_submissions_at_once_do_not_pass_the_cap_together(url: str, clock:
     ledgers = [await SqlLedger.open(url, clock, Limits(waiting=3)) for _ in range(2)]
     submissions = (ledger.submit(work(f"{n}{i}"), APP) for i in range(5) for n, ledger in enumerate(ledgers))
     results = await asyncio.gather(*submissions, return_exceptions=True)
-    assert sum(isinstance(result, QueueFull) for result in results) == 7
+    assert sum(isinstance(result, TooMany) for result in results) == 7
     assert await ledgers[0].depth() == 3
     for ledger in ledgers:
         await ledger.close()
@@ -112,7 +112,7 @@ async def test_submissions_at_once_do_not_pass_the_cap_together(url: str, clock:
 async def test_a_key_may_have_so_many_waiting_and_others_do_not_suffer(ledger: SqlLedger) -> None:
     for name in "ab":
         await ledger.submit(work(name), APP, Terms(key="k1", max_of_key=2))
-    with pytest.raises(QueueFull):
+    with pytest.raises(TooMany):
         await ledger.submit(work("c"), APP, Terms(key="k1", max_of_key=2))
     await ledger.submit(work("d"), APP, Terms(key="k2", max_of_key=2))
     await ledger.begin(work("e"), APP, "run:e", 60, Terms(key="k1"))
@@ -140,9 +140,20 @@ async def test_a_failed_submission_leaves_no_trace_in_the_order(ledger: SqlLedge
     """A refusal must not use up a turn of its key."""
     held = await claimed(ledger, "a")
     for _ in range(3):
-        with pytest.raises(QueueFull):
+        with pytest.raises(TooMany):
             await ledger.submit(work("b"), APP, Terms(key="k1", max_of_key=0))
     await ledger.submit(work("c"), APP, Terms(key="k1"))
     await ledger.submit(work("d"), APP, Terms(key="k2"))
     assert [one.work.request_id for one in await ledger.claim("one", 5, 60)] == ["c", "d"]
     assert await ledger.finish(held, Outcome.OK, OK)
+
+
+async def test_runs_at_once_are_no_more_than_the_key_may_have(ledger: SqlLedger) -> None:
+    terms = Terms(key="k1", max_held=2)
+    results = await asyncio.gather(
+        *(ledger.begin(work(f"r{at}"), APP, f"run:{at}", 30, terms) for at in range(8)), return_exceptions=True
+    )
+    assert sum(isinstance(result, TooMany) for result in results) == 6
+    assert (await ledger.load("k1")).held == 2
+    await ledger.begin(work("other"), APP, "run:other", 30, Terms(key="k2", max_held=1))
+    await ledger.begin(work("free"), APP, "run:free", 30, Terms(key="k1"))
