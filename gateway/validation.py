@@ -12,6 +12,7 @@ from gateway.errors import ModelError, ValidationErrors
 
 MAX_SHOWN = 200  # characters of an offending text that are echoed
 MAX_PROMPT = 10_000  # characters of a prompt
+MAX_NAME = 2048  # characters of a name or an address of weights
 MAX_ITEMS = 16  # items of an offending list or object; one with more is not echoed at all
 MAX_DEPTH = 3  # levels of an offending value; a deeper one is not echoed at all
 MAX_ENTRIES = 32  # entries in one answer
@@ -53,6 +54,7 @@ def _well_formed(text: str) -> str:
 Text = Annotated[str, AfterValidator(_well_formed)]
 # fal publishes no limit of a prompt; ours bounds the text encoders' work, at about forty chunks
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_well_formed)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_well_formed)]
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(_well_formed)]
 
 

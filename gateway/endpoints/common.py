@@ -10,7 +10,7 @@ from gateway.endpoints.performance import MODES, Performance
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style
-from gateway.validation import FilledText, OneOf, Prompt, Text
+from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.spec import Control, Lora, Spec
 
@@ -34,7 +34,7 @@ StopAt = Annotated[float, Field(ge=0, le=1)]
 class LoraWeight(Part):
     """A LoRA to draw with."""
 
-    path: FilledText = Field(description="URL, or a name that the service knows.")
+    path: Name = Field(description="URL, or a name that the service knows.")
     scale: float = Field(1.0, description="Strength of the LoRA.")
     force: bool = Field(False, description="Load the LoRA even where its keys do not fit.")
 

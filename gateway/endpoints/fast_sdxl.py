@@ -10,7 +10,7 @@ from gateway.endpoints.pending import Family
 from gateway.endpoints.performance import LCM_LORA
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
-from gateway.validation import FilledText, OneOf, Prompt, Text
+from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.spec import Guidance, Spec, Start
 
@@ -21,7 +21,7 @@ FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
 class Embedding(Part):
     """A textual inversion: words that a prompt can use."""
 
-    path: FilledText = Field(description="URL, or a name that the service knows.")
+    path: Name = Field(description="URL, or a name that the service knows.")
     tokens: Annotated[list[Text], Field(max_length=16)] = Field(
         ["<s0>", "<s1>"], description="The words that stand for it in a prompt."
     )

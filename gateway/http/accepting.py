@@ -1,5 +1,6 @@
 """From an HTTP request to an order: the endpoint, the input, its pictures taken in."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -27,6 +28,9 @@ from pipelines.spec import Spec
 
 DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
 
+MOST_VALUES = 20_000  # values of a body; parsing one costs fifty times what a byte of a long text does
+MAX_TEXT = 10_000  # characters that are kept of a text, as many as a prompt may have
+MAX_INPUT = 256 * 1024  # characters of an input's JSON; a larger one is not kept
 MAX_MEDIA_TYPE = 100  # characters that are kept of a data URI
 MAX_DEPTH = 32  # levels of an input that are kept; no schema has as many
 
@@ -52,13 +56,13 @@ class Accepting:
     """What a request asks for.
 
     fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it. input: its
-    input as JSON, without the pictures themselves.
+    input as JSON, without the pictures themselves; None for one that is too large to be kept.
     """
 
     order: Order
     fingerprint: str
     media: tuple[str, ...]
-    input: str
+    input: str | None
 
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
@@ -79,14 +83,21 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
         "expires_in_s": lifecycle.expires_in_s(settings.outputs_expire_s),
     }
     delivery = order.work.delivery.model_copy(update=kept)
+    digest, kept_input = await asyncio.to_thread(_told, payload)
     own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
     limits = settings.max_image_bytes, settings.max_image_pixels
     spec = await take_in(order.work.spec, request_id, parts.files, *limits, own)
     work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
+    return Accepting(Order(work, order.inactive), digest, _stored(spec), kept_input)
+
+
+def _told(payload: Any) -> tuple[str, str | None]:
+    """The fingerprint of an input, and what is kept of it."""
+    kept = json.dumps(_without_data(payload))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    return Accepting(Order(work, order.inactive), digest, _stored(spec), json.dumps(_without_data(payload)))
+    return digest, kept if len(kept) <= MAX_INPUT else None
 
 
 def _without_data(value: Any, depth: int = 0) -> Any:
@@ -104,7 +115,7 @@ def _without_data(value: Any, depth: int = 0) -> Any:
         case str() if value[:5].lower() == "data:":
             return f"{_unicode(value.partition(',')[0][:MAX_MEDIA_TYPE])},…"
         case str():
-            return _unicode(value)
+            return _unicode(value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…")
         case float() if not isfinite(value):
             return None
         case _:
@@ -137,6 +148,8 @@ async def _payload(request: Request, max_bytes: int) -> Any:
     body = await _body(request, max_bytes)
     if not body.strip():
         return {}
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:  # commas of texts too, of which no prompt has as many
+        raise PlatformError("bad_request", f"The body has more than {MOST_VALUES} values.", status=413)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.http.accepting import MOST_VALUES
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPAINT, INPUT
@@ -71,7 +72,7 @@ async def test_an_empty_body_is_an_empty_input(client: httpx2.AsyncClient, body:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"\xff\xfe", b"[" * 90_000, b'{"seed": ' + b"1" * 5000 + b"}", b"{'a': 1}"], ids=len
+    "body", [b"{", b"\xff\xfe", b"[" * MOST_VALUES, b'{"seed": ' + b"1" * 5000 + b"}", b"{'a': 1}"], ids=len
 )
 async def test_broken_json_is_a_422(client: httpx2.AsyncClient, body: bytes) -> None:
     answer = await client.post(f"/queue/{FAST}", content=body, headers={"content-type": "application/json"})
@@ -85,6 +86,15 @@ async def test_broken_json_is_a_422(client: httpx2.AsyncClient, body: bytes) -> 
 async def test_json_that_is_no_object_is_a_422(client: httpx2.AsyncClient, body: bytes) -> None:
     answer = await client.post(f"/queue/{FAST}", content=body)
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
+
+
+async def test_a_body_of_too_many_values_is_not_parsed(client: httpx2.AsyncClient) -> None:
+    body = b'{"prompt": "a lake", "more": [' + b"{}," * MOST_VALUES + b"{}]}"
+    answer = await client.post(f"/queue/{FAST}", content=body)
+    assert is_platform_fault(answer, 413)
+    assert str(MOST_VALUES) in answer.json()["detail"]
+    prompt = "a, lake, " * 1000
+    assert (await client.post(f"/queue/{FAST}", json={**INPUT, "prompt": prompt})).status_code == 200
 
 
 async def test_a_body_above_the_cap_is_a_413_over_a_real_connection(server: str) -> None:

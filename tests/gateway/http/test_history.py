@@ -9,6 +9,7 @@ import pytest
 from gateway.app import create_app
 from gateway.errors import ModelError
 from gateway.files.local import LocalFiles
+from gateway.http.accepting import MAX_TEXT
 from gateway.http.parts import Parts
 from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
@@ -79,6 +80,14 @@ async def test_an_input_that_no_answer_can_hold_is_shown_as_well_as_it_can_be(
     answer = await client.post(f"/queue/{FAST}", content=f'{{"prompt": "x", "surprise": {sent}}}')
     asked = (await client.get(f"/requests/{answer.json()['request_id']}")).json()["input"]
     assert asked == {"prompt": "x", "surprise": shown}
+
+
+async def test_of_a_huge_input_no_more_is_kept_than_a_prompt_has(client: httpx2.AsyncClient) -> None:
+    request_id = await submitted(client, surprise="é" * 20_000)
+    shown = (await client.get(f"/requests/{request_id}")).json()["input"]["surprise"]
+    assert (shown[:-1], shown[-1]) == ("é" * MAX_TEXT, "…")
+    request_id = await submitted(client, surprise=["x" * MAX_TEXT] * 30)
+    assert (await client.get(f"/requests/{request_id}")).json()["input"] is None
 
 
 async def test_a_sync_run_and_its_failure_are_history_too(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
