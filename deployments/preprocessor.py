@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
 from gateway.errors import ModelError, ValidationErrors
 from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.opening import files_of
+from gateway.guard import NameResolver
 from gateway.pictures import PictureReader
 from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
@@ -16,50 +17,67 @@ from pipelines.inputs import Inputs
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
 from pipelines.spec import Control, Spec, Start
 
+DECODED_AT_ONCE = 2  # requests
+
+Outcome = TypeVar("Outcome")
+
 
 class Reads(Protocol):
     """The part of `gateway.pictures.PictureReader` that a replica uses."""
 
-    async def read(self, source: str, field: str) -> Pixels: ...
+    async def fetch(self, source: str, field: str) -> bytes: ...
+
+    async def decode(self, content: bytes, field: str) -> Pixels: ...
 
 
 class Preprocessor:
-    """Fetches, decodes, resizes and annotates pictures, and finds the files of LoRAs."""
+    """Fetches, decodes, resizes and annotates pictures, and finds the files of LoRAs.
+
+    Files are fetched for many requests at once. But a small file may be a huge picture, so the pictures of few requests
+    are decoded at once, which keep the cores busy all the same.
+    """
 
     def __init__(self, open_pictures: Callable[[], Reads], open_catalogue: Callable[[], LoraCatalogue]) -> None:
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()
+        self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def prepare(self, spec: Spec) -> Inputs:
         """The inputs of `spec`. Raises ModelError for a picture or a LoRA that cannot be had."""
         with service_errors():
             loras = find_loras(spec, self._catalogue)
-            sources = [spec.start] if spec.start is not None else []
-            pictures = await self._read([*sources, *spec.controls])
-            start = pictures.pop(0) if spec.start is not None else None
-            return await asyncio.to_thread(prepare, spec, start, pictures, loras)
+            named: list[Start | Control] = [*([spec.start] if spec.start is not None else []), *spec.controls]
+            if not named:
+                return await asyncio.to_thread(prepare, spec, None, (), loras)
+            fetched = (self._pictures.fetch(one.image, one.field) for one in named)
+            contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
+            async with self._room:
+                pictures = _sound([await self._decoded(*each) for each in zip(contents, named, strict=True)])
+                start = pictures.pop(0) if spec.start is not None else None
+                return await asyncio.to_thread(prepare, spec, start, pictures, loras)
 
-    async def _read(self, named: Sequence[Start | Control]) -> list[Pixels]:
-        read = (self._pictures.read(one.image, one.field) for one in named)
-        outcomes = await asyncio.gather(*read, return_exceptions=True)
-        pictures: list[Pixels] = []
-        faults: list[ModelError] = []
-        for outcome in outcomes:
-            if isinstance(outcome, ModelError):
-                faults.append(outcome)
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                pictures.append(outcome)
-        if faults:
-            raise faults[0] if len(faults) == 1 else ValidationErrors(faults)
-        return pictures
+    async def _decoded(self, content: bytes, named: Start | Control) -> Pixels | ModelError:
+        try:
+            return await self._pictures.decode(content, named.field)
+        except ModelError as fault:
+            return fault
+
+
+def _sound(outcomes: Sequence[Outcome | BaseException]) -> list[Outcome]:
+    """The outcomes, unless there are faults among them: then all of these are raised together."""
+    faults = [outcome for outcome in outcomes if isinstance(outcome, ModelError)]
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, ModelError):
+            raise outcome
+    if faults:
+        raise faults[0] if len(faults) == 1 else ValidationErrors(faults)
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 def pictures_of(settings: GatewaySettings) -> Reads:
     """A reader of clients' pictures with the settings' caps."""
     limits = FetchLimits(timeout_s=settings.fetch_timeout_s, allow_loopback=settings.allow_loopback_urls)
-    fetcher = Fetcher(limits)
+    fetcher = Fetcher(limits, NameResolver())
     return PictureReader(files_of(settings), fetcher, settings.max_image_bytes, settings.max_image_pixels)
 
 

@@ -12,18 +12,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 OBJECT_STORE_BYTES = 512 * 2**20
 LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
+# where to ask a server that listens on every address
+_ANYWHERE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 
 
 def main() -> int:
@@ -79,7 +81,7 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
             route_prefix=application.route_prefix,
             logging_config=application.logging_config or file.serve.logging_config,
         )
-        _wait_until_ready(address, trusted)
+        _wait_until_ready(address)
         print(f"Fooocus Serve is ready on {address}", flush=True)
         if trusted is not None:
             print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
@@ -96,7 +98,7 @@ def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
     public = urlsplit(settings.public_url or "").hostname
     # under fal's names, too, for clients that reach it by name resolution
     names = {"localhost", "127.0.0.1", "::1", *HOSTS, *settings.allowed_hosts, *filter(None, [public])}
-    if options["host"] not in ("0.0.0.0", "::"):  # noqa: S104 (these are no names to be reached under)
+    if options["host"] not in _ANYWHERE:
         names.add(options["host"])
     made = certificate((settings.data_dir / "tls").absolute(), names)
     options["ssl_certfile"] = options["ssl_keyfile"] = str(made.server)
@@ -171,12 +173,20 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _wait_until_ready(address: str, trusted: Path | None) -> None:
-    context = ssl.create_default_context(cafile=trusted) if trusted else None
+def _wait_until_ready(address: str) -> None:
+    # straight to our own process: by no proxy of the environment, and whatever names its certificate has
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
+    here = urlsplit(address)
+    host = here.hostname or ""
+    if host in _ANYWHERE:
+        address = f"{here.scheme}://{_ANYWHERE[host]}:{here.port}"
     end = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:
-            with urlopen(f"{address}/ready", timeout=10, context=context):  # noqa: S310 (our own address)
+            with opener.open(f"{address}/ready", timeout=10):
                 return
         except URLError as error:
             if time.monotonic() > end:

@@ -21,18 +21,18 @@ class PictureReader:
         self._files, self._fetcher = files, fetcher
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
 
-    async def read(self, source: str, field: str) -> Pixels:
-        """The picture at `source` (`stored:<key>` or an http(s) address) as (height, width, 3) uint8 RGB, upright.
+    async def fetch(self, source: str, field: str) -> bytes:
+        """The file at `source`: `stored:<key>` or an http(s) address.
 
-        field: where in the client's input it was named, dotted. Raises ModelError for what cannot be fetched or read.
+        field: where in the client's input it was named, dotted. Raises ModelError for what cannot be had.
         """
-        content = await self._content(source, field)
-        return await asyncio.to_thread(decode_image, content, self._max_pixels, field)
-
-    async def _content(self, source: str, field: str) -> bytes:
         if not source.startswith(STORED):
             return await self._fetcher.fetch(source, self._max_bytes, field)
         stored = await self._files.get(source.removeprefix(STORED))
         if stored is None:
             raise ModelError("file_download_error", "The uploaded picture is no longer stored.", location(field))
         return stored.content
+
+    async def decode(self, content: bytes, field: str) -> Pixels:
+        """The picture in a file as (height, width, 3) uint8 RGB, upright. Raises ModelError for what cannot be read."""
+        return await asyncio.to_thread(decode_image, content, self._max_pixels, field)

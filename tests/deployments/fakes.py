@@ -130,7 +130,7 @@ class FakeCatalogue:
 class FakePictures:
     """Words: `missing` raises; of `slow`, which takes 20 s, a file of that name tells that it was cancelled."""
 
-    async def read(self, source: str, field: str) -> Pixels:
+    async def fetch(self, source: str, field: str) -> bytes:
         from gateway.errors import ModelError
 
         if source.endswith("slow"):
@@ -141,6 +141,9 @@ class FakePictures:
                 raise
         if source.endswith("missing"):
             raise ModelError("file_download_error", f"{source} is missing", tuple(field.split(".")), ctx={"n": 1})
+        return b"a picture"
+
+    async def decode(self, content: bytes, field: str) -> Pixels:
         return np.zeros((600, 600, 3), np.uint8)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor
-from deployments.preprocessor import Preprocessor
+from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import SafetyChecker
 from gateway.files.access import Acl
 from gateway.files.local import LocalFiles
@@ -20,7 +20,7 @@ from gateway.media import decode_image
 from gateway.replicas import Report
 from gateway.settings import GatewaySettings
 from gateway.work import Delivery
-from pipelines.events import Drawn
+from pipelines.events import Drawn, Pixels
 from pipelines.spec import Control, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
 from tests.gateway.fakes import FakeRunner
@@ -75,18 +75,20 @@ async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:
     assert values == [0, 9]
 
 
+SPEC = Spec(
+    size=Size(width=64, height=32),
+    seeds=(1,),
+    steps=1,
+    sampler="euler",
+    schedule="sgm_uniform",
+    guidance=Guidance(scale=1),
+    loras=(Lora(source="known", scale=1),),
+    controls=(Control(kind="canny", image="http://x/a"), Control(kind="canny", image="http://x/b")),
+)
+
+
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:
-    spec = Spec(
-        size=Size(width=64, height=32),
-        seeds=(1,),
-        steps=1,
-        sampler="euler",
-        schedule="sgm_uniform",
-        guidance=Guidance(scale=1),
-        loras=(Lora(source="known", scale=1),),
-        controls=(Control(kind="canny", image="http://x/a"), Control(kind="canny", image="http://x/b")),
-    )
-    inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(spec)
+    inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(SPEC)
     assert inputs.loras == (Path("/loras/known"),)
     assert [hint.shape for hint in inputs.hints] == [(32, 64, 3)] * 2
 
@@ -96,6 +98,24 @@ def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
     checker._checker = FakeChecker()
     flags = checker._check([drawn(13, 1), drawn(13, side=16), drawn(2)])
     assert flags == [[True, False], [True], [False]]
+
+
+async def test_pictures_of_few_requests_are_decoded_at_once() -> None:
+    """A small file may be a picture of a hundred megabytes."""
+    most = decoding = 0
+
+    class Counting(FakePictures):
+        async def decode(self, content: bytes, field: str) -> Pixels:
+            nonlocal most, decoding
+            decoding += 1
+            most = max(most, decoding)
+            await asyncio.sleep(0.01)
+            decoding -= 1
+            return await super().decode(content, field)
+
+    preprocessor = Preprocessor(Counting, FakeCatalogue)
+    assert len(await asyncio.gather(*(preprocessor.prepare(SPEC) for _ in range(8)))) == 8
+    assert most == DECODED_AT_ONCE
 
 
 async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> None:

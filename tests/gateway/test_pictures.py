@@ -9,11 +9,16 @@ from PIL import Image
 from gateway.errors import ModelError
 from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.local import LocalFiles
+from gateway.media import Pixels
 from gateway.pictures import PictureReader
 from tests.gateway.images import saved
 from tests.gateway.test_fetching import LOCAL, answer, serving
 
 RED = saved(Image.new("RGB", (8, 4), "red"), "PNG")
+
+
+async def read(reader: PictureReader, source: str, field: str) -> Pixels:
+    return await reader.decode(await reader.fetch(source, field), field)
 
 
 def reader(folder: Path, limits: FetchLimits = LOCAL, max_bytes: int = 10_000) -> PictureReader:
@@ -23,14 +28,14 @@ def reader(folder: Path, limits: FetchLimits = LOCAL, max_bytes: int = 10_000) -
 async def test_a_stored_picture_is_decoded(tmp_path: Path) -> None:
     key = f"inputs/{uuid4()}/0.png"
     await LocalFiles(tmp_path).put(key, RED, "image/png")
-    pixels = await reader(tmp_path).read(f"stored:{key}", "image_url")
+    pixels = await read(reader(tmp_path), f"stored:{key}", "image_url")
     assert pixels.shape == (4, 8, 3)
     assert pixels[0, 0].tolist() == [255, 0, 0]
 
 
 async def test_an_address_is_fetched_and_decoded(tmp_path: Path) -> None:
     async with serving(lambda *_: answer(RED)) as url:
-        assert (await reader(tmp_path).read(url, "image_url")).shape == (4, 8, 3)
+        assert (await read(reader(tmp_path), url, "image_url")).shape == (4, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +50,11 @@ async def test_an_address_is_fetched_and_decoded(tmp_path: Path) -> None:
 async def test_faults_name_the_field(tmp_path: Path, body: bytes, max_bytes: int, type: str) -> None:
     async with serving(lambda *_: answer(body)) as url:
         with pytest.raises(ModelError) as caught:
-            await reader(tmp_path, max_bytes=max_bytes).read(url, "image_url")
+            await read(reader(tmp_path, max_bytes=max_bytes), url, "image_url")
     assert (caught.value.type, caught.value.loc) == (type, ("image_url",))
 
 
 async def test_a_stored_picture_that_has_gone_is_an_error_of_the_field(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        await reader(tmp_path).read(f"stored:inputs/{uuid4()}/0.png", "image_url")
+        await read(reader(tmp_path), f"stored:inputs/{uuid4()}/0.png", "image_url")
     assert (caught.value.type, caught.value.loc) == ("file_download_error", ("image_url",))
