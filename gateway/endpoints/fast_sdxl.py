@@ -36,7 +36,7 @@ class FastFields(Input):
     negative_prompt: Prompt = Field("", description="What to keep out of the picture.")
     num_inference_steps: int = Field(8, ge=1, le=24, description="Steps of the denoising.")
     guidance_scale: float = Field(2.0, ge=0, le=20, description="How closely the picture keeps to the prompt.")
-    guidance_rescale: float = Field(0.0, description="Rescaling of the guidance, against overexposure.")
+    guidance_rescale: float = Field(0.0, ge=0, le=1, description="Rescaling of the guidance, against overexposure.")
     seed: int | None = Field(
         None,
         description="The same seed and request repeat the picture; picture i has seed + i. "

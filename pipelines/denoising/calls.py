@@ -2,7 +2,8 @@
 
 A call that raises is tried ask by ask, so that the one which poisons it fails alone; an answer that is not finite is
 asked for again alone, because its neighbours may have spoilt it. A call that does not fit into memory lowers the cap of
-its size for good and is tried in halves.
+its size and is tried in halves; after many calls that did fit the cap goes up again, for it may have been a neighbour
+on the device that was too large. A device that is lost ends the engine.
 """
 
 import logging
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from pipelines.denoising.asks import Ask, Stage
-from pipelines.errors import DrawingFault
+from pipelines.errors import DrawingFault, EngineDead
 
 log = logging.getLogger("fooocus.engine")
 
 Size = tuple[str, float]  # stage, and cost of a row
+
+RAISED_AFTER = 500  # full calls that fitted since the cap of their size was lowered
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch's error says on the CPU, where it has no class of its own
 
@@ -39,6 +42,7 @@ class Caller:
     def __init__(self, began: Callable[[], None]) -> None:
         self._began = began
         self._lowered: dict[Size, int] = {}
+        self._fitted: defaultdict[Size, int] = defaultdict(int)
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.retried = 0
 
@@ -52,16 +56,24 @@ class Caller:
         return min(stage.cap(ask), self._lowered.get(_size(stage, ask), stage.cap(ask)))
 
     def run(self, stage: Stage, asks: Sequence[Ask]) -> list[Any]:
-        """An answer for each ask, in their order; an exception in its place where there is none."""
+        """An answer for each ask, in their order; an exception in its place where there is none.
+
+        Raises EngineDead when the device is lost: after such an error every call fails, until the process ends.
+        """
+        too_large = None
         try:
             answers = self._call(stage, asks)
+        except torch.AcceleratorError as fault:
+            raise EngineDead(f"the device is lost: {fault}") from fault
         except Exception as fault:
-            if out_of_memory(fault):
-                return self._smaller(stage, asks, fault)
-            if len(asks) == 1:
-                return [fault]
-            log.warning("a call of %s with %d asks failed, trying them alone: %s", stage.name, len(asks), fault)
-            return self._alone(stage, asks)
+            if not out_of_memory(fault):
+                if len(asks) == 1:
+                    return [fault]
+                log.warning("a call of %s with %d asks failed, trying them alone: %s", stage.name, len(asks), fault)
+                return self._alone(stage, asks)
+            too_large = str(fault)  # no more of it: its frames hold what the call had allocated
+        if too_large is not None:
+            return self._smaller(stage, asks, too_large)
         sound = _finite(answers)
         if all(sound):
             return answers
@@ -81,13 +93,27 @@ class Caller:
         tally.calls += 1
         tally.rows += rows
         tally.largest = max(tally.largest, rows)
+        self._fits(stage, asks[0], rows)
         return answers
+
+    def _fits(self, stage: Stage, ask: Ask, rows: int) -> None:
+        size = _size(stage, ask)
+        lowered = self._lowered.get(size)
+        if lowered is None or rows < lowered:
+            return
+        self._fitted[size] += 1
+        if self._fitted[size] >= RAISED_AFTER:
+            self._fitted[size] = 0
+            self._lowered[size] = 2 * lowered
+            if 2 * lowered >= stage.cap(ask):
+                del self._lowered[size]
+            log.info("%d rows of %s are tried again", 2 * lowered, stage.name)
 
     def _alone(self, stage: Stage, asks: Sequence[Ask]) -> list[Any]:
         self.retried += len(asks)
         return [answer for ask in asks for answer in self.run(stage, [ask])]
 
-    def _smaller(self, stage: Stage, asks: Sequence[Ask], fault: Exception) -> list[Any]:
+    def _smaller(self, stage: Stage, asks: Sequence[Ask], fault: str) -> list[Any]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(asks) == 1:
@@ -96,6 +122,7 @@ class Caller:
         rows = sum(ask.rows for ask in asks)
         size = _size(stage, asks[0])
         self._lowered[size] = max(1, min(self._lowered.get(size, rows), rows // 2))
+        self._fitted[size] = 0
         log.warning("%d rows of %s do not fit into memory: %d from now on", rows, stage.name, self._lowered[size])
         half = len(asks) // 2
         self.retried += len(asks)

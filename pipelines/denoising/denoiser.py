@@ -211,7 +211,7 @@ def _gather(rows: Sequence[_Row], unet: UNet2DConditionModel) -> _Batch:
         context=context.to(dtype),
         mask=mask,
         pooled=torch.stack([row.conditioning.pooled for row in rows]).to(dtype),
-        size_ids=torch.stack([_size_ids(row) for row in rows]).to(dtype),
+        size_ids=torch.stack([_size_ids(row) for row in rows]),  # the UNet embeds them in float32: bfloat16 has no 819
     )
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger("fooocus.engine")
 
 
 class Engine:
-    """Runs jobs until closed. `submit` and `cancel` may be called from any thread."""
+    """Runs jobs until closed. Its public methods may be called from any thread."""
 
     def __init__(
         self, stages: Mapping[type, Stage], counted: str, hang_after_s: float = 300.0, *, one_at_a_time: bool = False
@@ -72,7 +72,9 @@ class Engine:
         """Stop after the current call; jobs that are not over end with EngineDead. A call that hangs is left behind."""
         self._closed.set()
         self._inbox.put(None)
-        self._thread.join(None if self._dead is None else 1.0)
+        self._thread.join(self._hang_after_s if self._dead is None else 1.0)
+        if self._thread.is_alive():
+            self._give_up(EngineDead("it was closed while a call hung"))
 
     # -- the watchdog's thread
 
@@ -81,12 +83,18 @@ class Engine:
         while not self._closed.wait(min(1.0, self._hang_after_s / 4)):
             began = self._call_began
             if began is not None and time.monotonic() - began > self._hang_after_s:
-                self._dead = EngineDead(f"a call has been running for more than {self._hang_after_s:g} s")
-                log.error("the engine hangs: %s", self._dead)
-                for live in list(self._live.values()):
-                    self._let_go(live, EngineDead(f"the engine has stopped: {self._dead}"))
-                self._refuse_arrived()
+                self._give_up(EngineDead(f"a call has been running for more than {self._hang_after_s:g} s"))
                 return
+
+    # -- any thread but the engine's
+
+    def _give_up(self, fault: EngineDead) -> None:
+        """Let everybody know that the engine's thread does not come back."""
+        self._dead = fault
+        log.error("the engine hangs: %s", fault)
+        for live in list(self._live.values()):
+            self._let_go(live, EngineDead(f"the engine has stopped: {fault}"))
+        self._refuse_arrived()
 
     # -- the engine's thread
 

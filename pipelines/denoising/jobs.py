@@ -24,7 +24,8 @@ class Job:
 
     make: starts its routine; called on the engine's thread. finish: its last event, from the routine's result and the
     seconds that it spent in each stage. steps: sampling steps over all its trajectories. on_event: called on the
-    engine's thread with `Progress` events, then once with the last event or an exception; it must not block.
+    engine's thread with `Progress` events, then once with the last event or an exception (by the watchdog's thread,
+    where the engine's hangs); it must not block.
     """
 
     id: str

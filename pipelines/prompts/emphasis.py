@@ -15,51 +15,65 @@ def parse_emphasis(text: str, weight: float = 1.0) -> list[Weighted]:
     """
     pieces: list[Weighted] = []
     plain: list[str] = []
+    weights = [weight]
+    groups: list[tuple[int, int]] = []  # around this place: where the text of each ends, and where what follows begins
+    partners = _partners(text)
 
     def flush() -> None:
         if plain:
-            pieces.append(("".join(plain), weight))
+            pieces.append(("".join(plain), weights[-1]))
             plain.clear()
 
     at = 0
-    while at < len(text):
-        if text[at] == "\\" and text[at + 1 : at + 2] in ("(", ")"):
+    while at < len(text) or groups:
+        if groups and at >= groups[-1][0]:
+            flush()
+            at = groups.pop()[1]
+            weights.pop()
+        elif _escapes(text, at):
             plain.append(text[at + 1])
             at += 2
-            continue
-        end = _partner(text, at) if text[at] == "(" else None
-        if end is None:
+        elif at in partners:
+            flush()
+            end, own = _own_weight(text, at + 1, partners[at], weights[-1])
+            groups.append((end, partners[at] + 1))
+            weights.append(own)
+            at += 1
+        else:
             plain.append(text[at])
             at += 1
-            continue
-        flush()
-        inner, inner_weight = _own_weight(text[at + 1 : end], weight)
-        pieces.extend(parse_emphasis(inner, inner_weight))
-        at = end + 1
     flush()
     return pieces
 
 
-def _partner(text: str, start: int) -> int | None:
-    depth, at = 0, start
+def _escapes(text: str, at: int) -> bool:
+    return text[at] == "\\" and text[at + 1 : at + 2] in ("(", ")")
+
+
+def _partners(text: str) -> dict[int, int]:
+    """The place of the closing parenthesis for each opening one that has one."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    at = 0
     while at < len(text):
-        if text[at] == "\\":
-            at += 2
-            continue
-        depth += {"(": 1, ")": -1}.get(text[at], 0)
-        if depth == 0:
-            return at
+        if _escapes(text, at):
+            at += 1
+        elif text[at] == "(":
+            opened.append(at)
+        elif text[at] == ")" and opened:
+            found[opened.pop()] = at
         at += 1
-    return None
+    return found
 
 
-def _own_weight(inner: str, outer: float) -> Weighted:
-    head, colon, number = inner.rpartition(":")
-    if colon and head:
+def _own_weight(text: str, start: int, end: int, outer: float) -> tuple[int, float]:
+    """Where the text of a group ends, and its weight."""
+    colon = text.rfind(":", start, end)
+    if colon > start:
         try:
-            given = float(number)
+            given = float(text[colon + 1 : end])
         except ValueError:
             given = math.nan
         if math.isfinite(given):
-            return head, given
-    return inner, outer * STRONGER
+            return colon, given
+    return end, outer * STRONGER

@@ -12,6 +12,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.checkpoint import load_checkpoint
 
+LEGACY_END = 2  # an end token in configs that means: the largest id
 ROW = 77  # tokens that a CLIP text model reads at once
 
 
@@ -52,6 +53,9 @@ def _tokenizer(folder: Path, encoder: CLIPTextModel | CLIPTextModelWithProjectio
         )
     if tokenizer.model_max_length != ROW:
         raise WeightsFault(f"tokenizer_config.json in {folder} must say model_max_length {ROW}.")
-    if tokenizer.eos_token_id != encoder.config.eos_token_id:
+    pools = encoder.config.eos_token_id
+    if pools == LEGACY_END:  # as SDXL's own files say it, transformers pools at the largest id
+        pools = encoder.config.vocab_size - 1
+    if tokenizer.eos_token_id != pools:
         raise WeightsFault(f"The text encoder beside {folder} pools at another token than its tokenizer ends with.")
     return tokenizer

@@ -92,6 +92,10 @@ class Match:
     unmatched: tuple[str, ...]
 
 
+# magnitudes of DoRA, and factors of LoHa, LoKr and (IA)3
+_OTHER = re.compile(r"\.(dora_scale|lora_magnitude_vector|hada_w\d_\w|lokr_\w+|on_input)\b")
+
+
 def digest(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
@@ -113,6 +117,9 @@ def read_lora(path: Path) -> LoraFile:
     pieces: dict[Place, dict[str, Tensor]] = {}
     strange: list[str] = []
     for name, tensor in tensors.items():
+        if _OTHER.search(name):
+            msg = f"This LoRA is no product of two matrices alone, which is what can be merged: it has {name[:200]}."
+            raise InputFault("feature_not_supported", msg)
         found = _parse(name)
         if found is None:
             strange.append(name)

@@ -24,7 +24,7 @@ from pipelines.drawing import Drawer, stages
 from pipelines.errors import InputFault
 from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Inputs
-from pipelines.picture import recipe
+from pipelines.picture import MOST_LINES, recipe
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Control, Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
 from pipelines.weights.family import Family
@@ -51,6 +51,17 @@ def test_a_spec_becomes_pictures_of_its_size(studio: Studio) -> None:
     assert drawn.images.shape == (2, 72, 136, 3)
     assert drawn.images.dtype == np.uint8
     assert {"text", "denoise", "decode"} <= set(drawn.timings)
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_prompt_of_too_many_lines_is_refused_by_name(studio: Studio, field: str) -> None:
+    """Its length would be that of all its neighbours in a call."""
+    lines = "\n".join("a" * (MOST_LINES + 1))
+    guided = spec(guidance=Guidance(scale=4.0))
+    fault = last(studio.submit("long", guided.model_copy(update={field: lines})))
+    assert isinstance(fault, InputFault)
+    assert (fault.type, fault.field) == ("sequence_too_long", field)
+    assert isinstance(last(studio.submit("short", guided.model_copy(update={field: lines[2:]}))), Drawn)
 
 
 def test_progress_counts_the_steps_of_all_images(studio: Studio) -> None:

@@ -1,5 +1,6 @@
 """Calls that go wrong: who is to blame is found, and nobody else suffers."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.denoising import calls
 from pipelines.denoising.calls import Caller
-from pipelines.errors import DrawingFault
+from pipelines.errors import DrawingFault, EngineDead
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,53 @@ def test_what_did_not_fit_is_not_tried_again_for_this_size(caller: Caller) -> No
     assert caller.cap(stage, Double(1)) == 2
     assert caller.cap(stage, Double(1, side=1.0)) == 16
     assert caller.lowered == 1
+
+
+def test_a_lowered_cap_is_tried_again_after_many_calls_that_fitted(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been something else on the device that was too large for a moment."""
+    monkeypatch.setattr(calls, "RAISED_AFTER", 3)
+    stage = Doubling(memory=8)
+    caller.run(stage, [Double(1)] * 4)
+    assert caller.cap(stage, Double(1)) == 2
+    stage.memory = 1e9
+    for _ in range(2):
+        caller.run(stage, [Double(1)] * 2)
+        caller.run(stage, [Double(1)])  # tells nothing of whether two fit
+    assert caller.cap(stage, Double(1)) == 4  # the halves of the first call were one of the three
+
+
+def test_nothing_of_a_call_that_did_not_fit_is_held_while_it_is_tried_again(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+    stage = Doubling()
+
+    def run(asks: Sequence[Double]) -> list[Tensor]:
+        alive.append(sum(each() is not None for each in held))
+        activation = torch.zeros(4)
+        held.append(weakref.ref(activation))
+        if len(asks) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [activation + ask.value for ask in asks]
+
+    monkeypatch.setattr(stage, "run", run)
+    assert values(caller.run(stage, [Double(value) for value in (1, 2, 3, 4)])) == [1, 2, 3, 4]
+    assert alive == [0] * 7
+
+
+def test_a_lost_device_ends_the_engine(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call after such an error fails: each job would be told that it is its own fault."""
+    stage = Doubling()
+
+    def run(asks: Sequence[Double]) -> list[Tensor]:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(stage, "run", run)
+    with pytest.raises(EngineDead, match="illegal memory access"):
+        caller.run(stage, [Double(1), Double(2)])
 
 
 def test_the_rows_of_a_guided_pair_count_for_its_cap(caller: Caller) -> None:

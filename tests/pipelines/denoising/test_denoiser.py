@@ -1,7 +1,9 @@
 """The denoiser: unlike rows share a call, and no row's answer depends on its neighbours."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +68,18 @@ def test_unlike_rows_have_one_key_and_answer_as_they_do_alone(unlike: list[Evalu
     together = run(unlike)
     for ask, answer in zip(unlike, together, strict=True):
         torch.testing.assert_close(answer, run([ask])[0], atol=1e-3, rtol=0)
+
+
+def test_sizes_reach_a_bfloat16_unet_as_they_were_said(pocket_family: Family) -> None:
+    """Its own dtype would make 820 of 819, the height that a negative prompt is told at 1024."""
+    unet: Any = deepcopy(pocket_family.unet).bfloat16()
+    seen: list[Tensor] = []
+    unet.add_time_proj.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    said = torch.tensor([819.0, 921, 0, 0, 1024, 1152])
+    sized = replace(guide(pocket_family, 5), unet=unet, sizes=SizeIds(said, said, said))
+    (answer,) = run([Evaluate(noise(1, *SHAPE), 1.0, 300, sized)])
+    assert answer.isfinite().all()
+    assert seen[0].flatten().tolist() == said.tolist()
 
 
 def test_other_sizes_have_other_keys(pocket_family: Family) -> None:

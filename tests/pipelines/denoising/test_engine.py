@@ -182,6 +182,18 @@ def test_a_call_that_hangs_does_not_keep_the_engine_from_closing(stage: Counting
     stage.gate.release(1000)
 
 
+def test_an_engine_that_is_closed_while_a_call_hangs_tells_whoever_waits(stage: Counting) -> None:
+    """Before the watchdog could have found it."""
+    engine = Engine({Count: stage}, counted="count", hang_after_s=1.0)
+    hold(stage)
+    _, listener = submit(engine, "a", climb(1))
+    engine.close()
+    assert isinstance(listener.last(), EngineDead)
+    with pytest.raises(EngineDead):
+        engine.check()
+    stage.gate.release(1000)
+
+
 def test_many_calls_that_are_short_are_no_hang(stage: Counting) -> None:
     engine = Engine({Count: stage}, counted="count", hang_after_s=0.4)
     hold(stage)

@@ -1,5 +1,7 @@
 """Emphasis follows its grammar, and no text is lost."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +39,11 @@ def test_any_text_parses_and_weights_are_finite(text: str) -> None:
 @given(st.text(alphabet="ab ,", max_size=40))
 def test_text_without_parentheses_is_kept_whole(text: str) -> None:
     assert "".join(piece for piece, _ in parse_emphasis(text)) == text
+
+
+@pytest.mark.parametrize("text", ["(" * 10_000, "(" * 5_000 + ")" * 5_000, "(a:" * 3_000, "(" * 5_000 + "a:1.2)" * 800])
+def test_no_prompt_takes_long_or_too_deep(text: str) -> None:
+    """It is parsed on the engine's thread, where everybody waits."""
+    began = time.perf_counter()
+    parse_emphasis(text)
+    assert time.perf_counter() - began < 1

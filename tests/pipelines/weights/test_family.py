@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.conditioning import encode_prompt
 from pipelines.errors import WeightsFault
-from pipelines.weights.family import Family, load_family
+from pipelines.weights.family import LEGACY_END, Family, load_family
 
 
 @pytest.fixture
 def copy(pocket_family_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pocket_family_folder, tmp_path / "family"))
+
+
+def pooled(family: Family) -> torch.Tensor:
+    with torch.inference_mode():
+        return encode_prompt(["a red circle"], family.tokenizers, family.text_encoders).pooled
 
 
 def load(folder: Path) -> Family:
@@ -60,3 +66,18 @@ def test_a_tokenizer_without_the_row_length_is_refused(copy: Path) -> None:
     path.write_text(json.dumps(about))
     with pytest.raises(WeightsFault, match="model_max_length"):
         load(copy)
+
+
+@pytest.mark.parametrize("end", [LEGACY_END, 7])
+def test_the_end_token_of_sdxls_own_configs_is_understood_and_no_other(
+    pocket_family: Family, copy: Path, end: int
+) -> None:
+    """They say 2, by which transformers pools at the largest id; that is their end token."""
+    path = copy / "config" / "text_encoder_2" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": end}))
+    if end != LEGACY_END:
+        with pytest.raises(WeightsFault, match="pools at another token"):
+            load(copy)
+        return
+    found = load(copy)
+    assert torch.equal(pooled(found), pooled(pocket_family))
