@@ -1,5 +1,9 @@
 """The queue: submit, status, stream, result, cancel (fal-protocol 4)."""
 
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -18,8 +22,10 @@ from gateway.http.statuses import links, status_events, status_object
 from gateway.http.surfaces import queue_root
 from gateway.http.terms import terms_of
 from gateway.keys.base import Scope
-from gateway.ledger.base import Accepted, CancelAnswer, State, Status
+from gateway.ledger.base import Accepted, CancelAnswer, State, Status, TooMany
 from gateway.watching import Watching
+
+STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have
 
 
 def queue_routes(parts: Parts) -> list[Route]:
@@ -41,6 +47,7 @@ class _Queue:
         self._parts, self._ledger = parts, parts.ledger
         self._admission = Admission(parts.keys)
         self._watching = Watching(parts.ledger)
+        self._streams: Counter[str] = Counter()
         self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
@@ -93,11 +100,26 @@ class _Queue:
 
     async def stream(self, request: Request) -> Response:
         status = await self._known(request)
+        key = caller(request).key
+        if key and self._streams[key] >= STREAMS_OF_A_KEY:
+            raise TooMany(f"{STREAMS_OF_A_KEY} status streams of this key are open here; it may have no more.")
+        events = status_events(status, self._ledger, self._watching, self._root(request), _asks_for_logs(request))
         return StreamingResponse(
-            status_events(status, self._ledger, self._watching, self._root(request), _asks_for_logs(request)),
+            self._counted(key, events),
             media_type="text/event-stream",
             headers={REQUEST_ID: status.request_id, **event_stream_headers()},
         )
+
+    async def _counted(self, key: str, events: AsyncGenerator[str]) -> AsyncIterator[str]:
+        self._streams[key] += 1
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
 
     async def result(self, request: Request) -> Response:
         status = await self._known(request)

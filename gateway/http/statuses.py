@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -49,7 +49,7 @@ def status_object(status: Status, logs: Sequence[LogEntry] | None, root: str) ->
 
 async def status_events(
     status: Status, ledger: Ledger, watching: Watching, root: str, with_logs: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """Server-sent events from `status` on: one at every change, each with the log lines that are new in it.
 
     Ends after COMPLETED and never before, for clients fetch the result when the stream ends; or when the request was

@@ -4,13 +4,15 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
-from gateway.http import statuses
+from gateway.http import queue, statuses
+from gateway.keys.base import Caller, Scope
 from gateway.ledger.base import LogEntry, State, Status
 from gateway.ledger.sql import SqlLedger
 from gateway.watching import Watching
@@ -133,3 +135,23 @@ async def test_a_listener_that_leaves_stops_the_reading(
     seen = looks
     await asyncio.sleep(0.6)
     assert looks == seen
+
+
+async def test_a_key_holds_no_more_streams_than_it_may(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "STREAMS_OF_A_KEY", 2)
+    monkeypatch.setattr(queue, "caller", lambda _: Caller("one", frozenset({Scope.ADMIN})))
+    async with httpx2.AsyncClient() as client, AsyncExitStack() as opened:
+        address = f"{server}/queue/{FAST}/requests/{await submitted(client, server)}/status/stream"
+        held = []  # an iterator that nobody holds closes its answer
+        for _ in range(2):
+            answer = await opened.enter_async_context(client.stream("GET", address))
+            held.append(answer.aiter_raw())
+            await anext(held[-1])  # the first event: it is open
+        refused = await client.get(address)
+        assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (429, "1")
+        await opened.aclose()
+        status = 429
+        async with asyncio.timeout(10):  # until the server has seen that they are gone
+            while status == 429:
+                async with client.stream("GET", address) as answer:
+                    status = answer.status_code
