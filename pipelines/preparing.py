@@ -8,12 +8,13 @@ from typing import Protocol
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
+from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover, stretch
 from pipelines.images.sizes import size_of_start
 from pipelines.inputs import Inputs
 from pipelines.spec import ControlKind, Size, Spec
 
-ANNOTATORS: Mapping[ControlKind, Callable[[Pixels], Pixels]] = MappingProxyType({"canny": pyra_canny})
+ANNOTATORS: Mapping[ControlKind, Callable[[Pixels], Pixels]] = MappingProxyType({"canny": pyra_canny, "cpds": cpds})
 
 
 class LoraCatalogue(Protocol):

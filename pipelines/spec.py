@@ -29,7 +29,7 @@ ScheduleName = Literal[
     "lcm",
     "tail",
 ]
-ControlKind = Literal["canny"]
+ControlKind = Literal["canny", "cpds"]
 
 MAX_SEED = 2**63 - 1
 

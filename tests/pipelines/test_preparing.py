@@ -11,6 +11,7 @@ import pytest
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
+from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
@@ -70,11 +71,11 @@ def test_a_start_picture_that_is_too_small_is_the_clients_fault_with_its_field()
 
 def test_controls_are_covered_then_annotated_in_their_order() -> None:
     first, second = picture(90, 50, seed=1), picture(50, 90, seed=2)
-    wanted = spec(controls=(Control(kind="canny", image="a"), Control(kind="canny", image="b")))
+    wanted = spec(controls=(Control(kind="canny", image="a"), Control(kind="cpds", image="b")))
     inputs = prepare(wanted, None, [first, second], [])
     assert [hint.shape for hint in inputs.hints] == [(64, 64, 3), (64, 64, 3)]
     assert np.array_equal(inputs.hints[0], pyra_canny(cover(first, SQUARE)))
-    assert np.array_equal(inputs.hints[1], pyra_canny(cover(second, SQUARE)))
+    assert np.array_equal(inputs.hints[1], cpds(cover(second, SQUARE)))
 
 
 @pytest.mark.parametrize(
