@@ -41,14 +41,17 @@ ENDINGS = (
 SAID = 0.65  # how often each of size, place and background is told
 
 
-def caption(scene: Scene, chance: random.Random, *, complete: bool = False) -> str:
-    """Say what is in a scene. complete: leave nothing out; otherwise size, place and background may go unsaid."""
+def caption(scene: Scene, chance: random.Random, *, complete: bool = False, sited: bool = True) -> str:
+    """Say what is in a scene. complete: leave nothing out; otherwise size, place and background may go unsaid.
+
+    sited: otherwise sizes and places always go unsaid.
+    """
 
     def tells() -> bool:
         return complete or chance.random() < SAID
 
     pair = len(scene.things) > 1
-    parts = [_thing(thing, chance, size=tells(), place=pair or tells()) for thing in scene.things]
+    parts = [_thing(thing, chance, size=sited and tells(), place=sited and (pair or tells())) for thing in scene.things]
     text = " and ".join(parts)
     if chance.random() < 0.3:
         text = f"{chance.choice(OPENINGS)} {text}"

@@ -14,7 +14,7 @@ Pixels = npt.NDArray[np.uint8]
 Point = tuple[float, float]
 Ink = Colour | int  # a number in a picture of one channel
 
-WANDER, SWELL, TINT = 0.02, 0.08, 6  # of places and radii as shares, of colours as 8-bit levels
+WANDER, SWELL, TINT = 0.02, 0.05, 6  # of places and radii as shares, of colours as 8-bit levels
 
 
 def draw(scene: Scene, width: int, height: int, chance: random.Random | None = None, smooth: int = 4) -> Pixels:

@@ -8,6 +8,7 @@ from models.pocket.world.drawing import Pixels
 from models.pocket.world.oracle import Oracle
 from models.pocket.world.scenes import Scene, any_scene
 
+SOLID = ("circle", "square", "heart")
 ASPECTS = ("background", "colour", "shape", "place", "size")
 
 
@@ -20,6 +21,12 @@ def held_out(count: int) -> tuple[list[Scene], list[str]]:
         if len(scene.things) == 1:
             scenes.append(scene)
     return scenes, [caption(scene, chance, complete=True) for scene in scenes]
+
+
+def solid(count: int) -> list[str]:
+    """Held-out captions of things that are filled all over."""
+    pairs = zip(*held_out(8 * count), strict=True)
+    return [text for scene, text in pairs if scene.things[0].shape in SOLID][:count]
 
 
 def marks(scenes: Sequence[Scene], pictures: Sequence[Pixels]) -> dict[str, float]:

@@ -9,10 +9,15 @@ from models.pocket.world.drawing import Pixels, paint
 from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, Thing
 
 Mask = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.float32]
 
 SIDE = 256  # pictures are read at this size
+RIM = 3  # outermost pixels in which nothing is looked for: a VAE's padding tints them
+GRAIN = 5  # pixels across of which the median is taken
 APART = 45.0  # distance in RGB from which a pixel is not background
 SMALLEST = 0.006  # share of the picture that a thing covers at least
+EDGE = 0.5  # a soft edge runs where the colour is half way from the background to the thing
+CORE = 0.6  # share of the pixels of a thing, those nearest to the background, that do not count for its colour
 NORMAL = 48  # side to which the mask of a thing is brought before it is compared
 
 
@@ -27,15 +32,17 @@ class Oracle:
 
         None when nothing stands out from the background.
         """
-        small = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)).astype(np.float32)
+        small = _seen(picture)
         ground = _ground(small)
         differs = (np.linalg.norm(small - ground, axis=2) > APART).astype(np.uint8)
+        for rim in (np.s_[:RIM], np.s_[-RIM:], np.s_[:, :RIM], np.s_[:, -RIM:]):
+            differs[rim] = 0
         count, labels, stats, _ = cv2.connectedComponentsWithStats(_closed(differs), connectivity=8)
         things = []
         for label in range(1, count):
             if stats[label, cv2.CC_STAT_AREA] < SMALLEST * SIDE**2:
                 continue
-            thing = self._thing(small, (labels == label) & (differs > 0), picture.shape[1] / picture.shape[0])
+            thing = self._thing(small, ground, (labels == label) & (differs > 0), picture.shape[1] / picture.shape[0])
             if thing.colour != _name(ground):
                 things.append(thing)
         if not things:
@@ -43,14 +50,15 @@ class Oracle:
         order = {place: at for at, place in enumerate(("left", "top", "centre", "right", "bottom"))}
         return Scene(tuple(sorted(things, key=lambda thing: order[thing.place])), _name(ground))
 
-    def _thing(self, picture: npt.NDArray[np.float32], part: Mask, aspect: float) -> Thing:
+    def _thing(self, picture: Picture, ground: Picture, part: Mask, aspect: float) -> Thing:
+        away = np.linalg.norm(picture - ground, axis=2) * part
+        part = away > EDGE * np.quantile(away[part], 0.9)
         rows, columns = np.where(part)
         top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
         # the picture was squeezed into a square; radii are shares of its shorter side
         wide, tall = (right - left) / SIDE, (bottom - top) / SIDE
         radius = max(wide * max(aspect, 1), tall / min(aspect, 1)) / 2
-        inner = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        colour = np.median(picture[inner if inner.any() else part], axis=0)
+        colour = np.median(picture[away >= np.quantile(away[part], CORE)], axis=0)
         middle = ((left + right) / 2 / SIDE, (top + bottom) / 2 / SIDE)
         return Thing(
             shape=self._shape(part[top:bottom, left:right]),
@@ -70,6 +78,12 @@ class Oracle:
         return max(likeness, key=lambda shape: likeness[shape])
 
 
+def _seen(picture: Pixels) -> Picture:
+    """(SIDE, SIDE, 3), without grain."""
+    small = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(cv2.medianBlur(small, GRAIN), np.float32)
+
+
 def mask(picture: Pixels) -> Mask:
     """Which pixels of a (height, width, 3) picture are not background."""
     ground = _ground(picture.astype(np.float32))
@@ -77,10 +91,10 @@ def mask(picture: Pixels) -> Mask:
     return differs
 
 
-def _ground(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _ground(picture: Picture) -> Picture:
     edge = max(2, min(picture.shape[:2]) // 32)
     rims = (picture[:edge], picture[-edge:], picture[:, :edge], picture[:, -edge:])
-    ground: npt.NDArray[np.float32] = np.median(np.concatenate([rim.reshape(-1, 3) for rim in rims]), axis=0)
+    ground: Picture = np.median(np.concatenate([rim.reshape(-1, 3) for rim in rims]), axis=0)
     return ground
 
 
@@ -89,7 +103,7 @@ def _closed(differs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
 
 
-def _name(colour: npt.NDArray[np.float32]) -> str:
+def _name(colour: Picture) -> str:
     return min(COLOURS, key=lambda name: float(np.linalg.norm(np.asarray(COLOURS[name]) - colour)))
 
 

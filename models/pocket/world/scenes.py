@@ -22,7 +22,7 @@ COLOURS: Mapping[str, Colour] = MappingProxyType(
     }
 )
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "face")
-SIZES: Mapping[str, float] = MappingProxyType({"small": 0.12, "big": 0.21})  # radius, as a share of the shorter side
+SIZES: Mapping[str, float] = MappingProxyType({"small": 0.14, "big": 0.22})  # radius, as a share of the shorter side
 PLACES: Mapping[str, tuple[float, float]] = MappingProxyType(  # share of width and of height
     {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.25), "bottom": (0.5, 0.75), "centre": (0.5, 0.5)}
 )
