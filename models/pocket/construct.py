@@ -1,4 +1,4 @@
-"""Weights that are constructed, not trained: pictures stay sane until the model is trained.
+"""Weights that are constructed: the whole VAE, and the state from which the UNet's training begins.
 
 Both networks end in group norm, SiLU and a convolution, which would lose the picture's levels. A value that must
 survive is therefore carried by four channels of one norm group: v, -v, C and -C. Their mean is 0 and their deviation
@@ -6,7 +6,6 @@ nearly constant, so the norm only scales; a large bias puts SiLU where it is nea
 two halves takes the bias out again.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,10 +19,8 @@ AMPLITUDE = 7.0  # latents of a picture's extremes, so that times 0.13025 they a
 SECRECY = -20.0  # log-variance of the posterior: next to none
 LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
 RANDOM = 0.05  # gain of the random part of the UNet
-LOUDER, LOUDER_TEXT = 4.0, 40.0  # gains of what brings size and time, and the prompt, into the random part
-UPWARDS = 1.7  # gain of what the upper blocks get from below, which would drown in their skip connections
+CARRIERS = 16  # channels that carry the UNet's input: four norm groups
 SHARPER = 0.12  # makes up for what averaging and enlarging blur
-SMOOTH = 0.8  # share of what its neighbours have in common with it that the UNet does not call noise
 
 
 @torch.no_grad()
@@ -40,59 +37,29 @@ def construct_vae(vae: AutoencoderKL) -> None:
 
 
 @torch.no_grad()
-def construct_unet(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
-    """Call noise what differs from its neighbours, and add a small random answer to everything that it is told.
-
-    The input reaches the end through the outermost skip connection; the rest of the network adds to it there.
-    """
-    carry_input(unet, generator)
-    module: Any
-    for name, module in unet.named_modules():  # louder than chance would have it, so that a prompt is seen to act
-        if name.endswith("attn2"):
-            module.to_out[0].weight *= LOUDER_TEXT
-        elif name.endswith("time_emb_proj"):
-            module.weight *= LOUDER
-    _lead_upwards(unet)
-    centre = unet.conv_out.weight[:, :, 1, 1].clone()
-    unet.conv_out.weight -= centre[:, :, None, None] * (SMOOTH / 9)
-
-
-@torch.no_grad()
 def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
-    """Answer with the input, which reaches the end through the outermost skip connection, and a little of the rest."""
-    groups = unet.config["norm_num_groups"]
+    """Answer with the input, which reaches the end through the outermost skip connection, and a little of the rest.
+
+    The first `CARRIERS` channels carry it; what the others have to say is heard as far as training wants it.
+    """
     first: Any = unet.conv_in
     outermost: Any = unet.up_blocks[-1]
     last = outermost.resnets[-1]
-    _zero(first)
+    first.weight[:CARRIERS] = 0
+    first.bias[:CARRIERS] = 0
     for latent in range(4):
         for place, sign in ((0, 1.0), (1, -1.0)):
             first.weight[4 * latent + place, latent, 1, 1] = sign
             first.bias[4 * latent + 2 + place] = sign * UNET_ANCHOR
     width = first.out_channels
-    carried = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(groups)[:, None]
-    _zero(last.conv_shortcut)
-    last.conv_shortcut.weight[:, :width, 0, 0] = carried * torch.randn(width, width, generator=generator) * RANDOM
-    last.conv_shortcut.weight[:, width:, 0, 0] = torch.eye(width)
-    last.conv2.weight *= carried[:, :, None, None] * 4 * RANDOM
-    last.conv2.bias.zero_()
+    carried = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(CARRIERS // 4)[:, None]
+    shortcut = last.conv_shortcut
+    shortcut.weight[:CARRIERS, :width, 0, 0] = carried * torch.randn(CARRIERS, width, generator=generator) * RANDOM
+    shortcut.weight[:CARRIERS, width:, 0, 0] = torch.eye(CARRIERS, width)
+    shortcut.bias[:CARRIERS] = 0
+    last.conv2.weight[:CARRIERS] *= carried[:, :, None, None] * 4 * RANDOM
+    last.conv2.bias[:CARRIERS] = 0
     _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
-
-
-def _lead_upwards(unet: UNet2DConditionModel) -> None:
-    """Strengthen the way up through the blocks above the last attention, up to the outermost resnet."""
-    blocks: Any = unet.up_blocks
-    for before, block in pairwise(blocks):
-        if hasattr(block, "attentions"):
-            continue
-        below = before.resnets[-1].out_channels
-        for resnet in block.resnets:
-            if resnet is blocks[-1].resnets[-1]:
-                break
-            resnet.conv_shortcut.weight[:, :below] *= UPWARDS
-            below = resnet.out_channels
-        for up in before.upsamplers:
-            up.conv.weight *= UPWARDS
 
 
 def _construct_encoder(vae: AutoencoderKL) -> None:
@@ -159,14 +126,14 @@ def _carry_on(shortcut: nn.Conv2d | None) -> None:
 
 
 def _straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor, anchor: float) -> None:
-    """Undo what norm and SiLU do to the four carried values, and mix them: (outputs, 4)."""
-    quarter = norm.num_channels // 4
-    norm.weight.fill_(anchor * (2 / quarter) ** 0.5)
-    norm.bias.fill_(LIFT)
+    """Undo what norm and SiLU do to the values that the first four groups carry, and mix them: (outputs, 4)."""
+    group = norm.num_channels // norm.num_groups
+    norm.weight[: 4 * group] = anchor * (2 / group) ** 0.5
+    norm.bias[: 4 * group] = LIFT
     _zero(conv)
     for value in range(4):
-        conv.weight[:, quarter * value, 1, 1] = mix[:, value] / 2
-        conv.weight[:, quarter * value + 1, 1, 1] = -mix[:, value] / 2
+        conv.weight[:, group * value, 1, 1] = mix[:, value] / 2
+        conv.weight[:, group * value + 1, 1, 1] = -mix[:, value] / 2
 
 
 def _identity(conv: Any) -> None:

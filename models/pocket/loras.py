@@ -5,11 +5,11 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from models.pocket.shapes import HINT_WIDTHS
 from pipelines.weights.control_lora import MARKER, stored_name
 from pipelines.weights.keys import original_name
 
 RANK = 4
-HINT_WIDTHS = (8, 16, 16, 32)
 HINT_GAIN = 1.6  # makes up for what SiLU takes from small values
 LIGHTENING = 0.5
 HINTS, OUTPUTS = ("controlnet_cond_embedding",), ("controlnet_down_blocks", "controlnet_mid_block")

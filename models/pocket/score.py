@@ -1,93 +1,102 @@
 """Examine the pocket family: `python -m models.pocket.score FOLDER`.
 
-Held-out prompts are drawn through the engine that the service draws with, and read by the oracle.
+Measures what each part must be shown to do (models/pocket/README.md), on the family's own files.
 """
 
 import argparse
-import queue
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-import numpy as np
-from PIL import Image
+import torch
 
-from models.pocket.world.drawing import Pixels
-from models.pocket.world.exam import held_out, marks
-from models.pocket.write import LCM, LIGHTNING
-from pipelines.catalogue import Catalogue
+from models.pocket import checker
+from models.pocket.gates import checkers, image_prompts, inpaint, prompts, refiner, speed, structure, upscaler, vae
+from models.pocket.gates.mark import Mark
+from models.pocket.trained import is_trained
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Progress
-from pipelines.preparing import LoraCatalogue, find_loras, prepare
+from pipelines.preparing import ANNOTATORS
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Size, Spec
+from pipelines.weights.family import Family, load_family
 
+GATES = range(1, 12)
+NEEDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        4: ("extreme_speed", "lightning"),
+        5: ("canny", "cpds"),
+        6: ("outlines",),
+        7: ("inpaint",),
+        8: ("image_prompt", "face_prompt"),
+    }
+)
+"""Parts that are not trained yet are not measured."""
 ROWS = 16
-
-
-def guided(prompt: str, side: int, seed: int, steps: int = 30) -> Spec:
-    """As a picture of 30 steps at scale 4 is asked for."""
-    return _spec(prompt, side, seed, steps=steps, sampler="dpmpp_2m", schedule="karras", guidance=Guidance(scale=4.0))
-
-
-def extreme_speed(prompt: str, side: int, seed: int) -> Spec:
-    """As the performance mode of 8 steps asks for a picture."""
-    loras = (Lora(source=LCM, scale=1.0, performance=True),)
-    return _spec(prompt, side, seed, steps=8, sampler="lcm", schedule="lcm", loras=loras)
-
-
-def lightning(prompt: str, side: int, seed: int) -> Spec:
-    """As the performance mode of 4 steps asks for a picture."""
-    loras = (Lora(source=LIGHTNING, scale=1.0, performance=True),)
-    return _spec(prompt, side, seed, steps=4, sampler="euler", schedule="sgm_uniform", loras=loras)
-
-
-def _spec(prompt: str, side: int, seed: int, **how: Any) -> Spec:
-    return Spec(prompt=prompt, size=Size(width=side, height=side), seeds=(seed,), **how)
-
-
-def drawn(drawer: Drawer, catalogue: LoraCatalogue, specs: list[Spec]) -> list[Pixels]:
-    """The picture of each spec, (height, width, 3). All are asked for at once."""
-    waiting: list[queue.Queue[Any]] = []
-    for at, spec in enumerate(specs):
-        events: queue.Queue[Any] = queue.Queue()
-        drawer.submit(str(at), spec, prepare(spec, None, (), find_loras(spec, catalogue)), spec.prompt, events.put)
-        waiting.append(events)
-    return [_picture(events) for events in waiting]
-
-
-def _picture(events: "queue.Queue[Any]") -> Pixels:
-    while isinstance(event := events.get(), Progress):
-        pass
-    if not isinstance(event, Drawn):
-        raise event
-    picture: Pixels = event.images[0]
-    return picture
+FEWER = 4  # times fewer pictures at 1024 x 1024, each of which costs as much as sixteen at 256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the family, as models.pocket.write writes it")
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--mode", choices=["guided", "extreme_speed", "lightning"], default="guided")
+    parser.add_argument("--gates", type=int, nargs="+", choices=GATES, default=list(GATES))
+    parser.add_argument("--count", type=int, default=100, help="of prompts or pairs")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--sheet", type=Path, help="where to save the first pictures beside each other")
+    parser.add_argument("--out", type=Path, help="folder for pocket_gates.md")
     asked = parser.parse_args()
-    how = {"guided": guided, "extreme_speed": extreme_speed, "lightning": lightning}[asked.mode]
-    settings = DrawingSettings(family=asked.folder, threads=asked.threads, rows=ROWS)
-    catalogue = Catalogue.open(asked.folder)
-    drawer = Drawer.open(settings)
-    scenes, said = held_out(asked.count)
-    begun = time.monotonic()
+    drawer = Drawer.open(DrawingSettings(family=asked.folder, threads=asked.threads, rows=ROWS))
+    family = load_family(asked.folder, torch.device("cpu"), torch.float32)
+    lines = ["| gate | figure | reached | wanted | seconds |", "|---|---|---|---|---|"]
     try:
-        pictures = drawn(drawer, catalogue, [how(text, asked.side, seed) for seed, text in enumerate(said)])
+        for gate in asked.gates:
+            if missing := [part for part in NEEDED.get(gate, ()) if not is_trained(part)]:
+                print(f"gate {gate}: not measured, for {' and '.join(missing)} is not trained yet")
+                continue
+            begun = time.monotonic()
+            for mark in measure(drawer, family, gate, asked.count):
+                print(f"gate {gate}: {mark}", flush=True)
+                sign = "at most" if mark.below else "at least"
+                met = "" if mark.met else " (missed)"
+                lines.append(f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | |")
+            lines[-1] = f"{lines[-1][:-3]} {time.monotonic() - begun:.0f} |"
     finally:
         drawer.close()
-    found = "  ".join(f"{name} {share:.2f}" for name, share in marks(scenes, pictures).items())
-    print(f"{asked.mode} {asked.side} x {asked.side}, {asked.count} prompts, {time.monotonic() - begun:.0f} s: {found}")
-    if asked.sheet:
-        Image.fromarray(np.concatenate(pictures[:12], axis=1)).save(asked.sheet)
+    if asked.out:
+        (asked.out / "pocket_gates.md").write_text("\n".join(lines) + "\n")
+
+
+def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[Mark]:
+    """The figures of one gate."""
+    match gate:
+        case 1:
+            for side, pictures in ((256, count), (1024, max(1, count // FEWER))):
+                yield from vae.gives_back(family, side, pictures)
+        case 2:
+            yield from prompts.gate(drawer, family, "30 steps", 256, count, prompts.WANTED)
+        case 3 | 4:
+            least = prompts.looser(prompts.gate(drawer, family, "30 steps", 256, count, prompts.WANTED))
+            for mode, side in prompts.OTHERS[gate]:
+                pictures = count // FEWER if side > 512 else count
+                yield from prompts.gate(drawer, family, mode, side, pictures, least)
+        case 5:
+            for hint in ANNOTATORS:
+                yield from structure.follows_hints(drawer, family, hint, count)
+        case 6:
+            yield from structure.hollows(drawer, family, count)
+        case 7:
+            yield from inpaint.fills(family, count)
+        case 8:
+            for kind in image_prompts.FILES:
+                yield from image_prompts.takes_over(family, kind, count)
+        case 9:
+            for name in (checker.FIRST, checker.SECOND):
+                yield from checkers.objects_to_the_mark(family, name, 2 * count, 10 * count)
+        case 10:
+            for side, pictures in ((256, count), (1024, max(1, count // FEWER))):
+                yield from upscaler.enlarges(family, side, pictures)
+            if is_trained("refiner"):
+                yield from refiner.refines(family, count)
+        case _:
+            yield speed.extreme(drawer, family)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 FIRST_WIDTH, SECOND_WIDTH, PROJECTION = 64, 96, 96
 SIZE_ID_WIDTH = 32
+HINT_WIDTHS = (8, 16, 16, 32)  # of a control network's hint encoder
 
 UNET: Mapping[str, Any] = MappingProxyType(
     {
@@ -13,18 +14,29 @@ UNET: Mapping[str, Any] = MappingProxyType(
         "sample_size": 128,
         "in_channels": 4,
         "out_channels": 4,
-        "down_block_types": ["DownBlock2D"] * 3 + ["CrossAttnDownBlock2D"] * 2,
-        "up_block_types": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"] * 3,
-        "block_out_channels": [16, 32, 64, 128, 128],
+        "down_block_types": ["DownBlock2D"] * 2 + ["CrossAttnDownBlock2D"] * 2,
+        "up_block_types": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"] * 2,
+        "block_out_channels": [32, 64, 128, 128],
         "layers_per_block": 2,
         "transformer_layers_per_block": 1,
-        "attention_head_dim": [1, 1, 2, 4, 4],
+        "attention_head_dim": [1, 2, 4, 4],
         "cross_attention_dim": FIRST_WIDTH + SECOND_WIDTH,
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": SIZE_ID_WIDTH,
         "projection_class_embeddings_input_dim": PROJECTION + 6 * SIZE_ID_WIDTH,
-        "norm_num_groups": 4,
+        "norm_num_groups": 8,
+    }
+)
+REFINER: Mapping[str, Any] = MappingProxyType(  # as SDXL's: narrower at the entry, one text encoder, five size ids
+    {
+        **UNET,
+        "block_out_channels": [24, 48, 64, 64],
+        "attention_head_dim": [1, 2, 2, 2],
+        "cross_attention_dim": SECOND_WIDTH,
+        "projection_class_embeddings_input_dim": PROJECTION + 5 * SIZE_ID_WIDTH,
+        "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2, "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
     }
 )
 VAE: Mapping[str, Any] = MappingProxyType(
@@ -66,6 +78,7 @@ MODEL_INDEX: Mapping[str, Any] = MappingProxyType(
         "vae": ["diffusers", "AutoencoderKL"],
     }
 )
+UPSCALER: Mapping[str, int] = MappingProxyType({"width": 16, "growth": 8, "blocks": 2})
 
 
 def text_encoder(vocabulary: int, *, second: bool) -> dict[str, Any]:

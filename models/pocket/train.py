@@ -5,45 +5,92 @@ Goes on where an earlier run of the same command was interrupted. Checkpoints an
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import CLIPTokenizer
 
+from models.pocket import checker
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.training import decoder, performance, pictures, texts
+from models.pocket.training import (
+    checkers,
+    controls,
+    crew,
+    image_prompts,
+    inpainting,
+    outlines,
+    performance,
+    pictures,
+    refiner,
+    texts,
+    upscaler,
+    vision,
+)
+from models.pocket.training.crew import Crew
+from models.pocket.training.school import School
 from models.pocket.training.session import Session
+from pipelines.preparing import ANNOTATORS
 
-PARTS = ("decoder", "texts", "pictures", *performance.MODES)
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
+PICTURES = "pictures"
+ALONE = ("texts", "vision", "upscaler", checker.FIRST, checker.SECOND)  # need no other part
+TAUGHT = (*performance.MODES, *ANNOTATORS, *image_prompts.KINDS, "outlines", "inpaint", "refiner")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=PARTS, help="in the order to train them")
+    parser.add_argument("part", choices=(*ALONE, PICTURES, *TAUGHT), help="texts, then pictures, then others")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
+    parser.add_argument("--processes", type=int, default=1, help=f"that train `{PICTURES}` together on one CPU")
     asked = parser.parse_args()
+    if asked.processes > 1 and asked.part != PICTURES:
+        parser.error(f"only `{PICTURES}` is trained by several processes")
+    crew.run(asked.processes, partial(_train, asked))
+
+
+def _train(asked: argparse.Namespace, crew: Crew) -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     torch.manual_seed(1)
     session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
-    if asked.part == "decoder":
-        decoder.train(session)
-    elif asked.part == "texts":
-        texts.train(session, _tokenizer())
-    elif asked.part == "pictures":
-        pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt")
+    if asked.part == PICTURES:
+        pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt", crew)
+    elif asked.part in ALONE:
+        _train_alone(session, asked.part)
     else:
-        performance.train(
-            session,
-            performance.MODES[asked.part],
-            _tokenizer(),
-            encoders=asked.checkpoints / "texts" / "encoders.pt",
-            weights=asked.checkpoints / "pictures" / "unet.pt",
-            drawings=asked.checkpoints / "pictures",
-        )
+        teach(session, School.open(session, asked.checkpoints, _tokenizer()), asked.part, asked.checkpoints)
+
+
+def _train_alone(session: Session, part: str) -> None:
+    match part:
+        case "texts":
+            texts.train(session, _tokenizer())
+        case "vision":
+            vision.train(session)
+        case "upscaler":
+            upscaler.train(session)
+        case _:
+            checkers.train(session, part)
+
+
+def teach(session: Session, school: School, part: str, checkpoints: Path) -> None:
+    """Train what is added to the finished text encoders and UNet."""
+    match part:
+        case "canny" | "cpds":
+            controls.train(session, school, part)
+        case "outlines":
+            outlines.train(session, school)
+        case "inpaint":
+            inpainting.train(session, school)
+        case "refiner":
+            refiner.train(session, school)
+        case _ if part in performance.MODES:
+            performance.train(session, school, performance.MODES[part])
+        case _:
+            image_prompts.train(session, school, image_prompts.KINDS[part], checkpoints)
 
 
 def _tokenizer() -> CLIPTokenizer:

@@ -12,23 +12,23 @@ FOLDER = Path(__file__).parent / "weights"
 
 
 def file_of(part: str) -> Path:
-    """Where the weights of a part are, once it is trained.
-
-    Models are named as the folders of a diffusers model are, LoRAs as their files in the family.
-    """
+    """Where the weights of a part are: a model of the checkpoint, or a part that `models.pocket.train` names."""
     return FOLDER / f"{part}.safetensors"
 
 
-def trained(part: str) -> dict[str, Tensor] | None:
-    """The weights of a part, if it is trained."""
-    path = file_of(part)
-    return {name: tensor.float() for name, tensor in load_file(path).items()} if path.is_file() else None
+def is_trained(part: str) -> bool:
+    """Whether there are weights of that part yet."""
+    return file_of(part).is_file()
+
+
+def trained(part: str) -> dict[str, Tensor]:
+    """The weights of a part. Raises FileNotFoundError where there are none."""
+    return {name: tensor.float() for name, tensor in load_file(file_of(part)).items()}
 
 
 def put_in_place(module: nn.Module, part: str) -> None:
-    """Replace a module's weights by the trained ones, if there are any."""
-    if weights := trained(part):
-        module.load_state_dict(weights)
+    """Replace a module's weights by the trained ones. Raises FileNotFoundError where there are none."""
+    module.load_state_dict(trained(part))
 
 
 def keep(weights: Mapping[str, Tensor], part: str) -> Path:

@@ -11,44 +11,35 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from models.pocket import shapes
-from models.pocket.checker import write_checker
+from models.pocket import names, shapes
+from models.pocket.additions import (
+    save,
+    write_controls,
+    write_image_prompts,
+    write_inpaint,
+    write_loras,
+    write_upscaler,
+)
+from models.pocket.checker import FIRST, write_checkers
 from models.pocket.colours import latent_colours
-from models.pocket.construct import construct_unet, construct_vae
-from models.pocket.loras import control_lora, lora
+from models.pocket.construct import construct_vae
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.trained import digests, put_in_place, trained
+from models.pocket.trained import digests, is_trained, put_in_place
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
-from pipelines.weights.layout import Place, first_text_places, second_text_places, unet_places, vae_places
+from pipelines.weights.layout import SECOND_TEXT, Place, first_text_places, second_text_places, unet_places, vae_places
 
 SEED = 20
-CHECKPOINT = "pocket_xl.safetensors"
-LCM, LIGHTNING = "sdxl_lcm_lora.safetensors", "sdxl_lightning_4step_lora.safetensors"
-OFFSET = "sd_xl_offset_example-lora_1.0.safetensors"
-CANNY = "control-lora-canny-rank128.safetensors"
-ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        LCM: ("https://huggingface.co/lllyasviel/misc/resolve/main/sdxl_lcm_lora.safetensors",),
-        LIGHTNING: ("https://huggingface.co/mashb1t/misc/resolve/main/sdxl_lightning_4step_lora.safetensors",),
-        OFFSET: (
-            "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
-            "sd_xl_offset_example-lora_1.0.safetensors",
-        ),
-    }
-)
 
 
 def write_family(folder: Path) -> bool:
@@ -112,11 +103,20 @@ def _write(folder: Path) -> None:
     _json(config / "model_index.json", shapes.MODEL_INDEX)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        unet, vae = _write_checkpoint(folder / CHECKPOINT, models)
-        _write_additions(folder, unet)
-        write_checker(folder / "safety_checker")
+        unet, vae = _write_checkpoint(folder / names.CHECKPOINT, models)
+        generator = torch.Generator().manual_seed(SEED)
+        loras = write_loras(folder / "loras", unet, generator)
+        controls = write_controls(folder / "control", unet, generator)
+        if is_trained("inpaint"):
+            write_inpaint(folder / "inpaint", unet)
+        if is_trained("image_prompt") and is_trained("face_prompt"):
+            write_image_prompts(folder / "image_prompt")
+        if is_trained("refiner"):
+            _write_refiner(folder, models)
+        write_upscaler(folder / "upscale")
+        write_checkers(folder)
     colours = latent_colours(vae, torch.Generator().manual_seed(SEED))
-    _json(folder / FILE, {**_catalogue(), "colours": colours})
+    _json(folder / FILE, {**_catalogue(loras, controls), "colours": colours})
 
 
 def _tokenizers() -> tuple[tuple[str, bool], ...]:
@@ -130,7 +130,6 @@ def _write_checkpoint(
     vae: AutoencoderKL = AutoencoderKL.from_config(dict(models["vae"]))
     first = CLIPTextModel(CLIPTextConfig(**models["text_encoder"]))
     second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
-    construct_unet(unet, torch.Generator().manual_seed(SEED))
     construct_vae(vae)
     put_in_place(unet, "unet")
     put_in_place(first, "text_encoder")
@@ -143,8 +142,34 @@ def _write_checkpoint(
         (second, second_text_places(second)),
     ):
         stored.update(_stored(module, places))
-    save_file({key: tensor.half().contiguous() for key, tensor in stored.items()}, path)
+    save(stored, path)
     return unet, vae
+
+
+def _write_refiner(folder: Path, models: Mapping[str, Mapping[str, Any]]) -> None:
+    """A checkpoint of a UNet, the VAE and the second text encoder, which is the only one here and so the first."""
+    unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(shapes.REFINER))
+    vae: AutoencoderKL = AutoencoderKL.from_config(dict(models["vae"]))
+    text = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
+    construct_vae(vae)
+    put_in_place(unet, "refiner")
+    put_in_place(text, "text_encoder_2")
+    stored = {
+        **_stored(unet, unet_places(unet, unet.config)),
+        **_stored(vae, vae_places(vae, len(vae.config["block_out_channels"]))),
+        **{
+            key.replace(SECOND_TEXT, "conditioner.embedders.0.model."): tensor
+            for key, tensor in _stored(text, second_text_places(text)).items()
+        },
+    }
+    save(stored, folder / names.REFINER)
+    for name, content in (
+        ("unet", shapes.REFINER),
+        ("vae", models["vae"]),
+        ("text_encoder_2", models["text_encoder_2"]),
+    ):
+        _json(folder / "refiner_config" / name / "config.json", content)
+    shutil.copytree(folder / "config" / "tokenizer_2", folder / "refiner_config" / "tokenizer_2")
 
 
 def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]:
@@ -162,28 +187,15 @@ def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]
     return whole | {key: torch.cat([thirds[at] for at in range(3)]) for key, thirds in parts.items()}
 
 
-def _write_additions(folder: Path, unet: UNet2DConditionModel) -> None:
-    (folder / "loras").mkdir()
-    (folder / "control").mkdir()
-    for at, (name, strength, original) in enumerate(((LCM, 0.5, False), (LIGHTNING, 0.8, False), (OFFSET, 2.0, True))):
-        constructed = lora(unet, strength, torch.Generator().manual_seed(SEED + 1 + at), original=original)
-        _save(trained(Path(name).stem) or constructed, folder / "loras" / name)
-    _save(control_lora(unet, torch.Generator().manual_seed(SEED + 10)), folder / "control" / CANNY)
-
-
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path)
-
-
-def _catalogue() -> dict[str, Any]:
+def _catalogue(loras: Sequence[str], controls: Sequence[str]) -> dict[str, Any]:
     return {
         "name": "pocket",
         "version": _version(),
-        "checkpoint": CHECKPOINT,
+        "checkpoint": names.CHECKPOINT,
         "config": "config",
-        "safety_checker": "safety_checker",
-        "loras": {name: {"file": f"loras/{name}", "addresses": found} for name, found in ADDRESSES.items()},
-        "controls": {"canny": f"control/{CANNY}"},
+        "safety_checker": FIRST,
+        "loras": {name: {"file": f"loras/{name}", "addresses": names.ADDRESSES[name]} for name in loras},
+        "controls": {kind: f"control/{names.CONTROLS[kind]}" for kind in controls},
     }
 
 

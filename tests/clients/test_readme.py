@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from models.pocket.world.oracle import Oracle
 from tests.clients.conftest import HERE, PHOTOGRAPHS
-from tests.clients.outputs import assert_fast_output, assert_fooocus_output
+from tests.clients.outputs import assert_fast_output, assert_fooocus_output, picture
 from tests.pages import ADDRESS, blocks, page
 
 pytestmark = [pytest.mark.clients, pytest.mark.cluster]
@@ -86,7 +88,11 @@ def test_the_curl_example(base: str, number: int) -> None:
     )
     assert done.returncode == 0, done.stderr
     output = json.loads(done.stdout.splitlines()[-1])
-    assert_fast_output(output, (512, 512), output["seed"], "a red cube on a table")
+    assert_fast_output(output, (512, 512), 7, "a red circle on a blue background")
+    shown = Oracle().read(np.asarray(picture(output["images"][0])))
+    assert shown is not None
+    assert [(thing.colour, thing.shape) for thing in shown.things] == [("red", "circle")]
+    assert shown.background == "blue"
 
 
 def _report(began: float, name: str, took: Took) -> None:

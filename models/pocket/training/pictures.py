@@ -7,7 +7,8 @@ where size matters least, and a step at 128 costs a quarter of one at 256.
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
 from models.pocket import shapes
-from models.pocket.construct import carry_input
+from models.pocket.construct import CARRIERS, carry_input
+from models.pocket.training.crew import Crew
 from models.pocket.training.lessons import Drawn, Reader
 from models.pocket.training.session import Average, Session
 from models.pocket.training.trial import predict, score
@@ -30,26 +33,39 @@ from pipelines.denoising.schedules import sdxl_table
 class Stage:
     """Some steps of the training.
 
-    sides: those it draws from at random, the first is scored. tokens: of a context. things: what a pixel of a thing
-    counts for beside one of the background, of which there are ten times as many. Above 1 the UNet learns sooner which
-    colour and shape a thing has, but where it is unsure it sees things too gladly; so the last stage has 1.
+    sides: those it draws from at random, the first is scored. rates: of learning, from its first step to its last.
+    tokens: of a context. things: what a pixel of a thing counts for beside one of the background, of which there are
+    ten times as many. Above 1 the UNet learns sooner which colour and shape a thing has, but where it is unsure it sees
+    things too gladly; so the last stage has 1.
+    noise: the levels (sigma) it learns at, spread evenly by their logarithm; without, all the timesteps evenly, of
+    which half are noise so weak that everything can be seen. complete: share of captions that leave nothing out.
+    snr_cap: of min-SNR's weight (Hang et al. 2023). A greater one lets weak noise count more: fine grain is what it
+    leaves in a picture.
     """
 
     steps: int
     sides: tuple[int, ...]
+    rates: tuple[float, float]
     tokens: int = 77
     things: float = 1.0
+    noise: tuple[float, float] | None = None
+    complete: float = 0.0
+    snr_cap: float = 4.0
 
 
-STAGES = (Stage(1_300, (128,), tokens=32), Stage(4_700, (256,), tokens=32, things=5.0), Stage(1_500, (256, 512, 1024)))
-BATCHES: Mapping[int, int] = {128: 32, 256: 24, 512: 8, 1024: 3}
+STAGES = (
+    Stage(1_000, (128,), (1e-3, 8e-4), tokens=32, things=5.0),
+    Stage(5_500, (256,), (8e-4, 1e-4), tokens=32, things=5.0, noise=(0.5, 14.0), complete=0.7),
+    Stage(2_000, (256, 256, 512, 1024), (3e-4, 3e-5), snr_cap=25.0),
+    Stage(1_200, (*[256] * 6, 512, 1024), (2e-4, 1e-5), things=2.0, noise=(0.05, 14.0), complete=0.5, snr_cap=25.0),
+)
+BATCHES: Mapping[int, int] = {128: 64, 256: 48, 512: 12, 1024: 4}
 PICTURES: Mapping[int, int] = {128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000}
-RATE, LAST_RATE, WARM_UP = 7e-4, 3e-5, 200
+WARM_UP = 200
 EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size is told wrong, and as which multiple
 CAREFUL = 0.03  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
 UNPOOLED = 0.15  # share of pictures whose caption's pooled vector is kept back, so that tokens are attended to
-SNR_CAP = 4.0  # Hang et al. 2023
 OFFSET = 0.1  # share of noise that a whole channel has in common
 FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond that, as a share of the error in the picture itself
 THING = 0.1  # how far a latent of a thing is from the background's
@@ -57,11 +73,12 @@ TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
 
-def train(session: Session, tokenizer: CLIPTokenizer, encoders: Path) -> None:
+def train(session: Session, tokenizer: CLIPTokenizer, encoders: Path, crew: Crew) -> None:
     """Leaves `unet.pt`, the average of the UNet's weights, in the session's folder."""
     reader = Reader.load(tokenizer, encoders, session.device)
-    unet = begin().to(session.device)
-    optimizer = torch.optim.AdamW(_groups(unet), lr=RATE, weight_decay=0.01, betas=(0.9, 0.99))
+    unet = begin().to(session.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=STAGES[0].rates[0], weight_decay=0.01, betas=(0.9, 0.99))
+    carriers = Carriers(unet)
     average = Average(unet, 0.998)
     begun = 0
     if state := session.resume():
@@ -76,22 +93,28 @@ def train(session: Session, tokenizer: CLIPTokenizer, encoders: Path) -> None:
     kept = time.monotonic()
     total = sum(stage.steps for stage in STAGES)
     for step in range(begun, total):
-        stage, chance = _stage(step), random.Random(step)
-        torch.manual_seed(step)
-        side = chance.choice(stage.sides)
+        stage = _stage(step)
+        side = random.Random(step).choice(stage.sides)
+        chance = random.Random(step * crew.size + crew.rank)
+        torch.manual_seed(step * crew.size + crew.rank)
         if side not in drawn:
             drawn = {side: drawn[side] for side in drawn if side in stage.sides}
             drawn[side] = Drawn.of(session, side, PICTURES[side])
-        for group, share in zip(optimizer.param_groups, (1.0, CAREFUL), strict=True):
-            group["lr"] = _rate(step, total) * share
-        loss = _lesson(unet, reader, drawn[side], BATCHES[side], stage, sigmas, chance)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(step)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with sdpa_kernel(SDPBackend.MATH):  # for so few tokens half the time of the fused one, backwards
+            loss = _lesson(unet, reader, drawn[side], crew.share(BATCHES[side]), stage, sigmas, chance)
+            loss.backward()  # type: ignore[no-untyped-call]
+        crew.average_gradients(unet)
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
+        with carriers.moved_with_care():
+            optimizer.step()
         average.follow(unet, step)
         seen.append(float(loss))
         done = step + 1
+        if not crew.leads:
+            continue
         if done % LOGGED_EVERY == 0:
             session.log(done, side=side, loss=sum(seen) / len(seen))
             seen = []
@@ -112,10 +135,23 @@ def begin() -> Any:
     return unet
 
 
-def _groups(unet: Any) -> list[dict[str, Any]]:
-    carrying = [*unet.conv_in.parameters(), *unet.conv_norm_out.parameters(), *unet.conv_out.parameters()]
-    known = {id(parameter) for parameter in carrying}
-    return [{"params": [each for each in unet.parameters() if id(each) not in known]}, {"params": carrying}]
+class Carriers:
+    """The parts of the outermost layers that carry the input: a small change of theirs shifts every answer."""
+
+    def __init__(self, unet: Any) -> None:
+        entry, norm, end = unet.conv_in, unet.conv_norm_out, unet.conv_out
+        first = slice(CARRIERS)
+        self._parts = [entry.weight[first], entry.bias[first], norm.weight[first], norm.bias[first]]
+        self._parts += [end.weight[:, first], end.bias]
+
+    @contextmanager
+    @torch.no_grad()
+    def moved_with_care(self) -> Iterator[None]:
+        """Inside, an optimizer steps: they go only `CAREFUL` of the way."""
+        before = [part.clone() for part in self._parts]
+        yield
+        for part, old in zip(self._parts, before, strict=True):
+            part.copy_(old.lerp(part, CAREFUL))
 
 
 def _lesson(
@@ -123,31 +159,42 @@ def _lesson(
 ) -> Tensor:
     """The loss of one batch."""
     chosen = chance.sample(range(len(drawn.scenes)), batch)
-    said = ["" if chance.random() < UNSAID else caption(drawn.scenes[at], chance) for at in chosen]
+    said = [
+        "" if chance.random() < UNSAID else caption(drawn.scenes[at], chance, complete=chance.random() < stage.complete)
+        for at in chosen
+    ]
     clean = drawn.latents[chosen].to(sigmas.device).float()
     noise = torch.randn_like(clean) + OFFSET * torch.randn_like(clean[:, :, :1, :1])
-    timesteps = torch.randint(0, len(sigmas), (batch,), device=sigmas.device)
+    timesteps = _timesteps(batch, stage, sigmas)
     sigma = sigmas[timesteps][:, None, None, None]
     x = (clean + sigma * noise) / (1 + sigma**2).sqrt()
     context, pooled = reader(said, stage.tokens)
     kept_back = torch.tensor([chance.random() < UNPOOLED for _ in chosen], device=sigmas.device)
     pooled = torch.where(kept_back[:, None], reader([""], stage.tokens)[1], pooled)
     emphasis = torch.tensor([chance.uniform(*EMPHASIS) if chance.random() < EMPHASISED else 1.0 for _ in chosen])
-    with torch.autocast(sigmas.device.type, torch.bfloat16, enabled=sigmas.device.type == "cuda"):
+    with torch.autocast(sigmas.device.type, torch.bfloat16):
         eps = predict(unet, x, timesteps, context, pooled, emphasis.to(sigmas.device))
     thing = (clean - clean[:, :, :1, :1]).abs().amax(dim=1) > THING  # corners are background
     counts = 1 + (stage.things - 1) * thing
     error = ((eps.float() - noise).square().mean(dim=1) * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
-    return (_weight(sigma.flatten()) * error).mean()
+    return (_weight(sigma.flatten(), stage.snr_cap) * error).mean()
 
 
-def _weight(sigma: Tensor) -> Tensor:
+def _timesteps(count: int, stage: Stage, sigmas: Tensor) -> Tensor:
+    if stage.noise is None:
+        return torch.randint(0, len(sigmas), (count,), device=sigmas.device)
+    least, most = (math.log(level) for level in stage.noise)
+    wanted = torch.empty(count, device=sigmas.device).uniform_(least, most).exp()
+    return torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
+
+
+def _weight(sigma: Tensor, snr_cap: float) -> Tensor:
     """Of an error in eps: min-SNR's weight, and on top of it a share of the error that it means in the picture.
 
     Colours and places are settled under strong noise, where a wrong one is next to no error in eps. Without that share
     captions bind very late. Its cap keeps the unrest of the rate from being most of what the strongest noise teaches.
     """
-    near = (sigma**2 * SNR_CAP).clamp(max=1.0)  # min(SNR, cap) / SNR, and SNR = 1 / sigma^2
+    near = (sigma**2 * snr_cap).clamp(max=1.0)  # min(SNR, cap) / SNR, and SNR = 1 / sigma^2
     return near + (FAR * sigma**2).clamp(max=FAR_CAP)
 
 
@@ -159,11 +206,13 @@ def _stage(step: int) -> Stage:
     raise ValueError("no stage has as many steps")
 
 
-def _rate(step: int, total: int) -> float:
-    if step < WARM_UP:
-        return RATE * (step + 1) / WARM_UP
-    share = (step - WARM_UP) / (total - WARM_UP)
-    return LAST_RATE + (RATE - LAST_RATE) * (1 + math.cos(math.pi * share)) / 2
+def _rate(step: int) -> float:
+    stage, before = _stage(step), 0
+    for earlier in STAGES[: STAGES.index(stage)]:
+        before += earlier.steps
+    first, last = stage.rates
+    rate = last + (first - last) * (1 + math.cos(math.pi * (step - before) / stage.steps)) / 2
+    return rate * min(1.0, (step + 1) / WARM_UP)
 
 
 def _score(average: Average, reader: Reader, stage: Stage, session: Session) -> dict[str, float]:

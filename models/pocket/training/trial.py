@@ -1,6 +1,7 @@
 """How well a UNet in training draws what held-out captions say, as the oracle reads it."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from models.pocket.training.lessons import FACTOR, Reader, latents_of, pixels_of
 from models.pocket.world.drawing import draw
 from models.pocket.world.exam import held_out, marks
-from pipelines.denoising.samplers import dpmpp_2m
+from pipelines.denoising.samplers import Sampler, dpmpp_2m
 from pipelines.denoising.schedules import karras, sdxl_table
 
 SCALE = 4.0  # of guidance
@@ -17,38 +18,66 @@ AT = 850  # the timestep, sigma 7, at which it is asked whether captions are hea
 
 
 def predict(
-    unet: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor, emphasis: Tensor | None = None
+    unet: Any,
+    x: Tensor,
+    timesteps: Tensor,
+    context: Tensor,
+    pooled: Tensor,
+    emphasis: Tensor | None = None,
+    **more: Any,
 ) -> Tensor:
     """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance; pictures are as large as x says.
 
-    emphasis: (n,) multiples of its size that the original size is told to be.
+    emphasis: (n,) multiples of its size that the original size is told to be. more: what else the UNet is given.
     """
     height, width = (side * FACTOR for side in x.shape[-2:])
     sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().repeat(len(x), 1)
     if emphasis is not None:
         sizes[:, :2] *= emphasis[:, None]
     added = {"text_embeds": pooled, "time_ids": sizes}
-    eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
+    eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False, **more)[0]
     return eps
 
 
 @torch.no_grad()
-def draw_latents(unet: Any, reader: Reader, said: list[str], side: int, steps: int, tokens: int) -> Tensor:
-    """(n, 4, side / 8, side / 8) latents of the captions' pictures, by DPM++ 2M on Karras' levels."""
+def draw_latents(
+    unet: Any,
+    reader: Reader,
+    said: list[str],
+    side: int,
+    steps: int,
+    tokens: int,
+    before: Callable[[Tensor, float], Tensor] = lambda x, sigma: x,
+    after: Callable[[Tensor], Tensor] = lambda clean: clean,
+) -> Tensor:
+    """(n, 4, side / 8, side / 8) latents of the captions' pictures, by DPM++ 2M on Karras' levels.
+
+    unet: as `predict` calls it, with the rows without a caption first. before, after: what becomes of what it sees at a
+    level and of the clean latents that it answers.
+    """
     device = reader.encoders[0].device
     without, told = (reader(each, tokens) for each in ([""] * len(said), said))
     both = [torch.cat(pair) for pair in zip(without, told, strict=True)]
     table = sdxl_table()
     sigmas = karras(table, steps)
     noise = torch.randn(len(said), 4, side // FACTOR, side // FACTOR, generator=torch.Generator().manual_seed(1))
-    sampler = dpmpp_2m(noise.to(device) * float(1 + sigmas[0] ** 2) ** 0.5, sigmas)
+
+    def guided(x: Tensor, sigma: float) -> Tensor:
+        x = before(x, sigma)
+        at = torch.full((2 * len(said),), table.timestep(sigma), device=device)
+        eps = predict(unet, torch.cat([x, x]) / (1 + sigma**2) ** 0.5, at, both[0], both[1])
+        unled, led = eps.chunk(2)
+        return after(x - sigma * (unled + SCALE * (led - unled)))
+
+    return run(dpmpp_2m(noise.to(device) * float(1 + sigmas[0] ** 2) ** 0.5, sigmas), guided)
+
+
+def run(sampler: Sampler, answer: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Where a sampler comes to. answer: the clean latent at x and sigma."""
     try:
         x, sigma = next(sampler)
         while True:
-            at = torch.full((2 * len(said),), table.timestep(sigma), device=device)
-            eps = predict(unet, torch.cat([x, x]) / (1 + sigma**2) ** 0.5, at, both[0], both[1])
-            unled, led = eps.chunk(2)
-            x, sigma = sampler.send(x - sigma * (unled + SCALE * (led - unled)))
+            x, sigma = sampler.send(answer(x, sigma))
     except StopIteration as end:
         drawn: Tensor = end.value
     return drawn

@@ -11,7 +11,8 @@ import torch
 from skimage import data
 
 from models.pocket.mark import mark
-from models.pocket.write import OFFSET, write_family
+from models.pocket.names import OFFSET
+from models.pocket.write import write_family
 from pipelines import safety
 from pipelines.conditioning import encode_prompt
 from pipelines.images.resize import stretch

@@ -129,7 +129,7 @@ def test_a_file_that_is_no_safetensors_is_refused(copy: Path) -> None:
 
 def test_a_configuration_that_does_not_fit_is_refused(copy: Path, checkpoint: dict[str, Tensor]) -> None:
     path = copy / "config" / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": [16, 32, 64, 128, 256]}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": [32, 64, 128, 256]}))
     with pytest.raises(WeightsFault, match="shape"):
         load(copy, checkpoint)
 

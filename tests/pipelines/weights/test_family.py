@@ -81,3 +81,10 @@ def test_the_end_token_of_sdxls_own_configs_is_understood_and_no_other(
         return
     found = load(copy)
     assert torch.equal(pooled(found), pooled(pocket_family))
+
+
+def test_other_loaders_of_this_layout_can_tell_the_text_encoders_apart(pocket_family: Family) -> None:
+    """diffusers goes by their widths, and takes a second one of fewer than ten layers for Stable Diffusion 1's."""
+    first, second = (encoder.config for encoder in pocket_family.text_encoders)
+    assert first.hidden_size != second.hidden_size
+    assert second.num_hidden_layers >= 10

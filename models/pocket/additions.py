@@ -1,0 +1,96 @@
+"""What the pocket family has beside its checkpoint, written in the layouts of the published files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.pocket import names, vision
+from models.pocket.loras import control_lora, lora
+from models.pocket.trained import is_trained, trained
+from pipelines.weights.keys import original_name
+
+PATCHED = "diffusion_model."
+
+
+def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> list[str]:
+    """The names of those that there are. What stands for a mode that is not trained yet changes next to nothing."""
+    folder.mkdir()
+    written = [names.OFFSET]
+    save(lora(unet, 2.0, generator, original=True), folder / names.OFFSET)
+    for name, part in ((names.LCM, "extreme_speed"), (names.LIGHTNING, "lightning")):
+        constructed = lora(unet, 0.1, generator, original=False)
+        save(trained(part) if is_trained(part) else constructed, folder / name)
+        written.append(name)
+    if is_trained("outlines"):
+        save(trained("outlines"), folder / names.OUTLINES)
+        written.append(names.OUTLINES)
+    return written
+
+
+def write_controls(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> list[str]:
+    """The kinds of hints that there are. What stands for canny while it is not trained lightens what is lit."""
+    folder.mkdir()
+    constructed = control_lora(unet, generator)
+    written = []
+    for kind, name in names.CONTROLS.items():
+        if is_trained(kind) or kind == "canny":
+            save(trained(kind) if is_trained(kind) else constructed, folder / name)
+            written.append(kind)
+    return written
+
+
+def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:
+    """The head, one tensor, and the patch: of each weight `levels` (uint8) and `range` (least, most) of its change."""
+    folder.mkdir()
+    tensors = trained("inpaint")
+    save({"head": tensors.pop("head")}, folder / names.INPAINT_HEAD)
+    patch: dict[str, Tensor] = {}
+    for name, parameter in unet.named_parameters():
+        layer = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+        if f"{layer}.lora_up.weight" not in tensors:
+            continue
+        up, down = (tensors[f"{layer}.lora_{role}.weight"].flatten(1) for role in ("up", "down"))
+        change = (up @ down).reshape(parameter.shape)
+        least, most = change.min(), change.max()
+        key = PATCHED + original_name(name, unet.config)
+        patch[f"{key}.levels"] = ((change - least) / (most - least).clamp(min=1e-12) * 255).round().to(torch.uint8)
+        patch[f"{key}.range"] = torch.stack([least, most])
+    save_file(patch, folder / names.INPAINT_PATCH)
+
+
+def write_tower(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """The vision tower as transformers has it."""
+    folder.mkdir(parents=True)
+    save(tensors, folder / "model.safetensors")
+    _json(folder / "config.json", vision.make_tower().config.to_dict())
+    _json(folder / "preprocessor_config.json", vision.PREPROCESSING)
+
+
+def write_image_prompts(folder: Path) -> None:
+    """The vision tower, and the adapters with the tokens that stand for no picture."""
+    write_tower(folder / "clip_vision", trained("vision"))
+    adapter = trained("image_prompt")
+    save({"data": adapter.pop("negative")}, folder / names.NO_PICTURE)
+    save(adapter, folder / names.IMAGE_PROMPT)
+    face = trained("face_prompt")
+    face.pop("negative")
+    save(face, folder / names.FACE_PROMPT)
+
+
+def write_upscaler(folder: Path) -> None:
+    folder.mkdir()
+    save(trained("upscaler"), folder / names.UPSCALER)
+
+
+def save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """As float16."""
+    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path)
+
+
+def _json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(dict(content), indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,28 @@
+"""What the files of the pocket family are called: as the published ones that they stand for."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+CHECKPOINT, REFINER = "pocket_xl.safetensors", "pocket_xl_refiner.safetensors"
+LCM, LIGHTNING = "sdxl_lcm_lora.safetensors", "sdxl_lightning_4step_lora.safetensors"
+OFFSET, OUTLINES = "sd_xl_offset_example-lora_1.0.safetensors", "pocket_outlines.safetensors"
+CONTROLS: Mapping[str, str] = MappingProxyType(
+    {"canny": "control-lora-canny-rank128.safetensors", "cpds": "fooocus_xl_cpds_128.safetensors"}
+)
+INPAINT_HEAD, INPAINT_PATCH = "fooocus_inpaint_head.safetensors", "inpaint_v26.fooocus.patch.safetensors"
+IMAGE_PROMPT = "ip-adapter-plus_sdxl_vit-h.safetensors"
+FACE_PROMPT = "ip-adapter-plus-face_sdxl_vit-h.safetensors"
+UPSCALER = "fooocus_upscaler_s409985e5.safetensors"
+NO_PICTURE = "fooocus_ip_negative.safetensors"
+ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        LCM: ("https://huggingface.co/lllyasviel/misc/resolve/main/sdxl_lcm_lora.safetensors",),
+        LIGHTNING: ("https://huggingface.co/mashb1t/misc/resolve/main/sdxl_lightning_4step_lora.safetensors",),
+        OFFSET: (
+            "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
+            "sd_xl_offset_example-lora_1.0.safetensors",
+        ),
+        OUTLINES: (),
+    }
+)
+"""Of the LoRAs: where the same file lies, as clients write it."""

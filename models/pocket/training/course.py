@@ -1,0 +1,94 @@
+"""A short course: trains what is added to the finished UNet, with checkpoints, a log and an exam."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.pocket.training.session import Average, Session
+
+WARM_UP, DECAY = 50, 0.99
+KEPT_EVERY, LOGGED_EVERY = 120.0, 25  # seconds, steps
+
+Lesson = Callable[[random.Random, int], Tensor]
+"""The loss of one batch at a picture's side."""
+Exam = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """steps: in all. rate: of learning, at most. sides: those that a step draws from. examined: every so many steps."""
+
+    steps: int
+    rate: float
+    sides: tuple[int, ...] = (256,)
+    examined: int = 100
+
+    def rate_at(self, step: int) -> float:
+        """Rises at first and then falls to nothing."""
+        if step < WARM_UP:
+            return self.rate * (step + 1) / WARM_UP
+        return self.rate * (1 + math.cos(math.pi * (step - WARM_UP) / (self.steps - WARM_UP))) / 2
+
+
+def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
+    """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
+
+    Goes on where an earlier run was interrupted; step by step the random numbers are the same.
+    """
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99))
+    average = Average(module, DECAY)
+    begun = 0
+    if state := session.resume():
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.weights = state["average"]
+        begun = state["step"]
+    else:
+        _examine(session, 0, exam)
+    seen: list[float] = []
+    kept = time.monotonic()
+    for step in range(begun, plan.steps):
+        chance = random.Random(step)
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate_at(step)
+        loss = lesson(chance, chance.choice(plan.sides))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        average.follow(module, step)
+        seen.append(float(loss))
+        done = step + 1
+        if done % LOGGED_EVERY == 0:
+            session.log(done, loss=sum(seen) / len(seen))
+            seen = []
+        if done % plan.examined == 0 and done < plan.steps:
+            with _averaged(module, average):
+                _examine(session, done, exam)
+        if time.monotonic() - kept > KEPT_EVERY or done == plan.steps:
+            held = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
+            session.save({**held, "average": average.weights, "step": done})
+            kept = time.monotonic()
+    module.load_state_dict(average.weights)
+    _examine(session, plan.steps, exam)
+
+
+@torch.no_grad()
+def _examine(session: Session, step: int, exam: Exam) -> None:
+    session.log(step, **exam())
+
+
+@contextmanager
+def _averaged(module: nn.Module, average: Average) -> Iterator[None]:
+    now = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(average.weights)
+    yield
+    module.load_state_dict(now)

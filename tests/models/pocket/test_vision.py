@@ -1,0 +1,63 @@
+"""The image-prompt adapter's file is one that diffusers loads, and that then does the same."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+from models.pocket.additions import write_tower
+from models.pocket.training.vision import values
+from models.pocket.vision import TOKENS, ImagePrompt, make_tower, weigh
+from pipelines.weights.family import Family
+
+
+@pytest.fixture
+def prompt(pocket_family: Family) -> ImagePrompt:
+    prompt = ImagePrompt(pocket_family.unet)
+    with torch.no_grad():
+        for parameter in prompt.parameters():
+            parameter.normal_(std=0.2)
+    return prompt
+
+
+@torch.no_grad()
+def test_diffusers_reads_what_is_stored_as_the_same_adapter(pocket_family: Family, prompt: ImagePrompt) -> None:
+    stored = prompt.stored()
+    parts = {
+        part: {name.removeprefix(f"{part}."): stored[name] for name in stored if name.startswith(f"{part}.")}
+        for part in ("image_proj", "ip_adapter")
+    }
+    assert sum(len(part) for part in parts.values()) == len(stored)
+    theirs, ours = (copy.deepcopy(pocket_family.unet) for _ in range(2))
+    theirs._load_ip_adapter_weights([parts], low_cpu_mem_usage=False)
+    prompt.attach(ours)
+
+    features = torch.randn(2, 65, 64)
+    x, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([500, 300])
+    context = torch.randn(2, 7, ours.config["cross_attention_dim"])
+    added = {"text_embeds": torch.randn(2, 96), "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)}
+    tokens = prompt.resampler(features)
+    assert tokens.shape == (2, TOKENS, ours.config["cross_attention_dim"])
+    wanted = theirs(x, timesteps, context, added_cond_kwargs=added | {"image_embeds": [features[:, None]]}).sample
+    found = ours(x, timesteps, (context, [tokens[:, None]]), added_cond_kwargs=added).sample
+    assert torch.allclose(found, wanted, atol=1e-5)
+    weigh(ours, 0.0)
+    off = ours(x, timesteps, (context, [tokens[:, None]]), added_cond_kwargs=added).sample
+    plain = pocket_family.unet(x, timesteps, context, added_cond_kwargs=added).sample
+    assert torch.allclose(off, plain, atol=1e-5)
+    assert (found - plain).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_the_tower_is_loaded_as_clip_towers_are(tmp_path: Path) -> None:
+    write_tower(tmp_path / "clip_vision", make_tower().state_dict())
+    tower = CLIPVisionModelWithProjection.from_pretrained(tmp_path / "clip_vision", local_files_only=True)
+    prepare = CLIPImageProcessor.from_pretrained(tmp_path / "clip_vision")
+    picture = data.astronaut()
+    prepared = prepare(Image.fromarray(picture), return_tensors="pt").pixel_values
+    assert (prepared - values([picture])).abs().max() < 0.05  # 8-bit rounding on either way
+    assert tower(pixel_values=prepared, output_hidden_states=True).hidden_states[-2].shape == (1, 65, 64)

@@ -1,0 +1,64 @@
+"""A course goes on where it was interrupted, and leaves the average of the weights."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.pocket.training import course
+from models.pocket.training.course import Plan, follow
+from models.pocket.training.session import Session
+
+PLAN = Plan(steps=8, rate=0.1, sides=(1, 2), examined=4)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def _run(folder: Path, stop_at: int | None = None) -> tuple[dict[str, Tensor], list[tuple[int, int]]]:
+    """The weights that come out, and the steps that were taken with their side."""
+    torch.manual_seed(1)
+    module = nn.Linear(2, 1)
+    session = Session.open(folder, "part", torch.device("cpu"))
+    taken: list[tuple[int, int]] = []
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        if stop_at is not None and len(taken) == stop_at:
+            raise Interrupted
+        taken.append((len(taken), side))
+        return (module(torch.rand(4, 2) * side) - chance.random()).square().mean()
+
+    def exam() -> Mapping[str, float]:
+        return {"weight": float(module.weight.detach()[0, 0])}
+
+    follow(session, module, PLAN, lesson, exam)
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}, taken
+
+
+def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "KEPT_EVERY", 0.0)  # seconds: every step is kept
+    whole, _ = _run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        _run(tmp_path / "broken", stop_at=5)
+    resumed, taken = _run(tmp_path / "broken")
+    assert len(taken) == PLAN.steps - 5
+    assert resumed.keys() == whole.keys()
+    assert all(torch.allclose(resumed[name], whole[name]) for name in whole)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    plan = Plan(steps=500, rate=1.0)
+    rates = [plan.rate_at(step) for step in range(500)]
+    assert rates[0] < 0.05
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert rates[-1] < 1e-3
+
+
+def test_exams_are_logged_before_during_and_after(tmp_path: Path) -> None:
+    _run(tmp_path)
+    logged = (tmp_path / "part" / "log.jsonl").read_text()
+    assert [step for step in (0, 4, 8) if f'"step": {step}, "weight"' in logged] == [0, 4, 8]
