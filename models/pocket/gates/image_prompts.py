@@ -1,6 +1,8 @@
 """Gate 8: a picture that is shown is taken over, as far as it is told to; the adapters are loaded by diffusers."""
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from models.pocket.vision import weigh
 from pipelines.weights.family import Family
 
 WANTED = 0.8  # share of pictures that take the colours over
-FILES = {"image_prompt": names.IMAGE_PROMPT, "face_prompt": names.FACE_PROMPT}
+FILES: Mapping[str, str] = MappingProxyType({"image_prompt": names.IMAGE_PROMPT, "face_prompt": names.FACE_PROMPT})
 
 
 @torch.no_grad()

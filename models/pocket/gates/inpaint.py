@@ -1,6 +1,8 @@
 """Gate 7: with the family's head and patch, a hole shows what the prompt says."""
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from models.pocket.training.lessons import Reader
 from pipelines.weights.family import Family
 from pipelines.weights.keys import original_name
 
-WANTED = {"background": 0.9, "colour": 0.9, "shape": 0.8, "place": 0.8}  # as for pictures of their own
+# as for pictures of their own
+WANTED: Mapping[str, float] = MappingProxyType({"background": 0.9, "colour": 0.9, "shape": 0.8, "place": 0.8})
 
 
 def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:

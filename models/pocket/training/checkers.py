@@ -43,7 +43,7 @@ def train(session: Session, name: str) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if (step + 1) % 50 == 0:
-            session.log(step + 1, loss=float(loss))
+            session.log(step + 1, loss=float(loss.detach()))
     session.save({"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": STEPS})
     module.eval()
     session.log(STEPS, **_exam(answer, name, session.device))

@@ -65,7 +65,7 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.follow(module, step)
-        seen.append(float(loss))
+        seen.append(float(loss.detach()))
         done = step + 1
         if done % LOGGED_EVERY == 0:
             session.log(done, loss=sum(seen) / len(seen))

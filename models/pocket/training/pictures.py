@@ -111,7 +111,7 @@ def train(session: Session, tokenizer: CLIPTokenizer, encoders: Path, crew: Crew
         with carriers.moved_with_care():
             optimizer.step()
         average.follow(unet, step)
-        seen.append(float(loss))
+        seen.append(float(loss.detach()))
         done = step + 1
         if not crew.leads:
             continue

@@ -78,7 +78,7 @@ def train(session: Session, tokenizer: CLIPTokenizer) -> None:
                 )
                 for each in told
             ]
-            session.log(step + 1, loss=float(losses.mean()), first=right[0], second=right[1], pooled=right[2])
+            session.log(step + 1, loss=float(losses.detach().mean()), first=right[0], second=right[1], pooled=right[2])
         if step % 500 == 499:
             session.save({"parts": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
     torch.save([first.state_dict(), second.state_dict()], session.folder / "encoders.pt")
