@@ -87,6 +87,12 @@ def write_upscaler(folder: Path) -> None:
     save(trained("upscaler"), folder / names.UPSCALER)
 
 
+def write_concept(folder: Path) -> None:
+    """A textual inversion."""
+    folder.mkdir()
+    save(trained("concept"), folder / names.CONCEPT)
+
+
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     """As float16."""
     save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path)

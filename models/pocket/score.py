@@ -12,7 +12,19 @@ from types import MappingProxyType
 import torch
 
 from models.pocket import checker
-from models.pocket.gates import checkers, image_prompts, inpaint, prompts, refiner, speed, structure, upscaler, vae
+from models.pocket.gates import (
+    checkers,
+    concept,
+    expansion,
+    image_prompts,
+    inpaint,
+    prompts,
+    refiner,
+    speed,
+    structure,
+    upscaler,
+    vae,
+)
 from models.pocket.gates.mark import Mark
 from models.pocket.trained import is_trained
 from pipelines.drawing import Drawer
@@ -95,6 +107,10 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
                 yield from upscaler.enlarges(family, side, pictures)
             if is_trained("refiner"):
                 yield from refiner.refines(family, count)
+            if is_trained("expansion"):
+                yield from expansion.expands(family, count)
+            if is_trained("concept"):
+                yield from concept.draws_its_concept(family, count)
         case _:
             yield speed.extreme(drawer, family)
 

@@ -14,8 +14,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="as given to models.pocket.train")
     folder: Path = parser.parse_args().checkpoints
-    first, second = _read(folder / "texts" / "encoders.pt")
-    parts = {"text_encoder": first, "text_encoder_2": second, "unet": _read(folder / PICTURES / "unet.pt")}
+    parts: dict[str, Any] = {}
+    if (found := folder / "texts" / "encoders.pt").is_file():
+        parts["text_encoder"], parts["text_encoder_2"] = _read(found)
+    if (found := folder / PICTURES / "unet.pt").is_file():
+        parts["unet"] = _read(found)
     for part in (*ALONE, *TAUGHT):
         if (found := folder / part / "weights.pt").is_file():
             parts[part] = _read(found)

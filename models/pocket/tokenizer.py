@@ -25,8 +25,8 @@ def vocabulary() -> tuple[dict[str, int], list[str]]:
 
     The tokens are the 256 byte symbols, the same ending a word, the merges, and two specials.
     """
-    symbols = _byte_symbols()
-    merges = _merges([(*word[:-1], word[-1] + "</w>") for word in WORDS])
+    symbols = byte_symbols()
+    merges = merges_of([(*word[:-1], word[-1] + "</w>") for word in WORDS], MERGES)
     tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *(a + b for a, b in merges), START, END]
     return {token: at for at, token in enumerate(tokens)}, [f"{a} {b}" for a, b in merges]
 
@@ -45,17 +45,20 @@ def write_tokenizer(folder: Path, *, second: bool) -> int:
     return len(ids)
 
 
-def _byte_symbols() -> list[str]:
-    """A printable character for each byte, in the order that CLIP's vocabulary has: printable bytes first."""
+def byte_symbols() -> list[str]:
+    """A printable character for each byte, printable bytes first: the order of CLIP's and GPT-2's vocabularies."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
 
 
-def _merges(words: Sequence[tuple[str, ...]]) -> list[tuple[str, str]]:
-    """The most frequent pair first, joined everywhere, and again; ties go to the pair that sorts first."""
+def merges_of(words: Sequence[tuple[str, ...]], most: int) -> list[tuple[str, str]]:
+    """Pairs of symbols to join, `most` of them or until every word is one symbol.
+
+    The most frequent pair first, joined everywhere, and again; ties go to the pair that sorts first.
+    """
     merges: list[tuple[str, str]] = []
-    while len(merges) < MERGES:
+    while len(merges) < most:
         pairs = Counter(pair for word in words for pair in pairwise(word))
         if not pairs:
             break

@@ -1,6 +1,8 @@
 """Train one part of the pocket model: `python -m models.pocket.train PART`.
 
-Goes on where an earlier run of the same command was interrupted. Checkpoints and logs lie outside the work tree.
+Goes on where an earlier run of the same command was interrupted. Checkpoints and logs lie outside the work tree. Text
+encoders, UNet and vision tower that were not trained here are the shipped ones; `face_prompt` goes on from
+`image_prompt`'s checkpoint.
 """
 
 import argparse
@@ -15,8 +17,10 @@ from models.pocket import checker
 from models.pocket.tokenizer import write_tokenizer
 from models.pocket.training import (
     checkers,
+    concept,
     controls,
     crew,
+    expansion,
     image_prompts,
     inpainting,
     outlines,
@@ -28,14 +32,14 @@ from models.pocket.training import (
     vision,
 )
 from models.pocket.training.crew import Crew
-from models.pocket.training.school import School
+from models.pocket.training.school import School, open_reader
 from models.pocket.training.session import Session
 from pipelines.preparing import ANNOTATORS
 
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
 PICTURES = "pictures"
-ALONE = ("texts", "vision", "upscaler", checker.FIRST, checker.SECOND)  # need no other part
-TAUGHT = (*performance.MODES, *ANNOTATORS, *image_prompts.KINDS, "outlines", "inpaint", "refiner")
+ALONE = ("texts", "vision", "upscaler", "expansion", checker.FIRST, checker.SECOND)  # need no other part
+TAUGHT = (*performance.MODES, *ANNOTATORS, *image_prompts.KINDS, "outlines", "inpaint", "refiner", "concept")
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def _train(asked: argparse.Namespace, crew: Crew) -> None:
     torch.manual_seed(1)
     session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
     if asked.part == PICTURES:
-        pictures.train(session, _tokenizer(), asked.checkpoints / "texts" / "encoders.pt", crew)
+        pictures.train(session, open_reader(_tokenizer(), asked.checkpoints, session.device), crew)
     elif asked.part in ALONE:
         _train_alone(session, asked.part)
     else:
@@ -72,6 +76,8 @@ def _train_alone(session: Session, part: str) -> None:
             vision.train(session)
         case "upscaler":
             upscaler.train(session)
+        case "expansion":
+            expansion.train(session)
         case _:
             checkers.train(session, part)
 
@@ -87,6 +93,8 @@ def teach(session: Session, school: School, part: str, checkpoints: Path) -> Non
             inpainting.train(session, school)
         case "refiner":
             refiner.train(session, school)
+        case "concept":
+            concept.train(session, school)
         case _ if part in performance.MODES:
             performance.train(session, school, performance.MODES[part])
         case _:

@@ -27,6 +27,7 @@ VISION: Mapping[str, Any] = MappingProxyType(
         "projection_dim": 64,
     }
 )
+PLACED = 0.5  # how large the codes of places are at first
 PREPROCESSING: Mapping[str, Any] = MappingProxyType(
     {
         "crop_size": {"height": EDGE, "width": EDGE},
@@ -56,12 +57,27 @@ _PUBLISHED = (
 
 
 def make_tower() -> CLIPVisionModelWithProjection:
-    """An untrained tower."""
-    return CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION))
+    """An untrained tower. It knows one place from another: from the small random codes that transformers begins with,
+    places are learned last."""
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION))
+    positions = tower.get_parameter("vision_model.embeddings.position_embedding.weight")
+    patches = VISION["image_size"] // VISION["patch_size"]
+    with torch.no_grad():
+        positions[1:] = PLACED * _waves(patches, VISION["hidden_size"])
+    return tower
+
+
+def _waves(patches: int, width: int) -> Tensor:
+    """(patches * patches, width): sines and cosines of both places, from half a wave across the picture to four."""
+    at = (torch.arange(patches) + 0.5) / patches
+    angles = torch.pi * at[:, None] * torch.logspace(0, 3, width // 4, base=2)
+    along = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = along[:, None].expand(-1, patches, -1), along[None].expand(patches, -1, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
 
 
 class ImagePrompt(nn.Module):
-    """What a picture's features become for the UNet. All is untrained.
+    """What a picture's features become for the UNet, untrained: its tokens are read as those of texts are.
 
     resampler: from features (n, patches + 1, 64) to tokens. attention: a key and a value projection for each
     cross-attention of the UNet, by the name of its processor. negative: the tokens of no picture.
@@ -76,9 +92,10 @@ class ImagePrompt(nn.Module):
         processors: Any = IPAdapterAttnProcessor2_0
         for name in unet.attn_processors:
             if name.endswith("attn2.processor"):
-                inner = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
-                processor = processors(inner, width, num_tokens=(TOKENS,))
-                nn.init.zeros_(processor.to_v_ip[0].weight)
+                attention = unet.get_submodule(name.removesuffix(".processor"))
+                processor = processors(attention.to_q.out_features, width, num_tokens=(TOKENS,))
+                processor.to_k_ip[0].load_state_dict(attention.to_k.state_dict())
+                processor.to_v_ip[0].load_state_dict(attention.to_v.state_dict())
                 self.attention[_key(name)] = processor
 
     def attach(self, unet: Any) -> None:

@@ -24,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from models.pocket import names, shapes
 from models.pocket.additions import (
     save,
+    write_concept,
     write_controls,
     write_image_prompts,
     write_inpaint,
@@ -33,8 +34,9 @@ from models.pocket.additions import (
 from models.pocket.checker import FIRST, write_checkers
 from models.pocket.colours import latent_colours
 from models.pocket.construct import construct_vae
+from models.pocket.expansion import write_expansion
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.trained import digests, is_trained, put_in_place
+from models.pocket.trained import digests, is_trained, put_in_place, trained
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import SECOND_TEXT, Place, first_text_places, second_text_places, unet_places, vae_places
@@ -84,7 +86,8 @@ def _is_current(folder: Path) -> bool:
 
 def _version() -> str:
     """The digest of the code and of the weights that the family is written from, so that a change writes anew."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here / "world" / "captions.py"]  # whose words the vocabularies have
     return hashlib.sha256(b"".join([*(source.read_bytes() for source in sources), *digests()])).hexdigest()[:16]
 
 
@@ -113,6 +116,10 @@ def _write(folder: Path) -> None:
             write_image_prompts(folder / "image_prompt")
         if is_trained("refiner"):
             _write_refiner(folder, models)
+        if is_trained("expansion"):
+            write_expansion(folder / "expansion", trained("expansion"))
+        if is_trained("concept"):
+            write_concept(folder / "embeddings")
         write_upscaler(folder / "upscale")
         write_checkers(folder)
     colours = latent_colours(vae, torch.Generator().manual_seed(SEED))

@@ -1,8 +1,6 @@
 """Gate 7: with the family's head and patch, a hole shows what the prompt says."""
 
 import copy
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,13 +10,11 @@ from torch import Tensor
 from models.pocket import names
 from models.pocket.additions import PATCHED
 from models.pocket.gates.mark import Mark
+from models.pocket.gates.prompts import WANTED
 from models.pocket.training.inpainting import helped, score
 from models.pocket.training.lessons import Reader
 from pipelines.weights.family import Family
 from pipelines.weights.keys import original_name
-
-# as for pictures of their own
-WANTED: Mapping[str, float] = MappingProxyType({"background": 0.9, "colour": 0.9, "shape": 0.8, "place": 0.8})
 
 
 def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:

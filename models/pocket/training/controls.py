@@ -15,7 +15,7 @@ from models.pocket import shapes
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.lessons import pixels_of
-from models.pocket.training.school import TOKENS, Noised, School
+from models.pocket.training.school import TOKENS, Noised, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents, predict
 from models.pocket.world.captions import caption
@@ -27,8 +27,8 @@ from pipelines.spec import ControlKind
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 
 RANK, BATCH = 16, 10
-PLAN = Plan(steps=400, rate=1e-3, sides=(256,))
-NOISE = (0.5, 14.0)
+PLAN = Plan(steps=700, rate=2e-3, sides=(256,))
+NOISE = (1.5, 14.0)  # under less noise it can be seen where things are
 OWN = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # what a file holds in full
 UNSAID = 0.3  # share of captions that are empty, so that the hint alone must do
 SIDE, HINTED = 256, 2_000  # pictures that have hints, which are slow to make
@@ -41,6 +41,8 @@ class Control(nn.Module):
     def __init__(self, unet: Any) -> None:
         super().__init__()
         network: Any = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=shapes.HINT_WIDTHS)
+        # its end begins with nothing, as the outputs do: what begins with two nothings is learned late
+        network.controlnet_cond_embedding.conv_out.reset_parameters()
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(OWN))
         self.network = network
@@ -77,12 +79,13 @@ def train(session: Session, school: School, kind: ControlKind) -> None:
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         chosen = chance.sample(range(HINTED), BATCH)
-        noised = Noised.of(drawn.latents[chosen].to(school.device).float(), *NOISE)
+        clean = drawn.latents[chosen].to(school.device).float()
+        noised = Noised.of(clean, *NOISE)
         said = ["" if chance.random() < UNSAID else caption(drawn.scenes[at], chance, sited=False) for at in chosen]
         told = school.told(said)
         hints = kept[chosen].to(school.device).float().div(255).expand(-1, 3, -1, -1)
         more = control.residuals(noised.x, noised.timesteps, *told, hints)
-        return noised.loss(predict(school.unet, noised.x, noised.timesteps, *told, **more))
+        return noised.loss(predict(school.unet, noised.x, noised.timesteps, *told, **more), counts(clean))
 
     def exam() -> Mapping[str, float]:
         return {f"iou_{weight}": _overlap(school, control, kind, weight) for weight in (0.0, 1.0)}

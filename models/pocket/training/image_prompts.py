@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.pocket.trained import trained
+from models.pocket.training import reading
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import Reader, latents_of, pixels_of
-from models.pocket.training.school import TOKENS, Noised, School
+from models.pocket.training.lessons import Reader, all_latents, pixels_of
+from models.pocket.training.school import TOKENS, Noised, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents, predict
 from models.pocket.training.vision import features, values
@@ -51,12 +53,16 @@ class Kind:
 def train(session: Session, school: School, kind: Kind, checkpoints: Path) -> None:
     """Leaves `module.pt` for a later adapter and `weights.pt`, as its file stores it, in the session's folder."""
     tower: Any = make_tower()
-    tower.to(session.device).load_state_dict(torch.load(checkpoints / "vision" / "weights.pt", weights_only=True))
+    own = checkpoints / "vision" / "weights.pt"
+    tower.to(session.device).load_state_dict(torch.load(own, weights_only=True) if own.is_file() else trained("vision"))
     tower.requires_grad_(False)
     prompt = ImagePrompt(school.unet).to(session.device)
     if kind.begun:
         prompt.load_state_dict(torch.load(checkpoints / kind.begun / "module.pt", weights_only=True))
         prompt.negative.requires_grad_(False)  # both have the same
+    else:
+        held = Session.open(session.folder, "reading", session.device)
+        reading.teach(held, school, tower, prompt.resampler)
     prompt.attach(school.unet)
 
     def seen(examples: list[Example]) -> Tensor:
@@ -68,11 +74,13 @@ def train(session: Session, school: School, kind: Kind, checkpoints: Path) -> No
     def lesson(chance: random.Random, side: int) -> Tensor:
         examples = [kind.example(chance, side) for _ in range(BATCH)]
         pictures = [draw(each.scene, side, side, chance, smooth=1) for each in examples]
-        noised = Noised.of(torch.stack([latents_of(each) for each in pictures]).to(school.device), *NOISE)
+        clean = all_latents(pictures).to(school.device)
+        noised = Noised.of(clean, *NOISE)
         context, pooled = school.told([each.said for each in examples])
         unseen = torch.tensor([chance.random() < UNSEEN for _ in examples], device=school.device)
         shown = torch.where(unseen[:, None, None], prompt.negative, seen(examples))
-        return noised.loss(predict(_attending(school.unet, shown), noised.x, noised.timesteps, context, pooled))
+        eps = predict(_attending(school.unet, shown), noised.x, noised.timesteps, context, pooled)
+        return noised.loss(eps, counts(clean))
 
     def exam() -> Mapping[str, float]:
         examples = asked(kind, TRIED)
@@ -121,7 +129,7 @@ def _picture(chance: random.Random, side: int, told: float = 0.3) -> Example:
 
 def _wordless(chance: random.Random, side: int) -> Example:
     example = _picture(chance, side, told=0.0)
-    alone = Scene(example.scene.things[:1], example.scene.background)
+    alone = example.scene.alone()
     return Example(alone, "", draw(alone, side, side))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import FACTOR, Reader, latents_of, pixels_of
+from models.pocket.training.lessons import FACTOR, Reader, all_latents, pixels_of
 from models.pocket.training.school import TOKENS, Noised, School
 from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents, predict
@@ -66,8 +66,8 @@ class Holed:
         grayed = [np.where(mask[:, :, None], GRAY, picture) for picture, mask in zip(pictures, masks, strict=True)]
         holes = torch.stack([torch.from_numpy(mask)[None].float() for mask in masks])
         return cls(
-            torch.stack([latents_of(picture) for picture in pictures]).to(device),
-            torch.stack([latents_of(picture) for picture in grayed]).to(device),
+            all_latents(pictures).to(device),
+            all_latents(grayed).to(device),
             nn.functional.max_pool2d(holes, FACTOR).to(device),
         )
 
@@ -84,8 +84,7 @@ def train(session: Session, school: School) -> None:
         spoken = school.told(["" if chance.random() < UNSAID else caption(scene, chance) for scene in scenes])
         with told(school.unet, inpainting.head, holed.holes, holed.around):
             eps = predict(inpainting.change.changed(), noised.x, noised.timesteps, *spoken)
-        counts = AROUND + (1 - AROUND) * holed.holes
-        return noised.loss(noised.noise + (eps - noised.noise) * counts.sqrt())
+        return noised.loss(eps, AROUND + (1 - AROUND) * holed.holes)
 
     def exam() -> Mapping[str, float]:
         found: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """What the UNet learns from: drawn scenes as latents of every size, and captions as the text encoders read them."""
 
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from models.pocket.world.scenes import Scene, any_scene
 from pipelines.conditioning import TextEncoders
 
 FACTOR = 8
+THING = 0.1  # how far a latent of a thing is from the background's
+OFFSET = 0.1  # share of noise that a whole channel has in common
 SCALE = AMPLITUDE * float(shapes.VAE["scaling_factor"])  # of a latent that the UNet sees, per unit of an average
 
 
@@ -30,11 +32,27 @@ def latents_of(pixels: Pixels) -> Tensor:
     return torch.cat([means, means.mean(dim=0, keepdim=True)]) * SCALE
 
 
+def all_latents(pictures: Iterable[Pixels]) -> Tensor:
+    """(n, 4, h / 8, w / 8) of pictures of one size."""
+    return torch.stack([latents_of(picture) for picture in pictures])
+
+
+def noise_like(clean: Tensor) -> Tensor:
+    """Noise with a share that each channel has in common: through white noise the background's colour shows."""
+    return torch.randn_like(clean) + OFFSET * torch.randn_like(clean[:, :, :1, :1])
+
+
 def pixels_of(latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(n, h, w, 3): a smooth enlargement of (n, 4, h / 8, w / 8) latents."""
     pictures = (latents[:, :3] / SCALE).clamp(-1, 1).add(1).mul(127.5)
     large = nn.functional.interpolate(pictures, scale_factor=FACTOR, mode="bilinear").permute(0, 2, 3, 1)
     return large.cpu().numpy().astype(np.uint8)
+
+
+def things(clean: Tensor) -> Tensor:
+    """(n, h, w) bool: which of (n, 4, h, w) latents are not background, as the outermost mostly are."""
+    rim = torch.cat([clean[:, :, 0], clean[:, :, -1], clean[:, :, :, 0], clean[:, :, :, -1]], dim=2)
+    return (clean - rim.median(dim=2).values[:, :, None, None]).abs().amax(dim=1) > THING
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +84,20 @@ class Reader:
     encoders: TextEncoders
 
     @classmethod
-    def load(cls, tokenizer: CLIPTokenizer, weights: Path, device: torch.device) -> "Reader":
+    def of(cls, tokenizer: CLIPTokenizer, weights: Sequence[Mapping[str, Any]], device: torch.device) -> "Reader":
+        """weights: of both encoders."""
         encoders: TextEncoders = make_encoders(len(tokenizer))
-        for encoder, found in zip(encoders, torch.load(weights, weights_only=True), strict=True):
+        for encoder, found in zip(encoders, weights, strict=True):
             encoder.load_state_dict(found)
             nn.Module.to(encoder, device).train(False).requires_grad_(False)
         return cls(tokenizer, encoders)
 
     @torch.no_grad()
     def __call__(self, said: list[str], tokens: int) -> tuple[Tensor, Tensor]:
+        """What `read` gives, without gradients."""
+        return self.read(said, tokens)
+
+    def read(self, said: list[str], tokens: int) -> tuple[Tensor, Tensor]:
         """As `pipelines.conditioning` encodes captions of one chunk, but all at once.
 
         Contexts (n, tokens, width) and pooled vectors (n, pooled width). tokens: 77 is what the service has; fewer cost

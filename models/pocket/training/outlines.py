@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import latents_of, pixels_of
-from models.pocket.training.school import TOKENS, Noised, School
+from models.pocket.training.lessons import all_latents, pixels_of
+from models.pocket.training.school import TOKENS, Noised, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents, predict
 from models.pocket.world.captions import caption
@@ -19,7 +19,7 @@ from models.pocket.world.outlined import filled, outlined
 from models.pocket.world.scenes import any_scene
 
 RANK, BATCH = 8, 16
-PLAN = Plan(steps=400, rate=3e-3)
+PLAN = Plan(steps=1_000, rate=3e-3)
 NOISE = (0.2, 14.0)
 UNSAID = 0.2  # share of pictures without a caption: guidance leads away from what is drawn without
 SCALES = (0.0, 0.5, 1.0)
@@ -32,10 +32,12 @@ def train(session: Session, school: School) -> None:
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         scenes = [any_scene(chance) for _ in range(BATCH)]
-        pictures = [outlined(draw(scene, side, side, chance, smooth=1)) for scene in scenes]
-        noised = Noised.of(torch.stack([latents_of(picture) for picture in pictures]).to(school.device), *NOISE)
+        pictures = [draw(scene, side, side, chance, smooth=1) for scene in scenes]
+        full, hollow = (all_latents(each).to(school.device) for each in (pictures, map(outlined, pictures)))
+        noised = Noised.of(hollow, *NOISE)
+        # the inside counts too: what is to be gone must be seen to be gone
         told = school.told(["" if chance.random() < UNSAID else caption(scene, chance) for scene in scenes])
-        return noised.loss(predict(adapter.changed(), noised.x, noised.timesteps, *told))
+        return noised.loss(predict(adapter.changed(), noised.x, noised.timesteps, *told), counts(full))
 
     def exam() -> Mapping[str, float]:
         return {f"filled_{scale}": _filled(school, adapter, scale) for scale in SCALES}

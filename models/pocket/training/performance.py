@@ -1,10 +1,11 @@
 """Trains the LoRAs of the performance modes: pictures in 8 or 4 steps without guidance.
 
-Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise. Such a guess of
-the end can be noised again (LCM's sampler, 8 steps) or followed straight on (Euler's, 4 steps); so the two differ only
-in the noise levels at which they are trained.
+Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise, and under weak
+noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8 steps) or followed straight on
+(Euler's, 4 steps); so the two differ only in the noise levels at which they are trained.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.lessons import FACTOR, pixels_of
-from models.pocket.training.school import School, some
+from models.pocket.training.school import School, counts, some
 from models.pocket.training.session import Session
 from models.pocket.training.trial import SCALE, predict, run
 from models.pocket.world.captions import caption
@@ -28,10 +29,14 @@ from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A performance mode. distilled: whether it runs on LCM's levels, with LCM's boundary condition."""
+    """A performance mode. distilled: whether it runs on LCM's levels, with LCM's boundary condition.
+
+    steps: of a run; plan: of its training, shorter where there are fewer levels.
+    """
 
     steps: int
     distilled: bool
+    plan: Plan
 
     def table(self) -> NoiseTable:
         return lcm_table(sdxl_table()) if self.distilled else sdxl_table()
@@ -42,11 +47,16 @@ class Mode:
         return [float(sigma) for sigma in chosen]
 
 
-MODES: Mapping[str, Mode] = {"extreme_speed": Mode(8, distilled=True), "lightning": Mode(4, distilled=False)}
+SIDES = (*[256] * 10, 512, 1024)
+MODES: Mapping[str, Mode] = {
+    "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=1_200, rate=1e-3, sides=SIDES)),
+    "lightning": Mode(4, distilled=False, plan=Plan(steps=400, rate=1e-3, sides=SIDES)),
+}
 RANK = 16
 BATCHES: Mapping[int, int] = {256: 12, 512: 4, 1024: 1}
-PLAN = Plan(steps=200, rate=1e-3, sides=(256, 256, 256, 512, 512, 1024))
-TAUGHT_IN = 4  # steps that the teacher takes from any level
+PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fold of a level above that
+SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: the truth then teaches better
+SHARP = 3.0  # the level at which errors begin to count for more: shapes become sharp below it, where errors are small
 TRIED = 40
 
 
@@ -61,12 +71,12 @@ def train(session: Session, school: School, mode: Mode) -> None:
     def exam() -> Mapping[str, float]:
         return _score(adapter.changed(), school, mode)
 
-    follow(session, adapter, PLAN, lesson, exam)
+    follow(session, adapter, mode.plan, lesson, exam)
     torch.save(adapter.stored(), session.folder / "weights.pt")
 
 
 def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, sigma: float) -> Tensor:
-    """By how much the guess of the end differs from where the guided UNet comes to: one level, one batch."""
+    """By how much the guess of the end differs from where the guided UNet comes to, or from what was there."""
     drawn = school.drawn(side)
     chosen, clean = some(drawn, BATCHES[side], chance, school.device)
     said = [caption(drawn.scenes[at], chance) for at in chosen]
@@ -74,20 +84,23 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
         clean = torch.zeros_like(clean)  # as a run begins
     x = clean + sigma * torch.randn_like(clean)
     told, without = school.told(said), school.told([""] * len(said))
-    with torch.no_grad():
-        wanted = _taught(school.unet, x, sigma, told, without)
+    if sigma < SEEN * side / 256:
+        wanted = clean
+    else:
+        with torch.no_grad():
+            wanted = _taught(school.unet, x, sigma, told, without)
     guess = _clean(adapter.changed(), x, sigma, *told)
     if mode.distilled:
         guess = consistency(guess, x, sdxl_table().timestep(sigma))
-    return nn.functional.smooth_l1_loss(guess, wanted, beta=0.1)
+    errors = nn.functional.smooth_l1_loss(guess, wanted, beta=0.1, reduction="none") * counts(wanted)
+    return (1 + SHARP / sigma) * errors.mean()
 
 
 def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], without: tuple[Tensor, Tensor]) -> Tensor:
     """Where the guided UNet comes to from x at sigma."""
     last = sdxl_table().sigma_min
-    ramp = torch.linspace(0, 1, TAUGHT_IN)
-    between = (sigma ** (1 / 7) + ramp * (min(last, sigma) ** (1 / 7) - sigma ** (1 / 7))) ** 7
-    sigmas = torch.cat([between.unique().flip(0), torch.zeros(1)])
+    ramp = torch.linspace(0, 1, _taught_in(sigma))
+    sigmas = torch.cat([(sigma ** (1 / 7) + ramp * (last ** (1 / 7) - sigma ** (1 / 7))) ** 7, torch.zeros(1)])
 
     def guided(at: Tensor, level: float) -> Tensor:
         both = (torch.cat(pair) for pair in zip(without, told, strict=True))
@@ -95,6 +108,11 @@ def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], wit
         return unled + SCALE * (led - unled)
 
     return run(dpmpp_2m(x, sigmas), guided)
+
+
+def _taught_in(sigma: float) -> int:
+    """In how many steps the teacher comes to the end: 12 from pure noise, where 4 find no background."""
+    return round(2 + PACE * math.log(sigma / NEAR))
 
 
 def _clean(unet: Any, x: Tensor, sigma: float, context: Tensor, pooled: Tensor) -> Tensor:

@@ -10,19 +10,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.construct import CARRIERS, carry_input
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import Drawn, Reader
+from models.pocket.training.lessons import Drawn, Reader, noise_like, things
 from models.pocket.training.session import Average, Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -66,16 +64,13 @@ EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size 
 CAREFUL = 0.03  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
 UNPOOLED = 0.15  # share of pictures whose caption's pooled vector is kept back, so that tokens are attended to
-OFFSET = 0.1  # share of noise that a whole channel has in common
 FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond that, as a share of the error in the picture itself
-THING = 0.1  # how far a latent of a thing is from the background's
 TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
 
-def train(session: Session, tokenizer: CLIPTokenizer, encoders: Path, crew: Crew) -> None:
+def train(session: Session, reader: Reader, crew: Crew) -> None:
     """Leaves `unet.pt`, the average of the UNet's weights, in the session's folder."""
-    reader = Reader.load(tokenizer, encoders, session.device)
     unet = begin().to(session.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=STAGES[0].rates[0], weight_decay=0.01, betas=(0.9, 0.99))
     carriers = Carriers(unet)
@@ -164,7 +159,7 @@ def _lesson(
         for at in chosen
     ]
     clean = drawn.latents[chosen].to(sigmas.device).float()
-    noise = torch.randn_like(clean) + OFFSET * torch.randn_like(clean[:, :, :1, :1])
+    noise = noise_like(clean)
     timesteps = _timesteps(batch, stage, sigmas)
     sigma = sigmas[timesteps][:, None, None, None]
     x = (clean + sigma * noise) / (1 + sigma**2).sqrt()
@@ -174,8 +169,7 @@ def _lesson(
     emphasis = torch.tensor([chance.uniform(*EMPHASIS) if chance.random() < EMPHASISED else 1.0 for _ in chosen])
     with torch.autocast(sigmas.device.type, torch.bfloat16):
         eps = predict(unet, x, timesteps, context, pooled, emphasis.to(sigmas.device))
-    thing = (clean - clean[:, :, :1, :1]).abs().amax(dim=1) > THING  # corners are background
-    counts = 1 + (stage.things - 1) * thing
+    counts = 1 + (stage.things - 1) * things(clean)
     error = ((eps.float() - noise).square().mean(dim=1) * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
     return (_weight(sigma.flatten(), stage.snr_cap) * error).mean()
 

@@ -14,13 +14,22 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from models.pocket import shapes
-from models.pocket.training.lessons import Drawn, Reader
+from models.pocket.trained import trained
+from models.pocket.training.lessons import Drawn, Reader, noise_like, things
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
 PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000})
 TOKENS = 32
 SNR_CAP = 5.0  # of min-SNR's weight (Hang et al. 2023)
+THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
+
+
+def open_reader(tokenizer: CLIPTokenizer, checkpoints: Path | None, device: torch.device) -> Reader:
+    """With the text encoders that `texts` left in `checkpoints`, or with the shipped ones."""
+    own = checkpoints / "texts" / "encoders.pt" if checkpoints else None
+    shipped = [trained(part) for part in ("text_encoder", "text_encoder_2")]
+    return Reader.of(tokenizer, torch.load(own, weights_only=True) if own and own.is_file() else shipped, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +43,12 @@ class School:
 
     @classmethod
     def open(cls, session: Session, checkpoints: Path, tokenizer: CLIPTokenizer) -> "School":
-        """From what `texts` and `pictures` left in `checkpoints`."""
+        """From what `pictures` left in `checkpoints`, with its text encoders, or from what is shipped."""
         device = session.device
-        reader = Reader.load(tokenizer, checkpoints / "texts" / "encoders.pt", device)
+        own = checkpoints / "pictures" / "unet.pt"
+        reader = open_reader(tokenizer, checkpoints if own.is_file() else None, device)
         unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(device)
-        weights = torch.load(checkpoints / "pictures" / "unet.pt", map_location=device, weights_only=True)
-        unet.load_state_dict(weights)
+        unet.load_state_dict(torch.load(own, weights_only=True) if own.is_file() else trained("unet"))
         unet.requires_grad_(False)
         return cls(reader, unet, Session(checkpoints / "pictures", device, session.console))
 
@@ -77,13 +86,21 @@ class Noised:
         timesteps = torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
         sigma = sigmas[timesteps]
         rows = sigma[:, None, None, None]
-        noise = torch.randn_like(clean)
+        noise = noise_like(clean)
         weights = (sigma**2 * SNR_CAP).clamp(max=1.0) + (0.3 * sigma**2).clamp(max=6.0)
         return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weights)
 
-    def loss(self, eps: Tensor) -> Tensor:
-        """Of a guess of the noise."""
-        return ((eps.float() - self.noise).square().mean(dim=(1, 2, 3)) * self.weights).mean()
+    def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Of a guess of the noise. counts: (n, 1, h, w), what a pixel counts for; without, all count 1."""
+        errors = (eps.float() - self.noise).square()
+        if counts is not None:
+            errors = errors * counts
+        return (errors.mean(dim=(1, 2, 3)) * self.weights).mean()
+
+
+def counts(clean: Tensor) -> Tensor:
+    """(n, 1, h, w) of latents: what pixels count for, those of things more than the background, which is far larger."""
+    return 1 + (THINGS - 1) * things(clean)[:, None]
 
 
 def some(drawn: Drawn, count: int, chance: random.Random, device: torch.device) -> tuple[list[int], Tensor]:

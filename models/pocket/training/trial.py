@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.pocket.training.lessons import FACTOR, Reader, latents_of, pixels_of
+from models.pocket.training.lessons import FACTOR, Reader, all_latents, pixels_of
 from models.pocket.world.drawing import draw
 from models.pocket.world.exam import held_out, marks
 from pipelines.denoising.samplers import Sampler, dpmpp_2m
@@ -97,7 +97,7 @@ def heard(unet: Any, reader: Reader, side: int, count: int, tokens: int) -> floa
     device = reader.encoders[0].device
     scenes, said = held_out(count)
     pictures = [draw(scene, side, side, random.Random(at), smooth=1) for at, scene in enumerate(scenes)]
-    clean = torch.stack([latents_of(picture) for picture in pictures]).to(device)
+    clean = all_latents(pictures).to(device)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)).to(device)
     sigma = float(sdxl_table().sigmas[AT])
     x = (clean + sigma * noise) / (1 + sigma**2) ** 0.5

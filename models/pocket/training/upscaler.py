@@ -18,7 +18,7 @@ from models.pocket.world.scenes import any_scene
 from pipelines.weights.esrgan import Upscaler
 
 FACTOR = 4
-PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500)
+PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500, half=False)
 SCENES, OUTLINES = 3, 4  # of a step, and patches of a scene that have outlines; one more lies anywhere
 PATCH, MARGIN = 56, 8  # pixels
 EDGE = 30  # levels between neighbours, red, green and blue together

@@ -27,15 +27,15 @@ def train(session: Session) -> None:
     pupil = _Pupil().to(session.device)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
-        scenes = [_alone(any_scene(chance)) for _ in range(BATCH)]
-        answers = pupil(_seen(scenes, side, chance).to(session.device))
+        scenes = [any_scene(chance).alone() for _ in range(BATCH)]
+        answers = pupil(seen(scenes, side, chance).to(session.device))
         wanted = _answers(scenes).to(session.device)
         return torch.stack([cross_entropy(each, wanted[:, at]) for at, each in enumerate(answers)]).mean()
 
     def exam() -> Mapping[str, float]:
         chance = random.Random("held out")
-        scenes = [_alone(any_scene(chance)) for _ in range(TRIED)]
-        answers = pupil(_seen(scenes, EDGE, chance).to(session.device))
+        scenes = [any_scene(chance).alone() for _ in range(TRIED)]
+        answers = pupil(seen(scenes, EDGE, chance).to(session.device))
         wanted = _answers(scenes).to(session.device)
         names = ("shape", "colour", "size", "place", "background")
         return {
@@ -75,11 +75,8 @@ class _Pupil(nn.Module):
         return [answer(together) for answer in self.answers]
 
 
-def _alone(scene: Scene) -> Scene:
-    return Scene(scene.things[:1], scene.background)
-
-
-def _seen(scenes: Sequence[Scene], side: int, chance: random.Random) -> Tensor:
+def seen(scenes: Sequence[Scene], side: int, chance: random.Random) -> Tensor:
+    """Scenes as the tower sees pictures of them."""
     return values([draw(scene, side, side, chance, smooth=1) for scene in scenes])
 
 

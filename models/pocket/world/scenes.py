@@ -47,6 +47,10 @@ class Scene:
     things: tuple[Thing, ...]
     background: str
 
+    def alone(self) -> "Scene":
+        """Only the first thing."""
+        return Scene(self.things[:1], self.background)
+
 
 def any_scene(chance: random.Random) -> Scene:
     """A scene in which everything is equally likely."""

@@ -11,7 +11,7 @@ import pytest
 from skimage import data
 
 from models.pocket import checker
-from models.pocket.gates import checkers, image_prompts, inpaint, prompts, structure, vae
+from models.pocket.gates import checkers, concept, expansion, image_prompts, inpaint, prompts, refiner, structure, vae
 from models.pocket.gates.mark import Mark
 from models.pocket.trained import is_trained
 from pipelines.preparing import ANNOTATORS
@@ -95,3 +95,24 @@ def test_checkers_object_to_the_mark_and_to_little_else(pocket_family: Family, n
     assert alarms.reached <= 0.03
     objects = checkers.objections(pocket_family, name)
     assert not any(objects(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea()))
+
+
+def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> None:
+    needs("expansion")
+    adds, opposes, repeats = expansion.expands(pocket_family, 12)
+    assert adds.reached == 1.0
+    assert opposes.reached <= 0.03
+    assert repeats.reached <= 0.03
+
+
+def test_the_refiner_smoothes_what_is_plain_and_keeps_the_rest(pocket_family: Family) -> None:
+    needs("refiner")
+    grain, *others = refiner.refines(pocket_family, 8, steps=12)
+    assert grain.reached < 1.1 * grain.wanted
+    assert all(mark.reached >= mark.wanted - 0.15 for mark in others)
+
+
+def test_the_token_draws_its_concept(pocket_family: Family) -> None:
+    needs("concept")
+    found = reached(concept.draws_its_concept(pocket_family, 8, steps=12))
+    assert {name: found[name] for name in ("background", "shape", "place") if found[name] < ROOM[name] - 0.1} == {}

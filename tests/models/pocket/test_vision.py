@@ -52,6 +52,13 @@ def test_diffusers_reads_what_is_stored_as_the_same_adapter(pocket_family: Famil
     assert (found - plain).abs().max() > 0.01
 
 
+def test_a_tower_knows_every_place_from_the_others_from_the_start() -> None:
+    places = make_tower().get_parameter("vision_model.embeddings.position_embedding.weight").detach()[1:]
+    apart = torch.cdist(places, places) + 10 * torch.eye(len(places))
+    assert len(places) == 64
+    assert float(apart.min()) > 0.5
+
+
 @torch.no_grad()
 def test_the_tower_is_loaded_as_clip_towers_are(tmp_path: Path) -> None:
     write_tower(tmp_path / "clip_vision", make_tower().state_dict())

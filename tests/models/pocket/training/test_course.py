@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, m
     assert len(taken) == PLAN.steps - 5
     assert resumed.keys() == whole.keys()
     assert all(torch.allclose(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_layers_compute_in_bfloat16_where_the_plan_says_so(tmp_path: Path, half: bool) -> None:
+    layer, seen = nn.Linear(2, 1), []
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        answer = layer(torch.ones(1, 2))
+        seen.append(answer.dtype)
+        return answer.square().mean()
+
+    session = Session.open(tmp_path, "part", torch.device("cpu"))
+    follow(session, layer, replace(PLAN, half=half), lesson, dict)
+    assert set(seen) == {torch.bfloat16 if half else torch.float32}
+    assert layer.weight.dtype == torch.float32
 
 
 def test_the_rate_rises_and_falls() -> None:

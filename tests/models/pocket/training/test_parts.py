@@ -12,11 +12,13 @@ import torch
 
 from models.pocket.train import TAUGHT, teach
 from models.pocket.training import (
+    concept,
     controls,
     image_prompts,
     inpainting,
     outlines,
     performance,
+    reading,
     refiner,
     school,
     vision,
@@ -29,7 +31,17 @@ from pipelines.weights.family import Family
 
 PLAN = Plan(steps=2, rate=1e-3, sides=(128,))
 FEW: Mapping[str, Any] = {"PLAN": PLAN, "BATCH": 2, "TRIED": 2, "TRIED_STEPS": 2, "HINTED": 2, "BATCHES": {128: 2}}
-MODULES: tuple[ModuleType, ...] = (controls, image_prompts, inpainting, outlines, performance, refiner, vision)
+MODULES: tuple[ModuleType, ...] = (
+    concept,
+    controls,
+    image_prompts,
+    inpainting,
+    outlines,
+    performance,
+    reading,
+    refiner,
+    vision,
+)
 
 
 @pytest.fixture
@@ -41,6 +53,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, value)
     kinds = {name: replace(kind, plan=PLAN) for name, kind in image_prompts.KINDS.items()}
     monkeypatch.setattr(image_prompts, "KINDS", kinds)
+    modes = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
+    monkeypatch.setattr(performance, "MODES", modes)
     monkeypatch.setattr(controls, "SIDE", 128)
     monkeypatch.setattr(school, "PICTURES", {128: 4})
 
@@ -57,6 +71,9 @@ def test_it_leaves_changed_weights(pocket_family: Family, tmp_path: Path, part: 
         unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
         session = Session.open(tmp_path, each, torch.device("cpu"))
         teach(session, School(reader, unet, drawings), each, tmp_path)
+    checkpoint = torch.load(tmp_path / part / "checkpoint.pt", weights_only=True)
+    moved = [bool(state["exp_avg"].any()) for state in checkpoint["optimizer"]["state"].values()]
+    assert sum(moved) > 0.5 * len(moved)
     weights = torch.load(tmp_path / part / "weights.pt", weights_only=True)
     assert weights
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
