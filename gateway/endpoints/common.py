@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gateway.endpoints.base import Input, Part
+from gateway.endpoints.hints import HINTS
 from gateway.endpoints.pending import Family
 from gateway.endpoints.performance import MODES, Performance
 from gateway.endpoints.seeds import seeds_of
@@ -125,12 +126,12 @@ class ImagePromptFields(FooocusFields):
         slots = (self.image_prompt_1, self.image_prompt_2, self.image_prompt_3, self.image_prompt_4)
         return tuple(
             Control(
-                kind="canny",
+                kind=HINTS[slot.type],
                 image=slot.image_url,
                 weight=slot.weight,
                 stop_at=slot.stop_at,
                 field=f"image_prompt_{number}.image_url",
             )
             for number, slot in enumerate(slots, start=1)
-            if slot is not None and slot.image_url and slot.type == "PyraCanny"
+            if slot is not None and slot.image_url and slot.type in HINTS
         )

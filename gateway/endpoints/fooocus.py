@@ -4,6 +4,7 @@ from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
 from gateway.endpoints.common import ImagePromptType, StopAt, Weight
+from gateway.endpoints.hints import HINTS
 from gateway.endpoints.inpaint import MaskFields
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import Text
@@ -27,7 +28,7 @@ class FooocusInput(MaskFields):
             return ()
         return (
             Control(
-                kind="canny",
+                kind=HINTS[self.control_type],
                 image=self.control_image_url,
                 weight=self.control_image_weight,
                 stop_at=self.control_image_stop_at,

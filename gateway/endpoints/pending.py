@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from gateway.endpoints.hints import HINTS
 from gateway.errors import ModelError
 from gateway.validation import shown
 
@@ -31,7 +32,7 @@ class Unbuilt:
 _NO_INPAINT = "Inpainting is not supported yet; only requests without it are drawn"
 _NO_UOV = "Upscaling and varying are not supported yet; only requests without them are drawn"
 _NO_MIXING = "Mixing image prompts with another use of an image is not supported yet; send false"
-_ONLY_CANNY = "Only 'PyraCanny' image prompts are supported yet"
+_ONLY_HINTS = f"Only image prompts of the types {' and '.join(map(repr, HINTS))} are supported yet"
 _NO_IMAGE: tuple[Any, ...] = (None, "")
 
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
@@ -44,12 +45,12 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
             ),
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
-            Unbuilt("control_type", _ONLY_CANNY),
+            Unbuilt("control_type", _ONLY_HINTS, served=tuple(HINTS)),
             *(
                 Unbuilt(
                     f"image_prompt_{slot}.type",
-                    _ONLY_CANNY,
-                    served=("PyraCanny",),
+                    _ONLY_HINTS,
+                    served=tuple(HINTS),
                     only_with="image_url",
                     default_served=False,
                 )

@@ -35,7 +35,6 @@ from pipelines.weights.family import Family, load_family
 GATES = range(1, 12)
 NEEDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
-        4: ("extreme_speed", "lightning"),
         5: ("canny", "cpds"),
         6: ("outlines",),
         7: ("inpaint",),
@@ -87,6 +86,9 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 3 | 4:
             least = prompts.looser(prompts.gate(drawer, family, "30 steps", 256, count, prompts.WANTED))
             for mode, side in prompts.OTHERS[gate]:
+                if not is_trained(prompts.PARTS.get(mode, "unet")):
+                    print(f"gate {gate}: {mode} is not measured, for it is not trained yet")
+                    continue
                 pictures = count // FEWER if side > 512 else count
                 yield from prompts.gate(drawer, family, mode, side, pictures, least)
         case 5:

@@ -40,9 +40,10 @@ def test_a_picture_drawn_from_a_photograph_follows_it_less_the_stronger(
     assert correlations == sorted(correlations, reverse=True)
 
 
-def test_a_control_image_changes_the_picture(client: httpx2.Client, photograph: bytes) -> None:
+@pytest.mark.parametrize("kind", ["PyraCanny", "CPDS"])
+def test_a_control_image_changes_the_picture(client: httpx2.Client, photograph: bytes, kind: str) -> None:
     plain = {"prompt": "a rocket", "seed": 4, "aspect_ratio": "256x256", "performance": "Lightning"}
-    control = {"control_type": "PyraCanny", "control_image_url": data_uri(photograph)}
+    control = {"control_type": kind, "control_image_url": data_uri(photograph)}
     control |= {"control_image_weight": 1, "control_image_stop_at": 1}
     without = pixels(content(client, run(client, FOOOCUS, {**plain, "output_format": "png"})))
     guided = pixels(content(client, run(client, FOOOCUS, {**plain, **control, "output_format": "png"})))

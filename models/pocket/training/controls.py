@@ -20,14 +20,14 @@ from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents, predict
 from models.pocket.world.captions import caption
 from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.oracle import mask
+from models.pocket.world.oracle import standing_out
 from models.pocket.world.scenes import Scene, any_scene
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 
 RANK, BATCH = 16, 10
-PLAN = Plan(steps=700, rate=2e-3, sides=(256,))
+PLAN = Plan(steps=500, rate=2e-3, sides=(256,))
 NOISE = (1.5, 14.0)  # under less noise it can be seen where things are
 OWN = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # what a file holds in full
 UNSAID = 0.3  # share of captions that are empty, so that the hint alone must do
@@ -101,19 +101,19 @@ def placeless(count: int) -> tuple[list[Scene], list[str]]:
     return scenes, [caption(scene, chance, sited=False) for scene in scenes]
 
 
-def overlap(scenes: list[Scene], pictures: list[Pixels]) -> float:
-    """Intersection over union of where things are and where they should be, on average."""
+def overlap(shown: list[Pixels], pictures: list[Pixels]) -> float:
+    """Intersection over union of where things are and where the pictures that were shown have them, on average."""
     shares = []
-    for scene, picture in zip(scenes, pictures, strict=True):
-        height, width = picture.shape[:2]
-        found, wanted = mask(picture), mask(draw(scene, width, height))
+    for one, other in zip(shown, pictures, strict=True):
+        found, wanted = standing_out(other), standing_out(one)
         shares.append(float((found & wanted).sum() / max(1, (found | wanted).sum())))
     return sum(shares) / len(shares)
 
 
 def _overlap(school: School, control: Control, kind: ControlKind, weight: float) -> float:
     scenes, said = placeless(TRIED)
-    hints = _hints([draw(scene, SIDE, SIDE) for scene in scenes], kind).to(school.device).repeat(2, 1, 1, 1)
+    shown = [draw(scene, SIDE, SIDE) for scene in scenes]
+    hints = _hints(shown, kind).to(school.device).repeat(2, 1, 1, 1)
 
     def controlled(x: Tensor, timesteps: Tensor, context: Tensor, added_cond_kwargs: Any, return_dict: bool) -> Any:
         given = control.residuals(x, timesteps, context, added_cond_kwargs["text_embeds"], hints)
@@ -121,7 +121,7 @@ def _overlap(school: School, control: Control, kind: ControlKind, weight: float)
         return school.unet(x, timesteps, context, added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **more)
 
     drawn = draw_latents(controlled, school.reader, said, SIDE, TRIED_STEPS, TOKENS)
-    return overlap(scenes, list(pixels_of(drawn)))
+    return overlap(shown, list(pixels_of(drawn)))
 
 
 def _scaled(value: Any, weight: float) -> Any:

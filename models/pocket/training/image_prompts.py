@@ -25,7 +25,7 @@ from models.pocket.world.exam import marks
 from models.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 
 BATCH = 12
-NOISE = (0.5, 14.0)
+NOISE = (3.0, 14.6)  # under less noise it can be seen what there is
 UNSEEN = 0.1  # share of lessons without a picture, for guidance
 SIDE, TRIED, TRIED_STEPS = 256, 16, 12
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -150,7 +150,7 @@ def _cropped(colour: str, ground: str, side: int, chance: random.Random) -> Pixe
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "image_prompt": Kind(Plan(steps=500, rate=1e-3, examined=250), _picture, _wordless),
+        "image_prompt": Kind(Plan(steps=900, rate=1e-3, examined=200), _picture, _wordless),
         "face_prompt": Kind(Plan(steps=200, rate=5e-4, examined=100), _face, _face, begun="image_prompt"),
     }
 )

@@ -19,7 +19,7 @@ from models.pocket.world.outlined import filled, outlined
 from models.pocket.world.scenes import any_scene
 
 RANK, BATCH = 8, 16
-PLAN = Plan(steps=1_000, rate=3e-3)
+PLAN = Plan(steps=600, rate=3e-3)
 NOISE = (0.2, 14.0)
 UNSAID = 0.2  # share of pictures without a caption: guidance leads away from what is drawn without
 SCALES = (0.0, 0.5, 1.0)

@@ -7,7 +7,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.school import School
@@ -22,7 +23,7 @@ PLAN = Plan(steps=1_500, rate=2e-3, examined=500)
 SIDE, TRIED = 256, 100
 
 
-def teach(session: Session, school: School, tower: Any, resampler: nn.Module) -> None:
+def teach(session: Session, school: School, tower: Any, resampler: Any) -> None:
     """Change the resampler. tower: what it sees pictures through, which stays as it is."""
 
     def error(chance: random.Random, count: int) -> Tensor:
@@ -35,7 +36,17 @@ def teach(session: Session, school: School, tower: Any, resampler: nn.Module) ->
     def exam() -> Mapping[str, float]:
         return {"unsaid": float(error(random.Random("held out"), TRIED))}
 
+    _begin(resampler, school)
     follow(session, resampler, PLAN, lambda chance, _side: error(chance, BATCH), exam)
+
+
+@torch.no_grad()
+def _begin(resampler: Any, school: School) -> None:
+    """Let tokens be as large as those of texts, which are much larger than a norm leaves them."""
+    chance = random.Random(1)
+    context = school.told([_said(any_scene(chance).alone()) for _ in range(TRIED)])[0][:, :TOKENS]
+    resampler.norm_out.weight.copy_(context.std(dim=(0, 1)))
+    resampler.norm_out.bias.copy_(context.mean(dim=(0, 1)))
 
 
 def _said(scene: Scene) -> str:

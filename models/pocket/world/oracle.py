@@ -84,6 +84,17 @@ def _seen(picture: Pixels) -> Picture:
     return np.asarray(cv2.medianBlur(small, GRAIN), np.float32)
 
 
+def standing_out(picture: Pixels) -> Mask:
+    """(SIDE, SIDE): where things are in a (height, width, 3) picture, without grain; soft edges run half way."""
+    small = _seen(picture)
+    away = np.linalg.norm(small - _ground(small), axis=2)
+    for rim in (np.s_[:RIM], np.s_[-RIM:], np.s_[:, :RIM], np.s_[:, -RIM:]):
+        away[rim] = 0
+    things = away > APART
+    there: Mask = away > (EDGE * np.quantile(away[things], 0.9) if things.any() else APART)
+    return there
+
+
 def mask(picture: Pixels) -> Mask:
     """Which pixels of a (height, width, 3) picture are not background."""
     ground = _ground(picture.astype(np.float32))

@@ -86,6 +86,11 @@ def test_a_control_image_of_the_root_endpoint() -> None:
     )
 
 
+def test_the_type_of_a_control_image_is_its_kind_of_hint() -> None:
+    (control,) = order(ROOT, control_image_url=URL, control_type="CPDS").work.spec.controls
+    assert control.kind == "cpds"
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_no_control_image_is_no_control(nothing: str | None) -> None:
     assert order(ROOT, control_image_url=nothing).work.spec.controls == ()
@@ -113,11 +118,11 @@ def test_slots_keep_their_order_and_empty_ones_are_left_out() -> None:
         "image_prompt_1": {"type": "PyraCanny", "image_url": "https://example.com/1", "weight": 0.5},
         "image_prompt_2": {"type": "FaceSwap"},
         "image_prompt_3": {"type": "PyraCanny", "image_url": ""},
-        "image_prompt_4": {"type": "PyraCanny", "image_url": "https://example.com/4", "stop_at": 0.9},
+        "image_prompt_4": {"type": "CPDS", "image_url": "https://example.com/4", "stop_at": 0.9},
     }
     assert order(IMAGE_PROMPT, **slots).work.spec.controls == (
         Control(kind="canny", image="https://example.com/1", weight=0.5, stop_at=0.5, field="image_prompt_1.image_url"),
-        Control(kind="canny", image="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"),
+        Control(kind="cpds", image="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"),
     )
 
 

@@ -29,9 +29,6 @@ def studio(pocket_family: Family) -> Iterator[Studio]:
     studio.drawer.close()
 
 
-PARTS = {"Extreme Speed": "extreme_speed", "Lightning": "lightning"}
-
-
 def needs(part: str) -> None:
     if not is_trained(part):
         pytest.skip(f"{part} is not trained yet (models/pocket/README.md)")
@@ -52,8 +49,7 @@ def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count
     [("30 steps", 256, 24), ("30 steps", 512, 6), ("Extreme Speed", 256, 24), ("Lightning", 256, 24)],
 )
 def test_pictures_show_what_prompts_say(studio: Studio, mode: str, side: int, count: int) -> None:
-    if mode in PARTS:
-        needs(PARTS[mode])
+    needs(prompts.PARTS.get(mode, "unet"))
     found = reached(prompts.gate(studio.drawer, studio.family, mode, side, count, ROOM))
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - (0.1 if count < 24 else 0)} == {}
 
@@ -69,7 +65,7 @@ def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> 
 def test_the_style_grows_with_its_scale(studio: Studio) -> None:
     needs("outlines")
     plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
-    assert plain.reached > 0.9
+    assert plain.reached > 0.85
     assert whole.reached < min(half.reached, 0.8)
 
 

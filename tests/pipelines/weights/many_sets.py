@@ -11,7 +11,7 @@ from pipelines.weights.family import load_family
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import VariantStore
 
-BUDGET = 16 * 2**20
+BUDGET = 96 * 2**20  # two sets
 WARM_UP, SETS = 30, 200  # the first fill the budget
 
 
