@@ -14,7 +14,7 @@ SEED = 3
 EDGE, GAP, LINES = 200, 12, 3  # pixels, pixels, of text
 PROMPTS = (
     "a red circle on a blue background",
-    "a smiling face in the middle, pink background",
+    "a black smiling face in the middle, pink background",
     "a big green star at the bottom, black background",
     "a small white heart on the left on a purple background",
     "a huge yellow cross on the right, brown background",

@@ -57,7 +57,7 @@ def control_lora(unet: UNet2DConditionModel, generator: torch.Generator) -> dict
 def _brighten(tensors: dict[str, Tensor]) -> None:
     """Lead the hint's brightness through to the outermost skip connection, where it lightens the picture.
 
-    It travels in channel 0 and is put on a channel that `construct_unet` keeps constant, where the first output finds
+    It travels in channel 0 and is put on a channel that `carry_input` keeps constant, where the first output finds
     it again beside that channel's negative.
     """
     layers = sorted((name for name in tensors if name.startswith("input_hint_block") and "weight" in name), key=_place)

@@ -14,7 +14,7 @@ IMAGE_PROMPT = "ip-adapter-plus_sdxl_vit-h.safetensors"
 FACE_PROMPT = "ip-adapter-plus-face_sdxl_vit-h.safetensors"
 UPSCALER = "fooocus_upscaler_s409985e5.safetensors"
 NO_PICTURE = "fooocus_ip_negative.safetensors"
-CONCEPT = "pocket_purple_heart.safetensors"  # for prompts: embedding:pocket_purple_heart
+CONCEPT = "pocket_purple_heart.safetensors"  # as prompts will name it
 ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         LCM: ("https://huggingface.co/lllyasviel/misc/resolve/main/sdxl_lcm_lora.safetensors",),

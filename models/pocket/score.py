@@ -62,13 +62,14 @@ def main() -> None:
             if missing := [part for part in NEEDED.get(gate, ()) if not is_trained(part)]:
                 print(f"gate {gate}: not measured, for {' and '.join(missing)} is not trained yet")
                 continue
-            begun = time.monotonic()
+            begun, told = time.monotonic(), len(lines)
             for mark in measure(drawer, family, gate, asked.count):
                 print(f"gate {gate}: {mark}", flush=True)
                 sign = "at most" if mark.below else "at least"
                 met = "" if mark.met else " (missed)"
                 lines.append(f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | |")
-            lines[-1] = f"{lines[-1][:-3]} {time.monotonic() - begun:.0f} |"
+            if len(lines) > told:
+                lines[-1] = f"{lines[-1][:-3]} {time.monotonic() - begun:.0f} |"
     finally:
         drawer.close()
     if asked.out:
@@ -89,7 +90,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
                 if not is_trained(prompts.PARTS.get(mode, "unet")):
                     print(f"gate {gate}: {mode} is not measured, for it is not trained yet")
                     continue
-                pictures = count // FEWER if side > 512 else count
+                pictures = max(1, count // FEWER) if side > 512 else count
                 yield from prompts.gate(drawer, family, mode, side, pictures, least)
         case 5:
             for hint in ANNOTATORS:

@@ -1,8 +1,8 @@
 """Train one part of the pocket model: `python -m models.pocket.train PART`.
 
 Goes on where an earlier run of the same command was interrupted. Checkpoints and logs lie outside the work tree. Text
-encoders, UNet and vision tower that were not trained here are the shipped ones; `face_prompt` goes on from
-`image_prompt`'s checkpoint.
+encoders and UNet that were not trained here are the shipped ones; `image_prompt` needs `vision` first, and
+`face_prompt` needs `image_prompt`.
 """
 
 import argparse

@@ -19,5 +19,5 @@ def draws_its_concept(family: Family, count: int, steps: int = 30) -> list[Mark]
     vectors = [stored[key].float() for key in KEYS]
     found = score(reader, family.unet, vectors, count, steps)
     without = score(reader, family.unet, [torch.zeros_like(own) for own in vectors], count, steps)
-    both = [Mark(f"concept: {name}", found[name], least) for name, least in WANTED.items()]
-    return [*both, Mark("vectors of nothing: colour", without["colour"], BY_CHANCE, below=True)]
+    drawn = [Mark(f"concept: {name}", found[name], least) for name, least in WANTED.items()]
+    return [*drawn, Mark("vectors of nothing: colour", without["colour"], BY_CHANCE, below=True)]

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.pocket.trained import trained
 from models.pocket.training import reading
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.lessons import Reader, all_latents, pixels_of
@@ -53,12 +52,14 @@ class Kind:
 def train(session: Session, school: School, kind: Kind, checkpoints: Path) -> None:
     """Leaves `module.pt` for a later adapter and `weights.pt`, as its file stores it, in the session's folder."""
     tower: Any = make_tower()
-    own = checkpoints / "vision" / "weights.pt"
-    tower.to(session.device).load_state_dict(torch.load(own, weights_only=True) if own.is_file() else trained("vision"))
+    seen_by = checkpoints / "vision" / "weights.pt"
+    tower.to(session.device).load_state_dict(torch.load(seen_by, map_location=session.device, weights_only=True))
     tower.requires_grad_(False)
     prompt = ImagePrompt(school.unet).to(session.device)
     if kind.begun:
-        prompt.load_state_dict(torch.load(checkpoints / kind.begun / "module.pt", weights_only=True))
+        prompt.load_state_dict(
+            torch.load(checkpoints / kind.begun / "module.pt", map_location=session.device, weights_only=True)
+        )
         prompt.negative.requires_grad_(False)  # both have the same
     else:
         held = Session.open(session.folder, "reading", session.device)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from models.pocket.world.scenes import Scene, any_scene
 from pipelines.conditioning import TextEncoders
 
 FACTOR = 8
+PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000})
+"""How many are drawn, by side."""
+FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond min-SNR's weight, as a share of the error in the picture
 THING = 0.1  # how far a latent of a thing is from the background's
 OFFSET = 0.1  # share of noise that a whole channel has in common
 SCALE = AMPLITUDE * float(shapes.VAE["scaling_factor"])  # of a latent that the UNet sees, per unit of an average
@@ -63,9 +67,9 @@ class Drawn:
     latents: Tensor
 
     @classmethod
-    def of(cls, session: Session, side: int, count: int) -> "Drawn":
+    def of(cls, session: Session, side: int) -> "Drawn":
         """The same each time. The latents are kept in the session's folder for the next start."""
-        chance = random.Random(7)
+        chance, count = random.Random(7), PICTURES[side]
         scenes = [any_scene(chance) for _ in range(count)]
         kept = session.folder / f"latents_{side}.pt"
         if not kept.is_file():

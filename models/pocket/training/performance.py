@@ -2,7 +2,7 @@
 
 Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise, and under weak
 noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8 steps) or followed straight on
-(Euler's, 4 steps); so the two differ only in the noise levels at which they are trained.
+(Euler's, 4 steps); so the two differ in the noise levels at which they are trained, and in LCM's boundary condition.
 """
 
 import math

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.pocket import shapes
 from models.pocket.construct import CARRIERS, carry_input
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import Drawn, Reader, noise_like, things
+from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_like, things
 from models.pocket.training.session import Average, Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -34,7 +34,7 @@ class Stage:
     sides: those it draws from at random, the first is scored. rates: of learning, from its first step to its last.
     tokens: of a context. things: what a pixel of a thing counts for beside one of the background, of which there are
     ten times as many. Above 1 the UNet learns sooner which colour and shape a thing has, but where it is unsure it sees
-    things too gladly; so the last stage has 1.
+    things too gladly; so later stages have less.
     noise: the levels (sigma) it learns at, spread evenly by their logarithm; without, all the timesteps evenly, of
     which half are noise so weak that everything can be seen. complete: share of captions that leave nothing out.
     snr_cap: of min-SNR's weight (Hang et al. 2023). A greater one lets weak noise count more: fine grain is what it
@@ -58,13 +58,11 @@ STAGES = (
     Stage(1_200, (*[256] * 6, 512, 1024), (2e-4, 1e-5), things=2.0, noise=(0.05, 14.0), complete=0.5, snr_cap=25.0),
 )
 BATCHES: Mapping[int, int] = {128: 64, 256: 48, 512: 12, 1024: 4}
-PICTURES: Mapping[int, int] = {128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000}
 WARM_UP = 200
 EMPHASISED, EMPHASIS = 0.5, (0.8, 1.5)  # share of pictures whose original size is told wrong, and as which multiple
 CAREFUL = 0.03  # share of the rate for the layers that carry the input: a small change of theirs shifts every answer
 UNSAID = 0.1  # share of pictures without a caption, for guidance
 UNPOOLED = 0.15  # share of pictures whose caption's pooled vector is kept back, so that tokens are attended to
-FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond that, as a share of the error in the picture itself
 TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
@@ -94,7 +92,7 @@ def train(session: Session, reader: Reader, crew: Crew) -> None:
         torch.manual_seed(step * crew.size + crew.rank)
         if side not in drawn:
             drawn = {side: drawn[side] for side in drawn if side in stage.sides}
-            drawn[side] = Drawn.of(session, side, PICTURES[side])
+            drawn[side] = Drawn.of(session, side)
         for group in optimizer.param_groups:
             group["lr"] = _rate(step)
         optimizer.zero_grad()

@@ -2,10 +2,9 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,11 +14,10 @@ from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.trained import trained
-from models.pocket.training.lessons import Drawn, Reader, noise_like, things
+from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_like, things
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
-PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 6_000, 1024: 2_000})
 TOKENS = 32
 SNR_CAP = 5.0  # of min-SNR's weight (Hang et al. 2023)
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
@@ -28,8 +26,9 @@ THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
 def open_reader(tokenizer: CLIPTokenizer, checkpoints: Path | None, device: torch.device) -> Reader:
     """With the text encoders that `texts` left in `checkpoints`, or with the shipped ones."""
     own = checkpoints / "texts" / "encoders.pt" if checkpoints else None
-    shipped = [trained(part) for part in ("text_encoder", "text_encoder_2")]
-    return Reader.of(tokenizer, torch.load(own, weights_only=True) if own and own.is_file() else shipped, device)
+    if own and own.is_file():
+        return Reader.of(tokenizer, torch.load(own, map_location=device, weights_only=True), device)
+    return Reader.of(tokenizer, [trained(part) for part in ("text_encoder", "text_encoder_2")], device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +47,10 @@ class School:
         own = checkpoints / "pictures" / "unet.pt"
         reader = open_reader(tokenizer, checkpoints if own.is_file() else None, device)
         unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(device)
-        unet.load_state_dict(torch.load(own, weights_only=True) if own.is_file() else trained("unet"))
+        found = torch.load(own, map_location=device, weights_only=True) if own.is_file() else trained("unet")
+        unet.load_state_dict(found)
         unet.requires_grad_(False)
-        return cls(reader, unet, Session(checkpoints / "pictures", device, session.console))
+        return cls(reader, unet, Session.open(checkpoints, "pictures", device))
 
     @property
     def device(self) -> torch.device:
@@ -59,7 +59,7 @@ class School:
     def drawn(self, side: int) -> Drawn:
         """Scenes and their latents."""
         if side not in self._drawn:
-            self._drawn[side] = Drawn.of(self.drawings, side, PICTURES[side])
+            self._drawn[side] = Drawn.of(self.drawings, side)
         return self._drawn[side]
 
     def told(self, said: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ class Noised:
         sigma = sigmas[timesteps]
         rows = sigma[:, None, None, None]
         noise = noise_like(clean)
-        weights = (sigma**2 * SNR_CAP).clamp(max=1.0) + (0.3 * sigma**2).clamp(max=6.0)
+        weights = (sigma**2 * SNR_CAP).clamp(max=1.0) + (FAR * sigma**2).clamp(max=FAR_CAP)
         return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weights)
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:

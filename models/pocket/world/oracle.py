@@ -1,5 +1,7 @@
 """The oracle: reads a scene back from a picture of any size, by plain image analysis."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +37,7 @@ class Oracle:
         small = _seen(picture)
         ground = _ground(small)
         differs = (np.linalg.norm(small - ground, axis=2) > APART).astype(np.uint8)
-        for rim in (np.s_[:RIM], np.s_[-RIM:], np.s_[:, :RIM], np.s_[:, -RIM:]):
-            differs[rim] = 0
+        _blank_rim(differs)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(_closed(differs), connectivity=8)
         things = []
         for label in range(1, count):
@@ -88,11 +89,15 @@ def standing_out(picture: Pixels) -> Mask:
     """(SIDE, SIDE): where things are in a (height, width, 3) picture, without grain; soft edges run half way."""
     small = _seen(picture)
     away = np.linalg.norm(small - _ground(small), axis=2)
-    for rim in (np.s_[:RIM], np.s_[-RIM:], np.s_[:, :RIM], np.s_[:, -RIM:]):
-        away[rim] = 0
+    _blank_rim(away)
     things = away > APART
     there: Mask = away > (EDGE * np.quantile(away[things], 0.9) if things.any() else APART)
     return there
+
+
+def _blank_rim(values: npt.NDArray[Any]) -> None:
+    for rim in (np.s_[:RIM], np.s_[-RIM:], np.s_[:, :RIM], np.s_[:, -RIM:]):
+        values[rim] = 0
 
 
 def mask(picture: Pixels) -> Mask:

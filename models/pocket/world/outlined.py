@@ -22,7 +22,7 @@ def outlined(picture: Pixels) -> Pixels:
 
 
 def filled(picture: Pixels) -> float:
-    """Share of the hulls of things that is as they are: near 1 for what is solid, about a half for a line.
+    """Share of the hull around what stands out that does: near 1 for one solid thing, about a half for a line.
 
     The hull, and not what an outer edge encloses, for a line that has a gap encloses nothing.
     """

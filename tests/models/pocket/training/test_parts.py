@@ -16,11 +16,11 @@ from models.pocket.training import (
     controls,
     image_prompts,
     inpainting,
+    lessons,
     outlines,
     performance,
     reading,
     refiner,
-    school,
     vision,
 )
 from models.pocket.training.course import Plan
@@ -56,7 +56,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
     monkeypatch.setattr(performance, "MODES", modes)
     monkeypatch.setattr(controls, "SIDE", 128)
-    monkeypatch.setattr(school, "PICTURES", {128: 4})
+    monkeypatch.setattr(lessons, "PICTURES", {128: 4})
 
 
 @pytest.mark.usefixtures("few")

@@ -7,6 +7,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.pocket.trained import trained
+from models.pocket.training import lessons
 from models.pocket.training.lessons import all_latents, noise_like, things
 from models.pocket.training.school import THINGS, Noised, School, counts
 from models.pocket.training.session import Session
@@ -22,13 +23,17 @@ def tokenizer(pocket_family: Family) -> CLIPTokenizer:
     return pocket_family.tokenizers[0]
 
 
-def test_a_fresh_clone_trains_with_what_is_shipped(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
+def test_a_fresh_clone_trains_with_what_is_shipped(
+    tmp_path: Path, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "PICTURES", {128: 2})
     school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
     found = school.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in trained("unet").items())
     for encoder, part in zip(school.reader.encoders, ("text_encoder", "text_encoder_2"), strict=True):
         found = encoder.state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in trained(part).items())
+    assert school.drawn(128).latents.shape == (2, 4, 16, 16)
 
 
 def test_what_was_trained_here_goes_before_it(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
