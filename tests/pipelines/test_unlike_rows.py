@@ -35,7 +35,7 @@ UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     ),
     "guided": (spec(guidance=Guidance(scale=3.0), negative_prompt="red"), {}),
     "guided with everything": (spec(sampler="dpmpp_2m_sde", schedule="karras", guidance=FULL), {}),
-    # gently: far beyond the guidance that distilled weights were taught, a run magnifies rounding a hundredfold
+    # gently: with the trained LCM LoRA a run at scale 6 ends 1.1e-3 apart, one at 3 1.5e-5
     "rescaled": (spec(guidance=Guidance(scale=3.0, rescale=0.7)), {}),
     "a long prompt": (spec(prompt="a green star " * 60), {}),
     "a control image": (spec(controls=(control(1.0, 1.0),)), {"controls": [PHOTO]}),
