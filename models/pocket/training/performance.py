@@ -55,7 +55,7 @@ MODES: Mapping[str, Mode] = {
 RANK = 16
 BATCHES: Mapping[int, int] = {256: 12, 512: 4, 1024: 1}
 PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fold of a level above that
-SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: that is the target, and costs no teacher
+SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: that is the target, without a teacher
 SHARP = 3.0  # the level at which errors begin to count for more: shapes become sharp below it, where errors are small
 TRIED = 40
 
