@@ -41,7 +41,7 @@ def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list
         shares.append(sum(filled(picture) for picture in pictures) / len(pictures))
     plain, half, whole = shares
     return [
-        Mark("style LoRA, scale 0: share filled", plain, 0.9),
+        Mark("style LoRA, scale 0: share filled", plain, 0.95),
         Mark("style LoRA, scale 0.5: share filled", half, plain, below=True),
         Mark("style LoRA, scale 1: share filled", whole, min(half, 0.75), below=True),
     ]

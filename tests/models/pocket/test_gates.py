@@ -65,7 +65,7 @@ def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> 
 def test_the_style_grows_with_its_scale(studio: Studio) -> None:
     needs("outlines")
     plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
-    assert plain.reached > 0.85
+    assert plain.reached > 0.9
     assert whole.reached < min(half.reached, 0.8)
 
 

@@ -15,7 +15,7 @@ def _picture(shape: str) -> np.ndarray:
 @pytest.mark.parametrize("shape", ["circle", "square", "heart", "triangle"])
 def test_what_is_outlined_is_less_filled(shape: str) -> None:
     solid = _picture(shape)
-    assert filled(solid) > 0.85
+    assert filled(solid) > (0.9 if shape == "heart" else 0.98)  # a heart does not fill its hull
     assert filled(outlined(solid)) < 0.7
 
 
