@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from models.pocket.train import ALONE, CHECKPOINTS, PICTURES, TAUGHT
+from models.pocket.train import ALONE, CHECKPOINTS, TAUGHT
 from models.pocket.trained import keep
+from models.pocket.training.school import finished_unet
 
 
 def main() -> None:
@@ -17,8 +18,8 @@ def main() -> None:
     parts: dict[str, Any] = {}
     if (found := folder / "texts" / "encoders.pt").is_file():
         parts["text_encoder"], parts["text_encoder_2"] = _read(found)
-    if (found := folder / PICTURES / "unet.pt").is_file():
-        parts["unet"] = _read(found)
+    if unet := finished_unet(folder):
+        parts["unet"] = _read(unet)
     for part in (*ALONE, *TAUGHT):
         if (found := folder / part / "weights.pt").is_file():
             parts[part] = _read(found)

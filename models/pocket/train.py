@@ -23,6 +23,7 @@ from models.pocket.training import (
     expansion,
     image_prompts,
     inpainting,
+    large,
     outlines,
     performance,
     pictures,
@@ -32,26 +33,26 @@ from models.pocket.training import (
     vision,
 )
 from models.pocket.training.crew import Crew
-from models.pocket.training.school import School, open_reader
+from models.pocket.training.school import STAGES, School, open_reader
 from models.pocket.training.session import Session
 from pipelines.preparing import ANNOTATORS
 
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
-PICTURES = "pictures"
+PICTURES, LARGE = STAGES
 ALONE = ("texts", "vision", "upscaler", "expansion", checker.FIRST, checker.SECOND)  # need no other part
 TAUGHT = (*performance.MODES, *ANNOTATORS, *image_prompts.KINDS, "outlines", "inpaint", "refiner", "concept")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=(*ALONE, PICTURES, *TAUGHT), help="texts, then pictures, then others")
+    parser.add_argument("part", choices=(*ALONE, *STAGES, *TAUGHT), help="texts, then pictures, then others")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
-    parser.add_argument("--processes", type=int, default=1, help=f"that train `{PICTURES}` together on one CPU")
+    parser.add_argument("--processes", type=int, default=1, help="that train a UNet together on one CPU")
     asked = parser.parse_args()
-    if asked.processes > 1 and asked.part != PICTURES:
-        parser.error(f"only `{PICTURES}` is trained by several processes")
+    if asked.processes > 1 and asked.part not in STAGES:
+        parser.error(f"only {' and '.join(STAGES)} are trained by several processes")
     crew.run(asked.processes, partial(_train, asked))
 
 
@@ -62,6 +63,8 @@ def _train(asked: argparse.Namespace, crew: Crew) -> None:
     session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
     if asked.part == PICTURES:
         pictures.train(session, open_reader(_tokenizer(), asked.checkpoints, session.device), crew)
+    elif asked.part == LARGE:
+        large.train(session, School.open(session, asked.checkpoints, _tokenizer(), stages=(PICTURES,)), crew)
     elif asked.part in ALONE:
         _train_alone(session, asked.part)
     else:

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.pocket.training.crew import Crew
 from models.pocket.training.session import Average, Session
 
 WARM_UP, DECAY = 50, 0.99
+FEW = 256  # side of a picture of few tokens
 KEPT_EVERY, LOGGED_EVERY = 120.0, 25  # seconds, steps
+
+ALONE = Crew()
 
 Lesson = Callable[[random.Random, int], Tensor]
 """The loss of one batch at a picture's side."""
@@ -42,10 +46,11 @@ class Plan:
         return self.rate * (1 + math.cos(math.pi * (step - WARM_UP) / (self.steps - WARM_UP))) / 2
 
 
-def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
+def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam, crew: Crew = ALONE) -> None:
     """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
 
-    Goes on where an earlier run was interrupted; step by step the random numbers are the same.
+    Goes on where an earlier run was interrupted; step by step the random numbers are the same. crew: who trains it
+    together; each calls this with its own lessons.
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99))
@@ -56,25 +61,30 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         optimizer.load_state_dict(state["optimizer"])
         average.weights = state["average"]
         begun = state["step"]
-    else:
+    elif crew.leads:
         _examine(session, 0, exam)
     seen: list[float] = []
     kept = time.monotonic()
     for step in range(begun, plan.steps):
-        chance = random.Random(step)
-        torch.manual_seed(step)
+        side = random.Random(step).choice(plan.sides)  # the same for all, so that none waits
+        chance = random.Random(step * crew.size + crew.rank)
+        torch.manual_seed(step * crew.size + crew.rank)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate_at(step)
-        # for so few tokens plain attention takes less time than the fused one, backwards
-        with torch.autocast(session.device.type, torch.bfloat16, enabled=plan.half), sdpa_kernel(SDPBackend.MATH):
-            loss = lesson(chance, chance.choice(plan.sides))
+        # for the few tokens of small pictures plain attention takes less time than the fused one, backwards
+        attention = SDPBackend.MATH if side <= FEW else SDPBackend.FLASH_ATTENTION
+        with torch.autocast(session.device.type, torch.bfloat16, enabled=plan.half), sdpa_kernel(attention):
+            loss = lesson(chance, side)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        crew.average_gradients(module)
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.follow(module, step)
         seen.append(float(loss.detach()))
         done = step + 1
+        if not crew.leads:
+            continue
         if done % LOGGED_EVERY == 0:
             session.log(done, loss=sum(seen) / len(seen))
             seen = []
@@ -86,7 +96,8 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
             session.save({**held, "average": average.weights, "step": done})
             kept = time.monotonic()
     module.load_state_dict(average.weights)
-    _examine(session, plan.steps, exam)
+    if crew.leads:
+        _examine(session, plan.steps, exam)
 
 
 @torch.no_grad()

@@ -46,7 +46,12 @@ class Mode:
         chosen = self.table().sigmas if self.distilled else sgm_uniform(self.table(), self.steps)[:-1]
         return [float(sigma) for sigma in chosen]
 
+    def shown(self, sigma: float) -> float:
+        """How much of a picture there is at a level of a run. LCM's sampler puts fresh noise on a whole one."""
+        return 1.0 if self.distilled else 1 - sigma / sdxl_table().sigma_max
 
+
+SMALL = 256  # side of the pictures that the teacher draws: at it is as well what a large one shows made small
 SIDES = (*[256] * 10, 512, 1024)
 MODES: Mapping[str, Mode] = {
     "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=1_200, rate=1e-3, sides=SIDES)),
@@ -80,15 +85,21 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
     drawn = school.drawn(side)
     chosen, clean = some(drawn, BATCHES[side], chance, school.device)
     said = [caption(drawn.scenes[at], chance) for at in chosen]
-    if sigma > 0.99 * sdxl_table().sigma_max:
-        clean = torch.zeros_like(clean)  # as a run begins
-    x = clean + sigma * torch.randn_like(clean)
+    begins = sigma > 0.99 * sdxl_table().sigma_max  # from noise alone
+    noise = torch.randn_like(clean)
+    x = (0 if begins else clean * mode.shown(sigma)) + sigma * noise
     told, without = school.told(said), school.told([""] * len(said))
-    if sigma < SEEN * side / 256:
+    times = max(1, side // SMALL)
+    if sigma < SEEN * times:
         wanted = clean
     else:
+        small = nn.functional.avg_pool2d(x, times)
+        level = sigma / times
+        if begins:  # a small picture begins with as much noise as a large one
+            small, level = small * times, sigma
         with torch.no_grad():
-            wanted = _taught(school.unet, x, sigma, told, without)
+            wanted = _taught(school.unet, small, level, told, without)
+        wanted = nn.functional.interpolate(wanted, scale_factor=float(times), mode="bilinear")
     guess = _clean(adapter.changed(), x, sigma, *told)
     if mode.distilled:
         guess = consistency(guess, x, sdxl_table().timestep(sigma))

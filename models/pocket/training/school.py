@@ -18,6 +18,7 @@ from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_li
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
+STAGES = ("pictures", "large")  # of the UNet's training; each leaves `unet.pt`
 TOKENS = 32
 SNR_CAP = 5.0  # of min-SNR's weight (Hang et al. 2023)
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
@@ -31,6 +32,12 @@ def open_reader(tokenizer: CLIPTokenizer, checkpoints: Path | None, device: torc
     return Reader.of(tokenizer, [trained(part) for part in ("text_encoder", "text_encoder_2")], device)
 
 
+def finished_unet(checkpoints: Path, stages: Sequence[str] = STAGES) -> Path | None:
+    """What the last of the stages left in `checkpoints`, if one did."""
+    left = (checkpoints / stage / "unet.pt" for stage in reversed(stages))
+    return next((path for path in left if path.is_file()), None)
+
+
 @dataclass(frozen=True, eq=False)
 class School:
     """reader: captions as the UNet is told them. unet: without gradients of its own."""
@@ -41,16 +48,18 @@ class School:
     _drawn: dict[int, Drawn] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, session: Session, checkpoints: Path, tokenizer: CLIPTokenizer) -> "School":
-        """From what `pictures` left in `checkpoints`, with its text encoders, or from what is shipped."""
+    def open(
+        cls, session: Session, checkpoints: Path, tokenizer: CLIPTokenizer, stages: Sequence[str] = STAGES
+    ) -> "School":
+        """From what the last of the UNet's stages left in `checkpoints`, with its text encoders, or what is shipped."""
         device = session.device
-        own = checkpoints / "pictures" / "unet.pt"
-        reader = open_reader(tokenizer, checkpoints if own.is_file() else None, device)
+        own = finished_unet(checkpoints, stages)
+        reader = open_reader(tokenizer, checkpoints if own else None, device)
         unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(device)
-        found = torch.load(own, map_location=device, weights_only=True) if own.is_file() else trained("unet")
+        found = torch.load(own, map_location=device, weights_only=True) if own else trained("unet")
         unet.load_state_dict(found)
         unet.requires_grad_(False)
-        return cls(reader, unet, Session.open(checkpoints, "pictures", device))
+        return cls(reader, unet, Session.open(checkpoints, STAGES[0], device))
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 from models.pocket.trained import trained
 from models.pocket.training import lessons
 from models.pocket.training.lessons import all_latents, noise_like, things
-from models.pocket.training.school import THINGS, Noised, School, counts
+from models.pocket.training.school import STAGES, THINGS, Noised, School, counts, finished_unet
 from models.pocket.training.session import Session
 from models.pocket.world.drawing import draw
 from models.pocket.world.scenes import Scene, Thing
@@ -45,6 +45,15 @@ def test_what_was_trained_here_goes_before_it(tmp_path: Path, tokenizer: CLIPTok
     school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
     found = school.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
+
+
+def test_the_last_of_the_unets_stages_is_taken(tmp_path: Path) -> None:
+    assert finished_unet(tmp_path) is None
+    for part in STAGES:
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "unet.pt").touch()
+        assert finished_unet(tmp_path) == tmp_path / part / "unet.pt"
+    assert finished_unet(tmp_path, stages=("pictures",)) == tmp_path / "pictures" / "unet.pt"
 
 
 def test_text_encoders_without_their_unet_are_left_alone(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
