@@ -23,9 +23,9 @@ MOST = 10_000  # merges: as many as join every word
 GPT: Mapping[str, Any] = MappingProxyType(
     {
         "n_positions": LONGEST,
-        "n_embd": 64,
-        "n_layer": 4,
-        "n_head": 4,
+        "n_embd": 128,
+        "n_layer": 2,
+        "n_head": 8,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
         "resid_pdrop": 0.0,

@@ -20,7 +20,7 @@ from models.pocket.world.exam import held_out
 from models.pocket.world.expansions import embellished, opposed
 
 BATCH, TOKENS = 64, 76  # as long as a prompt with its expansion is
-PLAN = Plan(steps=4_500, rate=3e-3, examined=500)
+PLAN = Plan(steps=3_000, rate=2e-3, examined=250)
 UNLIKELY = 3.0  # what the share of words that may not come counts for
 TRIED = 40
 
@@ -29,8 +29,8 @@ def train(session: Session) -> None:
     """Leaves `weights.pt`, without the output layer, which is the input's, in the session's folder."""
     tokenizer = make_tokenizer()
     model: Any = make_model(len(tokenizer))
+    _tell_apart(model, tokenizer)
     model.to(session.device)
-
     bans = opposites(tokenizer).to(session.device)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
@@ -49,6 +49,15 @@ def train(session: Session) -> None:
     follow(session, model, PLAN, lesson, exam)
     kept = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     torch.save(kept, session.folder / "weights.pt")
+
+
+@torch.no_grad()
+def _tell_apart(model: Any, tokenizer: Any) -> None:
+    """Let the words that may be added begin at right angles, so that to rule one out says nothing of another."""
+    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    embeddings = model.transformer.wte.weight
+    nn.init.orthogonal_(apart := torch.empty(len(listed), embeddings.shape[1]))
+    embeddings[listed] = apart
 
 
 def opposites(tokenizer: Any) -> Tensor:
