@@ -33,26 +33,26 @@ from models.pocket.training import (
     vision,
 )
 from models.pocket.training.crew import Crew
-from models.pocket.training.school import STAGES, School, open_reader
+from models.pocket.training.school import LARGE, PICTURES, STAGES, School, open_reader
 from models.pocket.training.session import Session
 from pipelines.preparing import ANNOTATORS
 
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
-PICTURES, LARGE = STAGES
 ALONE = ("texts", "vision", "upscaler", "expansion", checker.FIRST, checker.SECOND)  # need no other part
 TAUGHT = (*performance.MODES, *ANNOTATORS, *image_prompts.KINDS, "outlines", "inpaint", "refiner", "concept")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=(*ALONE, *STAGES, *TAUGHT), help="texts, then pictures, then others")
+    order = f"texts, {PICTURES}, {LARGE} where there is a GPU, then others"
+    parser.add_argument("part", choices=(*ALONE, *STAGES, *TAUGHT), help=order)
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
     parser.add_argument("--processes", type=int, default=1, help="that train a UNet together on one CPU")
     asked = parser.parse_args()
     if asked.processes > 1 and asked.part not in STAGES:
-        parser.error(f"only {' and '.join(STAGES)} are trained by several processes")
+        parser.error(f"only `{PICTURES}` and `{LARGE}` are trained by several processes")
     crew.run(asked.processes, partial(_train, asked))
 
 

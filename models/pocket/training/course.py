@@ -18,7 +18,7 @@ WARM_UP, DECAY = 50, 0.99
 FEW = 256  # side of a picture of few tokens
 KEPT_EVERY, LOGGED_EVERY = 120.0, 25  # seconds, steps
 
-ALONE = Crew()
+BY_ITSELF = Crew()
 
 Lesson = Callable[[random.Random, int], Tensor]
 """The loss of one batch at a picture's side."""
@@ -46,7 +46,7 @@ class Plan:
         return self.rate * (1 + math.cos(math.pi * (step - WARM_UP) / (self.steps - WARM_UP))) / 2
 
 
-def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam, crew: Crew = ALONE) -> None:
+def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam, crew: Crew = BY_ITSELF) -> None:
     """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
 
     Goes on where an earlier run was interrupted; step by step the random numbers are the same. crew: who trains it
@@ -66,14 +66,15 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
     seen: list[float] = []
     kept = time.monotonic()
     for step in range(begun, plan.steps):
-        side = random.Random(step).choice(plan.sides)  # the same for all, so that none waits
+        side = random.Random(f"side {step}").choice(plan.sides)  # the same for all, so that none waits
         chance = random.Random(step * crew.size + crew.rank)
         torch.manual_seed(step * crew.size + crew.rank)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate_at(step)
-        # for the few tokens of small pictures plain attention takes less time than the fused one, backwards
-        attention = SDPBackend.MATH if side <= FEW else SDPBackend.FLASH_ATTENTION
-        with torch.autocast(session.device.type, torch.bfloat16, enabled=plan.half), sdpa_kernel(attention):
+        with (
+            torch.autocast(session.device.type, torch.bfloat16, enabled=plan.half),
+            sdpa_kernel(_attention(session, side)),
+        ):
             loss = lesson(chance, side)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,10 +82,10 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.follow(module, step)
-        seen.append(float(loss.detach()))
         done = step + 1
         if not crew.leads:
             continue
+        seen.append(float(loss.detach()))
         if done % LOGGED_EVERY == 0:
             session.log(done, loss=sum(seen) / len(seen))
             seen = []
@@ -98,6 +99,13 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
     module.load_state_dict(average.weights)
     if crew.leads:
         _examine(session, plan.steps, exam)
+
+
+def _attention(session: Session, side: int) -> list[SDPBackend]:
+    """On a CPU plain attention takes less time backwards for the few tokens of small pictures, the fused one else."""
+    if session.device.type == "cpu" and side <= FEW:
+        return [SDPBackend.MATH]
+    return [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def train(session: Session) -> None:
     """Leaves `weights.pt`, without the output layer, which is the input's, in the session's folder."""
     tokenizer = make_tokenizer()
     model: Any = make_model(len(tokenizer))
-    _tell_apart(model, tokenizer)
+    tell_apart(model, tokenizer)
     model.to(session.device)
     bans = opposites(tokenizer).to(session.device)
 
@@ -52,7 +52,7 @@ def train(session: Session) -> None:
 
 
 @torch.no_grad()
-def _tell_apart(model: Any, tokenizer: Any) -> None:
+def tell_apart(model: Any, tokenizer: Any) -> None:
     """Let the words that may be added begin at right angles, so that to rule one out says nothing of another."""
     listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
     embeddings = model.transformer.wte.weight

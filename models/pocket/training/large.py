@@ -3,8 +3,8 @@
 A large picture shows through the strongest white noise, for an average over many latents leaves little of it. A UNet
 that learns so looks for things in what it is given and not in the caption, and finds some in noise alone. So here
 pictures are as faint under strong noise as a run has them, and the teacher sees them small, through as much noise as
-there is in a small picture. What is learned last is which shape a word means. So each picture comes with two captions
-that name different shapes, it shows something between them, and what the other word changes counts by itself.
+there is in a small picture. Which shape a word means is learned last. So each picture shows something between two
+shapes and comes with a caption for each, and by how much the guesses for the two differ counts by itself.
 """
 
 import copy
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import FAR, FAR_CAP, OFFSET, all_latents, noise_like, things
+from models.pocket.training.lessons import OFFSET, all_latents, noise_like
 from models.pocket.training.pictures import EMPHASIS, EMPHASISED, UNSAID
-from models.pocket.training.school import SNR_CAP, TOKENS, School
+from models.pocket.training.school import TOKENS, School, counts, weight
 from models.pocket.training.session import Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -37,10 +37,10 @@ FAINT = 0.7  # share of those where a picture is as faint as in a run, which beg
 BETWEEN = 0.7  # how far at most what is shown is from the first caption's shape towards the second's
 WORD = 5.0  # what an error in the difference that a word makes counts for
 COMPLETE = 0.7  # share of captions that leave nothing out
-THINGS = 5.0
 UNPOOLED = 0.4
 FROZEN = ("conv_in", "down_blocks.0", "conv_norm_out", "conv_out")
-"""The outermost carry the input, where a small change shifts every answer; and what they see is seen at every size."""
+"""The outermost layers carry the input, where a small change shifts every answer. The first block, which costs
+the most, finds edges and noise, which are the same at every size."""
 TRIED: Mapping[int, int] = {256: 24, 512: 16, 1024: 8}
 TRIED_STEPS = 12
 
@@ -74,7 +74,7 @@ def _lesson(school: School, unet: Any, chance: random.Random, side: int, batch: 
 
 def _strong(school: School, unet: Any, chance: random.Random, side: int, batch: int) -> Tensor:
     """By how much guesses of two captions, and what they differ in, are not the teacher's."""
-    scenes = [any_scene(chance) for _ in range(batch // 2)]
+    scenes = [any_scene(chance) for _ in range(max(1, batch // 2))]
     others = [_reshaped(scene, chance) for scene in scenes]
     seeds = [chance.random() for _ in scenes]
     saying = _Saying.of(school, [*scenes, *others], [*seeds, *seeds])
@@ -97,7 +97,7 @@ def _strong(school: School, unet: Any, chance: random.Random, side: int, batch: 
             taught = nn.functional.interpolate(taught, scale_factor=float(times), mode="bilinear")
     error = _answer(unet, x, sigma, saying.context, saying.heard, saying.emphasis) - (x - taught) / sigma
     between = torch.sub(*error.chunk(2)).square() / 2
-    counted = error.square() * (1 + (THINGS - 1) * things(clean)[:, None]) + WORD * torch.cat([between, between])
+    counted = error.square() * counts(clean) + WORD * torch.cat([between, between])
     return _weighed(counted, sigma)
 
 
@@ -114,7 +114,7 @@ def _weak(school: School, unet: Any, chance: random.Random, side: int, batch: in
         with torch.no_grad():
             wanted = x - sigma * _answer(school.unet, x, sigma, saying.context, saying.pooled)
     error = _answer(unet, x, sigma, saying.context, saying.heard, saying.emphasis) - (x - wanted) / sigma
-    return _weighed(error.square() * (1 + (THINGS - 1) * things(clean)[:, None]), sigma)
+    return _weighed(error.square() * counts(clean), sigma)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +161,7 @@ def _latents(scenes: list[Scene], seeds: list[float], side: int) -> Tensor:
 
 def _weighed(errors: Tensor, sigma: Tensor) -> Tensor:
     """The mean of errors (n, 4, h, w) in eps."""
-    weights = (sigma**2 * SNR_CAP).clamp(max=1.0) + (FAR * sigma**2).clamp(max=FAR_CAP)
-    return (errors * weights).mean()
+    return (errors * weight(sigma)).mean()
 
 
 def _levels(between: tuple[float, float], count: int, device: torch.device) -> Tensor:

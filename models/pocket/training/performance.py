@@ -1,8 +1,9 @@
 """Trains the LoRAs of the performance modes: pictures in 8 or 4 steps without guidance.
 
-Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise, and under weak
-noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8 steps) or followed straight on
-(Euler's, 4 steps); so the two differ in the noise levels at which they are trained, and in LCM's boundary condition.
+Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise (small, where the
+picture is large), and under weak noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8
+steps) or followed straight on (Euler's, 4 steps); so the two differ in the noise levels at which they are trained, in
+how much of a picture there is at them, and in LCM's boundary condition.
 """
 
 import math
@@ -47,11 +48,16 @@ class Mode:
         return [float(sigma) for sigma in chosen]
 
     def shown(self, sigma: float) -> float:
-        """How much of a picture there is at a level of a run. LCM's sampler puts fresh noise on a whole one."""
+        """How much of a picture there is at a level of a run, which begins with none.
+
+        LCM's sampler puts fresh noise on a whole one; Euler's goes over from the noise to it.
+        """
+        if begins(sigma):
+            return 0.0
         return 1.0 if self.distilled else 1 - sigma / sdxl_table().sigma_max
 
 
-SMALL = 256  # side of the pictures that the teacher draws: at it is as well what a large one shows made small
+SMALL = 256  # the teacher draws at this side; a larger picture is averaged down to it first
 SIDES = (*[256] * 10, 512, 1024)
 MODES: Mapping[str, Mode] = {
     "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=1_200, rate=1e-3, sides=SIDES)),
@@ -85,17 +91,16 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
     drawn = school.drawn(side)
     chosen, clean = some(drawn, BATCHES[side], chance, school.device)
     said = [caption(drawn.scenes[at], chance) for at in chosen]
-    begins = sigma > 0.99 * sdxl_table().sigma_max  # from noise alone
     noise = torch.randn_like(clean)
-    x = (0 if begins else clean * mode.shown(sigma)) + sigma * noise
+    x = mode.shown(sigma) * clean + sigma * noise
     told, without = school.told(said), school.told([""] * len(said))
-    times = max(1, side // SMALL)
+    times = side // SMALL
     if sigma < SEEN * times:
         wanted = clean
     else:
         small = nn.functional.avg_pool2d(x, times)
         level = sigma / times
-        if begins:  # a small picture begins with as much noise as a large one
+        if begins(sigma):  # a small picture begins with as much noise as a large one
             small, level = small * times, sigma
         with torch.no_grad():
             wanted = _taught(school.unet, small, level, told, without)
@@ -105,6 +110,11 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
         guess = consistency(guess, x, sdxl_table().timestep(sigma))
     errors = nn.functional.smooth_l1_loss(guess, wanted, beta=0.1, reduction="none") * counts(wanted)
     return (1 + SHARP / sigma) * errors.mean()
+
+
+def begins(sigma: float) -> bool:
+    """Whether a run is at its first level, of noise alone."""
+    return sigma > 0.99 * sdxl_table().sigma_max
 
 
 def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], without: tuple[Tensor, Tensor]) -> Tensor:

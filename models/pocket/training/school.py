@@ -18,7 +18,8 @@ from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_li
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
-STAGES = ("pictures", "large")  # of the UNet's training; each leaves `unet.pt`
+PICTURES, LARGE = "pictures", "large"
+STAGES = (PICTURES, LARGE)  # of the UNet's training; each leaves `unet.pt`
 TOKENS = 32
 SNR_CAP = 5.0  # of min-SNR's weight (Hang et al. 2023)
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
@@ -54,12 +55,13 @@ class School:
         """From what the last of the UNet's stages left in `checkpoints`, with its text encoders, or what is shipped."""
         device = session.device
         own = finished_unet(checkpoints, stages)
-        reader = open_reader(tokenizer, checkpoints if own else None, device)
+        read_here = finished_unet(checkpoints, (PICTURES,))  # by it; `large` alone went on from what is shipped
+        reader = open_reader(tokenizer, checkpoints if read_here else None, device)
         unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(device)
         found = torch.load(own, map_location=device, weights_only=True) if own else trained("unet")
         unet.load_state_dict(found)
         unet.requires_grad_(False)
-        return cls(reader, unet, Session.open(checkpoints, STAGES[0], device))
+        return cls(reader, unet, Session.open(checkpoints, PICTURES, device))
 
     @property
     def device(self) -> torch.device:
@@ -96,8 +98,7 @@ class Noised:
         sigma = sigmas[timesteps]
         rows = sigma[:, None, None, None]
         noise = noise_like(clean)
-        weights = (sigma**2 * SNR_CAP).clamp(max=1.0) + (FAR * sigma**2).clamp(max=FAR_CAP)
-        return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weights)
+        return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weight(sigma))
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:
         """Of a guess of the noise. counts: (n, 1, h, w), what a pixel counts for; without, all count 1."""
@@ -105,6 +106,11 @@ class Noised:
         if counts is not None:
             errors = errors * counts
         return (errors.mean(dim=(1, 2, 3)) * self.weights).mean()
+
+
+def weight(sigma: Tensor) -> Tensor:
+    """What an error in eps counts for: min-SNR's weight, and a share of the error that it means in the picture."""
+    return (sigma**2 * SNR_CAP).clamp(max=1.0) + (FAR * sigma**2).clamp(max=FAR_CAP)
 
 
 def counts(clean: Tensor) -> Tensor:

@@ -37,6 +37,15 @@ def test_what_is_written_is_loaded_with_every_weight(folder: Path) -> None:
     assert torch.equal(model.lm_head.weight, model.transformer.wte.weight)
 
 
+def test_words_that_may_be_added_begin_at_right_angles() -> None:
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer))
+    expansion.tell_apart(model, tokenizer)
+    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    found = model.transformer.wte.weight.detach()[listed]
+    assert torch.allclose(found @ found.T, torch.eye(len(listed)), atol=1e-5)
+
+
 def test_every_word_of_captions_and_of_the_list_is_one_token(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     listed = (folder / WORD_LIST).read_text().split()

@@ -55,14 +55,17 @@ def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, m
 
 def _together(folder: Path, crew: Crew) -> None:
     torch.manual_seed(1)
-    module, sides = nn.Linear(2, 1), []
+    module = nn.Linear(2, 1)
+    sides: list[int] = []
+    seen: list[float] = []
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         sides.append(side)
+        seen.extend((chance.random(), float(torch.rand(1))))
         return (module(torch.rand(4, 2) * side) - chance.random()).square().mean()
 
     follow(Session.open(folder, "part", torch.device("cpu")), module, PLAN, lesson, dict, crew)
-    found = {"weight": module.weight.detach(), "sides": sides, "seen": torch.rand(1)}
+    found = {"weight": module.weight.detach(), "sides": sides, "seen": seen}
     torch.save(found, folder / f"{crew.rank}.pt")
 
 
@@ -72,9 +75,24 @@ def test_a_crew_takes_the_same_steps_on_different_lessons(tmp_path: Path) -> Non
     assert torch.equal(one["weight"], other["weight"])
     assert one["sides"] == other["sides"]
     assert set(one["sides"]) == {1, 2}
-    assert one["seen"] != other["seen"]
+    assert not set(one["seen"]) & set(other["seen"])
     logged = (tmp_path / "part" / "log.jsonl").read_text().splitlines()
     assert len(logged) == 3  # by the leader alone
+
+
+def test_which_side_it_is_says_nothing_of_the_lesson(tmp_path: Path) -> None:
+    layer = nn.Linear(1, 1)
+    drawn: dict[int, list[float]] = {1: [], 2: []}
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        drawn[side].append(chance.random())
+        return layer(torch.ones(1, 1)).square().mean()
+
+    session = Session.open(tmp_path, "part", torch.device("cpu"))
+    follow(session, layer, replace(PLAN, steps=100, half=False), lesson, dict)
+    for found in drawn.values():
+        assert min(found) < 0.25
+        assert max(found) > 0.75
 
 
 @pytest.mark.parametrize("half", [True, False])

@@ -2,10 +2,13 @@
 
 import copy
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from models.pocket.training import large, lessons
 from models.pocket.training.course import Plan
@@ -13,6 +16,8 @@ from models.pocket.training.crew import Crew
 from models.pocket.training.lessons import Reader
 from models.pocket.training.school import School
 from models.pocket.training.session import Session
+from models.pocket.world.captions import NAMES
+from models.pocket.world.scenes import any_scene
 from pipelines.weights.family import Family
 
 SMALL = 64
@@ -36,9 +41,73 @@ def _losses(school: School, side: int) -> list[float]:
 def test_at_the_small_size_the_teacher_has_nothing_to_learn(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "UNPOOLED", 0.0)
     monkeypatch.setattr(large, "EMPHASISED", 0.0)
-    small, doubled = (_losses(school, side) for side in (SMALL, 2 * SMALL))
-    assert max(small) < 1e-6
-    assert min(doubled) > 1e-3
+    assert max(_losses(school, SMALL)) < 1e-6
+
+
+def test_the_teacher_sees_pictures_small_through_as_much_noise_as_small_ones_have(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def answer(unet: Any, x: Tensor, sigma: Tensor, *_: Any) -> Tensor:
+        if unet is school.unet:
+            assert x.shape[-1] == SMALL // 8
+            seen.extend(zip(sigma.flatten().tolist(), x.std(dim=(1, 2, 3)).tolist(), strict=True))
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(large, "_answer", answer)
+    monkeypatch.setattr(large, "STRONG", (10.0, 14.0))
+    for faint, least, most in ((1.0, 10.0, 14.0), (0.0, 5.0, 7.0)):
+        monkeypatch.setattr(large, "FAINT", faint)
+        large._strong(school, object(), random.Random(1), 2 * SMALL, 8)
+        assert all(least <= level <= most for level, _ in seen)
+        assert all(0.8 < deviation / level < 1.25 for level, deviation in seen)
+        seen.clear()
+
+
+def test_what_another_word_changes_counts_by_itself(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(unet: Any, x: Tensor, *_: Any) -> Tensor:
+        off = torch.zeros_like(x)
+        if unet is not school.unet:
+            off[: len(x) // 2] = 1  # the answers to the first captions, but not to the second
+        return off
+
+    monkeypatch.setattr(large, "_answer", answer)
+    losses = []
+    for word in (0.0, 5.0):
+        monkeypatch.setattr(large, "WORD", word)
+        torch.manual_seed(1)
+        losses.append(float(large._strong(school, object(), random.Random(1), SMALL, 4)))
+    assert losses[1] > 1.5 * losses[0]
+
+
+def test_a_pair_of_captions_differs_in_the_shape_alone(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def told(_: School, said: list[str]) -> tuple[Tensor, Tensor]:
+        read.extend(said)
+        return torch.zeros(len(said), 1, 1), torch.zeros(len(said), 1)
+
+    monkeypatch.setattr(School, "told", told)
+    monkeypatch.setattr(large, "UNSAID", 0.0)
+    chance = random.Random(2)
+    scenes = [any_scene(chance) for _ in range(40)]
+    others = [large._reshaped(scene, chance) for scene in scenes]
+    seeds = [chance.random() for _ in scenes]
+    large._Saying.of(school, [*scenes, *others], [*seeds, *seeds])
+    for at, (scene, other) in enumerate(zip(scenes, others, strict=True)):
+        (one, *more), (changed, *rest) = scene.things, other.things
+        assert one.shape != changed.shape
+        assert (replace(one, shape=""), more, scene.background) == (replace(changed, shape=""), rest, other.background)
+        assert _unnamed(read[at], one.shape) == _unnamed(read[40 + at], changed.shape)
+
+
+def _unnamed(said: str, shape: str) -> str:
+    """Without the first name of the shape."""
+    for name in sorted(NAMES.get(shape, (shape,)), key=len, reverse=True):
+        if f" {name}" in said:
+            return said.replace(f" {name}", " thing", 1)
+    raise AssertionError(f"{said!r} does not name a {shape}")
 
 
 def test_it_leaves_a_unet_whose_outermost_layers_are_as_they_were(

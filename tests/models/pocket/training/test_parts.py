@@ -30,7 +30,15 @@ from models.pocket.training.session import Session
 from pipelines.weights.family import Family
 
 PLAN = Plan(steps=2, rate=1e-3, sides=(128,))
-FEW: Mapping[str, Any] = {"PLAN": PLAN, "BATCH": 2, "TRIED": 2, "TRIED_STEPS": 2, "HINTED": 2, "BATCHES": {128: 2}}
+FEW: Mapping[str, Any] = {
+    "PLAN": PLAN,
+    "BATCH": 2,
+    "TRIED": 2,
+    "TRIED_STEPS": 2,
+    "HINTED": 2,
+    "BATCHES": {128: 2},
+    "SMALL": 64,
+}
 MODULES: tuple[ModuleType, ...] = (
     concept,
     controls,

@@ -56,6 +56,17 @@ def test_the_last_of_the_unets_stages_is_taken(tmp_path: Path) -> None:
     assert finished_unet(tmp_path, stages=("pictures",)) == tmp_path / "pictures" / "unet.pt"
 
 
+def test_large_pictures_alone_leave_the_shipped_text_encoders(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
+    own = {name: tensor + 1 for name, tensor in trained("unet").items()}
+    for part in ("texts", "large"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")
+    torch.save(own, tmp_path / "large" / "unet.pt")
+    school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    found = school.unet.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
+
+
 def test_text_encoders_without_their_unet_are_left_alone(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")

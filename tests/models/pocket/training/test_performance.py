@@ -1,0 +1,56 @@
+"""The performance LoRAs' teacher draws small, from as much noise as there is."""
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.pocket.training import lessons, performance
+from models.pocket.training.adapter import Adapter
+from models.pocket.training.lessons import Reader
+from models.pocket.training.performance import MODES
+from models.pocket.training.school import School
+from models.pocket.training.session import Session
+from pipelines.denoising.schedules import sdxl_table
+from pipelines.weights.family import Family
+
+BEGIN = sdxl_table().sigma_max
+SIDE = 128
+
+
+@pytest.mark.parametrize(("sigma", "level"), [(BEGIN, BEGIN), (8.0, 4.0)])
+def test_a_large_picture_is_taught_by_a_small_one(
+    pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sigma: float, level: float
+) -> None:
+    monkeypatch.setattr(lessons, "PICTURES", {SIDE: 8})
+    monkeypatch.setattr(performance, "SMALL", SIDE // 2)
+    monkeypatch.setattr(performance, "BATCHES", {SIDE: 8})
+    seen: list[tuple[Tensor, float]] = []
+
+    def taught(unet: Any, x: Tensor, sigma: float, *_: Any) -> Tensor:
+        seen.append((x, sigma))
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(performance, "_taught", taught)
+    reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
+    unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
+    school = School(reader, unet, Session.open(tmp_path, "pictures", torch.device("cpu")))
+    torch.manual_seed(1)
+    adapter = Adapter(unet, 1)
+    loss = performance._lesson(school, adapter, MODES["extreme_speed"], random.Random(1), SIDE, sigma)
+    ((x, told),) = seen
+    assert x.shape == (8, 4, SIDE // 16, SIDE // 16)
+    assert told == pytest.approx(level)
+    assert float(x.std()) == pytest.approx(level, rel=0.15)
+    assert float(loss.detach()) > 0
+
+
+def test_a_run_begins_with_noise_alone_and_goes_over_to_a_picture() -> None:
+    for mode in MODES.values():
+        assert mode.shown(BEGIN) == 0
+    assert MODES["extreme_speed"].shown(4.0) == 1
+    assert MODES["lightning"].shown(BEGIN / 4) == pytest.approx(0.75)
