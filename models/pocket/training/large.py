@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import OFFSET, all_latents, noise_like
+from models.pocket.training.lessons import OFFSET, all_latents, noise_like, weight
 from models.pocket.training.pictures import EMPHASIS, EMPHASISED, UNSAID
-from models.pocket.training.school import TOKENS, School, counts, weight
+from models.pocket.training.school import SMALL, SNR_CAP, TOKENS, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -28,7 +28,6 @@ from models.pocket.world.drawing import draw
 from models.pocket.world.scenes import SHAPES, Scene, any_scene
 from pipelines.denoising.schedules import sdxl_table
 
-SMALL = 256
 BATCHES: Mapping[int, int] = {256: 32, 512: 16, 1024: 8}
 PLAN = Plan(steps=6_000, rate=3e-4, sides=(256, 256, 512, 512, 1024), examined=500)
 STRONG, WEAK = (0.7, 14.6), (0.1, 1.0)  # in strong noise the teacher says what is there, in weak noise it can be seen
@@ -161,7 +160,7 @@ def _latents(scenes: list[Scene], seeds: list[float], side: int) -> Tensor:
 
 def _weighed(errors: Tensor, sigma: Tensor) -> Tensor:
     """The mean of errors (n, 4, h, w) in eps."""
-    return (errors * weight(sigma)).mean()
+    return (errors * weight(sigma, SNR_CAP)).mean()
 
 
 def _levels(between: tuple[float, float], count: int, device: torch.device) -> Tensor:

@@ -59,6 +59,16 @@ def things(clean: Tensor) -> Tensor:
     return (clean - rim.median(dim=2).values[:, :, None, None]).abs().amax(dim=1) > THING
 
 
+def weight(sigma: Tensor, snr_cap: float) -> Tensor:
+    """Of an error in eps: min-SNR's weight (Hang et al. 2023), and a share of the error that it means in the picture.
+
+    Colours and places are settled under strong noise, where a wrong one is next to no error in eps. Without that share
+    captions bind very late. Its cap keeps the unrest of the rate from being most of what the strongest noise teaches.
+    """
+    near = (sigma**2 * snr_cap).clamp(max=1.0)  # min(SNR, cap) / SNR, and SNR = 1 / sigma^2
+    return near + (FAR * sigma**2).clamp(max=FAR_CAP)
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Scenes and what the VAE's encoder makes of their pictures: (n, 4, side / 8, side / 8) float16."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
 from models.pocket.training.lessons import FACTOR, pixels_of
-from models.pocket.training.school import School, counts, some
+from models.pocket.training.school import SMALL, School, counts, some
 from models.pocket.training.session import Session
 from models.pocket.training.trial import SCALE, predict, run
 from models.pocket.world.captions import caption
@@ -57,7 +57,6 @@ class Mode:
         return 1.0 if self.distilled else 1 - sigma / sdxl_table().sigma_max
 
 
-SMALL = 256  # the teacher draws at this side; a larger picture is averaged down to it first
 SIDES = (*[256] * 10, 512, 1024)
 MODES: Mapping[str, Mode] = {
     "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=1_200, rate=1e-3, sides=SIDES)),

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.pocket import shapes
 from models.pocket.construct import CARRIERS, carry_input
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_like, things
+from models.pocket.training.lessons import Drawn, Reader, noise_like, things, weight
 from models.pocket.training.session import Average, Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -169,7 +169,7 @@ def _lesson(
         eps = predict(unet, x, timesteps, context, pooled, emphasis.to(sigmas.device))
     counts = 1 + (stage.things - 1) * things(clean)
     error = ((eps.float() - noise).square().mean(dim=1) * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
-    return (_weight(sigma.flatten(), stage.snr_cap) * error).mean()
+    return (weight(sigma.flatten(), stage.snr_cap) * error).mean()
 
 
 def _timesteps(count: int, stage: Stage, sigmas: Tensor) -> Tensor:
@@ -178,16 +178,6 @@ def _timesteps(count: int, stage: Stage, sigmas: Tensor) -> Tensor:
     least, most = (math.log(level) for level in stage.noise)
     wanted = torch.empty(count, device=sigmas.device).uniform_(least, most).exp()
     return torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
-
-
-def _weight(sigma: Tensor, snr_cap: float) -> Tensor:
-    """Of an error in eps: min-SNR's weight, and on top of it a share of the error that it means in the picture.
-
-    Colours and places are settled under strong noise, where a wrong one is next to no error in eps. Without that share
-    captions bind very late. Its cap keeps the unrest of the rate from being most of what the strongest noise teaches.
-    """
-    near = (sigma**2 * snr_cap).clamp(max=1.0)  # min(SNR, cap) / SNR, and SNR = 1 / sigma^2
-    return near + (FAR * sigma**2).clamp(max=FAR_CAP)
 
 
 def _stage(step: int) -> Stage:

@@ -14,14 +14,15 @@ from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.trained import trained
-from models.pocket.training.lessons import FAR, FAR_CAP, Drawn, Reader, noise_like, things
+from models.pocket.training.lessons import Drawn, Reader, noise_like, things, weight
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
 PICTURES, LARGE = "pictures", "large"
 STAGES = (PICTURES, LARGE)  # of the UNet's training; each leaves `unet.pt`
 TOKENS = 32
-SNR_CAP = 5.0  # of min-SNR's weight (Hang et al. 2023)
+SMALL = 256  # the side at which the UNet draws best: it teaches at this one, and larger pictures are averaged to it
+SNR_CAP = 5.0  # of an error's weight
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
 
 
@@ -98,7 +99,7 @@ class Noised:
         sigma = sigmas[timesteps]
         rows = sigma[:, None, None, None]
         noise = noise_like(clean)
-        return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weight(sigma))
+        return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weight(sigma, SNR_CAP))
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:
         """Of a guess of the noise. counts: (n, 1, h, w), what a pixel counts for; without, all count 1."""
@@ -106,11 +107,6 @@ class Noised:
         if counts is not None:
             errors = errors * counts
         return (errors.mean(dim=(1, 2, 3)) * self.weights).mean()
-
-
-def weight(sigma: Tensor) -> Tensor:
-    """What an error in eps counts for: min-SNR's weight, and a share of the error that it means in the picture."""
-    return (sigma**2 * SNR_CAP).clamp(max=1.0) + (FAR * sigma**2).clamp(max=FAR_CAP)
 
 
 def counts(clean: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio
 
 ROOM: Mapping[str, float] = MappingProxyType({"background": 0.75, "colour": 0.75, "shape": 0.6, "place": 0.6})
+UNTRAINED = frozenset({"lightning", "image_prompt", "face_prompt", "refiner"})
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def studio(pocket_family: Family) -> Iterator[Studio]:
 
 
 def needs(part: str) -> None:
-    if not is_trained(part):
+    """Only what the card says is not shipped is passed over: weights that are lost fail."""
+    assert is_trained(part) != (part in UNTRAINED)
+    if part in UNTRAINED:
         pytest.skip(f"{part} is not trained yet (models/pocket/README.md)")
 
 
