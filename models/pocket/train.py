@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="torch's threads on the CPU")
     parser.add_argument("--processes", type=int, default=1, help="that train a UNet together on one CPU")
     asked = parser.parse_args()
-    if asked.processes > 1 and asked.part not in STAGES:
-        parser.error(f"only `{PICTURES}` and `{LARGE}` are trained by several processes")
+    if asked.processes > 1 and asked.part != PICTURES:
+        parser.error(f"only `{PICTURES}` is trained by several processes")
     crew.run(asked.processes, partial(_train, asked))
 
 
@@ -64,7 +64,7 @@ def _train(asked: argparse.Namespace, crew: Crew) -> None:
     if asked.part == PICTURES:
         pictures.train(session, open_reader(_tokenizer(), asked.checkpoints, session.device), crew)
     elif asked.part == LARGE:
-        large.train(session, School.open(session, asked.checkpoints, _tokenizer(), stages=(PICTURES,)), crew)
+        large.train(session, School.open(session, asked.checkpoints, _tokenizer(), stages=(PICTURES,)))
     elif asked.part in ALONE:
         _train_alone(session, asked.part)
     else:

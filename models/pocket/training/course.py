@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.pocket.training.crew import Crew
 from models.pocket.training.session import Average, Session
 
 WARM_UP, DECAY = 50, 0.99
 FEW = 256  # side of a picture of few tokens
 KEPT_EVERY, LOGGED_EVERY = 120.0, 25  # seconds, steps
-
-BY_ITSELF = Crew()
 
 Lesson = Callable[[random.Random, int], Tensor]
 """The loss of one batch at a picture's side."""
@@ -46,14 +43,13 @@ class Plan:
         return self.rate * (1 + math.cos(math.pi * (step - WARM_UP) / (self.steps - WARM_UP))) / 2
 
 
-def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam, crew: Crew = BY_ITSELF) -> None:
+def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
     """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
 
-    Goes on where an earlier run was interrupted; step by step the random numbers are the same. crew: who trains it
-    together; each calls this with its own lessons.
+    Goes on where an earlier run was interrupted; step by step the random numbers are the same.
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99), fused=session.device.type == "cuda")
     average = Average(module, DECAY)
     begun = 0
     if state := session.resume():
@@ -61,14 +57,14 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         optimizer.load_state_dict(state["optimizer"])
         average.weights = state["average"]
         begun = state["step"]
-    elif crew.leads:
+    else:
         _examine(session, 0, exam)
-    seen: list[float] = []
+    seen: list[Tensor] = []  # read when they are logged, as a GPU would be waited for
     kept = time.monotonic()
     for step in range(begun, plan.steps):
-        side = random.Random(f"side {step}").choice(plan.sides)  # the same for all, so that none waits
-        chance = random.Random(step * crew.size + crew.rank)
-        torch.manual_seed(step * crew.size + crew.rank)
+        side = random.Random(f"side {step}").choice(plan.sides)
+        chance = random.Random(step)
+        torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate_at(step)
         with (
@@ -78,16 +74,13 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
             loss = lesson(chance, side)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        crew.average_gradients(module)
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.follow(module, step)
         done = step + 1
-        if not crew.leads:
-            continue
-        seen.append(float(loss.detach()))
+        seen.append(loss.detach())
         if done % LOGGED_EVERY == 0:
-            session.log(done, loss=sum(seen) / len(seen))
+            session.log(done, loss=float(torch.stack(seen).mean()))
             seen = []
         if done % plan.examined == 0 and done < plan.steps:
             with _averaged(module, average):
@@ -97,15 +90,14 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
             session.save({**held, "average": average.weights, "step": done})
             kept = time.monotonic()
     module.load_state_dict(average.weights)
-    if crew.leads:
-        _examine(session, plan.steps, exam)
+    _examine(session, plan.steps, exam)
 
 
 def _attention(session: Session, side: int) -> list[SDPBackend]:
     """On a CPU plain attention takes less time backwards for the few tokens of small pictures, the fused one else."""
     if session.device.type == "cpu" and side <= FEW:
         return [SDPBackend.MATH]
-    return [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @torch.no_grad()

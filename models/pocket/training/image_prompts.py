@@ -151,7 +151,7 @@ def _cropped(colour: str, ground: str, side: int, chance: random.Random) -> Pixe
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "image_prompt": Kind(Plan(steps=900, rate=1e-3, examined=200), _picture, _wordless),
+        "image_prompt": Kind(Plan(steps=300, rate=3e-4, examined=100), _picture, _wordless),
         "face_prompt": Kind(Plan(steps=200, rate=5e-4, examined=100), _face, _face, begun="image_prompt"),
     }
 )

@@ -59,8 +59,8 @@ class Mode:
 
 SIDES = (*[256] * 10, 512, 1024)
 MODES: Mapping[str, Mode] = {
-    "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=1_200, rate=1e-3, sides=SIDES)),
-    "lightning": Mode(4, distilled=False, plan=Plan(steps=400, rate=1e-3, sides=SIDES)),
+    "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=400, rate=5e-4, sides=SIDES)),
+    "lightning": Mode(4, distilled=False, plan=Plan(steps=400, rate=5e-4, sides=SIDES)),
 }
 RANK = 16
 BATCHES: Mapping[int, int] = {256: 12, 512: 4, 1024: 1}

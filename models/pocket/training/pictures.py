@@ -92,7 +92,7 @@ def train(session: Session, reader: Reader, crew: Crew) -> None:
         torch.manual_seed(step * crew.size + crew.rank)
         if side not in drawn:
             drawn = {side: drawn[side] for side in drawn if side in stage.sides}
-            drawn[side] = Drawn.of(session, side)
+            drawn[side] = Drawn.of(session, side, side)
         for group in optimizer.param_groups:
             group["lr"] = _rate(step)
         optimizer.zero_grad()

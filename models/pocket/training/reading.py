@@ -19,7 +19,7 @@ from models.pocket.world.captions import PLACE_WORDS
 from models.pocket.world.scenes import Scene, any_scene
 
 BATCH = 48
-PLAN = Plan(steps=1_500, rate=2e-3, examined=500)
+PLAN = Plan(steps=3_000, rate=2e-3, examined=500)
 SIDE, TRIED = 256, 100
 
 

@@ -18,8 +18,8 @@ from models.pocket.world.captions import caption
 from models.pocket.world.exam import held_out, marks
 
 BATCHES: Mapping[int, int] = {256: 16, 512: 4, 1024: 1}
-PLAN = Plan(steps=700, rate=1e-3, sides=(256, 256, 512, 1024), examined=350)
-NOISE = (0.03, 3.0)
+PLAN = Plan(steps=3_000, rate=1e-3, sides=(256, 256, 512, 1024), examined=500)
+NOISE = (0.02, 1.2)  # a little above where it takes over
 SCORED_AS = 6.0  # the aesthetic score that it is told of every picture
 FROM = 300  # the timestep below which it takes over in the exam: sigma 0.7
 UNSAID = 0.1

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.trained import trained
-from models.pocket.training.lessons import Drawn, Reader, noise_like, things, weight
+from models.pocket.training.lessons import Drawn, Reader, noise_like, shown, things, weight
 from models.pocket.training.session import Session
 from pipelines.denoising.schedules import sdxl_table
 
@@ -47,7 +47,7 @@ class School:
     reader: Reader
     unet: Any
     drawings: Session
-    _drawn: dict[int, Drawn] = field(default_factory=dict)
+    _drawn: dict[tuple[int, int], Drawn] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -68,11 +68,12 @@ class School:
     def device(self) -> torch.device:
         return self.drawings.device
 
-    def drawn(self, side: int) -> Drawn:
-        """Scenes and their latents."""
-        if side not in self._drawn:
-            self._drawn[side] = Drawn.of(self.drawings, side)
-        return self._drawn[side]
+    def drawn(self, width: int, height: int | None = None) -> Drawn:
+        """Scenes and their latents. height: without, pictures are square."""
+        asked = width, height or width
+        if asked not in self._drawn:
+            self._drawn[asked] = Drawn.of(self.drawings, *asked)
+        return self._drawn[asked]
 
     def told(self, said: Sequence[str]) -> tuple[Tensor, Tensor]:
         return self.reader(list(said), TOKENS)
@@ -82,8 +83,8 @@ class School:
 class Noised:
     """Latents under noise of levels spread evenly by their logarithm.
 
-    x: scaled to unit variance, (n, 4, h, w). noise: what is to be found in it. timesteps: (n,). weights: (n,), what
-    each error counts for.
+    x: scaled to unit variance, (n, 4, h, w). noise: what is to be found in it, all that is not the picture. timesteps:
+    (n,). weights: (n,), what each error counts for.
     """
 
     x: Tensor
@@ -98,8 +99,8 @@ class Noised:
         timesteps = torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
         sigma = sigmas[timesteps]
         rows = sigma[:, None, None, None]
-        noise = noise_like(clean)
-        return cls((clean + rows * noise) / (1 + rows**2).sqrt(), noise, timesteps, weight(sigma, SNR_CAP))
+        x = shown(rows) * clean + rows * noise_like(clean)
+        return cls(x / (1 + rows**2).sqrt(), (x - clean) / rows, timesteps, weight(sigma, SNR_CAP))
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:
         """Of a guess of the noise. counts: (n, 1, h, w), what a pixel counts for; without, all count 1."""
@@ -109,9 +110,9 @@ class Noised:
         return (errors.mean(dim=(1, 2, 3)) * self.weights).mean()
 
 
-def counts(clean: Tensor) -> Tensor:
+def counts(clean: Tensor, thing: float = THINGS) -> Tensor:
     """(n, 1, h, w) of latents: what pixels count for, those of things more than the background, which is far larger."""
-    return 1 + (THINGS - 1) * things(clean)[:, None]
+    return 1 + (thing - 1) * things(clean)[:, None]
 
 
 def some(drawn: Drawn, count: int, chance: random.Random, device: torch.device) -> tuple[list[int], Tensor]:

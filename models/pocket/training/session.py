@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,6 @@ class Average:
 
     @torch.no_grad()
     def follow(self, module: torch.nn.Module, step: int) -> None:
-        decay = min(self._decay, (1 + step) / (10 + step))
-        for name, tensor in module.state_dict().items():
-            self.weights[name].lerp_(tensor, 1 - decay)
+        now = module.state_dict()
+        update = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))  # type: ignore[no-untyped-call]
+        update(list(self.weights.values()), [now[name] for name in self.weights], None)

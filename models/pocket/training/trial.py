@@ -30,13 +30,25 @@ def predict(
 
     emphasis: (n,) multiples of its size that the original size is told to be. more: what else the UNet is given.
     """
+    return answer(unet, x, timesteps, context, pooled, size_ids(x, emphasis), **more)
+
+
+def answer(
+    unet: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor, sizes: Tensor, **more: Any
+) -> Tensor:
+    """As `predict`. sizes: of `size_ids`."""
+    added = {"text_embeds": pooled, "time_ids": sizes}
+    eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False, **more)[0]
+    return eps
+
+
+def size_ids(x: Tensor, emphasis: Tensor | None = None) -> Tensor:
+    """(n, 6): original size, what is cropped, target size."""
     height, width = (side * FACTOR for side in x.shape[-2:])
     sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().repeat(len(x), 1)
     if emphasis is not None:
         sizes[:, :2] *= emphasis[:, None]
-    added = {"text_embeds": pooled, "time_ids": sizes}
-    eps: Tensor = unet(x, timesteps, context, added_cond_kwargs=added, return_dict=False, **more)[0]
-    return eps
+    return sizes
 
 
 @torch.no_grad()

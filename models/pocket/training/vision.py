@@ -17,7 +17,7 @@ from models.pocket.world.drawing import Pixels, draw
 from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 
 BATCH = 48
-PLAN = Plan(steps=1_000, rate=1e-3, sides=(EDGE,), examined=250)
+PLAN = Plan(steps=4_000, rate=1e-3, sides=(EDGE,), examined=500)
 QUESTIONS: tuple[tuple[str, ...], ...] = (SHAPES, tuple(COLOURS), tuple(SIZES), tuple(PLACES), tuple(COLOURS))
 TRIED = 100
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from models.pocket.training import course
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.crew import Crew, run
 from models.pocket.training.session import Session
 
 PLAN = Plan(steps=8, rate=0.1, sides=(1, 2), examined=4)
@@ -51,33 +49,6 @@ def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, m
     assert len(taken) == PLAN.steps - 5
     assert resumed.keys() == whole.keys()
     assert all(torch.allclose(resumed[name], whole[name]) for name in whole)
-
-
-def _together(folder: Path, crew: Crew) -> None:
-    torch.manual_seed(1)
-    module = nn.Linear(2, 1)
-    sides: list[int] = []
-    seen: list[float] = []
-
-    def lesson(chance: random.Random, side: int) -> Tensor:
-        sides.append(side)
-        seen.extend((chance.random(), float(torch.rand(1))))
-        return (module(torch.rand(4, 2) * side) - chance.random()).square().mean()
-
-    follow(Session.open(folder, "part", torch.device("cpu")), module, PLAN, lesson, dict, crew)
-    found = {"weight": module.weight.detach(), "sides": sides, "seen": seen}
-    torch.save(found, folder / f"{crew.rank}.pt")
-
-
-def test_a_crew_takes_the_same_steps_on_different_lessons(tmp_path: Path) -> None:
-    run(2, partial(_together, tmp_path))
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    assert torch.equal(one["weight"], other["weight"])
-    assert one["sides"] == other["sides"]
-    assert set(one["sides"]) == {1, 2}
-    assert not set(one["seen"]) & set(other["seen"])
-    logged = (tmp_path / "part" / "log.jsonl").read_text().splitlines()
-    assert len(logged) == 3  # by the leader alone
 
 
 def test_which_side_it_is_says_nothing_of_the_lesson(tmp_path: Path) -> None:
