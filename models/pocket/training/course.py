@@ -1,11 +1,12 @@
 """A short course: trains what is added to the finished UNet, with checkpoints, a log and an exam."""
 
+import json
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -46,20 +47,24 @@ class Plan:
 def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
     """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
 
-    Goes on where an earlier run was interrupted; step by step the random numbers are the same.
+    Goes on where an earlier run was interrupted; step by step the random numbers are the same. Raises ValueError where
+    that run had another plan: its rate would not have fallen to nothing, or it would be over at once.
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99), fused=session.device.type == "cuda")
     average = Average(module, DECAY)
     begun = 0
+    told = json.dumps(asdict(plan))
     if state := session.resume():
+        if state.get("plan") != told:
+            raise ValueError(f"{session.folder} holds a checkpoint of another plan: remove it")
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         average.weights = state["average"]
         begun = state["step"]
     else:
         _examine(session, 0, exam)
-    seen: list[Tensor] = []  # read when they are logged, as a GPU would be waited for
+    seen: list[Tensor] = []  # read only when they are logged, for a reader waits for the GPU
     kept = time.monotonic()
     for step in range(begun, plan.steps):
         side = random.Random(f"side {step}").choice(plan.sides)
@@ -87,7 +92,7 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
                 _examine(session, done, exam)
         if time.monotonic() - kept > KEPT_EVERY or done == plan.steps:
             held = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
-            session.save({**held, "average": average.weights, "step": done})
+            session.save({**held, "average": average.weights, "step": done, "plan": told})
             kept = time.monotonic()
     module.load_state_dict(average.weights)
     _examine(session, plan.steps, exam)

@@ -80,7 +80,7 @@ def train(session: Session, school: School) -> None:
         scenes = [any_scene(chance) for _ in range(BATCH)]
         pictures = [draw(scene, side, side, chance, smooth=1) for scene in scenes]
         holed = Holed.of(pictures, [_hole(scene.things[0], side, chance) for scene in scenes], school.device)
-        noised = Noised.of(holed.whole, *NOISE)
+        noised = Noised.of(holed.whole, *NOISE, unknown=holed.holes)
         spoken = school.told(["" if chance.random() < UNSAID else caption(scene, chance) for scene in scenes])
         with told(school.unet, inpainting.head, holed.holes, holed.around):
             eps = predict(inpainting.change.changed(), noised.x, noised.timesteps, *spoken)

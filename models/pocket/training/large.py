@@ -1,7 +1,7 @@
 """Teaches the finished UNet pictures of all sizes, and to do without the pooled vector. For a GPU.
 
 What a shape is must at each size be settled in other layers, so large pictures need as many lessons as small ones. All
-lie on the GPU, and the UNet's call is one CUDA graph.
+lie on the GPU, and there the UNet's call is a CUDA graph for each size, and what it learns from it another.
 """
 
 import copy
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import FACTOR, noise_like, shown, weight
+from models.pocket.training.lessons import FACTOR, levels, noise_like, shown, weight
 from models.pocket.training.pictures import EMPHASIS, EMPHASISED, UNSAID
 from models.pocket.training.school import TOKENS, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import answer, score, size_ids
 from models.pocket.world.captions import caption
-from pipelines.denoising.schedules import sdxl_table
 
 FORMATS: Mapping[int, tuple[tuple[int, int], ...]] = {
     256: ((256, 256),),
@@ -30,14 +29,14 @@ FORMATS: Mapping[int, tuple[tuple[int, int], ...]] = {
 }
 """Widths and heights that a side stands for; one is drawn for each lesson."""
 BATCHES: Mapping[int, int] = {256: 320, 512: 112, 1024: 40}
-PLAN = Plan(steps=6_000, rate=6e-4, sides=(256, 512, 512, 1024, 1024, 1024), examined=1_000)
+PLAN = Plan(steps=6_000, rate=6e-4, sides=(256, 512, 512, 1024, 1024, 1024), examined=1_000, half=False)
 BANDS = ((0.5, 6.0, 14.6), (0.3, 0.7, 6.0), (0.2, 0.03, 0.7))
 """Shares of levels of noise, from the least sigma to the most. Through all but the strongest a large picture shows."""
 SNR_CAP = 25.0  # of an error's weight: weak noise counts, for fine grain is what it leaves in a picture
 FAR_CAP = 20.0  # and strong noise counts more than for small pictures, as it alone asks for the caption
 THINGS = 3.0  # what a pixel of a thing counts for: with 5, where it is unsure, the UNet sees things too gladly
 TOLD, COMPLETE = 4, 0.7  # captions of a picture, and the share of them that leave nothing out
-UNPOOLED = 0.4
+UNPOOLED = 0.4  # share of pictures without the pooled vector, so that tokens alone can say everything, a background too
 READ_AT_ONCE = 1_000  # captions
 FROZEN = ("conv_in", "conv_norm_out", "conv_out")
 """The outermost layers carry the input: a small change of theirs shifts every answer."""
@@ -123,10 +122,7 @@ class _Desk:
         """Timesteps (batch,) and their sigmas (batch, 1, 1, 1), in each band spread evenly by their logarithm."""
         shares, least, most = torch.tensor(BANDS, device=self.latents.device).T
         band = torch.multinomial(shares, self.batch, replacement=True)
-        wanted = least[band].log().lerp(most[band].log(), torch.rand(self.batch, device=band.device)).exp()
-        sigmas = sdxl_table().sigmas.to(band.device)
-        timesteps = torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
-        return timesteps, sigmas[timesteps][:, None, None, None]
+        return levels(least[band], most[band])
 
 
 class _Whole(nn.Module):

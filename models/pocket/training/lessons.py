@@ -3,10 +3,11 @@
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from pipelines.conditioning import TextEncoders
 from pipelines.denoising.schedules import sdxl_table
 
 FACTOR = 8
+Level = TypeVar("Level", float, Tensor)
 PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 24_000, 1024: 8_000})
 """How many are drawn of a format, by the side of a square of about its area."""
 AT_ONCE = 250  # that one process draws before it hands them over
@@ -53,15 +55,28 @@ def noise_like(clean: Tensor) -> Tensor:
     return torch.randn_like(clean) + OFFSET * torch.randn_like(clean[:, :, :1, :1])
 
 
+def levels(least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Timesteps (n,) and their sigmas (n, 1, 1, 1), spread evenly by their logarithm between two levels each, (n,)."""
+    sigmas = sdxl_table().sigmas.to(least.device)
+    wanted = least.log().lerp(most.log(), torch.rand_like(least)).exp()
+    timesteps = torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
+    return timesteps, sigmas[timesteps][:, None, None, None]
+
+
+def come_so_far(sigma: Level) -> Level:
+    """How much of a picture there is at a level of a run, which begins with noise alone and goes straight on."""
+    return 1 - sigma / sdxl_table().sigma_max
+
+
 def shown(sigma: Tensor) -> Tensor:
-    """How much of a picture there is in noise of these levels: mostly as much as in a run, which begins with none.
+    """How much of a picture there is in noise of these levels: mostly as much as in a run, or a little more or less.
 
     Through the strongest noise alone a picture shows, and a large one shows well; who learns so looks there for things
     that are not there in a run, and does not listen to the caption.
     """
-    gone = sigma / sdxl_table().sigma_max * (0.8 + 0.4 * torch.rand_like(sigma))
+    about = come_so_far(sigma * (0.8 + 0.4 * torch.rand_like(sigma))).clamp(min=0)
     faint = (sigma > STRONG) & (torch.rand_like(sigma) < FAINT)
-    return torch.where(faint, 1 - gone.clamp(max=1), 1.0)
+    return torch.where(faint, about, 1.0)
 
 
 def pixels_of(latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -103,8 +118,10 @@ class Drawn:
         if not kept.is_file():
             pieces = [_Piece(at, scenes[at : at + AT_ONCE], width, height) for at in range(0, count, AT_ONCE)]
             telling = track(_all_drawn(pieces), f"drawing {width} x {height}", len(pieces), console=session.console)
-            torch.save(torch.from_numpy(np.concatenate(list(telling))), kept)
-        return cls(scenes, torch.load(kept, weights_only=True))
+            aside = kept.with_suffix(f".{os.getpid()}")  # another process may draw the same
+            torch.save(torch.from_numpy(np.concatenate(list(telling))), aside)
+            aside.replace(kept)
+        return cls(scenes, torch.load(kept, weights_only=True, mmap=True))
 
 
 def square(width: int, height: int) -> int:
@@ -131,14 +148,14 @@ class _Piece:
 
 def _all_drawn(pieces: list[_Piece]) -> Iterator[np.ndarray[Any, np.dtype[np.float16]]]:
     """In order, by as many processes as there are processors, where there is work for more than one."""
-    workers = min(os.cpu_count() or 1, len(pieces))
+    workers = min(len(os.sched_getaffinity(0)), len(pieces))
     if workers == 1:
         yield from map(_Piece.draw, pieces)
         return
     context = get_context("forkserver")  # which imports this module once, and knows nothing of a GPU
     context.set_forkserver_preload([__name__])
-    with context.Pool(workers) as pool:
-        yield from pool.imap(_Piece.draw, pieces)
+    with ProcessPoolExecutor(workers, context) as pool:
+        yield from pool.map(_Piece.draw, pieces)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import FACTOR, pixels_of
-from models.pocket.training.school import SMALL, School, counts, some
+from models.pocket.training.lessons import FACTOR, come_so_far, pixels_of
+from models.pocket.training.school import School, counts, some
 from models.pocket.training.session import Session
 from models.pocket.training.trial import SCALE, predict, run
 from models.pocket.world.captions import caption
@@ -30,14 +30,10 @@ from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A performance mode. distilled: whether it runs on LCM's levels, with LCM's boundary condition.
-
-    steps: of a run; plan: of its training, shorter where there are fewer levels.
-    """
+    """A performance mode. steps: of a run. distilled: whether it runs on LCM's levels with LCM's boundary condition."""
 
     steps: int
     distilled: bool
-    plan: Plan
 
     def table(self) -> NoiseTable:
         return lcm_table(sdxl_table()) if self.distilled else sdxl_table()
@@ -54,16 +50,14 @@ class Mode:
         """
         if begins(sigma):
             return 0.0
-        return 1.0 if self.distilled else 1 - sigma / sdxl_table().sigma_max
+        return 1.0 if self.distilled else come_so_far(sigma)
 
 
-SIDES = (*[256] * 10, 512, 1024)
-MODES: Mapping[str, Mode] = {
-    "extreme_speed": Mode(8, distilled=True, plan=Plan(steps=400, rate=5e-4, sides=SIDES)),
-    "lightning": Mode(4, distilled=False, plan=Plan(steps=400, rate=5e-4, sides=SIDES)),
-}
+MODES: Mapping[str, Mode] = {"extreme_speed": Mode(8, distilled=True), "lightning": Mode(4, distilled=False)}
+PLAN = Plan(steps=400, rate=5e-4, sides=(256, 256, 512, 1024))
+SMALL = 256  # the side at which the teacher draws: larger pictures are averaged to it, which costs far less
 RANK = 16
-BATCHES: Mapping[int, int] = {256: 12, 512: 4, 1024: 1}
+BATCHES: Mapping[int, int] = {256: 8, 512: 4, 1024: 2}
 PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fold of a level above that
 SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: that is the target, without a teacher
 SHARP = 3.0  # the level at which errors begin to count for more: shapes become sharp below it, where errors are small
@@ -81,7 +75,7 @@ def train(session: Session, school: School, mode: Mode) -> None:
     def exam() -> Mapping[str, float]:
         return _score(adapter.changed(), school, mode)
 
-    follow(session, adapter, mode.plan, lesson, exam)
+    follow(session, adapter, PLAN, lesson, exam)
     torch.save(adapter.stored(), session.folder / "weights.pt")
 
 

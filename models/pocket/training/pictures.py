@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.pocket import shapes
 from models.pocket.construct import CARRIERS, carry_input
 from models.pocket.training.crew import Crew
-from models.pocket.training.lessons import Drawn, Reader, noise_like, things, weight
+from models.pocket.training.lessons import Drawn, Reader, levels, noise_like, things, weight
 from models.pocket.training.session import Average, Session
 from models.pocket.training.trial import predict, score
 from models.pocket.world.captions import caption
@@ -175,9 +175,7 @@ def _lesson(
 def _timesteps(count: int, stage: Stage, sigmas: Tensor) -> Tensor:
     if stage.noise is None:
         return torch.randint(0, len(sigmas), (count,), device=sigmas.device)
-    least, most = (math.log(level) for level in stage.noise)
-    wanted = torch.empty(count, device=sigmas.device).uniform_(least, most).exp()
-    return torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
+    return levels(*(torch.full((count,), level, device=sigmas.device) for level in stage.noise))[0]
 
 
 def _stage(step: int) -> Stage:

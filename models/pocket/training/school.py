@@ -1,6 +1,5 @@
 """What later parts are trained with: the finished text encoders and UNet, which stay as they are, and drawn scenes."""
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +13,12 @@ from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.trained import trained
-from models.pocket.training.lessons import Drawn, Reader, noise_like, shown, things, weight
+from models.pocket.training.lessons import Drawn, Reader, levels, noise_like, shown, things, weight
 from models.pocket.training.session import Session
-from pipelines.denoising.schedules import sdxl_table
 
 PICTURES, LARGE = "pictures", "large"
 STAGES = (PICTURES, LARGE)  # of the UNet's training; each leaves `unet.pt`
 TOKENS = 32
-SMALL = 256  # the side at which the UNet draws best: it teaches at this one, and larger pictures are averaged to it
 SNR_CAP = 5.0  # of an error's weight
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
 
@@ -93,14 +90,15 @@ class Noised:
     weights: Tensor
 
     @classmethod
-    def of(cls, clean: Tensor, least: float, most: float) -> "Noised":
-        sigmas = sdxl_table().sigmas.to(clean.device)
-        wanted = torch.empty(len(clean), device=clean.device).uniform_(math.log(least), math.log(most)).exp()
-        timesteps = torch.searchsorted(sigmas, wanted).clamp(max=len(sigmas) - 1)
-        sigma = sigmas[timesteps]
-        rows = sigma[:, None, None, None]
-        x = shown(rows) * clean + rows * noise_like(clean)
-        return cls(x / (1 + rows**2).sqrt(), (x - clean) / rows, timesteps, weight(sigma, SNR_CAP))
+    def of(cls, clean: Tensor, least: float, most: float, unknown: Tensor | None = None) -> "Noised":
+        """unknown: (n, 1, h, w), where 1 a run begins with noise alone and where 0 with the picture under noise."""
+        timesteps, sigma = levels(*(torch.full((len(clean),), level, device=clean.device) for level in (least, most)))
+        share = shown(sigma)
+        if unknown is not None:
+            share = torch.where(unknown > 0, share, 1.0)
+        x = share * clean + sigma * noise_like(clean)
+        weights = weight(sigma.flatten(), SNR_CAP)
+        return cls(x / (1 + sigma**2).sqrt(), (x - clean) / sigma, timesteps, weights)
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:
         """Of a guess of the noise. counts: (n, 1, h, w), what a pixel counts for; without, all count 1."""

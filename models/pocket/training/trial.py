@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.pocket.training.lessons import FACTOR, Reader, all_latents, pixels_of
+from models.pocket.training.lessons import FACTOR, Reader, all_latents, come_so_far, pixels_of
 from models.pocket.world.drawing import draw
 from models.pocket.world.exam import held_out, marks
 from pipelines.denoising.samplers import Sampler, dpmpp_2m
@@ -112,10 +112,12 @@ def heard(unet: Any, reader: Reader, side: int, count: int, tokens: int) -> floa
     clean = all_latents(pictures).to(device)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)).to(device)
     sigma = float(sdxl_table().sigmas[AT])
-    x = (clean + sigma * noise) / (1 + sigma**2) ** 0.5
+    x = come_so_far(sigma) * clean + sigma * noise
     at = torch.full((count,), AT, device=device)
     errors = [
-        float((predict(unet, x, at, *reader(texts, tokens)) - noise).square().mean())
+        float(
+            (predict(unet, x / (1 + sigma**2) ** 0.5, at, *reader(texts, tokens)) - (x - clean) / sigma).square().mean()
+        )
         for texts in (said, [*said[1:], said[0]])
     ]
     return errors[1] / errors[0]

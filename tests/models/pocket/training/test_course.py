@@ -51,6 +51,19 @@ def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, m
     assert all(torch.allclose(resumed[name], whole[name]) for name in whole)
 
 
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    layer = nn.Linear(1, 1)
+
+    def learn(plan: Plan) -> None:
+        session = Session.open(tmp_path, "part", torch.device("cpu"))
+        follow(session, layer, plan, lambda *_: layer(torch.ones(1, 1)).square().mean(), dict)
+
+    learn(PLAN)
+    learn(PLAN)
+    with pytest.raises(ValueError, match="another plan: remove it"):
+        learn(replace(PLAN, steps=PLAN.steps + 1))
+
+
 def test_which_side_it_is_says_nothing_of_the_lesson(tmp_path: Path) -> None:
     layer = nn.Linear(1, 1)
     drawn: dict[int, list[float]] = {1: [], 2: []}

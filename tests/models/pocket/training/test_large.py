@@ -11,7 +11,7 @@ from torch import Tensor
 from models.pocket.training import large, lessons
 from models.pocket.training.course import Plan
 from models.pocket.training.large import BANDS, FORMATS, Call
-from models.pocket.training.lessons import Reader
+from models.pocket.training.lessons import FAINT, Reader
 from models.pocket.training.school import School
 from models.pocket.training.session import Session
 from models.pocket.training.trial import answer, size_ids
@@ -51,6 +51,21 @@ def test_the_truth_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert _learned(lambda *given: right(*given) + 0.1, monkeypatch) > 0.01
 
 
+def test_most_pictures_are_faint_in_the_strongest_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def call(x: Tensor, timesteps: Tensor, *_: Tensor) -> Tensor:
+        sigma = _sigmas(timesteps)
+        seen.append((x * (1 + sigma**2).sqrt() / CLEAN).mean(dim=(1, 2, 3)))
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(large, "noise_like", torch.zeros_like)
+    monkeypatch.setattr(large, "BANDS", ((1.0, 13.0, 14.6),))
+    _learned(call, monkeypatch)
+    assert float((seen[0] < 0.35).float().mean()) == pytest.approx(FAINT, abs=0.07)
+    assert float((seen[0] > 0.99).float().mean()) == pytest.approx(1 - FAINT, abs=0.07)
+
+
 def test_noise_is_spread_over_its_bands() -> None:
     torch.manual_seed(1)
     timesteps, sigma = large._Desk(CLEAN, SAID, UNSAID, answer, 4_000)._levels()
@@ -87,7 +102,7 @@ def test_the_original_size_is_told_wrong_to_some_and_the_target_to_none(monkeypa
 
 
 def test_sizes_of_about_a_million_pixels_are_learned_upright_and_lying() -> None:
-    assert {width > height for width, height in FORMATS[1024]} == {True, False}
+    assert {(width > height) - (width < height) for width, height in FORMATS[1024]} == {-1, 0, 1}
     assert all(abs(width * height / side**2 - 1) < 0.02 for side, sizes in FORMATS.items() for width, height in sizes)
 
 
@@ -109,8 +124,7 @@ def test_the_whole_unet_computes_in_half_precision_and_learns_in_full(pocket_fam
     assert half.dtype == torch.bfloat16
     assert float((half - answer(unet, x, *given)).detach().abs().mean()) < 0.03
     half.float().square().mean().backward()
-    found = [parameter.grad for parameter in unet.parameters()]
-    assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in found)
+    assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in unet.parameters())
 
 
 def test_it_leaves_a_unet_whose_outermost_layers_are_as_they_were(

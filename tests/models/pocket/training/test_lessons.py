@@ -63,8 +63,8 @@ def test_a_format_has_as_many_pictures_as_the_square_of_its_area(width: int, hei
 def test_most_pictures_in_strong_noise_are_as_faint_as_in_a_run() -> None:
     torch.manual_seed(1)
     strongest, half, weak = (shown(torch.full((2_000,), sigma)) for sigma in (14.6, 7.3, STRONG))
-    for found, faint in ((strongest, 0.035), (half, 0.5)):
+    for found, faint in ((strongest, 0.05), (half, 0.5)):
         whole = found > 0.99
         assert 0.15 < float(whole.float().mean()) < 0.35
-        assert float(found[~whole].mean()) == pytest.approx(faint, abs=0.03)
+        assert float(found[~whole].mean()) == pytest.approx(faint, abs=0.02)
     assert set(weak.tolist()) == {1.0}

@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.pocket.trained import trained
-from models.pocket.training import lessons
+from models.pocket.training import lessons, school
 from models.pocket.training.lessons import all_latents, noise_like, things
 from models.pocket.training.school import STAGES, THINGS, Noised, School, counts, finished_unet
 from models.pocket.training.session import Session
@@ -98,6 +98,19 @@ def test_a_loss_counts_as_it_is_told() -> None:
     heavy[:, :, 0, 0] = 3
     assert noised.loss(noised.noise) == 0
     assert noised.loss(off, heavy) == pytest.approx(3 * float(noised.loss(off)))
+
+
+def test_what_is_known_in_a_run_is_there_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(school, "noise_like", torch.zeros_like)
+    monkeypatch.setattr(lessons, "FAINT", 1.0)
+    clean, unknown = torch.ones(20, 4, 8, 8), torch.zeros(20, 1, 8, 8)
+    unknown[:, :, :, 4:] = 1
+    x = Noised.of(clean, 13.0, 14.0, unknown).x * (1 + 13.5**2) ** 0.5
+    assert float(x[..., :4].min()) > 0.9
+    assert float(x[..., 4:].max()) < 0.4
+    everywhere = Noised.of(clean, 13.0, 14.0)
+    assert float(everywhere.x.max()) * 13.5 < 0.4
+    assert torch.allclose(everywhere.x * (1 + 13.5**2) ** 0.5 - 13.5 * everywhere.noise, clean, atol=0.1)
 
 
 def test_noise_has_a_share_that_channels_have_in_common() -> None:
