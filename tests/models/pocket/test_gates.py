@@ -20,7 +20,7 @@ from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio
 
 ROOM: Mapping[str, float] = MappingProxyType({"background": 0.75, "colour": 0.75, "shape": 0.6, "place": 0.6})
-UNTRAINED = frozenset({"lightning", "image_prompt", "face_prompt", "refiner"})
+UNTRAINED = frozenset({"refiner"})
 
 
 @pytest.fixture(scope="module")
