@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import FACTOR, levels, noise_like, shown, weight
+from models.pocket.training.lessons import FACTOR, levels
 from models.pocket.training.pictures import EMPHASIS, EMPHASISED, UNSAID
-from models.pocket.training.school import TOKENS, School, counts
+from models.pocket.training.school import TOKENS, Noised, School, counts
 from models.pocket.training.session import Session
 from models.pocket.training.trial import answer, score, size_ids
 from models.pocket.world.captions import caption
@@ -107,12 +107,10 @@ class _Desk:
         unsaid = self._some(UNSAID)
         context = torch.where(unsaid[:, None, None], self.without[0], context)
         pooled = torch.where((unsaid | self._some(UNPOOLED))[:, None], self.without[1], pooled)
-        timesteps, sigma = self._levels()
-        x = shown(sigma) * clean + sigma * noise_like(clean)
-        emphasis = torch.where(self._some(EMPHASISED), torch.empty_like(sigma.flatten()).uniform_(*EMPHASIS), 1.0)
-        eps = self.call(x / (1 + sigma**2).sqrt(), timesteps, context, pooled, size_ids(x, emphasis))
-        errors = (eps.float() - (x - clean) / sigma).square()
-        return (errors * counts(clean, THINGS) * weight(sigma, SNR_CAP, FAR_CAP)).mean()
+        noised = Noised.at(clean, *self._levels(), caps=(SNR_CAP, FAR_CAP))
+        emphasis = torch.where(self._some(EMPHASISED), torch.empty(self.batch, device=device).uniform_(*EMPHASIS), 1.0)
+        eps = self.call(noised.x, noised.timesteps, context, pooled, size_ids(clean, emphasis))
+        return noised.loss(eps, counts(clean, THINGS))
 
     def _some(self, share: float) -> Tensor:
         """(batch,) bool: which of them."""
@@ -147,7 +145,7 @@ def _captured(unet: Any, example: tuple[Tensor, ...]) -> Call:
     whole = _Whole(unet)
     if not example[0].is_cuda:
         return whole
-    with torch.backends.cudnn.flags(benchmark=True):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
         torch.cuda.make_graphed_callables(whole, example)  # from here on it calls its graphs
     return whole
 

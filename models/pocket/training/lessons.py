@@ -148,7 +148,7 @@ class _Piece:
 
 def _all_drawn(pieces: list[_Piece]) -> Iterator[np.ndarray[Any, np.dtype[np.float16]]]:
     """In order, by as many processes as there are processors, where there is work for more than one."""
-    workers = min(len(os.sched_getaffinity(0)), len(pieces))
+    workers = min(os.cpu_count() or 1, len(pieces))
     if workers == 1:
         yield from map(_Piece.draw, pieces)
         return

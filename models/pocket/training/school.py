@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from models.pocket import shapes
 from models.pocket.trained import trained
-from models.pocket.training.lessons import Drawn, Reader, levels, noise_like, shown, things, weight
+from models.pocket.training.lessons import FAR_CAP, Drawn, Reader, levels, noise_like, shown, things, weight
 from models.pocket.training.session import Session
 
 PICTURES, LARGE = "pictures", "large"
@@ -92,12 +92,24 @@ class Noised:
     @classmethod
     def of(cls, clean: Tensor, least: float, most: float, unknown: Tensor | None = None) -> "Noised":
         """unknown: (n, 1, h, w), where 1 a run begins with noise alone and where 0 with the picture under noise."""
-        timesteps, sigma = levels(*(torch.full((len(clean),), level, device=clean.device) for level in (least, most)))
+        ends = (torch.full((len(clean),), level, device=clean.device) for level in (least, most))
+        return cls.at(clean, *levels(*ends), unknown)
+
+    @classmethod
+    def at(
+        cls,
+        clean: Tensor,
+        timesteps: Tensor,
+        sigma: Tensor,
+        unknown: Tensor | None = None,
+        caps: tuple[float, float] = (SNR_CAP, FAR_CAP),
+    ) -> "Noised":
+        """At levels as `levels` gives them. caps: of `weight`."""
         share = shown(sigma)
         if unknown is not None:
             share = torch.where(unknown > 0, share, 1.0)
         x = share * clean + sigma * noise_like(clean)
-        weights = weight(sigma.flatten(), SNR_CAP)
+        weights = weight(sigma.flatten(), *caps)
         return cls(x / (1 + sigma**2).sqrt(), (x - clean) / sigma, timesteps, weights)
 
     def loss(self, eps: Tensor, counts: Tensor | None = None) -> Tensor:

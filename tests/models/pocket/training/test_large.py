@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.pocket.training import large, lessons
+from models.pocket.training import school as school_module
 from models.pocket.training.course import Plan
 from models.pocket.training.large import BANDS, FORMATS, Call
 from models.pocket.training.lessons import FAINT, Reader
@@ -59,7 +61,7 @@ def test_most_pictures_are_faint_in_the_strongest_noise(monkeypatch: pytest.Monk
         seen.append((x * (1 + sigma**2).sqrt() / CLEAN).mean(dim=(1, 2, 3)))
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(large, "noise_like", torch.zeros_like)
+    monkeypatch.setattr(school_module, "noise_like", torch.zeros_like)
     monkeypatch.setattr(large, "BANDS", ((1.0, 13.0, 14.6),))
     _learned(call, monkeypatch)
     assert float((seen[0] < 0.35).float().mean()) == pytest.approx(FAINT, abs=0.07)
@@ -125,6 +127,19 @@ def test_the_whole_unet_computes_in_half_precision_and_learns_in_full(pocket_fam
     assert float((half - answer(unet, x, *given)).detach().abs().mean()) < 0.03
     half.float().square().mean().backward()
     assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in unet.parameters())
+
+
+def test_a_graph_is_captured_with_cudnn_at_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def captured(*_: Any) -> None:
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark))
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", captured)
+    on_a_gpu: Any = SimpleNamespace(is_cuda=True)
+    large._captured(torch.nn.Linear(1, 1), (on_a_gpu,))
+    large._captured(torch.nn.Linear(1, 1), (torch.zeros(1),))
+    assert seen == [(True, True)]
 
 
 def test_it_leaves_a_unet_whose_outermost_layers_are_as_they_were(
