@@ -5,7 +5,7 @@ Measures what each part must be shown to do (models/pocket/README.md), on the fa
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -42,8 +42,9 @@ NEEDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Parts that are not trained yet are not measured."""
+HEAD = ("| gate | figure | reached | wanted | seconds |", "|---|---|---|---|---|")
 ROWS = 16
-FEWER = 4  # times fewer pictures at 1024 x 1024, each of which costs as much as sixteen at 256
+FEWER = 4  # times fewer pictures at 1024 x 1024 where a figure hardly differs between them
 
 
 def main() -> None:
@@ -52,28 +53,42 @@ def main() -> None:
     parser.add_argument("--gates", type=int, nargs="+", choices=GATES, default=list(GATES))
     parser.add_argument("--count", type=int, default=100, help="of prompts or pairs")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, help="folder for pocket_gates.md")
+    parser.add_argument("--out", type=Path, help="folder for pocket_gates.md; rows of gates not asked for stay in it")
     asked = parser.parse_args()
     drawer = Drawer.open(DrawingSettings(family=asked.folder, threads=asked.threads, rows=ROWS))
     family = load_family(asked.folder, torch.device("cpu"), torch.float32)
-    lines = ["| gate | figure | reached | wanted | seconds |", "|---|---|---|---|---|"]
     try:
         for gate in asked.gates:
             if missing := [part for part in NEEDED.get(gate, ()) if not is_trained(part)]:
                 print(f"gate {gate}: not measured, for {' and '.join(missing)} is not trained yet")
                 continue
-            begun, told = time.monotonic(), len(lines)
+            begun, rows = time.monotonic(), []
             for mark in measure(drawer, family, gate, asked.count):
                 print(f"gate {gate}: {mark}", flush=True)
-                sign = "at most" if mark.below else "at least"
-                met = "" if mark.met else " (missed)"
-                lines.append(f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | |")
-            if len(lines) > told:
-                lines[-1] = f"{lines[-1][:-3]} {time.monotonic() - begun:.0f} |"
+                rows.append(row(gate, mark))
+            if asked.out and rows:
+                rows[-1] = f"{rows[-1][:-3]} {time.monotonic() - begun:.0f} |"
+                record(asked.out / "pocket_gates.md", gate, rows)
     finally:
         drawer.close()
-    if asked.out:
-        (asked.out / "pocket_gates.md").write_text("\n".join(lines) + "\n")
+
+
+def row(gate: int, mark: Mark) -> str:
+    """Of the table, with no time yet."""
+    sign = "at most" if mark.below else "at least"
+    met = "" if mark.met else " (missed)"
+    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | |"
+
+
+def record(table: Path, gate: int, rows: Sequence[str]) -> None:
+    """Put a gate's rows into the table in the place of those that it had."""
+    kept = table.read_text().splitlines()[len(HEAD) :] if table.exists() else []
+    others = [line for line in kept if _gate(line) != gate]
+    table.write_text("\n".join([*HEAD, *sorted([*others, *rows], key=_gate)]) + "\n")
+
+
+def _gate(line: str) -> int:
+    return int(line.split("|")[1])
 
 
 def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[Mark]:
@@ -90,8 +105,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
                 if not is_trained(prompts.PARTS.get(mode, "unet")):
                     print(f"gate {gate}: {mode} is not measured, for it is not trained yet")
                     continue
-                pictures = max(1, count // FEWER) if side > 512 else count
-                yield from prompts.gate(drawer, family, mode, side, pictures, least)
+                yield from prompts.gate(drawer, family, mode, side, count, least)
         case 5:
             for hint in ANNOTATORS:
                 yield from structure.follows_hints(drawer, family, hint, count)

@@ -1,9 +1,14 @@
-"""Gate 7: with the family's head and patch, a hole shows what the prompt says."""
+"""Gate 7: with the family's head and patch, a hole shows what the prompt says, and all else stays as it was."""
 
 import copy
+import io
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -11,19 +16,47 @@ from models.pocket import names
 from models.pocket.additions import PATCHED
 from models.pocket.gates.mark import Mark
 from models.pocket.gates.prompts import WANTED
-from models.pocket.training.inpainting import helped, score
+from models.pocket.training.inpainting import fill, helped
 from models.pocket.training.lessons import Reader
+from models.pocket.world.drawing import Pixels
+from models.pocket.world.exam import held_out, marks
+from pipelines.images.paste import paste
 from pipelines.weights.family import Family
 from pipelines.weights.keys import original_name
+
+Mask = npt.NDArray[np.uint8]
+
+REACH = 32  # pixels from a hole, within which a picture may change
 
 
 def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     head = load_file(family.catalogue.root / "inpaint" / names.INPAINT_HEAD)["head"].float()
     unet = patched(family)
+    scenes, said = held_out(count)
     with helped(unet, head, count) as holed:
-        found = score(reader, unet, holed, steps)
-    return [Mark(f"hole: {name}", found[name], wanted) for name, wanted in WANTED.items()]
+        drawn = fill(reader, unet, holed, said, steps)
+    masks = [255 * mask.astype(np.uint8) for mask in holed.masks]
+    pasted = [paste(*each) for each in zip(drawn, holed.pictures, masks, strict=True)]
+    found = marks(scenes, pasted)
+    changed = [share_changed(*each) for each in zip(pasted, holed.pictures, masks, strict=True)]
+    return [
+        *(Mark(f"hole: {name}", found[name], wanted) for name, wanted in WANTED.items()),
+        Mark(f"share of pixels more than {REACH} px outside that is changed", max(changed), 0.0, below=True),
+    ]
+
+
+def share_changed(picture: Pixels, before: Pixels, mask: Mask) -> float:
+    """Of the pixels of (height, width, 3) pictures that are further than REACH from the mask, along rows or columns.
+
+    As they come back from a PNG.
+    """
+    near = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    far = cv2.dilate(mask, near) == 0
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    read = np.asarray(Image.open(file))
+    return float((read != before).any(axis=2)[far].mean())
 
 
 @torch.no_grad()

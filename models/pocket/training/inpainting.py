@@ -55,8 +55,10 @@ def told(unet: Any, head: Tensor, holes: Tensor, around: Tensor) -> Iterator[Non
 
 @dataclass(frozen=True, eq=False)
 class Holed:
-    """Pictures with holes: (n, 4, h, w) latents of the whole and of what is around, (n, 1, h, w) holes."""
+    """Pictures with holes, and their (n, 4, h, w) latents, whole and of what is around, with (n, 1, h, w) holes."""
 
+    pictures: list[Pixels]
+    masks: list[np.ndarray[Any, Any]]
     whole: Tensor
     around: Tensor
     holes: Tensor
@@ -66,6 +68,8 @@ class Holed:
         grayed = [np.where(mask[:, :, None], GRAY, picture) for picture, mask in zip(pictures, masks, strict=True)]
         holes = torch.stack([torch.from_numpy(mask)[None].float() for mask in masks])
         return cls(
+            pictures,
+            masks,
             all_latents(pictures).to(device),
             all_latents(grayed).to(device),
             nn.functional.max_pool2d(holes, FACTOR).to(device),
@@ -109,9 +113,14 @@ def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
         yield holed
 
 
-def score(reader: Reader, unet: Any, holed: Holed, steps: int = TRIED_STEPS) -> dict[str, float]:
-    """The marks of held-out captions of what is to be drawn in holes. What is around is blended in at each step."""
+def score(reader: Reader, unet: Any, holed: Holed) -> dict[str, float]:
+    """The marks of held-out captions of what is to be drawn in holes."""
     scenes, said = held_out(len(holed.holes))
+    return marks(scenes, fill(reader, unet, holed, said, TRIED_STEPS))
+
+
+def fill(reader: Reader, unet: Any, holed: Holed, said: list[str], steps: int) -> list[Pixels]:
+    """The pictures with what was said drawn in their holes. What is around is blended in at each step."""
     chance = torch.Generator().manual_seed(3)
 
     def outside(x: Tensor, sigma: float) -> Tensor:
@@ -121,8 +130,7 @@ def score(reader: Reader, unet: Any, holed: Holed, steps: int = TRIED_STEPS) -> 
     def kept(clean: Tensor) -> Tensor:
         return holed.holes * clean + (1 - holed.holes) * holed.whole
 
-    drawn = draw_latents(unet, reader, said, SIDE, steps, TOKENS, before=outside, after=kept)
-    return marks(scenes, list(pixels_of(drawn)))
+    return list(pixels_of(draw_latents(unet, reader, said, SIDE, steps, TOKENS, before=outside, after=kept)))
 
 
 def _other(scene: Scene, chance: random.Random) -> Scene:

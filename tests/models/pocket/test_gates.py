@@ -67,14 +67,17 @@ def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> 
 
 def test_the_style_grows_with_its_scale(studio: Studio) -> None:
     needs("outlines")
-    plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
+    same, plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
+    assert same.reached == 1.0
     assert plain.reached > 0.9
     assert whole.reached < min(half.reached, 0.8)
 
 
-def test_a_hole_shows_what_the_prompt_says(pocket_family: Family) -> None:
+def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Family) -> None:
     needs("inpaint")
-    found = reached(inpaint.fills(pocket_family, 12, steps=12))
+    *drawn, outside = inpaint.fills(pocket_family, 12, steps=12)
+    found = reached(drawn)
+    assert outside.reached == 0.0
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
 
 
