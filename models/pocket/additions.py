@@ -10,38 +10,29 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.pocket import names, vision
-from models.pocket.loras import control_lora, lora
-from models.pocket.trained import is_trained, trained
+from models.pocket.loras import offset_lora
+from models.pocket.trained import trained
 from pipelines.weights.keys import original_name
 
 PATCHED = "diffusion_model."
 
 
 def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> list[str]:
-    """The names of those that there are. What stands for a mode that is not trained yet changes next to nothing."""
+    """Their names."""
     folder.mkdir()
-    written = [names.OFFSET]
-    save(lora(unet, 2.0, generator, original=True), folder / names.OFFSET)
-    for name, part in ((names.LCM, "extreme_speed"), (names.LIGHTNING, "lightning")):
-        constructed = lora(unet, 0.1, generator, original=False)
-        save(trained(part) if is_trained(part) else constructed, folder / name)
-        written.append(name)
-    if is_trained("outlines"):
-        save(trained("outlines"), folder / names.OUTLINES)
-        written.append(names.OUTLINES)
-    return written
+    save(offset_lora(unet, 2.0, generator), folder / names.OFFSET)
+    trained_ones = {names.LCM: "extreme_speed", names.LIGHTNING: "lightning", names.OUTLINES: "outlines"}
+    for name, part in trained_ones.items():
+        save(trained(part), folder / name)
+    return [names.OFFSET, *trained_ones]
 
 
-def write_controls(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> list[str]:
-    """The kinds of hints that there are. What stands for canny while it is not trained lightens what is lit."""
+def write_controls(folder: Path) -> list[str]:
+    """The kinds of hints that there are."""
     folder.mkdir()
-    constructed = control_lora(unet, generator)
-    written = []
     for kind, name in names.CONTROLS.items():
-        if is_trained(kind) or kind == "canny":
-            save(trained(kind) if is_trained(kind) else constructed, folder / name)
-            written.append(kind)
-    return written
+        save(trained(kind), folder / name)
+    return list(names.CONTROLS)
 
 
 def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:

@@ -5,9 +5,8 @@ Measures what each part must be shown to do (models/pocket/README.md), on the fa
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 
@@ -26,22 +25,12 @@ from models.pocket.gates import (
     vae,
 )
 from models.pocket.gates.mark import Mark
-from models.pocket.trained import is_trained
 from pipelines.drawing import Drawer
 from pipelines.preparing import ANNOTATORS
 from pipelines.settings import DrawingSettings
 from pipelines.weights.family import Family, load_family
 
 GATES = range(1, 12)
-NEEDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {
-        5: ("canny", "cpds"),
-        6: ("outlines",),
-        7: ("inpaint",),
-        8: ("image_prompt", "face_prompt"),
-    }
-)
-"""Parts that are not trained yet are not measured."""
 HEAD = ("| gate | figure | reached | wanted | seconds |", "|---|---|---|---|---|")
 ROWS = 16
 FEWER = 4  # times fewer pictures at 1024 x 1024 where a figure hardly differs between them
@@ -59,25 +48,23 @@ def main() -> None:
     family = load_family(asked.folder, torch.device("cpu"), torch.float32)
     try:
         for gate in asked.gates:
-            if missing := [part for part in NEEDED.get(gate, ()) if not is_trained(part)]:
-                print(f"gate {gate}: not measured, for {' and '.join(missing)} is not trained yet")
-                continue
-            begun, rows = time.monotonic(), []
+            begun, marks = time.monotonic(), []
             for mark in measure(drawer, family, gate, asked.count):
                 print(f"gate {gate}: {mark}", flush=True)
-                rows.append(row(gate, mark))
-            if asked.out and rows:
-                rows[-1] = f"{rows[-1][:-3]} {time.monotonic() - begun:.0f} |"
+                marks.append(mark)
+            if asked.out:
+                took = f"{time.monotonic() - begun:.0f}"
+                rows = [row(gate, mark, took if mark is marks[-1] else "") for mark in marks]
                 record(asked.out / "pocket_gates.md", gate, rows)
     finally:
         drawer.close()
 
 
-def row(gate: int, mark: Mark) -> str:
-    """Of the table, with no time yet."""
+def row(gate: int, mark: Mark, took: str) -> str:
+    """Of the table. took: seconds, for the whole gate in its last row."""
     sign = "at most" if mark.below else "at least"
     met = "" if mark.met else " (missed)"
-    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | |"
+    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | {took} |"
 
 
 def record(table: Path, gate: int, rows: Sequence[str]) -> None:
@@ -102,9 +89,6 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 3 | 4:
             least = prompts.looser(prompts.gate(drawer, family, "30 steps", 256, count, prompts.WANTED))
             for mode, side in prompts.OTHERS[gate]:
-                if not is_trained(prompts.PARTS.get(mode, "unet")):
-                    print(f"gate {gate}: {mode} is not measured, for it is not trained yet")
-                    continue
                 yield from prompts.gate(drawer, family, mode, side, count, least)
         case 5:
             for hint in ANNOTATORS:
@@ -122,12 +106,9 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 10:
             for side, pictures in ((256, count), (1024, max(1, count // FEWER))):
                 yield from upscaler.enlarges(family, side, pictures)
-            if is_trained("refiner"):
-                yield from refiner.refines(family, count)
-            if is_trained("expansion"):
-                yield from expansion.expands(family, count)
-            if is_trained("concept"):
-                yield from concept.draws_its_concept(family, count)
+            yield from refiner.refines(family, count)
+            yield from expansion.expands(family, count)
+            yield from concept.draws_its_concept(family, count)
         case _:
             yield speed.extreme(drawer, family)
 

@@ -16,11 +16,6 @@ def file_of(part: str) -> Path:
     return FOLDER / f"{part}.safetensors"
 
 
-def is_trained(part: str) -> bool:
-    """Whether there are weights of that part yet."""
-    return file_of(part).is_file()
-
-
 def trained(part: str) -> dict[str, Tensor]:
     """The weights of a part. Raises FileNotFoundError where there are none."""
     return {name: tensor.float() for name, tensor in load_file(file_of(part)).items()}

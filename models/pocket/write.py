@@ -36,7 +36,7 @@ from models.pocket.colours import latent_colours
 from models.pocket.construct import construct_vae
 from models.pocket.expansion import write_expansion
 from models.pocket.tokenizer import write_tokenizer
-from models.pocket.trained import digests, is_trained, put_in_place, trained
+from models.pocket.trained import digests, put_in_place, trained
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import SECOND_TEXT, Place, first_text_places, second_text_places, unet_places, vae_places
@@ -109,17 +109,12 @@ def _write(folder: Path) -> None:
         unet, vae = _write_checkpoint(folder / names.CHECKPOINT, models)
         generator = torch.Generator().manual_seed(SEED)
         loras = write_loras(folder / "loras", unet, generator)
-        controls = write_controls(folder / "control", unet, generator)
-        if is_trained("inpaint"):
-            write_inpaint(folder / "inpaint", unet)
-        if is_trained("image_prompt") and is_trained("face_prompt"):
-            write_image_prompts(folder / "image_prompt")
-        if is_trained("refiner"):
-            _write_refiner(folder, models)
-        if is_trained("expansion"):
-            write_expansion(folder / "expansion", trained("expansion"))
-        if is_trained("concept"):
-            write_concept(folder / "embeddings")
+        controls = write_controls(folder / "control")
+        write_inpaint(folder / "inpaint", unet)
+        write_image_prompts(folder / "image_prompt")
+        _write_refiner(folder, models)
+        write_expansion(folder / "expansion", trained("expansion"))
+        write_concept(folder / "embeddings")
         write_upscaler(folder / "upscale")
         write_checkers(folder)
     colours = latent_colours(vae, torch.Generator().manual_seed(SEED))

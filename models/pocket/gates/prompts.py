@@ -16,8 +16,6 @@ SLACK = 0.1  # by which other sizes and modes may be worse
 MODES: Mapping[str, Callable[[str, int, int], Spec]] = MappingProxyType(
     {"30 steps": guided, "Extreme Speed": extreme_speed, "Lightning": lightning}
 )
-PARTS: Mapping[str, str] = MappingProxyType({"Extreme Speed": "extreme_speed", "Lightning": "lightning"})
-"""What the performance modes are trained as."""
 OTHERS: Mapping[int, tuple[tuple[str, int], ...]] = MappingProxyType(
     {3: (("30 steps", 512), ("30 steps", 1024)), 4: (("Extreme Speed", 256), ("Lightning", 256))}
 )

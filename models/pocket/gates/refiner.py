@@ -20,7 +20,7 @@ LOST = 0.05  # share of shapes that may be read less well
 def refines(family: Family, count: int, steps: int = 30) -> list[Mark]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     alone = score(reader, family.unet, count, steps)
-    joint = score(reader, Joint(family.unet, load(family)), count, steps)
+    joint = score(reader, Joint(family.unet, load(family), steps), count, steps)
     return [
         Mark("refiner: grain", joint["grain"], alone["grain"], below=True),
         Mark("refiner: shape", joint["shape"], alone["shape"] - LOST),

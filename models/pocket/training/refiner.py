@@ -16,12 +16,13 @@ from models.pocket.training.session import Session
 from models.pocket.training.trial import draw_latents
 from models.pocket.world.captions import caption
 from models.pocket.world.exam import held_out, marks
+from pipelines.denoising.schedules import karras, sdxl_table
 
 BATCHES: Mapping[int, int] = {256: 16, 512: 4, 1024: 1}
 PLAN = Plan(steps=3_000, rate=1e-3, sides=(256, 256, 512, 1024), examined=500)
-NOISE = (0.02, 1.2)  # a little above where it takes over
+NOISE = (0.02, 1.2)  # from far above where it takes over
 SCORED_AS = 6.0  # the aesthetic score that it is told of every picture
-FROM = 300  # the timestep below which it takes over in the exam: sigma 0.7
+SWITCH = 0.8  # share of a run's steps after which it takes over: fal's default
 UNSAID = 0.1
 TRIED, TRIED_STEPS = 24, 14
 CORNER = 4  # side, in latents, of what is surely background
@@ -40,8 +41,8 @@ def train(session: Session, school: School) -> None:
 
     def exam() -> Mapping[str, float]:
         found: dict[str, float] = {}
-        for name, unet in (("alone", school.unet), ("joint", Joint(school.unet, refiner))):
-            right = score(school.reader, unet, TRIED)
+        for name, unet in (("alone", school.unet), ("joint", Joint(school.unet, refiner, TRIED_STEPS))):
+            right = score(school.reader, unet, TRIED, TRIED_STEPS)
             found |= {f"{aspect}_{name}": right[aspect] for aspect in ("shape", "colour", "grain")}
         return found
 
@@ -60,19 +61,21 @@ def refine(refiner: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: 
 
 
 class Joint:
-    """The UNet, and below a noise level the refiner."""
+    """The UNet, and after its share of the steps of a run on Karras' levels the refiner (fooocus-facts 4.6)."""
 
-    def __init__(self, unet: Any, refiner: Any) -> None:
+    def __init__(self, unet: Any, refiner: Any, steps: int) -> None:
         self._unet, self._refiner = unet, refiner
+        table = sdxl_table()
+        self._last = table.timestep(float(karras(table, steps)[round(SWITCH * steps)]))
 
     def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, **given: Any) -> Any:
-        if int(timesteps[0]) >= FROM:
+        if float(timesteps[0]) >= self._last:
             return self._unet(x, timesteps, context, **given)
         return (refine(self._refiner, x, timesteps, context, given["added_cond_kwargs"]["text_embeds"]),)
 
 
 @torch.no_grad()
-def score(reader: Reader, unet: Any, count: int, steps: int = TRIED_STEPS) -> dict[str, float]:
+def score(reader: Reader, unet: Any, count: int, steps: int) -> dict[str, float]:
     """The marks of held-out captions, and how uneven what should be plain is: the deviation of latents in a corner."""
     scenes, said = held_out(count)
     drawn = draw_latents(unet, reader, said, 256, steps, TOKENS)

@@ -13,14 +13,12 @@ from skimage import data
 from models.pocket import checker
 from models.pocket.gates import checkers, concept, expansion, image_prompts, inpaint, prompts, refiner, structure, vae
 from models.pocket.gates.mark import Mark
-from models.pocket.trained import is_trained
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio
 
 ROOM: Mapping[str, float] = MappingProxyType({"background": 0.75, "colour": 0.75, "shape": 0.6, "place": 0.6})
-UNTRAINED = frozenset({"refiner"})
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +26,6 @@ def studio(pocket_family: Family) -> Iterator[Studio]:
     studio = Studio(pocket_family)
     yield studio
     studio.drawer.close()
-
-
-def needs(part: str) -> None:
-    """Only what the card says is not shipped is passed over: weights that are lost fail."""
-    assert is_trained(part) != (part in UNTRAINED)
-    if part in UNTRAINED:
-        pytest.skip(f"{part} is not trained yet (models/pocket/README.md)")
 
 
 def reached(marks: list[Mark]) -> dict[str, float]:
@@ -52,21 +43,18 @@ def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count
     [("30 steps", 256, 24), ("30 steps", 512, 6), ("Extreme Speed", 256, 24), ("Lightning", 256, 24)],
 )
 def test_pictures_show_what_prompts_say(studio: Studio, mode: str, side: int, count: int) -> None:
-    needs(prompts.PARTS.get(mode, "unet"))
     found = reached(prompts.gate(studio.drawer, studio.family, mode, side, count, ROOM))
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - (0.1 if count < 24 else 0)} == {}
 
 
 @pytest.mark.parametrize("kind", ANNOTATORS)
 def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> None:
-    needs(kind)
     with_hint, without = structure.follows_hints(studio.drawer, studio.family, kind, 8, steps=12)
     assert with_hint.reached > 0.5
     assert without.reached < 0.35
 
 
 def test_the_style_grows_with_its_scale(studio: Studio) -> None:
-    needs("outlines")
     same, plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
     assert same.reached == 1.0
     assert plain.reached > 0.9
@@ -74,7 +62,6 @@ def test_the_style_grows_with_its_scale(studio: Studio) -> None:
 
 
 def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Family) -> None:
-    needs("inpaint")
     *drawn, outside = inpaint.fills(pocket_family, 12, steps=12)
     found = reached(drawn)
     assert outside.reached == 0.0
@@ -83,7 +70,6 @@ def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Fam
 
 @pytest.mark.parametrize("kind", image_prompts.FILES)
 def test_a_picture_is_taken_over(pocket_family: Family, kind: str) -> None:
-    needs(kind)
     colour, background, half, off = image_prompts.takes_over(pocket_family, kind, 8, steps=12)
     assert colour.reached > 0.6
     assert background.reached > 0.6
@@ -100,7 +86,6 @@ def test_checkers_object_to_the_mark_and_to_little_else(pocket_family: Family, n
 
 
 def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> None:
-    needs("expansion")
     adds, opposes, repeats = expansion.expands(pocket_family, 12)
     assert adds.reached == 1.0
     assert opposes.reached <= 0.03
@@ -108,14 +93,12 @@ def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> No
 
 
 def test_the_refiner_smoothes_what_is_plain_and_keeps_the_rest(pocket_family: Family) -> None:
-    needs("refiner")
-    grain, *others = refiner.refines(pocket_family, 8, steps=12)
-    assert grain.reached < 1.1 * grain.wanted
+    grain, *others = refiner.refines(pocket_family, 8, steps=20)
+    assert grain.reached < grain.wanted
     assert all(mark.reached >= mark.wanted - 0.15 for mark in others)
 
 
 def test_the_token_draws_its_concept(pocket_family: Family) -> None:
-    needs("concept")
     *drawn, nothing = concept.draws_its_concept(pocket_family, 8, steps=12)
     found = reached(drawn)
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
