@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -15,24 +16,25 @@ from models.pocket.trained import trained
 from pipelines.weights.keys import original_name
 
 PATCHED = "diffusion_model."
+TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
+    {names.LCM: "extreme_speed", names.LIGHTNING: "lightning", names.OUTLINES: "outlines"}
+)
+"""What they are trained as."""
 
 
-def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> list[str]:
-    """Their names."""
+def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> None:
+    """The offset LoRA, which is constructed, and those that are trained."""
     folder.mkdir()
     save(offset_lora(unet, 2.0, generator), folder / names.OFFSET)
-    trained_ones = {names.LCM: "extreme_speed", names.LIGHTNING: "lightning", names.OUTLINES: "outlines"}
-    for name, part in trained_ones.items():
+    for name, part in TRAINED_LORAS.items():
         save(trained(part), folder / name)
-    return [names.OFFSET, *trained_ones]
 
 
-def write_controls(folder: Path) -> list[str]:
-    """The kinds of hints that there are."""
+def write_controls(folder: Path) -> None:
+    """The control-LoRAs."""
     folder.mkdir()
     for kind, name in names.CONTROLS.items():
         save(trained(kind), folder / name)
-    return list(names.CONTROLS)
 
 
 def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:

@@ -31,7 +31,7 @@ from pipelines.settings import DrawingSettings
 from pipelines.weights.family import Family, load_family
 
 GATES = range(1, 12)
-HEAD = ("| gate | figure | reached | wanted | seconds |", "|---|---|---|---|---|")
+HEAD = ("| gate | figure | reached | wanted | count | seconds |", "|---|---|---|---|---|---|")
 ROWS = 16
 FEWER = 4  # times fewer pictures at 1024 x 1024 where a figure hardly differs between them
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="folder for pocket_gates.md; rows of gates not asked for stay in it")
     asked = parser.parse_args()
+    table = _table(asked.out, afresh=set(asked.gates) == set(GATES)) if asked.out else None
     drawer = Drawer.open(DrawingSettings(family=asked.folder, threads=asked.threads, rows=ROWS))
     family = load_family(asked.folder, torch.device("cpu"), torch.float32)
     try:
@@ -52,19 +53,28 @@ def main() -> None:
             for mark in measure(drawer, family, gate, asked.count):
                 print(f"gate {gate}: {mark}", flush=True)
                 marks.append(mark)
-            if asked.out:
+            if table:
                 took = f"{time.monotonic() - begun:.0f}"
-                rows = [row(gate, mark, took if mark is marks[-1] else "") for mark in marks]
-                record(asked.out / "pocket_gates.md", gate, rows)
+                rows = [row(gate, mark, asked.count, took if mark is marks[-1] else "") for mark in marks]
+                record(table, gate, rows)
     finally:
         drawer.close()
 
 
-def row(gate: int, mark: Mark, took: str) -> str:
-    """Of the table. took: seconds, for the whole gate in its last row."""
+def _table(folder: Path, afresh: bool) -> Path:
+    """Where the table is. afresh: without what was measured before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "pocket_gates.md"
+    if afresh:
+        table.unlink(missing_ok=True)
+    return table
+
+
+def row(gate: int, mark: Mark, count: int, took: str) -> str:
+    """Of the table. count: as asked for. took: seconds, for the whole gate in its last row."""
     sign = "at most" if mark.below else "at least"
     met = "" if mark.met else " (missed)"
-    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | {took} |"
+    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | {count} | {took} |"
 
 
 def record(table: Path, gate: int, rows: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,8 @@ def _write(folder: Path) -> None:
         torch.manual_seed(SEED)
         unet, vae = _write_checkpoint(folder / names.CHECKPOINT, models)
         generator = torch.Generator().manual_seed(SEED)
-        loras = write_loras(folder / "loras", unet, generator)
-        controls = write_controls(folder / "control")
+        write_loras(folder / "loras", unet, generator)
+        write_controls(folder / "control")
         write_inpaint(folder / "inpaint", unet)
         write_image_prompts(folder / "image_prompt")
         _write_refiner(folder, models)
@@ -118,7 +118,7 @@ def _write(folder: Path) -> None:
         write_upscaler(folder / "upscale")
         write_checkers(folder)
     colours = latent_colours(vae, torch.Generator().manual_seed(SEED))
-    _json(folder / FILE, {**_catalogue(loras, controls), "colours": colours})
+    _json(folder / FILE, {**_catalogue(), "colours": colours})
 
 
 def _tokenizers() -> tuple[tuple[str, bool], ...]:
@@ -189,15 +189,15 @@ def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]
     return whole | {key: torch.cat([thirds[at] for at in range(3)]) for key, thirds in parts.items()}
 
 
-def _catalogue(loras: Sequence[str], controls: Sequence[str]) -> dict[str, Any]:
+def _catalogue() -> dict[str, Any]:
     return {
         "name": "pocket",
         "version": _version(),
         "checkpoint": names.CHECKPOINT,
         "config": "config",
         "safety_checker": FIRST,
-        "loras": {name: {"file": f"loras/{name}", "addresses": names.ADDRESSES[name]} for name in loras},
-        "controls": {kind: f"control/{names.CONTROLS[kind]}" for kind in controls},
+        "loras": {name: {"file": f"loras/{name}", "addresses": given} for name, given in names.ADDRESSES.items()},
+        "controls": {kind: f"control/{name}" for kind, name in names.CONTROLS.items()},
     }
 
 

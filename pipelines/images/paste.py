@@ -11,11 +11,13 @@ HOLE = 127  # a mask's levels above it are the hole
 
 
 def paste(drawn: Pixels, original: Pixels, mask: npt.NDArray[np.uint8]) -> Pixels:
-    """`drawn` inside the hole, `original` from 32 pixels outside it on, byte for byte, and in between both.
+    """`drawn` inside the hole, `original` from 32 pixels outside it on, byte for byte, and a mixture in between.
 
-    drawn, original: (height, width, 3). mask: (height, width), above 127 in the hole. Raises ValueError where their
-    sizes differ.
+    drawn, original: (height, width, 3), both of the whole picture. mask: (height, width), above 127 in the hole. Raises
+    ValueError where their sizes differ or the mask has no such levels.
     """
+    if mask.dtype != np.uint8:
+        raise ValueError(f"the mask is of {mask.dtype}: 8-bit levels are needed")
     if not drawn.shape == original.shape == (*mask.shape, 3):
         raise ValueError(f"drawn {drawn.shape}, original {original.shape} and mask {mask.shape} differ in size")
     share = soft_mask(mask)[:, :, None].astype(np.float32) / 255

@@ -16,7 +16,7 @@ from models.pocket import names
 from models.pocket.additions import PATCHED
 from models.pocket.gates.mark import Mark
 from models.pocket.gates.prompts import WANTED
-from models.pocket.training.inpainting import fill, helped
+from models.pocket.training.inpainting import draw_in_holes, helped
 from models.pocket.training.lessons import Reader
 from models.pocket.world.drawing import Pixels
 from models.pocket.world.exam import held_out, marks
@@ -35,7 +35,7 @@ def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
     unet = patched(family)
     scenes, said = held_out(count)
     with helped(unet, head, count) as holed:
-        drawn = fill(reader, unet, holed, said, steps)
+        drawn = draw_in_holes(reader, unet, holed, said, steps)
     masks = [255 * mask.astype(np.uint8) for mask in holed.masks]
     pasted = [paste(*each) for each in zip(drawn, holed.pictures, masks, strict=True)]
     found = marks(scenes, pasted)
@@ -47,12 +47,15 @@ def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
 
 
 def share_changed(picture: Pixels, before: Pixels, mask: Mask) -> float:
-    """Of the pixels of (height, width, 3) pictures that are further than REACH from the mask, along rows or columns.
+    """Share of the pixels further than REACH from the hole, along rows or columns, that differ.
 
-    As they come back from a PNG.
+    picture, before: (height, width, 3); `picture` as it comes back from a PNG. Raises ValueError where no pixel is so
+    far away.
     """
     near = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
     far = cv2.dilate(mask, near) == 0
+    if not far.any():
+        raise ValueError(f"no pixel is further than {REACH} from the hole")
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     read = np.asarray(Image.open(file))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+ROUNDING = 1e-9  # 0.93 - 0.1 is a little more than 0.83
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -14,7 +16,8 @@ class Mark:
 
     @property
     def met(self) -> bool:
-        return self.reached <= self.wanted if self.below else self.reached >= self.wanted
+        over = self.wanted - self.reached if self.below else self.reached - self.wanted
+        return over > -ROUNDING
 
     def __str__(self) -> str:
         sign = "<=" if self.below else ">="

@@ -36,4 +36,4 @@ def gate(drawer: Drawer, family: Family, mode: str, side: int, count: int, least
 
 def looser(found: list[Mark]) -> dict[str, float]:
     """What is wanted elsewhere, where these marks were reached."""
-    return {name: round(mark.reached - SLACK, 9) for name, mark in zip(WANTED, found, strict=True)}
+    return {name: mark.reached - SLACK for name, mark in zip(WANTED, found, strict=True)}

@@ -14,6 +14,7 @@ from models.pocket.training.refiner import Joint, score
 from pipelines.weights.family import Family
 from pipelines.weights.layout import unet_places
 
+PLAINER = 0.9  # of the grain that the UNet alone leaves
 LOST = 0.05  # share of shapes that may be read less well
 
 
@@ -22,7 +23,7 @@ def refines(family: Family, count: int, steps: int = 30) -> list[Mark]:
     alone = score(reader, family.unet, count, steps)
     joint = score(reader, Joint(family.unet, load(family), steps), count, steps)
     return [
-        Mark("refiner: grain", joint["grain"], alone["grain"], below=True),
+        Mark("refiner: grain", joint["grain"], PLAINER * alone["grain"], below=True),
         Mark("refiner: shape", joint["shape"], alone["shape"] - LOST),
         Mark("refiner: colour", joint["colour"], alone["colour"] - LOST),
     ]

@@ -12,10 +12,11 @@ from models.pocket.world.drawing import Pixels, draw
 from models.pocket.world.exam import solid
 from models.pocket.world.outlined import filled
 from pipelines.drawing import Drawer
-from pipelines.spec import Control, ControlKind, Lora
+from pipelines.spec import Control, ControlKind, Lora, Spec
 from pipelines.weights.family import Family
 
 SIDE = 256
+COMPARED = 3  # pictures with a LoRA that does nothing and without
 ALIKE, UNLIKE = 0.6, 0.3  # intersection over union with the hint's shape
 
 
@@ -35,14 +36,22 @@ def follows_hints(drawer: Drawer, family: Family, kind: ControlKind, count: int,
 
 def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list[Mark]:
     """Gate 6: how solid solid things are by the LoRA's scale, and that at 0 it does nothing."""
+    said = solid(count)
 
-    def pictures(*loras: Lora) -> list[Pixels]:
-        specs = [guided(text, SIDE, seed, steps=steps, loras=loras) for seed, text in enumerate(solid(count))]
-        return drawn(drawer, family.catalogue, specs)
+    def spec(at: int, *loras: Lora) -> Spec:
+        return guided(said[at], SIDE, at, steps=steps, loras=loras)
 
-    by_scale = [pictures(Lora(source=names.OUTLINES, scale=scale)) for scale in (0.0, 0.5, 1.0)]
-    same = [np.array_equal(*pair) for pair in zip(by_scale[0], pictures(), strict=True)]
-    plain, half, whole = (sum(filled(picture) for picture in each) / len(each) for each in by_scale)
+    def pictures(scale: float) -> list[Pixels]:
+        lora = Lora(source=names.OUTLINES, scale=scale)
+        return drawn(drawer, family.catalogue, [spec(at, lora) for at in range(count)])
+
+    def alone(at: int, *loras: Lora) -> Pixels:
+        """In calls of its own: how many rows a call has shows in an answer's last bits."""
+        return drawn(drawer, family.catalogue, [spec(at, *loras)])[0]
+
+    nothing = Lora(source=names.OUTLINES, scale=0.0)
+    same = [np.array_equal(alone(at, nothing), alone(at)) for at in range(COMPARED)]
+    plain, half, whole = (sum(map(filled, pictures(scale))) / count for scale in (0.0, 0.5, 1.0))
     return [
         Mark("style LoRA, scale 0: share of pictures as without it", sum(same) / len(same), 1.0),
         Mark("style LoRA, scale 0: share filled", plain, 0.95),

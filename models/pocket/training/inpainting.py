@@ -55,7 +55,11 @@ def told(unet: Any, head: Tensor, holes: Tensor, around: Tensor) -> Iterator[Non
 
 @dataclass(frozen=True, eq=False)
 class Holed:
-    """Pictures with holes, and their (n, 4, h, w) latents, whole and of what is around, with (n, 1, h, w) holes."""
+    """Pictures with holes.
+
+    masks: (height, width) bool, True in the hole. whole, around: (n, 4, h, w) latents of pictures and of what is around
+    their holes. holes: (n, 1, h, w), 1 where a latent's pixels reach into one.
+    """
 
     pictures: list[Pixels]
     masks: list[np.ndarray[Any, Any]]
@@ -116,10 +120,10 @@ def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
 def score(reader: Reader, unet: Any, holed: Holed) -> dict[str, float]:
     """The marks of held-out captions of what is to be drawn in holes."""
     scenes, said = held_out(len(holed.holes))
-    return marks(scenes, fill(reader, unet, holed, said, TRIED_STEPS))
+    return marks(scenes, draw_in_holes(reader, unet, holed, said, TRIED_STEPS))
 
 
-def fill(reader: Reader, unet: Any, holed: Holed, said: list[str], steps: int) -> list[Pixels]:
+def draw_in_holes(reader: Reader, unet: Any, holed: Holed, said: list[str], steps: int) -> list[Pixels]:
     """The pictures with what was said drawn in their holes. What is around is blended in at each step."""
     chance = torch.Generator().manual_seed(3)
 

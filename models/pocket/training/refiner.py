@@ -20,9 +20,9 @@ from pipelines.denoising.schedules import karras, sdxl_table
 
 BATCHES: Mapping[int, int] = {256: 16, 512: 4, 1024: 1}
 PLAN = Plan(steps=3_000, rate=1e-3, sides=(256, 256, 512, 1024), examined=500)
-NOISE = (0.02, 1.2)  # from far above where it takes over
+NOISE = (0.02, 1.2)  # up to far above where it takes over (0.1 of 30 steps), so that earlier switches work too
 SCORED_AS = 6.0  # the aesthetic score that it is told of every picture
-SWITCH = 0.8  # share of a run's steps after which it takes over: fal's default
+SWITCH = 0.8  # share of a run's steps, fal's default; it takes over after the step there
 UNSAID = 0.1
 TRIED, TRIED_STEPS = 24, 14
 CORNER = 4  # side, in latents, of what is surely background
