@@ -17,7 +17,10 @@ MODES: Mapping[str, Callable[[str, int, int], Spec]] = MappingProxyType(
     {"30 steps": guided, "Extreme Speed": extreme_speed, "Lightning": lightning}
 )
 OTHERS: Mapping[int, tuple[tuple[str, int], ...]] = MappingProxyType(
-    {3: (("30 steps", 512), ("30 steps", 1024)), 4: (("Extreme Speed", 256), ("Lightning", 256))}
+    {
+        3: (("30 steps", 512), ("30 steps", 1024)),
+        4: (("Extreme Speed", 256), ("Lightning", 256), ("Extreme Speed", 1024)),  # the last is a request's default
+    }
 )
 
 
