@@ -4,6 +4,9 @@ Each learns to see at once what the trained UNet, guided, draws in several steps
 picture is large), and under weak noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8
 steps) or followed straight on (Euler's, 4 steps); so the two differ in the noise levels at which they are trained, in
 how much of a picture there is at them, and in LCM's boundary condition.
+
+First guesses are rounder than pictures, and who has seen only pictures under noise takes them for circles. So in other
+lessons each goes on from where its own run has come to, towards the very picture that the caption asks for.
 """
 
 import math
@@ -17,23 +20,28 @@ from torch import Tensor, nn
 
 from models.pocket.training.adapter import Adapter
 from models.pocket.training.course import Plan, follow
-from models.pocket.training.lessons import FACTOR, come_so_far, pixels_of
+from models.pocket.training.lessons import FACTOR, all_latents, come_so_far, pixels_of
 from models.pocket.training.school import School, counts, some
 from models.pocket.training.session import Session
 from models.pocket.training.trial import SCALE, predict, run
 from models.pocket.world.captions import caption
+from models.pocket.world.drawing import draw
 from models.pocket.world.exam import held_out, marks
 from pipelines.denoising.guidance import consistency
-from pipelines.denoising.samplers import dpmpp_2m, euler, lcm
+from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
 from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A performance mode. steps: of a run. distilled: whether it runs on LCM's levels with LCM's boundary condition."""
+    """A performance mode.
+
+    steps: of a run. distilled: whether it runs on LCM's levels with LCM's boundary condition. plan: of its training.
+    """
 
     steps: int
     distilled: bool
+    plan: Plan
 
     def table(self) -> NoiseTable:
         return lcm_table(sdxl_table()) if self.distilled else sdxl_table()
@@ -53,8 +61,11 @@ class Mode:
         return 1.0 if self.distilled else come_so_far(sigma)
 
 
-MODES: Mapping[str, Mode] = {"extreme_speed": Mode(8, distilled=True), "lightning": Mode(4, distilled=False)}
-PLAN = Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)
+MODES: Mapping[str, Mode] = {
+    "extreme_speed": Mode(8, True, Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)),
+    "lightning": Mode(4, False, Plan(steps=240, rate=5e-4, examined=60)),
+}
+OWN = 0.6  # share of lessons that go on from a run's own guesses
 COMPLETE = 0.7  # share of captions that leave nothing out: of what goes unsaid a teacher's choice is learned as a blur
 SMALL = 256  # the side at which the teacher draws: larger pictures are averaged to it, which costs far less
 RANK = 16
@@ -71,12 +82,14 @@ def train(session: Session, school: School, mode: Mode) -> None:
     levels = mode.levels()
 
     def lesson(chance: random.Random, side: int) -> Tensor:
+        if chance.random() < OWN:
+            return _own_lesson(school, adapter, mode, chance, side, chance.randrange(1, mode.steps))
         return _lesson(school, adapter, mode, chance, side, chance.choice(levels))
 
     def exam() -> Mapping[str, float]:
         return _score(adapter.changed(), school, mode)
 
-    follow(session, adapter, PLAN, lesson, exam)
+    follow(session, adapter, mode.plan, lesson, exam)
     torch.save(adapter.stored(), session.folder / "weights.pt")
 
 
@@ -99,9 +112,23 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
         with torch.no_grad():
             wanted = _taught(school.unet, small, level, told, without)
         wanted = nn.functional.interpolate(wanted, scale_factor=float(times), mode="bilinear")
-    guess = _clean(adapter.changed(), x, sigma, *told)
-    if mode.distilled:
-        guess = consistency(guess, x, sdxl_table().timestep(sigma))
+    return _errors(_guess(adapter.changed(), mode, told, x, sigma), wanted, sigma)
+
+
+def _own_lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, done: int) -> Tensor:
+    """By how much the guess after `done` steps of a run differs from the very picture that the caption asks for."""
+    scenes = chance.sample(school.drawn(side).scenes, BATCHES[side])
+    told = school.told([caption(scene, chance, complete=True) for scene in scenes])
+    # Things that neither wander nor swell: of all that a caption can mean the mean is round.
+    wanted = all_latents([draw(scene, side, side, smooth=1) for scene in scenes]).to(school.device)
+    sigmas = sgm_uniform(mode.table(), mode.steps)[: done + 1]
+    changed, sigma = adapter.changed(), float(sigmas[-1])
+    with torch.no_grad():
+        x = _run(changed, mode, told, sigmas, lambda *_: torch.randn_like(wanted))
+    return _errors(_guess(changed, mode, told, x, sigma), wanted, sigma)
+
+
+def _errors(guess: Tensor, wanted: Tensor, sigma: float) -> Tensor:
     errors = nn.functional.smooth_l1_loss(guess, wanted, beta=0.1, reduction="none") * counts(wanted)
     return (1 + SHARP / sigma) * errors.mean()
 
@@ -135,21 +162,27 @@ def _clean(unet: Any, x: Tensor, sigma: float, context: Tensor, pooled: Tensor) 
     return x - sigma * predict(unet, x / (1 + sigma**2) ** 0.5, at, context, pooled)
 
 
+def _guess(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], x: Tensor, sigma: float) -> Tensor:
+    """What a run of the mode takes for the end at x and sigma."""
+    clean = _clean(unet, x, sigma, *told)
+    return consistency(clean, x, sdxl_table().timestep(sigma)) if mode.distilled else clean
+
+
+def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
+    """Where a run from noise alone comes to at the last of the levels."""
+    x = noise(0.0, 0.0) * float(1 + sigmas[0] ** 2) ** 0.5
+    sampler = lcm(x, sigmas, noise) if mode.distilled else euler(x, sigmas)
+    return run(sampler, lambda at, sigma: _guess(unet, mode, told, at, sigma))
+
+
 def _score(unet: Any, school: School, mode: Mode, side: int = 256) -> dict[str, float]:
     """The marks of held-out captions in the mode's own few steps."""
     scenes, said = held_out(TRIED)
     told = school.told(said)
     chance = torch.Generator().manual_seed(1)
-    table = mode.table()
-    sigmas = sgm_uniform(table, mode.steps)
 
     def noise(*_: float) -> Tensor:
         return torch.randn(TRIED, 4, side // FACTOR, side // FACTOR, generator=chance).to(school.device)
 
-    def answer(x: Tensor, sigma: float) -> Tensor:
-        clean = _clean(unet, x, sigma, *told)
-        return consistency(clean, x, table.timestep(sigma)) if mode.distilled else clean
-
-    x = noise() * float(1 + sigmas[0] ** 2) ** 0.5
-    end = run(lcm(x, sigmas, noise) if mode.distilled else euler(x, sigmas), answer)
+    end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
     return marks(scenes, list(pixels_of(end)))

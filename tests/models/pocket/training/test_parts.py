@@ -61,6 +61,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, value)
     kinds = {name: replace(kind, plan=PLAN) for name, kind in image_prompts.KINDS.items()}
     monkeypatch.setattr(image_prompts, "KINDS", kinds)
+    modes = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
+    monkeypatch.setattr(performance, "MODES", modes)
     monkeypatch.setattr(controls, "SIDE", 128)
     monkeypatch.setattr(lessons, "PICTURES", {128: 4})
 

@@ -1,4 +1,4 @@
-"""The performance LoRAs' teacher draws small, from as much noise as there is."""
+"""What the performance LoRAs are taught, and from what noise."""
 
 import copy
 import random
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from models.pocket.training import lessons, performance
 from models.pocket.training.adapter import Adapter
-from models.pocket.training.lessons import Reader
-from models.pocket.training.performance import MODES
+from models.pocket.training.lessons import Reader, all_latents
+from models.pocket.training.performance import MODES, Mode
 from models.pocket.training.school import School
 from models.pocket.training.session import Session
-from pipelines.denoising.schedules import sdxl_table
+from models.pocket.world.drawing import draw
+from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from pipelines.weights.family import Family
 
 BEGIN = sdxl_table().sigma_max
@@ -54,3 +55,27 @@ def test_a_run_begins_with_noise_alone_and_goes_over_to_a_picture() -> None:
         assert mode.shown(BEGIN) == 0
     assert MODES["extreme_speed"].shown(4.0) == 1
     assert MODES["lightning"].shown(BEGIN / 4) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("mode", MODES.values())
+def test_a_lesson_goes_on_from_the_runs_own_guesses_to_the_very_picture(
+    pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    monkeypatch.setattr(lessons, "PICTURES", {SIDE: 4})
+    monkeypatch.setattr(performance, "BATCHES", {SIDE: 4})
+    reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
+    unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
+    school = School(reader, unet, Session.open(tmp_path, "pictures", torch.device("cpu")))
+    scenes = random.Random(1).sample(school.drawn(SIDE).scenes, 4)  # as the lesson's first draw chooses
+    exact = all_latents([draw(scene, SIDE, SIDE, smooth=1) for scene in scenes])
+    seen: list[float] = []
+
+    def guess(_unet: Any, _mode: Mode, _told: Any, _x: Tensor, sigma: float) -> Tensor:
+        seen.append(sigma)
+        return exact
+
+    monkeypatch.setattr(performance, "_guess", guess)
+    done = mode.steps - 1
+    loss = performance._own_lesson(school, Adapter(unet, 1), mode, random.Random(1), SIDE, done)
+    assert loss == 0
+    assert seen == pytest.approx(sgm_uniform(mode.table(), mode.steps)[: done + 1].tolist())
