@@ -29,7 +29,7 @@ serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=900
 test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
 	@$(BIN)/python -m pytest $(ARGS)
 
-bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (over an hour) and write their tables
+bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables
 	@$(BIN)/python -m models.pocket.score $(POCKET) --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.mixed_arrivals --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.queueing --out $(RESULTS)
