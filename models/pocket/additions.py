@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.pocket import names, vision
-from models.pocket.loras import offset_lora
+from models.pocket.offset_lora import offset_lora
 from models.pocket.trained import trained
 from pipelines.weights.keys import original_name
 
@@ -25,7 +25,7 @@ TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
 def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> None:
     """The offset LoRA, which is constructed, and those that are trained."""
     folder.mkdir()
-    save(offset_lora(unet, 2.0, generator), folder / names.OFFSET)
+    save(offset_lora(unet, generator), folder / names.OFFSET)
     for name, part in TRAINED_LORAS.items():
         save(trained(part), folder / name)
 

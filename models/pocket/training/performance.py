@@ -67,7 +67,7 @@ MODES: Mapping[str, Mode] = {
 }
 OWN = 0.6  # share of lessons that go on from a run's own guesses
 COMPLETE = 0.7  # share of captions that leave nothing out: of what goes unsaid a teacher's choice is learned as a blur
-SMALL = 256  # the side at which the teacher draws: larger pictures are averaged to it, which costs far less
+SMALL = 256  # the side at which the teacher draws, and the exam: larger pictures are averaged to it, which costs less
 RANK = 16
 BATCHES: Mapping[int, int] = {256: 8, 512: 4, 1024: 2}
 PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fold of a level above that
@@ -175,14 +175,14 @@ def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noi
     return run(sampler, lambda at, sigma: _guess(unet, mode, told, at, sigma))
 
 
-def _score(unet: Any, school: School, mode: Mode, side: int = 256) -> dict[str, float]:
+def _score(unet: Any, school: School, mode: Mode) -> dict[str, float]:
     """The marks of held-out captions in the mode's own few steps."""
     scenes, said = held_out(TRIED)
     told = school.told(said)
     chance = torch.Generator().manual_seed(1)
 
     def noise(*_: float) -> Tensor:
-        return torch.randn(TRIED, 4, side // FACTOR, side // FACTOR, generator=chance).to(school.device)
+        return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(school.device)
 
     end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
     return marks(scenes, list(pixels_of(end)))
