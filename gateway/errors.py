@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DOCS = "https://docs.fal.ai/errors/#"
+STORE_RETRY_AFTER_S = 5
 
 # error_type -> status (fal-protocol 8.3)
 PLATFORM_STATUS: Mapping[str, int] = {
@@ -121,6 +122,20 @@ class PlatformError(ServiceError):
             "x-fal-retryable": "true" if retry else "false",
             "x-fal-needs-retry": "1" if retry else "0",
         }
+
+
+class StoreUnavailable(PlatformError):
+    """A store (`ledger` or `files`) is away: nothing is wrong with the request, which its client may send again."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__("runner_connection_error", f"The {store} store cannot be reached now; try again.")
+        self.store = store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoreUnavailable, (self.store,)
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "retry-after": str(STORE_RETRY_AFTER_S)}
 
 
 def _rebuild_model_error(
