@@ -1,16 +1,21 @@
 """The deployment that takes requests from the ledger and runs them through the graph, and sends webhooks."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from ray import serve
+
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from gateway.broadcasting import Broadcast, News
 from gateway.dispatching import Dispatching
 from gateway.files.base import Files
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.base import AtOnce
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.sql import SqlLedger
 from gateway.replicas import Replicas
@@ -20,29 +25,34 @@ from gateway.webhooks.ring_file import ring_of
 from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.work import Runner
 
+LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
+
 
 class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report")
+        leave_out_calls_of("report", "poll")
         ledger = await open_ledger(settings)
-        keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
+        keys = SqlKeys(ledger.database) if settings.keys == "required" else None
         self._start(ledger, keys, files, Graph(stages), settings)
 
     def _start(
         self, ledger: SqlLedger, keys: SqlKeys | None, files: Files, runner: Runner, settings: GatewaySettings
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
-        self._stores: tuple[SqlLedger | SqlKeys, ...] = (ledger, keys) if keys else (ledger,)
+        self._ledger, self._grace_s = ledger, settings.stop_grace_s
         self._replicas = Replicas(settings.look_ahead, settings.capacity)
-        at_once = keys.at_once if keys else None
-        self._dispatching = Dispatching(ledger, runner, settings, owner, self._replicas.capacity, at_once)
+        capacity, at_once = self._replicas.capacity, None
+        if keys is not None:
+            at_once = partial(limits_of_keys, keys, capacity, settings.key_share)
+        self._broadcast = Broadcast()
+        self._dispatching = Dispatching(ledger, runner, settings, owner, capacity, at_once, self._broadcast)
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         retention = Retention(ledger.history, files, settings)
-        self._housekeeping = Housekeeping([retention.sweep, files.sweep], settings.sweep_s)
+        self._housekeeping = Housekeeping([retention.sweep, files.sweep, ledger.database.shrink], settings.sweep_s)
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),
@@ -53,22 +63,65 @@ class Dispatcher:
         """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
         self._replicas.report(replica, capacity, variants)
 
+    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
+        """A gateway's client waits for a request that is about to be submitted."""
+        self._broadcast.follow(listener, request_id, previews)
+
+    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
+        """What happened to the requests that a gateway's clients wait for. Held while nothing did, for a second."""
+        return await self._broadcast.poll(listener, runs)
+
+    async def wake(self) -> None:
+        """Look now for requests that wait."""
+        self._dispatching.wake()
+
+    async def hear(self) -> None:
+        """Look now for requests that were cancelled or abandoned."""
+        self._dispatching.hear()
+
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica."""
         for loop in self._loops:
             if loop.done():
                 raise RuntimeError(f"the loop of {loop.get_name()} has ended")
 
+    async def drain(self) -> None:
+        """Tell clients that wait, finish or put back what is held: to be called before the service is shut down.
+
+        Serve's own shutdown cuts the connections of clients first, and ends replicas whatever their graces are.
+        """
+        await self._dispatching.stop(for_good=True)
+
     async def stop(self) -> None:
         """Claim nothing more, finish or put back what is held, and close the ledger."""
-        await self._dispatching.stop()
+        if await asyncio.to_thread(is_deleted):
+            await self._dispatching.stop(min(self._grace_s, LAST_GRACE_S), for_good=True)
+        else:
+            await self._dispatching.stop()
         self._sender.stop()
         self._housekeeping.stop()
         await asyncio.wait(self._loops)
-        for store in self._stores:
-            await store.close()
+        await self._ledger.close()
 
     def __del__(self) -> Coroutine[Any, Any, None] | None:
         # Serve calls this when a replica stops, and awaits what it returns; nobody else must get a coroutine.
         loops = getattr(self, "_loops", None)
         return self.stop() if loops is not None and not all(loop.done() for loop in loops) else None
+
+
+def is_deleted() -> bool:
+    """Whether the whole application of this replica goes, and not this replica alone. Blocks."""
+    try:
+        application = serve.status().applications.get(serve.get_replica_context().app_name)
+    except Exception:  # without a controller nothing is put in this replica's place
+        return True
+    return application is None or application.status == "DELETING"
+
+
+async def limits_of_keys(keys: SqlKeys, capacity: Callable[[], int], share: float) -> AtOnce:
+    """How many requests each key may have held: its own limit, else its share of what can be held in all.
+
+    So that a key which asks for long pictures without end leaves places for the others, at least one.
+    """
+    places = capacity()
+    return AtOnce(max(1, min(int(places * share), places - 1)), await keys.at_once())

@@ -9,41 +9,47 @@ from ray.serve.context import _get_global_client
 from starlette.applications import Starlette
 
 from deployments.binding import check_host
-from deployments.graph import Graph, Handle, Stages
+from deployments.dispatcher_link import DispatcherHandle, Handle
+from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.files.opening import files_of
+from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
+from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 
 
 class Gateway:
-    """Answers clients, from the ledger and the files store; a sync run goes through the graph from here.
+    """Answers clients, from the ledger and the files store; a sync run waits here while the dispatcher has it drawn.
 
-    dispatcher: not called from here, but what the ingress does not know Serve does not deploy.
+    It also frees what lost dispatchers hold, for one that hangs frees nothing itself.
     """
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, dispatcher: Handle) -> None:  # type: ignore[misc]
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
-        self._settings = settings
+        self._settings, self._dispatcher = settings, DispatcherHandle(dispatcher)
         self._graph = Graph(stages)
         self._ledger = await open_ledger(settings)
-        self._keys = await SqlKeys.open(settings.ledger_address) if settings.keys == "required" else None
+        self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        files, graph, ledger = files_of(self._settings), self._graph, self._ledger
-        app = create_app(Parts(self._settings, ledger, files, graph, graph.can_draw, self._keys, ledger.history))
+        files, ledger, can_draw = files_of(self._settings), self._ledger, self._graph.can_draw
+        app = create_app(Parts(self._settings, ledger, files, self._dispatcher, can_draw, self._keys, ledger.history))
         app.router.lifespan_context = self._lifespan
         return app
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        reaper = Reaper(self._ledger, self._settings.lease_s)
+        reaping = Housekeeping([reaper.sweep], reaper.period_s)
+        loop = asyncio.create_task(reaping.run(), name="reaping")
         yield  # until Serve has drained the replica
+        reaping.stop()
+        await loop
         await self._ledger.close()
-        if self._keys is not None:
-            await self._keys.close()
 
 
 def _check_binding(settings: GatewaySettings) -> None:

@@ -1,6 +1,7 @@
 """`make serve`: Ray, Serve and the app on this machine alone, until Ctrl-C."""
 
 import argparse
+import asyncio
 import logging
 import os
 import secrets
@@ -64,6 +65,8 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
         raise ValueError(
             f"there is no model family in {file.settings.drawing.family}; `make serve` writes the pocket one"
         )
+    # here it is told in one sentence what keeps a ledger from being opened, and not in the tracebacks of replicas
+    asyncio.run(_open_ledger(file.settings.gateway))
     trusted = _with_certificate(options, file.settings.gateway) if tls else None
     scheme = "https" if options["ssl_certfile"] else "http"
     address = f"{scheme}://{options['host']}:{options['port']}"
@@ -86,6 +89,12 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
         if trusted is not None:
             print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
         threading.Event().wait()
+
+
+async def _open_ledger(settings: Any) -> None:
+    from gateway.ledger.opening import open_ledger
+
+    await (await open_ledger(settings)).close()
 
 
 def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:

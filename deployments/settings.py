@@ -31,7 +31,8 @@ class Autoscaling(_Strict):
 class Placement(_Strict):
     """What a replica of a deployment takes. num_cpus and num_gpus book, they do not limit.
 
-    graceful_shutdown_timeout_s: how long a stopping replica may finish what it has.
+    graceful_shutdown_timeout_s: how long a stopping replica may finish what it has. health_check_period_s,
+    health_check_timeout_s: a replica that fails three checks in a row is replaced, and so is one that hangs.
     """
 
     num_cpus: float = Field(0.1, ge=0)
@@ -40,6 +41,7 @@ class Placement(_Strict):
     max_ongoing_requests: int = Field(100, ge=1)
     graceful_shutdown_timeout_s: float = Field(20.0, ge=0)
     health_check_period_s: float = Field(10.0, gt=0)
+    health_check_timeout_s: float = Field(30.0, gt=0)
 
     def options(self) -> dict[str, Any]:
         """As `serve.deployment` takes them."""
@@ -72,7 +74,7 @@ class Deployments(_Strict):
     """Where each deployment runs. The dispatcher is always one replica."""
 
     gateway: Replication = Replication()
-    dispatcher: Placement = Placement()
+    dispatcher: Placement = Placement(health_check_period_s=2.0, health_check_timeout_s=5.0)
     preprocessor: Replication = Replication()
     prompt_expander: Replication = Replication()
     diffuser: Replication = Replication()

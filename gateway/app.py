@@ -15,7 +15,7 @@ from gateway.http.jwks import jwks_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
 from gateway.http.queue import queue_routes
-from gateway.http.run import run_routes
+from gateway.http.run import SyncRuns, run_routes
 from gateway.http.service import service_routes
 from gateway.http.storage import storage_routes
 from gateway.http.streaming import stream_routes
@@ -23,6 +23,7 @@ from gateway.http.surfaces import Surfaces
 from gateway.http.tokens import token_routes
 from gateway.keys.tokens import Tokens
 from gateway.uploads.uploads import Uploads
+from gateway.watching import Watching
 from gateway.webhooks.ring_file import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -36,12 +37,14 @@ def create_app(parts: Parts) -> Starlette:
     settings = parts.settings
     tokens = Tokens.of(settings)
     uploads = Uploads(parts.files, tokens, settings)
+    watching = Watching(parts.ledger)
+    runs = SyncRuns(parts, watching)
     app = Starlette(
         routes=[
             *history_routes(parts),
-            *queue_routes(parts),
-            *stream_routes(parts),
-            *run_routes(parts),
+            *queue_routes(parts, watching),
+            *stream_routes(runs),
+            *run_routes(runs),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
             *storage_routes(parts, tokens, uploads),

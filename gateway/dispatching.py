@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.broadcasting import Broadcast
 from gateway.errors import PlatformError
 from gateway.execution import LostClaim, PutBack, answer_of, execute, patiently
 from gateway.heart import Heart
-from gateway.ledger.base import Claim, Ledger
+from gateway.latest import Ended
+from gateway.ledger.base import AtOnce, Claim, Ledger
+from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
-from gateway.work import Runner
+from gateway.work import Preview, Runner, Step
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -21,16 +24,20 @@ UNWRITTEN = answer_of(PlatformError("internal_error", "The end of the request co
 logger = logging.getLogger("fooocus.gateway")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
+    """begun: whether a replica draws it."""
+
     claim: Claim
     task: asyncio.Task[None]
+    begun: bool = False
 
 
 class Dispatching:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
-    capacity: how many requests may be held now. at_once: how many of a key, for keys that have such a limit.
+    capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
+    them there.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -42,39 +49,61 @@ class Dispatching:
         settings: GatewaySettings,
         owner: str,
         capacity: Callable[[], int],
-        at_once: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
+        at_once: Callable[[], Awaitable[AtOnce]] | None = None,
+        broadcast: Broadcast | None = None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once = capacity, at_once
+        self._broadcast = broadcast or Broadcast()
+        self._reaper = Reaper(ledger, settings.lease_s)
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
         self._stranded: list[Callable[[], Awaitable[object]]] = []
         self._claiming = asyncio.Lock()
         self._draining = False
         self._stopped = asyncio.Event()
+        self._may_wait, self._may_be_cancelled = asyncio.Event(), asyncio.Event()
+
+    def wake(self) -> None:
+        """Look now for requests that wait."""
+        self._may_wait.set()
+
+    def hear(self) -> None:
+        """Look now for requests that were cancelled or abandoned."""
+        self._may_be_cancelled.set()
 
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
         try:
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(self._every(self._settings.tick_s, self._claim))
+                loops.create_task(self._every(self._settings.tick_s, self._claim, self._may_wait))
                 loops.create_task(self._every(self._settings.tick_s, self._put_back_stranded))
-                loops.create_task(self._every(self._settings.beat_s, self._beat))
-                loops.create_task(self._every(self._settings.lease_s / 2, self._expire))
+                loops.create_task(self._every(self._settings.beat_s, self._beat, self._may_be_cancelled))
+                loops.create_task(self._every(self._reaper.period_s, self._reap))
         finally:
-            await self._put_back_held()
+            await self._put_back([*self._held.values()])
 
-    async def stop(self) -> None:
-        """Claim nothing more; let what is held finish for `stop_grace_s`, put the rest back, and end `run`."""
+    async def stop(self, grace_s: float | None = None, *, for_good: bool = False) -> None:
+        """Claim nothing more, put back at once what nobody draws yet, let the rest finish for `grace_s`, put back what
+        is left, and end `run`.
+
+        grace_s: `stop_grace_s` where it is not given. for_good: nobody takes over, so clients that wait are told first.
+        """
         self._draining = True
+        if for_good:
+            self._broadcast.stop()
         async with self._claiming:  # a claim under way becomes held first
-            held = [held.task for held in self._held.values()]
-        if held:
-            await asyncio.wait(held, timeout=self._settings.stop_grace_s)
-        await self._put_back_held()
+            await self._put_back([held for held in self._held.values() if not held.begun])
+        if drawn := [held.task for held in self._held.values()]:
+            await asyncio.wait(drawn, timeout=self._settings.stop_grace_s if grace_s is None else grace_s)
+        await self._put_back([*self._held.values()])
         self._stopped.set()
+        self.wake()
+        self.hear()
 
-    async def _every(self, period: float, action: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, period: float, action: Callable[[], Awaitable[None]], now: asyncio.Event | None = None
+    ) -> None:
         failures = 0
         while not self._stopped.is_set():
             try:
@@ -84,8 +113,12 @@ class Dispatching:
                 logger.exception("the dispatcher could not reach the ledger; it tries again")
                 failures += 1
             pause = min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 10), LAST_RETRY_S) if failures else period
+            # what failed is not tried again sooner because somebody calls
+            waited_for = self._stopped if failures or now is None else now
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), pause)
+                await asyncio.wait_for(waited_for.wait(), pause)
+            if now is not None:
+                now.clear()
 
     async def _claim(self) -> None:
         async with self._claiming:
@@ -93,7 +126,7 @@ class Dispatching:
             # looking is a read; claiming takes the write lock
             if self._draining or free <= 0 or not await self._ledger.depth():
                 return
-            at_once = {} if self._at_once is None else await self._at_once()
+            at_once = AtOnce() if self._at_once is None else await self._at_once()
             for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once):
                 self._start(claim)
 
@@ -113,16 +146,35 @@ class Dispatching:
             self._stranded.append(partial(self._ledger.requeue, claim))
 
     async def _execute(self, claim: Claim) -> None:
+        request_id = claim.work.request_id
+        timeout_s, previews = self._settings.run_timeout_s, self._broadcast.wants_previews(request_id)
         try:
-            await execute(claim, self._ledger, self._heart, self._runner, self._settings.run_timeout_s)
+            await execute(
+                claim,
+                self._ledger,
+                self._heart,
+                self._runner,
+                timeout_s,
+                partial(self._tell, request_id),
+                previews,
+                counts=lambda: not self._draining,
+            )
         except PutBack:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
+            return
         except LostClaim:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
         except Exception:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
             # counted, for it may be this end that no ledger takes
             self._stranded.append(partial(self._ledger.retry, claim, UNWRITTEN))
+            return
+        self._broadcast.publish(request_id, Ended())
+
+    def _tell(self, request_id: str, event: Step | Preview) -> None:
+        if (held := self._held.get(request_id)) is not None:
+            held.begun = True
+        self._broadcast.publish(request_id, event)
 
     async def _put_back_stranded(self) -> None:
         # heartbeats extend every lease of this owner, so a row without a task would be held for ever
@@ -134,18 +186,16 @@ class Dispatching:
         held = dict(self._held)  # what is claimed during the beat may be missing in its answer
         if not held and not self._stranded:
             return
-        heard = await self._heart.beat()
+        heard = await self._heart.beat([one.claim for one in held.values()])
         for name, one in held.items():
             lost = heard.held.get(name) != one.claim.attempt
             if (lost or name in heard.cancelled) and not one.task.cancelling():
                 one.task.cancel()  # of a lost claim it writes nothing
 
-    async def _expire(self) -> None:
-        if requeued := await self._ledger.expire():
-            logger.warning("%d requests of lost owners are queued again", requeued)
+    async def _reap(self) -> None:
+        await self._reaper.sweep()
 
-    async def _put_back_held(self) -> None:
-        held = list(self._held.values())
+    async def _put_back(self, held: Sequence[_Held]) -> None:
         for one in held:
             try:
                 await patiently(lambda claim=one.claim: self._ledger.requeue(claim))  # type: ignore[misc]

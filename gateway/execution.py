@@ -11,9 +11,11 @@ from gateway.errors import RETRYABLE_PLATFORM, ModelError, PlatformError, Servic
 from gateway.files.base import FILES
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
-from gateway.work import Event, Finished, Runner, Step
+from gateway.work import Event, Finished, Preview, Runner, Step
 
 T = TypeVar("T")
+
+OnEvent = Callable[[Step | Preview], None]
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner is in the queue again
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # between attempts at a write that must not be lost
@@ -29,8 +31,20 @@ class LostClaim(Exception):
     """Somebody else has taken or ended the request: whatever its former holder made is dropped."""
 
 
-async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, run_timeout_s: float) -> Answer:
+async def execute(
+    claim: Claim,
+    ledger: Ledger,
+    heart: Heart,
+    runner: Runner,
+    run_timeout_s: float,
+    on_event: OnEvent | None = None,
+    previews: bool = False,
+    counts: Callable[[], bool] = lambda: True,
+) -> Answer:
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
+
+    on_event: hears how far it is. previews: these too. counts: whether a fault of the infrastructure, when it comes,
+    costs the request an attempt.
 
     heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun.
@@ -44,7 +58,7 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
     try:
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
-                answer, media = await _draw(claim, ledger, heart, runner, drawing)
+                answer, media = await _draw(claim, ledger, heart, runner, drawing, on_event, previews)
             outcome = Outcome.OK
         except TimeoutError:
             if not limit.expired():
@@ -72,19 +86,24 @@ async def execute(claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, ru
     if answer.error is not None:
         heart.say(claim, "ERROR", answer.error)
     if fault is not None:
-        return await _put_back(claim, ledger, heart, answer, crashed=drawing.is_set())
+        return await _put_back(claim, ledger, heart, answer, crashed=drawing.is_set(), counts=counts)
     if not await uninterrupted(_finish(claim, ledger, heart, outcome, answer, media)):
         raise LostClaim(claim.work.request_id)
     return answer
 
 
-async def _put_back(claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, *, crashed: bool) -> Answer:
+async def _put_back(
+    claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, *, crashed: bool, counts: Callable[[], bool]
+) -> Answer:
     """Let a request be tried again after a fault that is not its own, a little later each time.
 
     A replica that died while it drew the request may have died of it, and the ledger counts such deaths.
     """
     await asyncio.sleep(min(FIRST_PAUSE_S * 2.0 ** min(claim.attempt - 1, 10), LAST_PAUSE_S))
     await uninterrupted(_write_log(claim, ledger, heart))
+    if not counts():
+        kept = await uninterrupted(patiently(lambda: ledger.requeue(claim)))
+        raise (PutBack if kept else LostClaim)(claim.work.request_id)
     match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed))):
         case Retried.QUEUED:
             raise PutBack(claim.work.request_id)
@@ -120,11 +139,19 @@ async def patiently(write: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _draw(
-    claim: Claim, ledger: Ledger, heart: Heart, runner: Runner, drawing: asyncio.Event
+    claim: Claim,
+    ledger: Ledger,
+    heart: Heart,
+    runner: Runner,
+    drawing: asyncio.Event,
+    on_event: OnEvent | None,
+    previews: bool,
 ) -> tuple[Answer, Sequence[str]]:
     """The answer, and the keys of the files that it names. drawing: set at the first step."""
-    async with _closing(runner.run(claim.work)) as events:
+    async with _closing(runner.run(claim.work, previews)) as events:
         async for event in events:
+            if on_event is not None and not isinstance(event, Finished):
+                on_event(event)
             match event:
                 case Step(step, steps):
                     if not drawing.is_set() and not await patiently(lambda: ledger.running(claim)):

@@ -1,6 +1,6 @@
 """The heartbeat of one owner: keeps its leases, tells the ledger what happened, hears what was cancelled or lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.ledger.base import Beat, Claim, Ledger, Report
 
@@ -18,10 +18,10 @@ class Heart:
         """Add a line to the log of a request; it is written at the next beat."""
         self._waiting.setdefault(_name(claim), (claim, []))[1].append((level, message))
 
-    async def beat(self) -> Beat:
-        """Extend every lease, write what was said. After a failure it is said again at the next beat."""
+    async def beat(self, held: Iterable[Claim]) -> Beat:
+        """Extend the leases of `held`, write what was said. After a failure it is said again at the next beat."""
         taken, self._waiting = self._waiting, {}
-        reports = [Report(claim, tuple(lines)) for claim, lines in taken.values()]
+        reports = [Report(claim, tuple(taken.get(_name(claim), (claim, []))[1])) for claim in held]
         try:
             return await self._ledger.heartbeat(self._owner, self._lease_s, reports)
         except BaseException:

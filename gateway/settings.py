@@ -22,6 +22,8 @@ class GatewaySettings(BaseModel):
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
         look_ahead more, which are prepared meanwhile.
+    open_calls_of_key: calls of a key that may be open and wait for their pictures (sync runs and their streams), over
+        all replicas. key_share: the part of what can be drawn at once that a key without a limit of its own may have.
     max_waiting: requests that wait, beyond which the service takes no more. max_retries: attempts after the first that
         faults of the infrastructure may cost a request; max_crashes: replicas that it may take down with it.
     keys: `required` refuses calls without an API key (`python -m gateway.keys create`); `off` answers all callers, and
@@ -62,6 +64,8 @@ class GatewaySettings(BaseModel):
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(256, gt=0)
     look_ahead: int = Field(4, gt=0)
+    open_calls_of_key: int = Field(128, gt=0)
+    key_share: float = Field(0.75, gt=0, le=1)
     max_waiting: int = Field(10_000, gt=0)
     max_retries: int = Field(10, ge=0)
     max_crashes: int = Field(3, ge=1)

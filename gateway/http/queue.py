@@ -1,36 +1,39 @@
 """The queue: submit, status, stream, result, cancel (fal-protocol 4)."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway.endpoints import Endpoint, app_of
+from gateway.endpoints import app_of
 from gateway.errors import PlatformError
 from gateway.execution import uninterrupted
-from gateway.http.accepting import Accepting, accept, endpoint_of
-from gateway.http.admission import Admission
+from gateway.http.accepting import accept, endpoint_of
 from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
 from gateway.http.authentication import caller
 from gateway.http.holding import Holding, PollRate
 from gateway.http.parts import Parts
 from gateway.http.sse import event_stream_headers
 from gateway.http.statuses import links, status_events, status_object
+from gateway.http.submission import submit
 from gateway.http.surfaces import queue_root
 from gateway.http.terms import terms_of
 from gateway.keys.base import Scope
-from gateway.ledger.base import Accepted, CancelAnswer, State, Status, TooMany
+from gateway.ledger.base import CancelAnswer, State, Status, TooMany
 from gateway.watching import Watching
 
+HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have
 
 
-def queue_routes(parts: Parts) -> list[Route]:
+def queue_routes(parts: Parts, watching: Watching) -> list[Route]:
     # {endpoint} may be the app alone or hold the sub-path, which JavaScript clients drop (fal-protocol 0.3)
-    queue = _Queue(parts)
+    queue = _Queue(parts, watching)
     one = "/queue/{endpoint:path}/requests/{request_id}"
     return [
         Route(f"{one}/status", queue.status, methods=["GET"]),
@@ -43,10 +46,8 @@ def queue_routes(parts: Parts) -> list[Route]:
 
 
 class _Queue:
-    def __init__(self, parts: Parts) -> None:
-        self._parts, self._ledger = parts, parts.ledger
-        self._admission = Admission(parts.keys)
-        self._watching = Watching(parts.ledger)
+    def __init__(self, parts: Parts, watching: Watching) -> None:
+        self._parts, self._ledger, self._watching = parts, parts.ledger, watching
         self._streams: Counter[str] = Counter()
         self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
@@ -54,8 +55,8 @@ class _Queue:
         endpoint = endpoint_of(request.path_params["endpoint"])
         asked = await accept(request, endpoint, self._parts)
         order = asked.order
-        # a client that leaves in the midst of it must not take away the pictures of what was accepted just then
-        accepted = await uninterrupted(self._submit(request, endpoint, asked))
+        terms = partial(terms_of, request, asked, self._parts.settings.allow_loopback_urls)
+        accepted = await uninterrupted(submit(request, endpoint, asked, terms, self._parts))
         request_id = accepted.request_id
         body = {
             "status": "IN_QUEUE",
@@ -65,29 +66,6 @@ class _Queue:
             **links(self._root(request), endpoint.app, request_id),
         }
         return JSONResponse(body, headers={REQUEST_ID: request_id, **inactive_headers(order.inactive)})
-
-    async def _submit(self, request: Request, endpoint: Endpoint, asked: Accepting) -> Accepted:
-        accepted = None
-        try:
-            accepted = await self._charged(request, endpoint, asked)
-        finally:
-            if accepted is None or accepted.repeated:
-                await asked.forget(self._parts.files)
-        return accepted
-
-    async def _charged(self, request: Request, endpoint: Endpoint, asked: Accepting) -> Accepted:
-        work, who, accepted = asked.order.work, caller(request), None
-        terms = terms_of(request, asked, self._parts.settings.allow_loopback_urls)
-        # what was accepted before costs its key nothing and is never too much
-        if (known := await self._ledger.repeated(work, terms)) is not None:
-            return known
-        await self._admission.charge(who, work.spec)
-        try:
-            accepted = await self._ledger.submit(work, endpoint.app, terms)
-        finally:
-            if accepted is None or accepted.repeated:
-                await self._admission.give_back(who, work.spec)
-        return accepted
 
     async def status(self, request: Request) -> Response:
         with_logs = _asks_for_logs(request)
@@ -138,6 +116,7 @@ class _Queue:
                 self._watching.look()
                 return JSONResponse({"status": "OK"}, 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:
+                await self._hear()
                 return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {REQUEST_ID: request_id})
             case CancelAnswer.ALREADY_DONE:
                 text = "ALREADY_COMPLETED: the request has ended and cannot be cancelled"
@@ -146,6 +125,11 @@ class _Queue:
             case CancelAnswer.UNKNOWN:
                 text = "NOT_FOUND: no such request"
                 return JSONResponse({"status": "NOT_FOUND", "detail": text, "message": text}, 404)
+
+    async def _hear(self) -> None:
+        with suppress(Exception):  # a dispatcher that does not answer looks by itself, a little later
+            async with asyncio.timeout(HEAR_S):
+                await self._parts.dispatcher.hear()
 
     async def _known(self, request: Request) -> Status:
         app, request_id = _named(request)

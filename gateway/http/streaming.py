@@ -16,24 +16,23 @@ from gateway.errors import PlatformError
 from gateway.execution import answer_of
 from gateway.http.accepting import endpoint_of
 from gateway.http.answers import REQUEST_ID, inactive_headers, replayed
-from gateway.http.parts import Parts
-from gateway.http.run import begun
+from gateway.http.run import SyncRuns, WaitingRun
 from gateway.http.sse import KEEP_ALIVE, KEEP_ALIVE_S, LINGER_S, event_stream_headers, event_text
 from gateway.ledger.base import Answer
-from gateway.work import Event, Preview, Step
+from gateway.work import Preview, Step
 
 STEP_PERIOD_S = 0.5  # between two events that tell no more than a step
 
 logger = logging.getLogger("fooocus.gateway")
 
 
-def stream_routes(parts: Parts) -> list[Route]:
+def stream_routes(runs: SyncRuns) -> list[Route]:
     async def stream(request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
         news = News()
-        order, attended = await begun(request, endpoint, parts, news.put)
-        request_id = order.work.request_id
-        run = asyncio.create_task(attended.answer())
+        begun = await runs.begin(request, endpoint, news.put)
+        request_id, inactive = begun.request_id, begun.order.inactive
+        run = asyncio.create_task(begun.answer())
         run.add_done_callback(lambda _: news.filled.set())
         try:
             # what fails before anything was drawn is answered as an error, of which clients make their typed ones
@@ -42,12 +41,12 @@ def stream_routes(parts: Parts) -> list[Route]:
         except TimeoutError:
             pass
         except asyncio.CancelledError:
-            await _stopped(run)
+            await _stopped(run, begun)
             raise
         if run.done() and (answer := _answer(run)).status != 200:
-            return replayed(answer, request_id, order.inactive)
-        headers = {REQUEST_ID: request_id, **event_stream_headers(), **inactive_headers(order.inactive)}
-        return _RunStream(run, news, headers)
+            return replayed(answer, request_id, inactive)
+        headers = {REQUEST_ID: request_id, **event_stream_headers(), **inactive_headers(inactive)}
+        return _RunStream(begun, run, news, headers)
 
     return [Route("/run/{endpoint:path}/stream", stream, methods=["GET", "POST"])]
 
@@ -61,7 +60,7 @@ class News:
         self._preview: Preview | None = None
         self._next_step_at = 0.0
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Step | Preview) -> None:
         match event:
             case Step():
                 self._step = event
@@ -87,10 +86,10 @@ class _RunStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, run: asyncio.Task[Answer], news: News, headers: Mapping[str, str]) -> None:
+    def __init__(self, begun: WaitingRun, run: asyncio.Task[Answer], news: News, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]
-        self._run, self._news = run, news
+        self._begun, self._run, self._news = begun, run, news
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -99,7 +98,7 @@ class _RunStream(Response):
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            await _stopped(self._run)
+            await _stopped(self._run, self._begun)
 
 
 async def _events(run: asyncio.Task[Answer], news: News) -> AsyncIterator[str]:
@@ -123,9 +122,10 @@ async def _events(run: asyncio.Task[Answer], news: News) -> AsyncIterator[str]:
     await asyncio.sleep(LINGER_S)
 
 
-async def _stopped(run: asyncio.Task[Answer]) -> None:
+async def _stopped(run: asyncio.Task[Answer], begun: WaitingRun) -> None:
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
+    await begun.leave()  # a task that was cancelled before its first step has not
 
 
 def _answer(run: asyncio.Task[Answer]) -> Answer:

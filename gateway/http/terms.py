@@ -8,6 +8,7 @@ from gateway.errors import PlatformError
 from gateway.http.accepting import Accepting
 from gateway.http.authentication import caller
 from gateway.ledger.base import Idempotency, Priority, Terms
+from gateway.settings import GatewaySettings
 from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
@@ -33,7 +34,25 @@ def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
         media=asked.media,
         input=asked.input,
         store_io=stores_io(request),
-        may_retry=request.headers.get("x-fal-no-retry", "").lower() not in YES,
+        may_retry=_may_retry(request),
+    )
+
+
+def run_terms_of(request: Request, asked: Accepting, settings: GatewaySettings, listener: str) -> Terms:
+    """What a sync run asks for. listener: this process, whose client waits. Raises as `terms_of`."""
+    who = caller(request)
+    return Terms(
+        key=who.key,
+        max_of_key=who.limits.queue_length,
+        max_open=settings.open_calls_of_key,
+        priority=_priority(request),
+        start_within_s=start_within(request),
+        media=asked.media,
+        input=asked.input,
+        store_io=stores_io(request),
+        may_retry=_may_retry(request),
+        listener=listener,
+        listen_s=settings.lease_s,
     )
 
 
@@ -54,6 +73,10 @@ def start_within(request: Request) -> float | None:
 def stores_io(request: Request) -> bool:
     """Whether the history may show what goes in and comes out (`X-Fal-Store-IO`)."""
     return request.headers.get("x-fal-store-io", "1").lower() not in NO
+
+
+def _may_retry(request: Request) -> bool:
+    return request.headers.get("x-fal-no-retry", "").lower() not in YES
 
 
 def _priority(request: Request) -> Priority:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.keys.base import Issued, Key, Scope
@@ -54,8 +54,7 @@ class SqlKeys:
             "created_at": key.created_at,
             "expires_at": expires_at,
         }
-        async with self._database.write() as connection:
-            await connection.execute(insert(api_key).values(row))
+        await self._database.write(lambda connection: connection.execute(insert(api_key).values(row)))
         return Issued(key, f"{key.id}:{secret}")
 
     async def check(self, credentials: str) -> Key | None:
@@ -80,14 +79,15 @@ class SqlKeys:
         return key if key is not None and key.counts_at(self._clock()) else None
 
     async def all(self) -> Sequence[Key]:
-        async with self._database.read() as connection:
-            rows = await connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.id))
-            return [_key(row) for row in rows]
+        every = select(api_key).order_by(api_key.c.created_at, api_key.c.id)
+        rows = await self._database.read(lambda connection: connection.execute(every).all())
+        return [_key(row) for row in rows]
 
     async def rotate(self, key_id: str, overlap: timedelta) -> Issued | None:
         secret = _secret()
-        async with self._database.write() as connection:
-            row = (await connection.execute(select(api_key).where(api_key.c.id == key_id))).first()
+
+        def replace(connection: Connection) -> Row[Any] | None:
+            row = connection.execute(select(api_key).where(api_key.c.id == key_id)).first()
             if row is None or not _key(row).counts_at(self._clock()):
                 return None
             new = {
@@ -95,8 +95,11 @@ class SqlKeys:
                 "previous_hash": row.secret_hash,
                 "previous_until": self._clock() + overlap,
             }
-            await connection.execute(update(api_key).where(api_key.c.id == key_id).values(new))
-        return Issued(_key(row), f"{key_id}:{secret}")
+            connection.execute(update(api_key).where(api_key.c.id == key_id).values(new))
+            return row
+
+        row = await self._database.write(replace)
+        return None if row is None else Issued(_key(row), f"{key_id}:{secret}")
 
     async def revoke(self, key_id: str) -> bool:
         revoked = (
@@ -104,23 +107,23 @@ class SqlKeys:
             .where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
             .values(revoked_at=self._clock())
         )
-        async with self._database.write() as connection:
-            return (await connection.execute(revoked)).rowcount == 1
+        return await self._database.write(lambda connection: connection.execute(revoked).rowcount == 1)
 
     async def at_once(self) -> Mapping[str, int]:
         limited = select(api_key.c.id, api_key.c.concurrency).where(api_key.c.concurrency.is_not(None))
-        async with self._database.read() as connection:
-            return {row.id: row.concurrency for row in await connection.execute(limited)}
+        rows = await self._database.read(lambda connection: connection.execute(limited).all())
+        return {row.id: row.concurrency for row in rows}
 
     async def charge(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
         if at_most is not None and pixel_steps > at_most:
             return False
         row = {"key": key_id, "day": self._clock().date(), "requests": 1, "pixel_steps": pixel_steps}
-        async with self._database.write() as connection:
+
+        def count(connection: Connection) -> bool:
             # the two dialects spell it alike, and SQLAlchemy has no common form
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             added = dialect.insert(api_key_usage).values(row)
-            done = await connection.execute(
+            done = connection.execute(
                 added.on_conflict_do_update(
                     index_elements=["key", "day"],
                     set_={
@@ -132,26 +135,26 @@ class SqlKeys:
             )
             return done.rowcount == 1
 
+        return await self._database.write(count)
+
     async def give_back(self, key_id: str, pixel_steps: int) -> None:
         taken = (
             update(api_key_usage)
             .where(api_key_usage.c.key == key_id, api_key_usage.c.day == self._clock().date())
             .values(requests=api_key_usage.c.requests - 1, pixel_steps=api_key_usage.c.pixel_steps - pixel_steps)
         )
-        async with self._database.write() as connection:
-            await connection.execute(taken)
+        await self._database.write(lambda connection: connection.execute(taken))
 
     async def used(self, key_id: str) -> tuple[int, int]:
         today = select(api_key_usage.c.requests, api_key_usage.c.pixel_steps).where(
             api_key_usage.c.key == key_id, api_key_usage.c.day == self._clock().date()
         )
-        async with self._database.read() as connection:
-            row = (await connection.execute(today)).first()
+        row = await self._database.read(lambda connection: connection.execute(today).first())
         return (0, 0) if row is None else (row.requests, row.pixel_steps)
 
     async def _row(self, key_id: str) -> Row[Any] | None:
-        async with self._database.read() as connection:
-            return (await connection.execute(select(api_key).where(api_key.c.id == key_id))).first()
+        one = select(api_key).where(api_key.c.id == key_id)
+        return await self._database.read(lambda connection: connection.execute(one).first())
 
 
 def _secret() -> str:

@@ -112,13 +112,13 @@ class Terms:
     key: the id of the API key whose request it is; empty where the service is open.
     start_within_s: when it has not begun so many seconds after its submission, it ends in `request_timeout`.
     max_ahead: refuse it when more than so many requests are QUEUED already, over all keys (`fal_max_queue_length`).
-    max_of_key: refuse it when so many of its key are QUEUED already. max_held: when so many are held, for a sync run.
+    max_of_key: refuse it when so many of its key are QUEUED already.
     webhook: the address that hears of the end. media: the keys of its stored inputs, to be deleted with it.
     may_retry: false ends it with the first fault of the infrastructure (`X-Fal-No-Retry`).
     input: the client's own JSON, for the history; store_io: false keeps input and output out of it (`X-Fal-Store-IO`).
 
-    A sync run neither waits nor is tried again: of these it takes `key`, `max_held`, `start_within_s`, `media`, `input`
-    and `store_io`.
+    listener: who holds the call of a client that waits for the result (a sync run); the request ends when nothing is
+    heard of it for `listen_s` seconds (`Ledger.listen`). max_open: refuse it when so many of its key have a listener.
     """
 
     key: str = ""
@@ -126,7 +126,9 @@ class Terms:
     start_within_s: float | None = None
     max_ahead: int | None = None
     max_of_key: int | None = None
-    max_held: int | None = None
+    listener: str | None = None
+    listen_s: float = 30.0
+    max_open: int | None = None
     idempotency: Idempotency | None = None
     webhook: str | None = None
     media: Sequence[str] = ()
@@ -178,7 +180,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a holder has to say about one request since its last heartbeat: (level, message) of its log, in order."""
+    """That a holder still has a request, and what it says since its last heartbeat: (level, message) of its log."""
 
     claim: Claim
     lines: Sequence[tuple[str, str]] = ()
@@ -186,9 +188,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What an owner hears at its heartbeat: what it still holds, with the attempts, and what of it was cancelled.
-
-    A claim that is not in `held` with its own attempt is lost: whatever its holder writes is dropped.
+    """What an owner hears at its heartbeat: what of its reports it still holds, with the attempts, and what of that was
+    cancelled. A claim that is not in `held` is lost: whatever its holder writes is dropped.
     """
 
     held: Mapping[str, int]
@@ -196,11 +197,16 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Requests of a key, or of all: QUEUED ones, and held ones (sync runs are held from birth)."""
+class AtOnce:
+    """How many requests a key may have held at once: `of_key` where it is named there, else `default`. None: any."""
 
-    waiting: int
-    held: int
+    default: int | None = None
+    of_key: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is any limit."""
+        return self.default is not None or bool(self.of_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,20 +252,29 @@ class Ledger(Protocol):
         Raises IdempotencyConflict. `submit` asks the same in its own transaction.
         """
 
-    async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = ...) -> Claim:
-        """Accept a request as CLAIMED by `owner` at birth: a sync run. Raises TooMany (nothing was added)."""
-
-    async def claim(self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = ...) -> Sequence[Claim]:
+    async def claim(self, owner: str, count: int, lease_s: float, at_once: AtOnce = ...) -> Sequence[Claim]:
         """Take up to `count` QUEUED requests for `lease_s` seconds, in order; each goes to one owner only.
 
-        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key. at_once: how many
-        requests of a key may be held at once, sync runs included; what would be more waits, and lets others pass.
+        The order: NORMAL before LOW, keys in turn within a priority, oldest first within a key. at_once: what would be
+        more of a key waits, and lets others pass; it holds over all owners.
         """
 
-    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
-        """Extend every lease that `owner` holds, and write what happened meanwhile; reports on lost claims do nothing.
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
+        """Extend the leases of what `owner` reports, and write what happened meanwhile; a lost claim's report does
+        nothing, and a claim without a report runs out.
 
         One transaction for all of an owner's requests, so that one a second keeps leases, logs and cancellations.
+        """
+
+    async def listen(self, listener: str, lease_s: float) -> None:
+        """Say that `listener` is there and still waits for all that it has; one transaction for all of them."""
+
+    async def abandon(
+        self, request_id: str, listener: str, outcome: Outcome, answer: Answer, *, begun: bool = ...
+    ) -> bool:
+        """Complete a request that its listener no longer waits for, whoever holds it, which finds its claim lost.
+
+        begun: false leaves one that is RUNNING alone. False when nothing was ended.
         """
 
     async def requeue(self, claim: Claim) -> bool:
@@ -273,8 +288,10 @@ class Ledger(Protocol):
         """
 
     async def expire(self) -> int:
-        """End what has not begun by its deadline, take requests from owners whose lease ran out; return how many of
-        these are queued again. A lost lease counts as a retry. A sync run's ends in an error: nobody listens.
+        """End what has not begun by its deadline and what nobody listens to any more; take requests from owners whose
+        lease ran out, and return how many of these are queued again. A lost lease counts as a retry.
+
+        Any process may do it, and several at once.
         """
 
     async def running(self, claim: Claim) -> bool:
@@ -292,9 +309,6 @@ class Ledger(Protocol):
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
         """Cancel: a QUEUED request becomes DONE/CANCELLED with a 499 answer; a held one is flagged for its owner."""
 
-    async def cancelled(self, owner: str) -> Sequence[str]:
-        """The ids that `owner` holds and somebody asked to cancel."""
-
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None: ...
 
     async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
@@ -310,8 +324,5 @@ class Ledger(Protocol):
 
     async def depth(self) -> int:
         """How many requests are QUEUED, over all apps."""
-
-    async def load(self, key: str | None = None) -> Load:
-        """What `key` has in the ledger that is not DONE; None: all keys."""
 
     async def close(self) -> None: ...

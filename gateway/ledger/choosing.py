@@ -1,21 +1,19 @@
 """Which waiting requests the next claim takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, or_, select
 
-from gateway.ledger.base import State
+from gateway.ledger.base import AtOnce, State
 from gateway.ledger.ending import HELD
 from gateway.ledger.ordering import ORDER
 from gateway.ledger.tables import request
 
 
-async def choose(connection: AsyncConnection, count: int, now: datetime, at_once: Mapping[str, int]) -> Sequence[int]:
-    """The seqs of up to `count` QUEUED requests, in order, locked. at_once: how many a key may have HELD in all."""
-    room = await _room(connection, at_once)
-    full = {key for key, left in room.items() if left <= 0}
+def choose(connection: Connection, count: int, now: datetime, at_once: AtOnce) -> Sequence[int]:
+    """The seqs of up to `count` QUEUED requests, in order, locked."""
+    room = _Room(connection, at_once)
     chosen: list[int] = []
     while True:
         wanted = count - len(chosen)
@@ -25,32 +23,41 @@ async def choose(connection: AsyncConnection, count: int, now: datetime, at_once
                 request.c.state == State.QUEUED,
                 or_(request.c.start_by.is_(None), request.c.start_by > now),
                 request.c.seq.not_in(chosen),
-                request.c.key.not_in(sorted(full)),
+                request.c.key.not_in(room.full()),
             )
             .order_by(*ORDER)
             .limit(wanted)
             .with_for_update(skip_locked=True)
         )
-        found = (await connection.execute(first)).all()
+        found = (connection.execute(first)).all()
         for row in found:
-            if row.key in room:
-                if room[row.key] <= 0:
-                    full.add(row.key)
-                    continue
-                room[row.key] -= 1
-            chosen.append(row.seq)
+            if room.take(row.key):
+                chosen.append(row.seq)
         if len(chosen) == count or len(found) < wanted:
             return chosen
 
 
-async def _room(connection: AsyncConnection, at_once: Mapping[str, int]) -> dict[str, int]:
-    """How many requests more each of these keys may have held."""
-    if not at_once:
-        return {}
-    counts = (
-        select(request.c.key, func.count().label("number"))
-        .where(HELD, request.c.key.in_(sorted(at_once)))
-        .group_by(request.c.key)
-    )
-    held = {row.key: row.number for row in await connection.execute(counts)}
-    return {key: most - held.get(key, 0) for key, most in at_once.items()}
+class _Room:
+    """How many requests more each key may have HELD."""
+
+    def __init__(self, connection: Connection, at_once: AtOnce) -> None:
+        self._at_once = at_once
+        self._held = {row.key: row.number for row in connection.execute(_HELD_BY_KEY)} if at_once.limits else {}
+
+    def full(self) -> Sequence[str]:
+        """The keys that may have no more, of those that have any or have a limit of their own."""
+        return sorted(key for key in {*self._held, *self._at_once.of_key} if not self._left(key))
+
+    def take(self, key: str) -> bool:
+        """Count one more of a key, where it may have it."""
+        if not self._left(key):
+            return False
+        self._held[key] = self._held.get(key, 0) + 1
+        return True
+
+    def _left(self, key: str) -> bool:
+        most = self._at_once.of_key.get(key, self._at_once.default)
+        return most is None or self._held.get(key, 0) < most
+
+
+_HELD_BY_KEY = select(request.c.key, func.count().label("number")).where(HELD).group_by(request.c.key)

@@ -1,109 +1,203 @@
-"""Everything about the ledger that depends on the kind of database: connections, write locks, migrations."""
+"""Everything about the ledger that depends on the kind of database: connections, locks, migrations, backups."""
 
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, event, make_url, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+
+from gateway.ledger.transactions import Transactions, Work
+
+T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WRITES = "ledger_writes"
-_BUSY_TIMEOUT_MS = 30_000
-_SQLITE, _POSTGRESQL = "sqlite+aiosqlite", "postgresql+asyncpg"
+_BUSY_TIMEOUT_MS = 10_000
+_WAL_BYTES = 16 * 1024 * 1024  # to which the write-ahead log shrinks after it was larger
+_GROUP = 64
+_WRITERS = 4  # threads on PostgreSQL, which takes several writers
+_CONNECT_S = 5
+# What a process that hangs in the midst of a transaction may hold up the others: they get its locks back after this.
+_PATIENCE = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
 # Advisory locks of PostgreSQL are numbers that all applications of one database share.
-_MIGRATING, _SUBMITTING = 0x466F6F01, 0x466F6F02
+MIGRATING, SUBMITTING, CLAIMING = 0x466F6F01, 0x466F6F02, 0x466F6F03
+
+
+class LedgerUnusable(RuntimeError):
+    """The ledger's database is damaged, or of a version that this one does not know. Says what to do."""
 
 
 class Database:
-    """Connections of one process to the ledger's database. Belongs to the event loop that opened it."""
+    """The ledger's database as one process sees it. Any number of ledgers, outboxes and stores of keys may share it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writing = engine.execution_options(**{_WRITES: True})
-        self._one_writer = engine.dialect.name == "sqlite"
-        # Writers of one process take turns here, in order, rather than in SQLite's sleeping retries.
-        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self._one_writer else nullcontext()
-
-    @classmethod
-    async def open(cls, url: str) -> "Database":
-        """Connect to `url` and bring its schema to the newest revision.
-
-        url: `sqlite+aiosqlite:////folder/ledger.db`, or `postgresql+asyncpg://user:secret@host/database` where more
-        than one machine touches the ledger. Raises ValueError for a database that the ledger does not know.
-        """
-        parsed = make_url(url)
-        if parsed.drivername == _SQLITE and parsed.database and parsed.database != ":memory:":
-            return await cls._open_sqlite(parsed, Path(parsed.database))
-        if parsed.drivername == _POSTGRESQL and parsed.database:
-            return await cls._open_postgresql(parsed)
-        raise ValueError(
-            "the ledger needs an address of the form sqlite+aiosqlite:////folder/ledger.db "
-            "or postgresql+asyncpg://user:secret@host/database"
+        sqlite = engine.dialect.name == "sqlite"
+        # PostgreSQL commits transactions at once together by itself; grouped here, they would meet in deadlocks.
+        self._transactions = Transactions(
+            engine if sqlite else engine.execution_options(isolation_level="AUTOCOMMIT"),
+            engine.execution_options(**{_WRITES: True}),
+            writers=1 if sqlite else _WRITERS,
+            group=_GROUP if sqlite else 1,
         )
 
     @classmethod
-    async def _open_sqlite(cls, url: URL, path: Path) -> "Database":
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-        engine = create_async_engine(url)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        # Two processes must not switch a new file to WAL, or create its tables, at the same time.
-        return await cls._upgraded(engine, _only_process(path.with_name(path.name + ".lock")))
+    async def open(cls, url: str) -> "Database":
+        """Connect to `url` and bring its schema to the newest revision, after a backup of a SQLite file.
 
-    @classmethod
-    async def _open_postgresql(cls, url: URL) -> "Database":
-        # A connection may have died with a server that has come back since.
-        return await cls._upgraded(create_async_engine(url, pool_pre_ping=True), nullcontext())
+        url: `sqlite:////folder/ledger.db`, or `postgresql://user:secret@host/database` where more than one machine
+        touches the ledger; a driver that is named (`postgresql+asyncpg`) is replaced by ours. Raises ValueError for a
+        database that the ledger does not know, LedgerUnusable for one that it cannot go on with.
+        """
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+        if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
+            engine = await asyncio.to_thread(_opened_sqlite, parsed.set(drivername="sqlite+pysqlite"))
+        elif kind == "postgresql" and parsed.database:
+            engine = await asyncio.to_thread(_opened_postgresql, parsed.set(drivername="postgresql+psycopg"))
+        else:
+            raise ValueError(
+                "the ledger needs an address of the form sqlite:////folder/ledger.db "
+                "or postgresql://user:secret@host/database"
+            )
+        return cls(engine)
 
-    @classmethod
-    async def _upgraded(cls, engine: AsyncEngine, alone: AbstractAsyncContextManager[None]) -> "Database":
-        database = cls(engine)
-        try:
-            async with alone, database.write() as connection:
-                await database._take(connection, _MIGRATING)
-                await connection.run_sync(migrate)
-        except BaseException:
-            await engine.dispose()
-            raise
-        return database
+    async def read(self, work: Work[T]) -> T:
+        """What `work` returns; each of its SELECTs is a transaction of its own. See `Transactions.read`."""
+        return await self._transactions.read(work)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one SELECT, which is a transaction of its own."""
-        async with self._engine.connect() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes.
+    async def write(self, work: Work[T]) -> T:
+        """What `work` returns, from a transaction that writes. See `Transactions.write`.
 
         On SQLite it holds the write lock from its beginning, so that what it reads stays true. On PostgreSQL what it
-        reads stays true only where it locks what it read (`with_for_update`), and a lock that several writers may
-        want in different orders is a deadlock: whoever locks several rows does so by ascending `seq`, or skips.
+        reads stays true only where it locks what it read (`with_for_update`, `take_lock`), and a lock that several
+        writers may want in different orders is a deadlock: whoever locks several rows does so by ascending `seq`, or
+        skips.
         """
-        async with self._turn, self._writing.begin() as connection:
-            yield connection
+        return await self._transactions.write(work)
 
-    @asynccontextmanager
-    async def submitting(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction of which there is one at a time, over all processes: what it counts stays true."""
-        async with self.write() as connection:
-            await self._take(connection, _SUBMITTING)
-            yield connection
-
-    async def _take(self, connection: AsyncConnection, lock: int) -> None:
-        if not self._one_writer:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+    async def shrink(self) -> int:
+        """Give the space of SQLite's write-ahead log back to the disk. Returns 0, for nothing is lost by it."""
+        if self._engine.dialect.name == "sqlite":
+            await self.read(lambda connection: connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all())
+        return 0
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await asyncio.to_thread(self._transactions.close)
+        await asyncio.to_thread(self._engine.dispose)
+
+
+def take_lock(connection: Connection, lock: int) -> None:
+    """Hold `lock` until the transaction ends: over all processes, one at a time. SQLite's writers always are."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_TAKE, {"lock": lock})
+
+
+_TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema up to `revision` in the transaction of `connection`."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _config() -> Config:
+    config = Config()
+    # `%` is special to the configuration's format, and may be part of a path.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _opened_postgresql(url: URL) -> Engine:
+    # A connection may have died with a server that has come back since.
+    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S})
+    event.listen(engine, "connect", _prepare_postgresql)
+    return _upgraded(engine)
+
+
+def _opened_sqlite(url: URL) -> Engine:
+    path = Path(url.database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes must not switch a new file to WAL, or create its tables, at the same time.
+    with _only_process(path.with_name(path.name + ".lock")):
+        if path.exists() and path.stat().st_size:
+            _check_file(path)
+        engine = create_engine(url)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return _upgraded(engine, path)
+
+
+def _upgraded(engine: Engine, path: Path | None = None) -> Engine:
+    """The engine, its schema at the newest revision. path: of a SQLite file, copied before it is changed."""
+    try:
+        with engine.execution_options(**{_WRITES: True}).begin() as connection:
+            take_lock(connection, MIGRATING)
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            current, newest = MigrationContext.configure(connection).get_current_revision(), _revisions()
+            if current == newest[0]:
+                return engine
+            if current is not None and current not in newest:
+                raise LedgerUnusable(
+                    f"The ledger was written by a newer version of this service (schema {current}, "
+                    f"this one knows {newest[0]}): run that version again, or restore the backup from before it."
+                )
+            if current is not None and path is not None:
+                _back_up(path, path.with_name(f"{path.stem}-{current}.backup{path.suffix}"))
+            migrate(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _revisions() -> list[str]:
+    """All revisions that this version knows, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
+def _back_up(path: Path, copy: Path) -> None:
+    """Copy a SQLite file as it is committed. A copy that is there already is of the same revision, and older."""
+    aside = copy.with_name(f".{copy.name}.part")
+    aside.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as target:
+        source.backup(target)
+    aside.chmod(0o600)
+    os.replace(aside, copy)
+
+
+def _check_file(path: Path) -> None:
+    """Raise LedgerUnusable for a file that SQLite finds damaged."""
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+            found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        raise  # it is locked or cannot be read, which says nothing about its content
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise LedgerUnusable(
+            f"The ledger {path} is damaged ({' '.join(found.split())}): move it and the files beside it away, and "
+            "restore a backup, or start without one."
+        )
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    autocommit, connection.autocommit = connection.autocommit, True
+    connection.execute(_PATIENCE)
+    connection.autocommit = autocommit
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -112,6 +206,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -122,20 +217,11 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-@asynccontextmanager
-async def _only_process(lock: Path) -> AsyncIterator[None]:
-    file = await asyncio.to_thread(os.open, lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+@contextmanager
+def _only_process(lock: Path) -> Iterator[None]:
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
-
-
-def migrate(connection: Connection, revision: str = "head") -> None:
-    """Bring the schema up to `revision` in the transaction of `connection`."""
-    config = Config()
-    # `%` is special to the configuration's format, and may be part of a path.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State
@@ -43,8 +42,13 @@ def late(now: datetime) -> ColumnElement[bool]:
     )
 
 
-async def end(
-    connection: AsyncConnection,
+def unheard(now: datetime) -> ColumnElement[bool]:
+    """True for rows whose listener has gone without a word."""
+    return and_(request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING)), request.c.listened_until < now)
+
+
+def end(
+    connection: Connection,
     which: ColumnElement[bool],
     outcome: Outcome,
     answer: Answer,
@@ -59,6 +63,7 @@ async def end(
             state=State.DONE,
             outcome=outcome,
             lease_until=None,
+            listened_until=None,
             finished_at=now,
             answer_status=answer.status,
             answer_body=json.dumps(answer.body),
@@ -69,51 +74,59 @@ async def end(
         )
         .returning(request.c.seq, request.c.webhook)
     )
-    rows = (await connection.execute(done)).all()
+    rows = (connection.execute(done)).all()
     owed = [
         {"request_seq": row.seq, "state": Owed.WAITING, "attempt": 0, "next_at": now}
         for row in rows
         if row.webhook is not None
     ]
     if owed:
-        await connection.execute(insert(delivery), owed)
+        connection.execute(insert(delivery), owed)
     return len(rows)
 
 
 def to_let_go(which: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Select[Any]:
     """Rows for `let_go`, locked, so that what is decided about them stays right. skip_locked: leave those in use."""
-    columns = (request.c.seq, request.c.cancel_requested, request.c.sync, request.c.start_by, request.c.may_retry)
-    counts = (request.c.retries, request.c.crashes, late(now).label("late"))
-    return select(*columns, *counts).where(which).order_by(request.c.seq).with_for_update(skip_locked=skip_locked)
+    of_client = (request.c.cancel_requested, request.c.sync, request.c.listener, request.c.start_by)
+    counts = (request.c.may_retry, request.c.retries, request.c.crashes)
+    columns = (request.c.seq, *of_client, *counts, late(now).label("late"), unheard(now).label("unheard"))
+    return select(*columns).where(which).order_by(request.c.seq).with_for_update(skip_locked=skip_locked)
 
 
-async def let_go(connection: AsyncConnection, row: Any, fault: Fault, limits: Limits, now: datetime) -> Retried:
+def let_go(connection: Connection, row: Any, fault: Fault, limits: Limits, now: datetime) -> Retried:
     """Take a row of `to_let_go` from its owner.
 
-    It ends where its cancellation was asked, where its client has gone with its owner (a sync run), where its time to
-    start is over, or with the fault where that was the last it may have; else it waits again, at its old place.
+    It ends where its cancellation was asked, where nobody listens to it any more (a sync run), where its time to start
+    is over, or with the fault where that was the last it may have; else it waits again, at its old place.
     """
     outcome, answer = Outcome.ERROR, None
     retries, crashes = row.retries + fault.counts, row.crashes + fault.crashed
     if row.cancel_requested:
         outcome, answer = Outcome.CANCELLED, cancelled_answer()
-    elif row.sync or (fault.counts and not row.may_retry) or retries > limits.retries or crashes >= limits.crashes:
+    elif row.unheard:
+        outcome, answer = Outcome.CANCELLED, left_answer()
+    elif (
+        (row.sync and row.listener is None)
+        or (fault.counts and not row.may_retry)
+        or retries > limits.retries
+        or crashes >= limits.crashes
+    ):
         answer = fault.answer
     elif row.start_by is not None and row.start_by <= now:
         answer = late_answer()
     if answer is not None:
-        await end(connection, request.c.seq == row.seq, outcome, answer, now)
+        end(connection, request.c.seq == row.seq, outcome, answer, now)
         return Retried.ENDED
     # The attempt stays: it fences the lost owner out until the next claim counts on.
     waiting: Mapping[str, Any] = {"state": State.QUEUED, "owner": None, "lease_until": None, "started_at": None}
     again = update(request).where(request.c.seq == row.seq).values(**waiting, retries=retries, crashes=crashes)
-    await connection.execute(again)
+    connection.execute(again)
     return Retried.QUEUED
 
 
 def over(now: datetime) -> ColumnElement[bool]:
     """True for what `expire` has work with."""
-    return or_(and_(HELD, request.c.lease_until < now), late(now))
+    return or_(and_(HELD, request.c.lease_until < now), late(now), unheard(now))
 
 
 def storable(text: str) -> str:
@@ -127,6 +140,10 @@ def platform_answer(error: PlatformError) -> Answer:
 
 def cancelled_answer() -> Answer:
     return platform_answer(PlatformError("client_cancelled", "Request was cancelled by the client"))
+
+
+def left_answer() -> Answer:
+    return platform_answer(PlatformError("client_disconnected", "The client left before the request was finished."))
 
 
 def lost_answer() -> Answer:

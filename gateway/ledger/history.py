@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.base import Answer, Outcome, Payload, Priority, State
@@ -93,16 +93,14 @@ class SqlHistory:
                 raise ValueError("this is no cursor of a page")
             which.append(request.c.seq < int(cursor))
         some = select(request.c.seq, *_ENTRY).where(*which).order_by(request.c.seq.desc()).limit(limit + 1)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(some)).all()
+        rows = await self._database.read(lambda connection: connection.execute(some).all())
         more = len(rows) > limit
         return Page([_entry(row) for row in rows[:limit]], str(rows[limit - 1].seq) if more else None)
 
     async def show(self, request_id: str, key: str | None = None) -> Record | None:
         """A request, or None when it is unknown (or another key's)."""
         one = select(*_ENTRY, *_PAYLOAD).where(_named(request_id, key))
-        async with self._database.read() as connection:
-            row = (await connection.execute(one)).first()
+        row = await self._database.read(lambda connection: connection.execute(one).first())
         if row is None:
             return None
         answer = None
@@ -122,13 +120,16 @@ class SqlHistory:
             .where(_named(request_id, key), request.c.state == State.DONE)
             .returning(request.c.input_media, request.c.output_media)
         )
-        async with self._database.write() as connection:
-            row = (await connection.execute(gone)).first()
+
+        def remove(connection: Connection) -> Sequence[str] | None:
+            row = connection.execute(gone).first()
             if row is not None:
                 return _media(row)
-            if (await connection.execute(select(request.c.seq).where(_named(request_id, key)))).first() is None:
+            if connection.execute(select(request.c.seq).where(_named(request_id, key))).first() is None:
                 return None
             raise StillInProgress
+
+        return await self._database.write(remove)
 
     async def retire(self, before: datetime, limit: int = 500) -> Retired:
         """Delete up to `limit` requests that were DONE before `before` and owe no webhook, with their logs.
@@ -148,8 +149,7 @@ class SqlHistory:
             .where(request.c.seq.in_(select(old.c.seq)))
             .returning(request.c.input_media, request.c.output_media)
         )
-        async with self._database.write() as connection:
-            rows = (await connection.execute(gone)).all()
+        rows = await self._database.write(lambda connection: connection.execute(gone).all())
         return Retired(len(rows), [key for row in rows for key in _media(row)])
 
     async def forget(self, before: datetime, limit: int = 500) -> Retired:
@@ -171,10 +171,14 @@ class SqlHistory:
             "answer_body": json.dumps(_FORGOTTEN.body),
             "answer_headers": json.dumps(dict(_FORGOTTEN.headers)),
         }
-        async with self._database.write() as connection:
-            rows = (await connection.execute(passing)).all()
+
+        def clear(connection: Connection) -> Sequence[Any]:
+            rows = connection.execute(passing).all()
             which = request.c.seq.in_([row.seq for row in rows])
-            await connection.execute(update(request).where(which).values(cleared))
+            connection.execute(update(request).where(which).values(cleared))
+            return rows
+
+        rows = await self._database.write(clear)
         return Retired(len(rows), [key for row in rows for key in json.loads(row.input_media)])
 
 

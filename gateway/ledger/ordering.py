@@ -14,8 +14,19 @@ key last waited for nothing; a request that is put back is claimed at once and c
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from gateway.ledger.base import State
 from gateway.ledger.tables import request, turn
@@ -25,29 +36,23 @@ BEFORE_ALL = -1  # of a key that has claimed nothing
 ORDER = (request.c.priority, request.c.turn, request.c.seq)
 
 
-async def next_turn(connection: AsyncConnection, key: str, priority: int) -> int:
-    """The turn of a new request. To be asked in a `submitting` transaction."""
-    mine = select(turn.c.claimed).where(turn.c.priority == priority, turn.c.key == key)
-    of_round = select(func.max(turn.c.claimed)).where(turn.c.priority == priority)
-    waiting = select(func.max(request.c.turn)).where(
-        request.c.key == key, request.c.state == State.QUEUED, request.c.priority == priority
-    )
-    asked = select(mine.scalar_subquery(), of_round.scalar_subquery(), waiting.scalar_subquery())
-    claimed, latest, last = (await connection.execute(asked)).one()
+def next_turn(connection: Connection, key: str, priority: int) -> int:
+    """The turn of a new request. To be asked under the lock of those who submit."""
+    claimed, latest, last = connection.execute(_TURNS, {"of_key": key, "of_priority": priority}).one()
     if claimed is None:
-        await connection.execute(insert(turn).values(priority=priority, key=key, claimed=BEFORE_ALL))
+        connection.execute(insert(turn).values(priority=priority, key=key, claimed=BEFORE_ALL))
         claimed = BEFORE_ALL
     return int(max(latest or 0, claimed + 1, BEFORE_ALL if last is None else last + 1))
 
 
-async def note_claimed(connection: AsyncConnection, taken: Iterable[tuple[int, str, int]]) -> None:
+def note_claimed(connection: Connection, taken: Iterable[tuple[int, str, int]]) -> None:
     """Let the rounds go on after a claim of these (priority, key, turn)."""
     greatest: dict[tuple[int, str], int] = {}
     for priority, key, number in taken:
         greatest[priority, key] = max(number, greatest.get((priority, key), BEFORE_ALL))
     if greatest:
         # sorted, so that two claims at once lock these rows in the same order
-        await connection.execute(_CLAIMED, [_note(*name, greatest[name]) for name in sorted(greatest)])
+        connection.execute(_CLAIMED, [_note(*name, greatest[name]) for name in sorted(greatest)])
 
 
 def _note(priority: int, key: str, number: int) -> Mapping[str, Any]:
@@ -60,6 +65,21 @@ _CLAIMED = (
     .where(turn.c.claimed < bindparam("to"))
     .values(claimed=bindparam("to"))
 )
+
+
+def _turns() -> Select[Any]:
+    """The last turn of a key that was claimed, the round of its priority, the last turn of what it has waiting."""
+    key: BindParameter[str] = bindparam("of_key")
+    priority: BindParameter[int] = bindparam("of_priority")
+    mine = select(turn.c.claimed).where(turn.c.priority == priority, turn.c.key == key)
+    of_round = select(func.max(turn.c.claimed)).where(turn.c.priority == priority)
+    waiting = select(func.max(request.c.turn)).where(
+        request.c.key == key, request.c.state == State.QUEUED, request.c.priority == priority
+    )
+    return select(mine.scalar_subquery(), of_round.scalar_subquery(), waiting.scalar_subquery())
+
+
+_TURNS = _turns()  # asked at every submit
 
 
 def _position() -> ColumnElement[int]:

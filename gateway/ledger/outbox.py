@@ -1,12 +1,13 @@
 """The webhooks that are owed: claimed by a sender, delivered, tried again or given up."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from gateway.ledger.base import Answer, Limits, Outcome
 from gateway.ledger.database import Database
@@ -64,12 +65,10 @@ class SqlOutbox:
         """
         now = self._clock()
         due = and_(delivery.c.state == Owed.WAITING, delivery.c.next_at <= now)
-        async with self._database.read() as connection:  # looking costs no write lock, and mostly nothing is due
-            if (
-                count <= 0
-                or (await connection.execute(select(delivery.c.request_seq).where(due).limit(1))).first() is None
-            ):
-                return []
+        looked = select(delivery.c.request_seq).where(due).limit(1)
+        # looking costs no write lock, and mostly nothing is due
+        if count <= 0 or not await self._database.read(lambda connection: connection.execute(looked).all()):
+            return []
         first = (
             select(delivery.c.request_seq)
             .where(due)
@@ -84,14 +83,17 @@ class SqlOutbox:
             .values(owner=owner, attempt=delivery.c.attempt + 1, next_at=now + timedelta(seconds=lease_s))
             .returning(delivery.c.request_seq, delivery.c.attempt)
         )
-        async with self._database.write() as connection:
-            attempts = {row.request_seq: row.attempt for row in await connection.execute(taken)}
+
+        def take(connection: Connection) -> tuple[Mapping[int, int], Sequence[Any]]:
+            attempts = {row.request_seq: row.attempt for row in connection.execute(taken)}
             spent = [seq for seq, attempt in attempts.items() if attempt > self._limits.deliveries]
             if spent:
                 given_up = {"state": Owed.ABANDONED, "ended_at": now, "attempt": delivery.c.attempt - 1}
-                await connection.execute(update(delivery).where(delivery.c.request_seq.in_(spent)).values(given_up))
+                connection.execute(update(delivery).where(delivery.c.request_seq.in_(spent)).values(given_up))
             which = request.c.seq.in_([seq for seq in attempts if seq not in spent])
-            rows = (await connection.execute(_OF_REQUEST.where(which).order_by(request.c.seq))).all()
+            return attempts, connection.execute(_OF_REQUEST.where(which).order_by(request.c.seq)).all()
+
+        attempts, rows = await self._database.write(take)
         return [
             Delivery(
                 seq=row.seq,
@@ -116,8 +118,7 @@ class SqlOutbox:
     async def delivered(self, held: Delivery) -> bool:
         """The receiver has taken it. False when the delivery was lost to another sender (nothing is written)."""
         done = update(delivery).where(_fence(held)).values(state=Owed.DELIVERED, ended_at=self._clock(), error=None)
-        async with self._database.write() as connection:
-            return (await connection.execute(done)).rowcount == 1
+        return await self._database.write(lambda connection: connection.execute(done).rowcount == 1)
 
     async def failed(self, held: Delivery, error: str, retry_s: float) -> Owed | None:
         """The attempt failed: WAITING for another one in `retry_s` seconds, or ABANDONED after the last one (`Limits`).
@@ -138,15 +139,18 @@ class SqlOutbox:
                 ended_at=now if last else None,
             )
         )
-        async with self._database.write() as connection:
-            return state if (await connection.execute(tried)).rowcount == 1 else None
+        written = await self._database.write(lambda connection: connection.execute(tried).rowcount)
+        return state if written == 1 else None
 
     async def postpone(self, held: Sequence[Delivery], delay_s: float) -> None:
         """Put deliveries back that were not tried, due in `delay_s` seconds; the claim was no attempt."""
         back = {"owner": None, "attempt": delivery.c.attempt - 1, "next_at": self._clock() + timedelta(seconds=delay_s)}
-        async with self._database.write() as connection:
+
+        def put_back(connection: Connection) -> None:
             for one in held:
-                await connection.execute(update(delivery).where(_fence(one)).values(back))
+                connection.execute(update(delivery).where(_fence(one)).values(back))
+
+        await self._database.write(put_back)
 
     async def of(self, request_id: str) -> Sent | None:
         """What became of the webhook of a request; None where none is or was owed."""
@@ -155,8 +159,7 @@ class SqlOutbox:
             .join(request, request.c.seq == delivery.c.request_seq)
             .where(request.c.id == request_id)
         )
-        async with self._database.read() as connection:
-            row = (await connection.execute(found)).first()
+        row = await self._database.read(lambda connection: connection.execute(found).first())
         return None if row is None else Sent(Owed(row.state), row.attempt, row.next_at, row.error)
 
 

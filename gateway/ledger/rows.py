@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, func, insert, update
 
 from gateway.ledger.base import Payload, State, Terms
 from gateway.ledger.ending import HELD, storable
@@ -14,8 +13,8 @@ from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 
-async def add(connection: AsyncConnection, work: Work, app: str, terms: Terms, now: datetime, **columns: Any) -> int:
-    """A new row with these columns and those that follow from what was submitted; return its seq."""
+def add(connection: Connection, work: Work, app: str, terms: Terms, turn: int, now: datetime) -> int:
+    """A new row, QUEUED; return its seq. turn: its place among the keys."""
     start_by = None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s)
     values: Mapping[str, Any] = {
         "id": work.request_id,
@@ -23,6 +22,12 @@ async def add(connection: AsyncConnection, work: Work, app: str, terms: Terms, n
         "endpoint": work.endpoint,
         "key": terms.key,
         "work": work.model_dump_json(),
+        "state": State.QUEUED,
+        "turn": turn,
+        "attempt": 0,
+        "sync": terms.listener is not None,
+        "listener": terms.listener,
+        "listened_until": None if terms.listener is None else now + timedelta(seconds=terms.listen_s),
         "priority": terms.priority,
         "retries": 0,
         "crashes": 0,
@@ -38,19 +43,21 @@ async def add(connection: AsyncConnection, work: Work, app: str, terms: Terms, n
         "webhook": terms.webhook,
         "input_media": json.dumps(list(terms.media)),
         "output_media": "[]",
-        **columns,
     }
-    return int((await connection.execute(insert(request).values(**values).returning(request.c.seq))).scalar_one())
+    return int(connection.execute(_ADDED, values).scalar_one())
 
 
-async def start(connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> int:
+_ADDED = insert(request).returning(request.c.seq)
+
+
+def start(connection: Connection, which: ColumnElement[bool], now: datetime) -> int:
     """Mark held rows as RUNNING; return how many there were."""
     begun = {"state": State.RUNNING, "started_at": func.coalesce(request.c.started_at, now)}
-    return (await connection.execute(update(request).where(which, HELD).values(begun))).rowcount
+    return (connection.execute(update(request).where(which, HELD).values(begun))).rowcount
 
 
-async def append_lines(
-    connection: AsyncConnection, which: ColumnElement[bool], lines: Sequence[tuple[str, str]], now: datetime
+def append_lines(
+    connection: Connection, which: ColumnElement[bool], lines: Sequence[tuple[str, str]], now: datetime
 ) -> None:
     """Append to the log of the one row that `which` names, or to none."""
     if not lines:
@@ -61,11 +68,11 @@ async def append_lines(
         .values(lines=request.c.lines + len(lines))
         .returning(request.c.seq, request.c.lines)
     )
-    row = (await connection.execute(counted)).first()
+    row = (connection.execute(counted)).first()
     if row is None:
         return
     entries = [
         {"request_seq": row.seq, "number": number, "at": now, "level": level, "message": storable(message)}
         for number, (level, message) in enumerate(lines, row.lines - len(lines) + 1)
     ]
-    await connection.execute(insert(log), entries)
+    connection.execute(insert(log), entries)

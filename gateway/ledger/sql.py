@@ -2,25 +2,22 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.base import (
     Accepted,
     Answer,
+    AtOnce,
     Beat,
     CancelAnswer,
     Claim,
     IdempotencyConflict,
     Limits,
-    Load,
     LogEntry,
     Outcome,
     Report,
@@ -31,7 +28,7 @@ from gateway.ledger.base import (
     TooMany,
 )
 from gateway.ledger.choosing import choose
-from gateway.ledger.database import Database
+from gateway.ledger.database import CLAIMING, SUBMITTING, Database, take_lock
 from gateway.ledger.ending import (
     HELD,
     Fault,
@@ -54,9 +51,8 @@ from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 _NO_TERMS = Terms()
-_OF_A_RUN = ("key", "start_within_s", "media", "input", "store_io")
 _USUAL = Limits()
-_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+_NO_LIMITS = AtOnce()
 
 
 def utc_now() -> datetime:
@@ -71,7 +67,7 @@ class SqlLedger:
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now, limits: Limits = _USUAL) -> None:
-        self._database, self._clock, self._limits = database, clock, limits
+        self.database, self._clock, self._limits = database, clock, limits
         self.outbox = SqlOutbox(database, clock, limits)
         self.history = SqlHistory(database)
 
@@ -81,53 +77,33 @@ class SqlLedger:
         return cls(await Database.open(url), clock, limits)
 
     async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS) -> Accepted:
-        async with self._database.submitting() as connection:
-            if (known := await _repeated(connection, work, terms)) is not None:
+        def add_request(connection: Connection) -> Accepted:
+            take_lock(connection, SUBMITTING)
+            if (known := _repeated(connection, work, terms)) is not None:
                 return known
-            await self._admit(connection, terms)
-            seq = await add(
-                connection,
-                work,
-                app,
-                terms,
-                self._clock(),
-                state=State.QUEUED,
-                turn=await next_turn(connection, terms.key, terms.priority),
-                attempt=0,
-                sync=False,
-            )
-            position = (await connection.execute(select(POSITION).where(request.c.seq == seq))).scalar_one()
-        return Accepted(work.request_id, position)
+            self._admit(connection, terms)
+            turn = next_turn(connection, terms.key, terms.priority)
+            seq = add(connection, work, app, terms, turn, self._clock())
+            return Accepted(work.request_id, connection.execute(_POSITION, {"seq": seq}).scalar_one())
+
+        return await self.database.write(add_request)
 
     async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
         if terms.idempotency is None:
             return None
-        async with self._database.read() as connection:
-            return await _repeated(connection, work, terms)
+        return await self.database.read(lambda connection: _repeated(connection, work, terms))
 
-    async def begin(self, work: Work, app: str, owner: str, lease_s: float, terms: Terms = _NO_TERMS) -> Claim:
-        kept = replace(_NO_TERMS, **{name: getattr(terms, name) for name in _OF_A_RUN}, may_retry=False)
-        now = self._clock()
-        lease = now + timedelta(seconds=lease_s)
-        held: Mapping[str, Any] = {"state": State.CLAIMED, "owner": owner, "lease_until": lease}
-        counts = terms.max_held is not None
-        async with self._database.submitting() if counts else self._database.write() as connection:
-            if terms.max_held is not None:
-                count = await _count(connection, HELD, request.c.key == terms.key)
-                if count >= terms.max_held:
-                    raise TooMany(f"{count} requests of this key are running, and it may have no more.")
-            await add(connection, work, app, kept, now, **held, turn=0, attempt=1, sync=True)
-        return Claim(work, owner, 1)
-
-    async def claim(
-        self, owner: str, count: int, lease_s: float, at_once: Mapping[str, int] = _NO_LIMITS
-    ) -> Sequence[Claim]:
+    async def claim(self, owner: str, count: int, lease_s: float, at_once: AtOnce = _NO_LIMITS) -> Sequence[Claim]:
         if count <= 0:
             return []
         now = self._clock()
-        claims = []
-        async with self._database.write() as connection:
-            chosen = await choose(connection, count, now, at_once)
+
+        def take(connection: Connection) -> Sequence[Claim]:
+            if at_once.limits:
+                take_lock(connection, CLAIMING)  # what is counted for a key stays true until these are counted too
+            chosen = choose(connection, count, now, at_once)
+            if not chosen:
+                return []
             taken = (
                 update(request)
                 .where(request.c.seq.in_(chosen))
@@ -139,37 +115,59 @@ class SqlLedger:
                 )
                 .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
             )
-            rows = (await connection.execute(taken)).all() if chosen else []
-            await note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
+            rows = connection.execute(taken).all()
+            note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
+            claims = []
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
                     claims.append(Claim(Work.model_validate_json(row.work), owner, row.attempt))
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")
-                    which = request.c.seq == row.seq
-                    await end(connection, which, Outcome.ERROR, platform_answer(unreadable), now)
-        return claims
+                    end(connection, request.c.seq == row.seq, Outcome.ERROR, platform_answer(unreadable), now)
+            return claims
 
-    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report] = ()) -> Beat:
+        return await self.database.write(take)
+
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
         now = self._clock()
+        told = {report.claim.work.request_id: report for report in reports if report.claim.owner == owner}
         mine = (
             select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested)
             .where(HELD, request.c.owner == owner)
             .order_by(request.c.seq)
             .with_for_update()
         )
-        async with self._database.write() as connection:
-            rows = {row.id: row for row in await connection.execute(mine)}
-            for report in reports:
-                row = rows.get(report.claim.work.request_id)
-                if row is not None and (report.claim.owner, report.claim.attempt) == (owner, row.attempt):
-                    await append_lines(connection, request.c.seq == row.seq, report.lines, now)
-            longer = {"lease_until": now + timedelta(seconds=lease_s)}
+        longer = {"lease_until": now + timedelta(seconds=lease_s)}
+
+        def extend(connection: Connection) -> Beat:
+            # a row that its owner does not name was claimed without an answer: its lease brings it back
+            rows = {
+                row.id: row
+                for row in connection.execute(mine)
+                if row.id in told and told[row.id].claim.attempt == row.attempt
+            }
+            for name, row in rows.items():
+                append_lines(connection, request.c.seq == row.seq, told[name].lines, now)
             kept = request.c.seq.in_([row.seq for row in rows.values()])
-            await connection.execute(update(request).where(kept).values(longer))
-        cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
-        return Beat({name: row.attempt for name, row in rows.items()}, cancelled)
+            connection.execute(update(request).where(kept).values(longer))
+            cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
+            return Beat({name: row.attempt for name, row in rows.items()}, cancelled)
+
+        return await self.database.write(extend)
+
+    async def listen(self, listener: str, lease_s: float) -> None:
+        longer = {"listened_until": self._clock() + timedelta(seconds=lease_s)}
+        heard = update(request).where(request.c.listener == listener, request.c.state != State.DONE).values(longer)
+        await self.database.write(lambda connection: connection.execute(heard))
+
+    async def abandon(
+        self, request_id: str, listener: str, outcome: Outcome, answer: Answer, *, begun: bool = True
+    ) -> bool:
+        which = and_(request.c.id == request_id, request.c.listener == listener)
+        if not begun:
+            which = and_(which, request.c.state != State.RUNNING)
+        return await self.database.write(lambda connection: end(connection, which, outcome, answer, self._clock()) == 1)
 
     async def requeue(self, claim: Claim) -> bool:
         return await self._take_back(claim, Fault(lost_answer(), counts=False)) is not Retried.LOST
@@ -179,70 +177,78 @@ class SqlLedger:
 
     async def expire(self) -> int:
         now = self._clock()
+        looked = select(request.c.seq).where(over(now)).limit(1)
         # Looking first costs no write lock, and mostly there is nothing to do.
-        async with self._database.read() as connection:
-            if (await connection.execute(select(request.c.seq).where(over(now)).limit(1))).first() is None:
-                return 0
-        requeued = 0
-        async with self._database.write() as connection:
-            for row in (await connection.execute(to_let_go(over(now), now, skip_locked=True))).all():
+        if not await self.database.read(lambda connection: connection.execute(looked).all()):
+            return 0
+
+        def free(connection: Connection) -> int:
+            requeued = 0
+            for row in connection.execute(to_let_go(over(now), now, skip_locked=True)).all():
                 if row.late:
-                    await end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
+                    end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
                 else:
-                    became = await let_go(connection, row, Fault(lost_answer()), self._limits, now)
+                    became = let_go(connection, row, Fault(lost_answer()), self._limits, now)
                     requeued += became is Retried.QUEUED
-        return requeued
+            return requeued
+
+        return await self.database.write(free)
 
     async def running(self, claim: Claim) -> bool:
         now = self._clock()
-        async with self._database.write() as connection:
-            if await end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now):
+
+        def begin(connection: Connection) -> bool:
+            if end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now):
                 return False
-            return await start(connection, fence(claim), now) == 1
+            return start(connection, fence(claim), now) == 1
+
+        return await self.database.write(begin)
 
     async def log(self, claim: Claim, lines: Sequence[tuple[str, str]]) -> None:
         if lines:
-            async with self._database.write() as connection:
-                await append_lines(connection, fence(claim), lines, self._clock())
+            now = self._clock()
+            await self.database.write(lambda connection: append_lines(connection, fence(claim), lines, now))
 
     async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
-        async with self._database.write() as connection:
-            return await end(connection, fence(claim), outcome, answer, self._clock(), media) == 1
+        now = self._clock()
+        return await self.database.write(
+            lambda connection: end(connection, fence(claim), outcome, answer, now, media) == 1
+        )
 
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
         found = select(request.c.seq, request.c.state).where(_named(request_id, app, key)).with_for_update()
-        async with self._database.write() as connection:
-            row = (await connection.execute(found)).first()
+
+        def end_or_flag(connection: Connection) -> CancelAnswer:
+            row = connection.execute(found).first()
             if row is None:
                 return CancelAnswer.UNKNOWN
             this = request.c.seq == row.seq
             match State(row.state):
                 case State.QUEUED:
-                    await end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
+                    end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
                     return CancelAnswer.REMOVED
                 case State.CLAIMED | State.RUNNING:
-                    await connection.execute(update(request).where(this).values(cancel_requested=True))
+                    connection.execute(update(request).where(this).values(cancel_requested=True))
                     return CancelAnswer.REQUESTED
                 case State.DONE:
                     return CancelAnswer.ALREADY_DONE
 
-    async def cancelled(self, owner: str) -> Sequence[str]:
-        asked = select(request.c.id).where(HELD, request.c.owner == owner, request.c.cancel_requested)
-        async with self._database.read() as connection:
-            return list((await connection.execute(asked)).scalars())
+        return await self.database.write(end_or_flag)
 
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
-        async with self._database.read() as connection:
-            row = (await connection.execute(_STATUS, {"request_id": request_id, "app": app})).first()
+        named = {"request_id": request_id, "app": app}
+        row = await self.database.read(lambda connection: connection.execute(_STATUS, named).first())
         return None if row is None or key not in (None, row.key) else _status(row)
 
     async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
-        found: dict[str, Status] = {}
-        async with self._database.read() as connection:
+        def look(connection: Connection) -> Mapping[str, Status]:
+            found: dict[str, Status] = {}
             for first in range(0, len(request_ids), _AT_ONCE):
                 asked = {"request_ids": list(request_ids[first : first + _AT_ONCE])}
-                found |= {row.id: _status(row) for row in await connection.execute(_STATUSES, asked)}
-        return found
+                found |= {row.id: _status(row) for row in connection.execute(_STATUSES, asked)}
+            return found
+
+        return await self.database.read(look)
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
         entries = (
@@ -251,8 +257,8 @@ class SqlLedger:
             .where(request.c.id == request_id, log.c.number > after)
             .order_by(log.c.number)
         )
-        async with self._database.read() as connection:
-            return [LogEntry(*row) for row in await connection.execute(entries)]
+        rows = await self.database.read(lambda connection: connection.execute(entries).all())
+        return [LogEntry(*row) for row in rows]
 
     async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
         done = select(
@@ -262,8 +268,7 @@ class SqlLedger:
             request.c.error,
             request.c.error_type,
         ).where(_named(request_id, app, key), request.c.state == State.DONE)
-        async with self._database.read() as connection:
-            row = (await connection.execute(done)).first()
+        row = await self.database.read(lambda connection: connection.execute(done).first())
         if row is None:
             return None
         return Answer(
@@ -275,36 +280,36 @@ class SqlLedger:
         )
 
     async def depth(self) -> int:
-        async with self._database.read() as connection:
-            return await _count(connection, _WAITS)
-
-    async def load(self, key: str | None = None) -> Load:
-        whose = [] if key is None else [request.c.key == key]
-        going = request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING))
-        counts = select(request.c.state, func.count().label("number")).where(going, *whose).group_by(request.c.state)
-        async with self._database.read() as connection:
-            found = {row.state: row.number for row in await connection.execute(counts)}
-        return Load(found.get(State.QUEUED, 0), found.get(State.CLAIMED, 0) + found.get(State.RUNNING, 0))
+        return await self.database.read(lambda connection: _count(connection, _WAITS))
 
     async def close(self) -> None:
-        await self._database.close()
+        await self.database.close()
 
-    async def _admit(self, connection: AsyncConnection, terms: Terms) -> None:
-        waiting = await _count(connection, _WAITS)
+    def _admit(self, connection: Connection, terms: Terms) -> None:
+        waiting = connection.execute(_WAITING).scalar_one()
         if waiting >= self._limits.waiting:
             raise TooMany(f"{waiting} requests are waiting, and the service takes no more.")
         if terms.max_ahead is not None and waiting > terms.max_ahead:
             raise TooMany(f"More than {terms.max_ahead} requests are waiting.")
         if terms.max_of_key is not None:
-            of_key = await _count(connection, _WAITS, request.c.key == terms.key)
+            of_key = _count(connection, _WAITS, request.c.key == terms.key)
             if of_key >= terms.max_of_key:
                 raise TooMany(f"{of_key} requests of this key are waiting, and it may have no more.")
+        if terms.listener is not None and terms.max_open is not None:
+            opened = _count(
+                connection, request.c.key == terms.key, request.c.state.in_(_GOING), request.c.listener.is_not(None)
+            )
+            if opened >= terms.max_open:
+                raise TooMany(f"{opened} calls of this key are open and wait for their pictures; it may have no more.")
 
     async def _take_back(self, claim: Claim, fault: Fault) -> Retried:
         now = self._clock()
-        async with self._database.write() as connection:
-            row = (await connection.execute(to_let_go(fence(claim), now))).first()
-            return Retried.LOST if row is None else await let_go(connection, row, fault, self._limits, now)
+
+        def take(connection: Connection) -> Retried:
+            row = connection.execute(to_let_go(fence(claim), now)).first()
+            return Retried.LOST if row is None else let_go(connection, row, fault, self._limits, now)
+
+        return await self.database.write(take)
 
 
 # Asked ten times a second by every waiting client, so it is built once; its columns stand before the large ones.
@@ -324,6 +329,9 @@ _COLUMNS = (
 _STATUS = select(*_COLUMNS).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
 _STATUSES = select(*_COLUMNS).where(request.c.id.in_(bindparam("request_ids", expanding=True)))
 _WAITS = request.c.state == State.QUEUED
+_WAITING = select(func.count()).select_from(request).where(_WAITS)
+_POSITION = select(POSITION).where(request.c.seq == bindparam("seq"))
+_GOING = (State.QUEUED, State.CLAIMED, State.RUNNING)
 _AT_ONCE = 1000  # ids in one statement
 
 
@@ -350,12 +358,12 @@ def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else (end - begin).total_seconds()
 
 
-async def _count(connection: AsyncConnection, *which: ColumnElement[bool]) -> int:
+def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
     counted = select(func.count()).select_from(request).where(*which)
-    return int((await connection.execute(counted)).scalar_one())
+    return int(connection.execute(counted).scalar_one())
 
 
-async def _repeated(connection: AsyncConnection, work: Work, terms: Terms) -> Accepted | None:
+def _repeated(connection: Connection, work: Work, terms: Terms) -> Accepted | None:
     if terms.idempotency is None:
         return None
     same = select(request.c.id, request.c.fingerprint, func.coalesce(POSITION, 0).label("position")).where(
@@ -363,7 +371,7 @@ async def _repeated(connection: AsyncConnection, work: Work, terms: Terms) -> Ac
         request.c.endpoint == work.endpoint,
         request.c.idempotency_key == terms.idempotency.key,
     )
-    row = (await connection.execute(same)).first()
+    row = connection.execute(same).first()
     if row is None:
         return None
     if row.fingerprint != terms.idempotency.fingerprint:

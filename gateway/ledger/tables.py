@@ -70,8 +70,11 @@ request = Table(
     Column("owner", String(128)),
     Column("lease_until", UtcDateTime),
     Column("cancel_requested", Boolean, nullable=False),
-    # Born claimed by the replica that holds the client's connection: it is never queued again.
+    # A sync run: its client waits for it in one call. Without a listener it was born claimed by an earlier version.
     Column("sync", Boolean, nullable=False),
+    # Which gateway holds that call, and until when it has said so: without it nobody wants the result.
+    Column("listener", String(128)),
+    Column("listened_until", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -97,6 +100,8 @@ request = Table(
     Index("request_lease", "state", "lease_until"),
     Index("request_start_by", "state", "start_by"),
     Index("request_owner", "owner", "state"),
+    Index("request_listener", "listener", "state"),
+    Index("request_listened_until", "state", "listened_until"),
     Index("request_of_key", "key", "state", "priority", "turn"),
     Index("request_history", "key", "endpoint", "seq"),
     Index("request_finished", "state", "finished_at"),

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+from gateway.broadcasting import Broadcast, News
+from gateway.dispatching import Dispatching
 from gateway.work import Delivery, Event, Finished, Image, Preview, Step, Work
 from pipelines.spec import Guidance, Spec
 
@@ -75,6 +77,37 @@ class FakeRunner:
             yield finished(work)
         finally:
             self.left.append(work.request_id)
+
+
+class LocalDispatcher:
+    """A `DispatcherLink` to a dispatcher of this process, if there is one. While `away`, nothing reaches it."""
+
+    def __init__(self) -> None:
+        self.broadcast = Broadcast()
+        self.dispatching: Dispatching | None = None
+        self.away = False
+
+    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
+        self._reach()
+        self.broadcast.follow(listener, request_id, previews)
+
+    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
+        self._reach()
+        return await self.broadcast.poll(listener, runs)
+
+    async def wake(self) -> None:
+        self._reach()
+        if self.dispatching is not None:
+            self.dispatching.wake()
+
+    async def hear(self) -> None:
+        self._reach()
+        if self.dispatching is not None:
+            self.dispatching.hear()
+
+    def _reach(self) -> None:
+        if self.away:
+            raise ConnectionError("the dispatcher is away")
 
 
 def work(name: str, endpoint: str = FAST, prompt: str = "a red cube") -> Work:

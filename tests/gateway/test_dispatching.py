@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from gateway import execution
+from gateway.broadcasting import Broadcast
 from gateway.dispatching import Dispatching
 from gateway.endpoints import app_of
-from gateway.errors import ModelError
+from gateway.errors import ModelError, PlatformError
+from gateway.latest import Stopping
 from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
 from gateway.ledger.database import Database
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
+from gateway.work import Event, Runner, Work
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
@@ -22,7 +25,7 @@ APP = app_of(FAST)
 
 @asynccontextmanager
 async def dispatching(
-    ledger: SqlLedger, runner: FakeRunner, settings: GatewaySettings, owner: str = "dispatcher"
+    ledger: SqlLedger, runner: Runner, settings: GatewaySettings, owner: str = "dispatcher"
 ) -> AsyncIterator[Dispatching]:
     one = Dispatching(ledger, runner, settings, owner, lambda: settings.capacity)
     task = asyncio.create_task(one.run())
@@ -124,7 +127,7 @@ async def test_a_ledger_that_fails_for_a_moment_does_not_end_the_loop(
             return await super().depth()
 
     await submit(ledger, "a")
-    async with dispatching(Failing(ledger._database), FakeRunner(), settings):
+    async with dispatching(Failing(ledger.database), FakeRunner(), settings):
         await until_state(ledger, "a", State.DONE)
     assert Failing.failures == 0
     assert "tries again" in caplog.text
@@ -146,7 +149,7 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
     await submit(ledger, "a")
     runner = FakeRunner()
     long = settings.model_copy(update={"lease_s": 600})  # so that no expiry brings it back
-    async with dispatching(Failing(ledger._database), runner, long):
+    async with dispatching(Failing(ledger.database), runner, long):
         await until_state(ledger, "a", State.DONE)
     assert runner.ids == ["a", "a"]
 
@@ -193,6 +196,53 @@ async def test_a_stopping_dispatcher_puts_back_the_rest_and_claims_nothing(
     assert runner.left == ["a"]
     for name in ("a", "b"):
         assert (await status_of(ledger, name)).state is State.QUEUED
+
+
+async def test_a_dispatcher_that_stops_puts_back_at_once_what_nobody_draws(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    long = settings.model_copy(update={"stop_grace_s": 60})
+    await submit(ledger, "a")
+    drawn, waiting = FakeRunner(steps=300, pause_s=0.02), FakeRunner()
+    waiting.gate.clear()
+
+    class Both:
+        def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+            return (drawn if work.request_id == "a" else waiting).run(work, previews)
+
+    async with dispatching(ledger, Both(), long) as one:
+        await until_state(ledger, "a", State.RUNNING)
+        await submit(ledger, "b")
+        await until(waiting.begun)
+        stopping = asyncio.create_task(one.stop())
+        await until_state(ledger, "b", State.QUEUED)
+        assert (await status_of(ledger, "a")).state is State.RUNNING
+        drawn.steps = 0
+        await one.stop(0.1)
+        await stopping
+
+
+async def test_a_fault_while_a_dispatcher_stops_costs_no_attempt(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    """The replica that drew was stopped with it."""
+    strict = SqlLedger(ledger.database, limits=Limits(retries=0, crashes=1))
+    await submit(ledger, "a")
+    runner = FakeRunner(pause_s=0.2, steps=3, fault=PlatformError("runner_disconnected", "gone"))
+    async with dispatching(strict, runner, settings.model_copy(update={"stop_grace_s": 20})) as one:
+        await until_state(ledger, "a", State.RUNNING)
+        await one.stop()
+    assert (await status_of(ledger, "a")).state is State.QUEUED
+
+
+async def test_a_dispatcher_that_stops_for_good_says_so(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    broadcast = Broadcast()
+    broadcast.follow("gateway", "a", False)
+    one = Dispatching(ledger, FakeRunner(), settings, "me", lambda: 8, broadcast=broadcast)
+    task = asyncio.create_task(one.run())
+    await one.stop()
+    await task
+    assert await broadcast.poll("gateway", {"a": False}, 0) == []
+    await one.stop(for_good=True)
+    assert await broadcast.poll("gateway", {"a": False}, 0) == [("a", Stopping())]
 
 
 async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(

@@ -86,7 +86,7 @@ async def test_a_fault_of_the_infrastructure_puts_the_request_back(ledger: SqlLe
 
     claim = await claimed(ledger)
     with pytest.raises(PutBack):
-        await run(claim, Noting(ledger._database), FakeRunner(steps=steps, fault=fault))
+        await run(claim, Noting(ledger.database), FakeRunner(steps=steps, fault=fault))
     assert taken == [bool(crashed)]
     status = await ledger.status("one", APP)
     assert status is not None
@@ -216,5 +216,5 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
             return await super().finish(claim, outcome, answer, media)
 
     monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.01, 0.01))
-    answer = await run(await claimed(ledger), Failing(ledger._database), FakeRunner())
+    answer = await run(await claimed(ledger), Failing(ledger.database), FakeRunner())
     assert answer == await ledger.answer("one", APP)

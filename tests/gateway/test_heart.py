@@ -46,7 +46,7 @@ async def test_what_a_failed_beat_did_not_write_the_next_one_does_in_order(ledge
             assert all(isinstance(report, Report) for report in reports)
             return await super().heartbeat(owner, lease_s, reports)
 
-    heart = Heart(Failing(ledger._database), "me", 30)
+    heart = Heart(Failing(ledger.database), "me", 30)
     heart.say(claim, "INFO", "before")
     with pytest.raises(OSError, match="disk"):
         await heart.beat()

@@ -17,7 +17,7 @@ from gateway.files.local import LocalFiles
 from gateway.ledger.base import State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.fakes import FAST, FakeRunner, until
+from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
 
 APP = app_of(FAST)
 
@@ -31,8 +31,13 @@ def runner() -> FakeRunner:
 
 
 @pytest.fixture
-def parts(settings: GatewaySettings, ledger: SqlLedger, runner: FakeRunner) -> Parts:
-    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), runner, history=ledger.history)
+def dispatcher() -> LocalDispatcher:
+    return LocalDispatcher()
+
+
+@pytest.fixture
+def parts(settings: GatewaySettings, ledger: SqlLedger, dispatcher: LocalDispatcher) -> Parts:
+    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), dispatcher, history=ledger.history)
 
 
 @pytest.fixture
@@ -43,20 +48,31 @@ async def client(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-def dispatch(parts: Parts) -> Dispatch:
+def dispatch(parts: Parts, runner: FakeRunner, dispatcher: LocalDispatcher) -> Dispatch:
     """A context in which a dispatcher runs the queue."""
 
     @asynccontextmanager
     async def dispatch() -> AsyncIterator[None]:
-        one = Dispatching(parts.ledger, parts.runner, parts.settings, "dispatcher", lambda: 16)
+        one = Dispatching(
+            parts.ledger, runner, parts.settings, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast
+        )
+        dispatcher.dispatching = one
         task = asyncio.create_task(one.run())
         try:
             yield
         finally:
+            dispatcher.dispatching = None
             await one.stop()
             await task
 
     return dispatch
+
+
+@pytest.fixture
+async def dispatched(dispatch: Dispatch) -> AsyncIterator[None]:
+    """A dispatcher runs the queue for as long as the test does."""
+    async with dispatch():
+        yield
 
 
 @pytest.fixture

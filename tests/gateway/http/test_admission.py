@@ -29,8 +29,8 @@ async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
 
 @pytest.fixture
 async def client(parts: Parts, keys: SqlKeys) -> AsyncIterator[httpx2.AsyncClient]:
-    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    app = create_app(Parts(settings, parts.ledger, parts.files, parts.runner, keys=keys))
+    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": (), "open_calls_of_key": 1})
+    app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://testserver") as client:
         yield client
 
@@ -85,11 +85,11 @@ async def test_a_full_queue_of_one_key_is_not_anothers(client: httpx2.AsyncClien
     assert (await client.post(QUEUE, json=INPUT, headers=free)).status_code == 200
 
 
-async def test_a_sync_run_beyond_what_may_run_at_once_is_refused(
+async def test_a_sync_run_beyond_what_may_be_open_is_refused(
     client: httpx2.AsyncClient, keys: SqlKeys, parts: Parts
 ) -> None:
-    key, headers = await key_of(keys, limits=KeyLimits(concurrency=1))
-    await parts.ledger.begin(work("going"), APP, "one", 30, Terms(key=key))
+    key, headers = await key_of(keys)
+    await parts.ledger.submit(work("going"), APP, Terms(key=key, listener="elsewhere"))
     refused = await client.post(f"/run/{FAST}", json=INPUT, headers=headers)
     assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (429, "1")
 
@@ -114,8 +114,8 @@ async def test_calls_at_once_get_no_more_than_the_limits_together(
 async def test_a_refused_run_leaves_nothing_and_costs_nothing(
     client: httpx2.AsyncClient, keys: SqlKeys, parts: Parts
 ) -> None:
-    key, headers = await key_of(keys, limits=KeyLimits(concurrency=1))
-    await parts.ledger.begin(work("going"), APP, "one", 30, Terms(key=key))
+    key, headers = await key_of(keys)
+    await parts.ledger.submit(work("going"), APP, Terms(key=key, listener="elsewhere"))
     body = {**INPUT, "image_url": IN_BASE64, "image_size": {"width": 512, "height": 512}}
     refused = await client.post(f"/run/{FAST}/image-to-image", json=body, headers=headers)
     assert refused.status_code == 429

@@ -18,6 +18,8 @@ from gateway.keys.tokens import Purpose, Tokens
 from tests.gateway.fakes import FAST, INPUT
 
 FREE = KeyLimits()
+
+pytestmark = pytest.mark.usefixtures("dispatched")
 ALIAS = FAST.split("/")[1]
 
 
@@ -31,7 +33,7 @@ async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
 @pytest.fixture
 def locked(parts: Parts, keys: SqlKeys) -> Parts:
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return Parts(settings, parts.ledger, parts.files, parts.runner, keys=keys)
+    return Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys)
 
 
 @pytest.fixture
@@ -192,4 +194,4 @@ async def test_a_browser_of_a_listed_origin_may_ask_before_it_has_a_key(client: 
 async def test_keys_need_a_store(parts: Parts) -> None:
     settings = parts.settings.model_copy(update={"keys": "required"})
     with pytest.raises(ValueError, match="keys"):
-        create_app(Parts(settings, parts.ledger, parts.files, parts.runner))
+        create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher))

@@ -16,7 +16,7 @@ LOCAL = "http://127.0.0.1:8000"
 @pytest.fixture
 async def client(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
     settings = parts.settings.model_copy(update={"allowed_hosts": ("gpu.lan",)})
-    app = create_app(Parts(settings, parts.ledger, parts.files, parts.runner))
+    app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=LOCAL) as client:
         yield client
 

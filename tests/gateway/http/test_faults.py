@@ -14,6 +14,8 @@ from tests.gateway.fakes import FAST, INPAINT, INPUT
 
 MAX_BODY = 100_000
 
+pytestmark = pytest.mark.usefixtures("dispatched")
+
 
 @pytest.fixture
 def settings(settings: GatewaySettings) -> GatewaySettings:

@@ -17,6 +17,8 @@ from gateway.keys.sql import SqlKeys
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 
+pytestmark = pytest.mark.usefixtures("dispatched")
+
 REDRAW = "fal-ai/fast-fooocus-sdxl/image-to-image"
 OUTPUT = "outputs/00000000-0000-4000-8000-000000000000/0.png"
 
@@ -33,14 +35,14 @@ async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
 @pytest.fixture
 def locked(parts: Parts, keys: SqlKeys) -> Parts:
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return Parts(settings, parts.ledger, parts.files, parts.runner, keys=keys)
+    return Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys)
 
 
 @pytest.fixture
 async def nobody(locked: Parts, request: pytest.FixtureRequest) -> AsyncIterator[Uploader]:
     """A caller without a key; `files_access` as a test's parameter says."""
     changed = locked.settings.model_copy(update=getattr(request, "param", {}))
-    parts = Parts(changed, locked.ledger, locked.files, locked.runner, keys=locked.keys)
+    parts = Parts(changed, locked.ledger, locked.files, locked.dispatcher, keys=locked.keys)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=create_app(parts)), base_url="http://testserver"
     ) as client:

@@ -90,7 +90,9 @@ async def test_of_a_huge_input_no_more_is_kept_than_a_prompt_has(client: httpx2.
     assert (await client.get(f"/requests/{request_id}")).json()["input"] is None
 
 
-async def test_a_sync_run_and_its_failure_are_history_too(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+async def test_a_sync_run_and_its_failure_are_history_too(
+    client: httpx2.AsyncClient, runner: FakeRunner, dispatched: None
+) -> None:
     runner.fault = ModelError("image_too_small", "Too small.")
     request_id = (await client.post(f"/run/{FAST}", json=INPUT)).headers["x-fal-request-id"]
     shown = (await client.get(f"/requests/{request_id}")).json()
@@ -102,9 +104,9 @@ async def test_a_sync_run_and_its_failure_are_history_too(client: httpx2.AsyncCl
 async def test_what_is_not_to_be_stored_is_not_shown_but_answered(
     client: httpx2.AsyncClient, dispatch: Dispatch, reach: Reach, way: str
 ) -> None:
-    answer = await client.post(f"/{way}/{FAST}", json=INPUT, headers={"x-fal-store-io": "0"})
-    request_id = answer.headers["x-fal-request-id"]
     async with dispatch():
+        answer = await client.post(f"/{way}/{FAST}", json=INPUT, headers={"x-fal-store-io": "0"})
+        request_id = answer.headers["x-fal-request-id"]
         await reach(request_id, State.DONE)
     shown = (await client.get(f"/requests/{request_id}")).json()
     assert (shown["stored"], shown["input"], shown["output"], shown["outcome"]) == (False, None, None, "ok")
@@ -153,7 +155,7 @@ async def keyed(parts: Parts) -> AsyncIterator[Keyed]:
     keys = await SqlKeys.open(parts.settings.ledger_address)
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
     files = LocalFiles(settings.data_dir / "files")
-    app = create_app(Parts(settings, parts.ledger, files, parts.runner, keys=keys, history=parts.history))
+    app = create_app(Parts(settings, parts.ledger, files, parts.dispatcher, keys=keys, history=parts.history))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://testserver") as client:
         yield Keyed(client, keys)
     await keys.close()

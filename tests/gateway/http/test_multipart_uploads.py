@@ -17,7 +17,7 @@ PIECES = (PNG[:50], PNG[50:90], PNG[90:])
 @pytest.fixture
 def parts(parts: Parts) -> Parts:
     settings = parts.settings.model_copy(update={"max_upload_bytes": CAP})
-    return Parts(settings, parts.ledger, parts.files, parts.runner)
+    return Parts(settings, parts.ledger, parts.files, parts.dispatcher)
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ async def test_a_status_costs_one_read(
     client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted = await submit(client)
-    reading = Mock(wraps=ledger._database.read)
-    monkeypatch.setattr(ledger._database, "read", reading)
+    reading = Mock(wraps=ledger.database.read)
+    monkeypatch.setattr(ledger.database, "read", reading)
     await client.get(submitted["status_url"])
     assert reading.call_count == 1

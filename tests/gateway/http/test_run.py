@@ -2,22 +2,23 @@
 
 import asyncio
 import json
-import logging
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.app import create_app
-from gateway.errors import ModelError
+from gateway.errors import ModelError, PlatformError
 from gateway.http.parts import Parts
 from gateway.ledger.base import CancelAnswer, Outcome, State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.fakes import FAST, INPUT, FakeRunner, until
+from tests.gateway.fakes import FAST, INPUT, FakeRunner, LocalDispatcher, until
 from tests.gateway.http.conftest import APP, Reach
 
 RUN = f"/run/{FAST}"
+
+pytestmark = pytest.mark.usefixtures("dispatched")
 
 
 async def until_begun(runner: FakeRunner) -> str:
@@ -86,7 +87,7 @@ async def test_a_handler_that_is_cancelled_ends_its_request(
     status = await ledger.status(request_id, APP)
     assert status is not None
     assert (status.outcome, status.error_type) == (Outcome.CANCELLED, "client_disconnected")
-    assert runner.left == [request_id]
+    await until(runner.all_left)
 
 
 async def test_the_cancel_route_ends_a_run(client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger) -> None:
@@ -96,7 +97,7 @@ async def test_the_cancel_route_ends_a_run(client: httpx2.AsyncClient, runner: F
     assert await ledger.cancel(request_id, APP) is CancelAnswer.REQUESTED
     answer = await asyncio.wait_for(call, 5)
     assert (answer.status_code, answer.json()["error_type"]) == (499, "client_cancelled")
-    assert runner.left == [request_id]
+    await until(runner.all_left)
 
 
 async def test_a_run_that_does_not_start_in_time_is_given_up(
@@ -106,7 +107,7 @@ async def test_a_run_that_does_not_start_in_time_is_given_up(
     answer = await client.post(RUN, json=INPUT, headers={"x-fal-request-timeout": "0.2"})
     assert (answer.status_code, answer.json()["error_type"]) == (504, "request_timeout")
     assert answer.headers["x-fal-request-timeout-type"] == "user"
-    assert runner.left == runner.ids
+    await until(runner.all_left)
     status = await ledger.status(runner.ids[0], APP)
     assert status is not None
     assert status.outcome is Outcome.ERROR
@@ -140,20 +141,37 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"lease_s": 0.6})
 
 
-async def test_a_run_whose_lease_was_lost_says_so(
-    client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def nothing(owner: str, lease_s: float) -> None:
-        logging.getLogger("test").debug("a heartbeat that does not arrive")
-
-    monkeypatch.setattr(ledger, "heartbeat", nothing)
-    runner.steps, runner.pause_s = 3, 0.4
+async def test_a_run_whose_runner_is_lost_is_tried_again(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+    lost = runner.fault = PlatformError("runner_disconnected", "lost")
     call = asyncio.create_task(client.post(RUN, json=INPUT))
-    await until_begun(runner)
-    await asyncio.sleep(0.8)
-    await ledger.expire()
+    await until(runner.begun)
+    await until(runner.all_left)
+    assert runner.fault is lost
+    runner.fault = None
     answer = await call
+    assert answer.status_code == 200
+    assert set(runner.ids) == {answer.headers["x-fal-request-id"]}
+
+
+async def test_a_run_is_answered_where_the_dispatcher_says_nothing(
+    client: httpx2.AsyncClient, runner: FakeRunner, dispatcher: LocalDispatcher
+) -> None:
+    dispatcher.away = True
+    assert (await client.post(RUN, json=INPUT)).status_code == 200
+
+
+async def test_clients_of_a_service_that_stops_are_told_so(
+    client: httpx2.AsyncClient, runner: FakeRunner, dispatcher: LocalDispatcher, ledger: SqlLedger
+) -> None:
+    runner.pause_s = 20
+    call = asyncio.create_task(client.post(RUN, json=INPUT))
+    request_id = await until_begun(runner)
+    dispatcher.broadcast.stop()
+    answer = await asyncio.wait_for(call, 5)
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_disconnected")
+    status = await ledger.status(request_id, APP)
+    assert status is not None
+    assert (status.outcome, status.error_type) == (Outcome.ERROR, "runner_disconnected")
 
 
 @pytest.mark.parametrize("way", ["", "/stream"])
@@ -182,4 +200,4 @@ async def test_a_server_that_loses_the_client_without_a_word_cancels(
     status = await ledger.status(runner.ids[0], APP)
     assert status is not None
     assert (status.outcome, status.error_type) == (Outcome.CANCELLED, "client_disconnected")
-    assert runner.left == runner.ids
+    await until(runner.all_left)

@@ -30,7 +30,7 @@ from gateway.files.local import LocalFiles
 from gateway.http.openapi import service_document
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.fakes import FakeRunner
+from tests.gateway.fakes import FakeRunner, LocalDispatcher
 
 CHECKS = (
     not_a_server_error,
@@ -54,9 +54,13 @@ def served() -> Starlette:
             )
             ledger = await SqlLedger.open(values.ledger_address)
             files = LocalFiles(values.data_dir / "files")
-            parts = Parts(values, ledger, files, FakeRunner(steps=1), history=ledger.history)
+            dispatcher = LocalDispatcher()
+            parts = Parts(values, ledger, files, dispatcher, history=ledger.history)
             outer.router.default = create_app(parts)  # a Mount knows no path with a line break
-            dispatching = Dispatching(ledger, parts.runner, values, "dispatcher", lambda: 16)
+            dispatching = Dispatching(
+                ledger, FakeRunner(steps=1), values, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast
+            )
+            dispatcher.dispatching = dispatching
             task = asyncio.create_task(dispatching.run())
             yield
             await dispatching.stop()

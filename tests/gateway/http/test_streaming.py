@@ -25,6 +25,8 @@ from tests.gateway.http.conftest import APP, Reach
 
 STREAM = f"/run/{FAST}/stream"
 
+pytestmark = pytest.mark.usefixtures("dispatched")
+
 
 def events_of(text: str) -> list[dict[str, Any]]:
     """The data of each event of a stream, told apart as clients do it."""
@@ -99,7 +101,7 @@ async def test_what_fails_before_it_begins_is_an_error(
     client: httpx2.AsyncClient, runner: FakeRunner, fault: ModelError | PlatformError, status: int
 ) -> None:
     runner.steps, runner.fault = -1, fault
-    answer = await client.post(STREAM, json=INPUT)
+    answer = await client.post(STREAM, json=INPUT, headers={"x-fal-no-retry": "1"})
     assert (answer.status_code, answer.json()) == (status, fault.body())
     assert answer.headers["x-fal-request-id"] == runner.ids[0]
 
@@ -186,7 +188,7 @@ def test_steps_alone_are_told_twice_a_second_and_previews_at_once() -> None:
 async def test_keys_and_streaming_tokens_open_it(parts: Parts) -> None:
     keys = await SqlKeys.open(parts.settings.ledger_address)
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    app = create_app(Parts(settings, parts.ledger, parts.files, parts.runner, keys=keys))
+    app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys))
     issued = await keys.create("app", [Scope.RUN], KeyLimits(), None)
     key = {"authorization": f"Key {issued.credentials}"}
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://testserver") as client:

@@ -21,13 +21,13 @@ async def test_the_queues_host_submits_and_links_to_itself(client: httpx2.AsyncC
     assert (status.status_code, status.json()["status_url"]) == (202, body["status_url"])
 
 
-async def test_the_run_host_runs(client: httpx2.AsyncClient, runner: FakeRunner) -> None:
+async def test_the_run_host_runs(client: httpx2.AsyncClient, runner: FakeRunner, dispatched: None) -> None:
     answer = await client.post(f"/{FAST}", json=INPUT, headers={"host": "fal.run"})
     assert (answer.status_code, answer.json()["seed"]) == (200, 7)
     assert runner.seen[0].base_url == "http://fal.run"
 
 
-async def test_a_path_without_prefix_is_a_sync_run(client: httpx2.AsyncClient) -> None:
+async def test_a_path_without_prefix_is_a_sync_run(client: httpx2.AsyncClient, dispatched: None) -> None:
     answer = await client.post(f"/{FAST}", json=INPUT)
     assert (answer.status_code, answer.json()["seed"]) == (200, 7)
 
@@ -82,7 +82,7 @@ async def test_the_proxy_takes_the_query_of_its_target(client: httpx2.AsyncClien
     assert (answer.status_code, "fal_webhook" in answer.json()["detail"]) == (400, True)
 
 
-async def test_the_proxy_runs(client: httpx2.AsyncClient) -> None:
+async def test_the_proxy_runs(client: httpx2.AsyncClient, dispatched: None) -> None:
     answer = await client.post(PROXY, json=INPUT, headers={"x-fal-target-url": f"https://fal.run/{FAST}"})
     assert (answer.status_code, answer.json()["seed"]) == (200, 7)
 
@@ -120,11 +120,11 @@ async def test_a_malformed_host_is_refused(client: httpx2.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
 
 
-async def test_a_public_url_stands_in_all_addresses(parts: Parts, runner: FakeRunner) -> None:
+async def test_a_public_url_stands_in_all_addresses(parts: Parts, dispatched: None) -> None:
     settings = parts.settings.model_copy(
         update={"public_url": "https://images.example.org/", "allowed_hosts": ("10.0.0.1",)}
     )
-    app = create_app(Parts(settings, parts.ledger, parts.files, runner))
+    app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://10.0.0.1") as client:
         body = (await client.post(f"/{FAST}", json=INPUT, headers={"host": "queue.fal.run"})).json()
         ran = (await client.post(f"/run/{FAST}", json=INPUT)).json()
@@ -133,7 +133,7 @@ async def test_a_public_url_stands_in_all_addresses(parts: Parts, runner: FakeRu
 
 
 @pytest.mark.parametrize("path", [f"/queue/{FAST}/", f"/run/{FAST}/", f"/{FAST}/"])
-async def test_a_slash_at_the_end_is_no_redirect(client: httpx2.AsyncClient, path: str) -> None:
+async def test_a_slash_at_the_end_is_no_redirect(client: httpx2.AsyncClient, path: str, dispatched: None) -> None:
     assert (await client.post(path, json=INPUT)).status_code == 200
 
 

@@ -19,7 +19,7 @@ SMALL_CAP = 5_000
 @pytest.fixture
 def parts(parts: Parts) -> Parts:
     settings = parts.settings.model_copy(update={"max_upload_bytes": SMALL_CAP})
-    return Parts(settings, parts.ledger, parts.files, parts.runner)
+    return Parts(settings, parts.ledger, parts.files, parts.dispatcher)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class World:
         return self.runner.run(call)
 
     async def empty(self) -> None:
-        async with self.ledger._database.write() as connection:
+        async with self.ledger.database.write() as connection:
             await connection.execute(delete(request))
             await connection.execute(delete(turn))
 

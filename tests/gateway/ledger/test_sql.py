@@ -162,7 +162,7 @@ async def test_log_lines_are_numbered_through_attempts_and_read_from_a_place(led
 async def test_an_unreadable_work_ends_in_an_error_and_does_not_stop_the_queue(ledger: SqlLedger) -> None:
     await ledger.submit(work("old"), APP)
     await ledger.submit(work("new"), APP)
-    async with ledger._database.write() as connection:
+    async with ledger.database.write() as connection:
         await connection.execute(update(request).where(request.c.id == "old").values(work='{"from": "elsewhere"}'))
     assert [claim.work.request_id for claim in await ledger.claim("one", 5, 60)] == ["new"]
     assert await state(ledger, "old") == (State.DONE, Outcome.ERROR)

@@ -1,0 +1,41 @@
+"""The dispatcher as the gateway reaches it on Serve."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.broadcasting import POLL_S, News
+
+ANSWER_S = POLL_S + 2.0
+
+# A handle is untyped in Ray: its methods are those of the deployment that it stands for.
+Handle = Any
+
+
+class DispatcherHandle:
+    """`gateway.broadcasting.DispatcherLink` over a handle. A call that gets no answer is given up."""
+
+    def __init__(self, dispatcher: Handle) -> None:
+        self._dispatcher = dispatcher
+
+    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
+        await _answered(self._dispatcher.follow.remote(listener, request_id, previews))
+
+    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
+        news: News = await _answered(self._dispatcher.poll.remote(listener, runs))
+        return news
+
+    async def wake(self) -> None:
+        await _answered(self._dispatcher.wake.remote())
+
+    async def hear(self) -> None:
+        await _answered(self._dispatcher.hear.remote())
+
+
+async def _answered(response: Handle) -> Any:
+    """What the call returns. Its failure, or the end of the time that it has, cancels it."""
+    try:
+        return await asyncio.wait_for(response, ANSWER_S)
+    except BaseException:
+        response.cancel()  # or it would wait in the router for a dispatcher to come
+        raise

@@ -1,0 +1,45 @@
+"""Taking requests from owners and listeners that are silent, by any process that is not."""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from gateway.errors import StoreUnavailable
+from gateway.ledger.base import Ledger
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+class Reaper:
+    """Ends and frees what is over in the ledger (`Ledger.expire`). Every gateway and dispatcher has one.
+
+    Where the ledger itself was away, or this process stood still, everybody's lease may have run out, and nobody is
+    lost: then they have one more lease to say so. clock: seconds.
+    """
+
+    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
+        self._next_at = clock()
+        self._looked_at = clock()
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two sweeps."""
+        return self._lease_s / 2
+
+    async def sweep(self) -> int:
+        """Free what is over; return how many requests are queued again. Raises as the ledger does."""
+        before, now = self._looked_at, self._clock()
+        self._looked_at = now
+        if now - before > 2 * self._lease_s:
+            self._next_at = now + self._lease_s
+        if now < self._next_at:
+            return 0
+        try:
+            requeued = await self._ledger.expire()
+        except StoreUnavailable:
+            self._next_at = self._clock() + self._lease_s
+            raise
+        if requeued:
+            logger.warning("%d requests of lost owners are queued again", requeued)
+        return requeued

@@ -1,0 +1,89 @@
+"""Events of runs between the dispatcher and the gateways that listen: the newest, once, and only to who follows."""
+
+import asyncio
+
+from gateway.broadcasting import SILENT_S, Broadcast
+from gateway.latest import Ended, Stopping
+from gateway.work import Preview, Step
+
+PREVIEW = Preview(2, 9, [b"x"], "image/jpeg", 1, 1)
+
+
+async def test_a_slow_listener_gets_the_newest_of_each_kind_and_each_once() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "a", True)
+    for event in (Step(1, 9), PREVIEW, Step(2, 9), Ended()):
+        broadcast.publish("a", event)
+    assert await broadcast.poll("g", {"a": True}) == [("a", Step(2, 9)), ("a", PREVIEW), ("a", Ended())]
+    assert await broadcast.poll("g", {"a": True}, 0) == []
+
+
+async def test_a_poll_is_answered_as_soon_as_something_happens() -> None:
+    broadcast = Broadcast()
+    poll = asyncio.create_task(broadcast.poll("g", {"a": False}, 60))
+    await asyncio.sleep(0)
+    broadcast.publish("a", Step(1, 9))
+    assert await asyncio.wait_for(poll, 5) == [("a", Step(1, 9))]
+
+
+async def test_only_those_who_follow_a_run_hear_of_it() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "a", False)
+    broadcast.follow("h", "b", False)
+    broadcast.publish("a", Ended())
+    assert await broadcast.poll("h", {"b": False}, 0) == []
+    assert await broadcast.poll("g", {"a": False}, 0) == [("a", Ended())]
+
+
+async def test_previews_are_wanted_as_long_as_somebody_wants_them() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "a", True)
+    broadcast.follow("g", "b", False)
+    assert (broadcast.wants_previews("a"), broadcast.wants_previews("b")) == (True, False)
+    await broadcast.poll("g", {}, 0)  # both are fresh
+    await broadcast.poll("g", {"b": False}, 0)
+    assert not broadcast.wants_previews("a")
+
+
+async def test_a_run_that_a_poll_does_not_name_is_forgotten_unless_it_came_after_that_poll_was_sent() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "fresh", False)
+    await broadcast.poll("g", {}, 0)
+    broadcast.publish("fresh", Ended())
+    assert await broadcast.poll("g", {"fresh": False}, 0) == [("fresh", Ended())]
+    await broadcast.poll("g", {}, 0)
+    broadcast.publish("fresh", Ended())
+    assert await broadcast.poll("g", {}, 0) == []
+
+
+async def test_a_dispatcher_that_knows_nothing_learns_its_listeners_from_their_polls() -> None:
+    broadcast = Broadcast()
+    assert await broadcast.poll("g", {"a": True}, 0) == []
+    assert broadcast.wants_previews("a")
+    broadcast.publish("a", Ended())
+    assert await broadcast.poll("g", {"a": True}, 0) == [("a", Ended())]
+
+
+async def test_who_polls_no_more_is_forgotten() -> None:
+    now = 0.0
+    broadcast = Broadcast(lambda: now)
+    broadcast.follow("gone", "a", True)
+    now = SILENT_S + 1
+    broadcast.follow("g", "b", False)
+    assert not broadcast.wants_previews("a")
+
+
+async def test_a_service_that_stops_says_so_of_every_run() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "a", False)
+    broadcast.follow("h", "b", False)
+    broadcast.stop()
+    assert await broadcast.poll("g", {"a": False}, 0) == [("a", Stopping())]
+    assert await broadcast.poll("h", {"b": False}, 0) == [("b", Stopping())]
+
+
+async def test_who_follows_a_run_of_a_service_that_stops_hears_so_too() -> None:
+    broadcast = Broadcast()
+    broadcast.stop()
+    broadcast.follow("g", "a", False)
+    assert await broadcast.poll("g", {"a": False}) == [("a", Stopping())]

@@ -1,0 +1,92 @@
+"""A gateway follows its clients' runs: one lease and one poll for all of them, and no event is missed."""
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.broadcasting import News
+from gateway.following import Follower
+from gateway.latest import Ended, LatestEvents, RunEvent
+from gateway.ledger.sql import SqlLedger
+from gateway.work import Step
+from tests.gateway.fakes import LocalDispatcher, until
+
+
+class Counting(SqlLedger):
+    """Counts the leases that are written."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        super().__init__(ledger.database)
+        self.listened = 0
+
+    async def listen(self, listener: str, lease_s: float) -> None:
+        self.listened += 1
+        await super().listen(listener, lease_s)
+
+
+async def end_of(events: LatestEvents) -> list[RunEvent]:
+    found: list[RunEvent] = []
+    while Ended() not in found:
+        await asyncio.wait_for(events.filled.wait(), 5)
+        found += events.take()
+    return found
+
+
+async def test_what_happens_is_heard_at_once(ledger: SqlLedger) -> None:
+    link = LocalDispatcher()
+    follower = Follower(link, ledger, 30)
+    with follower.follow("a", False) as events:
+        await follower.announce("a")
+        link.broadcast.publish("a", Step(1, 4))
+        link.broadcast.publish("a", Ended())
+        assert await end_of(events) == [Step(1, 4), Ended()]
+
+
+async def test_a_dispatcher_that_was_away_is_asked_again(ledger: SqlLedger) -> None:
+    link = LocalDispatcher()
+    link.away = True
+    follower = Follower(link, ledger, 30)
+    with follower.follow("a", False) as events:
+        await follower.announce("a")
+        await follower.wake()
+        link.away = False
+
+        async def known() -> bool:
+            link.broadcast.publish("a", Ended())
+            return events.filled.is_set()
+
+        await until(known)
+        assert await end_of(events) == [Ended()]
+
+
+async def test_a_hundred_runs_cost_one_lease_and_one_poll(ledger: SqlLedger) -> None:
+    polls: list[int] = []
+
+    class Noting(LocalDispatcher):
+        async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
+            polls.append(len(runs))
+            return await super().poll(listener, runs)
+
+    counting = Counting(ledger)
+    follower = Follower(Noting(), counting, 0.3)
+    follows = [follower.follow(str(number), False) for number in range(100)]
+    for follow in follows:
+        follow.__enter__()
+
+    async def listened() -> bool:
+        return counting.listened >= 3
+
+    await until(listened)
+    assert counting.listened <= 6
+    assert set(polls) == {100}
+    for follow in follows:
+        follow.__exit__(None, None, None)
+
+
+async def test_following_begins_again_after_it_has_ended(ledger: SqlLedger) -> None:
+    link = LocalDispatcher()
+    follower = Follower(link, ledger, 30)
+    for name in ("a", "b"):
+        with follower.follow(name, False) as events:
+            await follower.announce(name)
+            link.broadcast.publish(name, Ended())
+            assert await end_of(events) == [Ended()]
