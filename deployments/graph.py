@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -35,7 +35,13 @@ class Graph:
     """Draws works through the deployments: a `gateway.work.Runner`."""
 
     def __init__(self, stages: Stages) -> None:
-        self._stages = stages
+        self._stages = replace(
+            stages,
+            preprocessor=_by_reference(stages.preprocessor),
+            diffuser=_by_reference(stages.diffuser),
+            safety_checker=_by_reference(stages.safety_checker),
+            postprocessor=_by_reference(stages.postprocessor),
+        )
 
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         """See `gateway.work.Runner.run`. Raises only errors of `gateway.errors`, besides cancellation."""
@@ -105,6 +111,15 @@ class Clock:
     def lap(self, name: str) -> None:
         now = perf_counter()
         self.laps[name], self._since = now - self._since, now
+
+
+def _by_reference(handle: Handle) -> Handle:
+    """The handle of a stage that takes or gives pixels: they go through the object store, past whoever only calls.
+
+    Serve does so by itself, but not in its throughput mode, which sends messages, of 4 MB at most, from process to
+    process.
+    """
+    return handle.options(_by_reference=True)
 
 
 def _begun(calls: list[Handle], response: Handle) -> Handle:

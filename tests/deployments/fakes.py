@@ -15,8 +15,6 @@ from pipelines.events import Drawn, Event, Pixels, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
-SIDE = 256
-
 
 @dataclass(frozen=True)
 class FakeStats:
@@ -66,6 +64,7 @@ class FakeDrawer:
         on_event: Callable[[Event | BaseException], None],
         previews: bool,
     ) -> None:
+        height, width = inputs.size.height, inputs.size.width
         on_event(Progress(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
             del self._cancelled[job_id]
@@ -82,10 +81,10 @@ class FakeDrawer:
             self._steps += 1
             on_event(Progress(step + 1, spec.steps))
             if previews:
-                pixels = np.full((len(spec.seeds), SIDE // 8, SIDE // 8, 3), step, np.uint8)
+                pixels = np.full((len(spec.seeds), height // 8, width // 8, 3), step, np.uint8)
                 on_event(Preview(step + 1, spec.steps, pixels))
         del self._cancelled[job_id]
-        images = np.stack([np.full((SIDE, SIDE, 3), seed % 256, np.uint8) for seed in spec.seeds])
+        images = np.stack([np.full((height, width, 3), seed % 256, np.uint8) for seed in spec.seeds])
         on_event(Drawn(images, {"denoise": 0.5}))
 
     def cancel(self, job_id: str) -> None:

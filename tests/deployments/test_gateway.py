@@ -1,5 +1,6 @@
 """The Gateway as a plain class: where it may listen, and what it leaves behind."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 from deployments import gateway as module
 from deployments.binding import check_host
 from deployments.gateway import Gateway
+from deployments.graph import Stages
 from gateway.settings import GatewaySettings
 
 
-class Stages:
-    """No stage is asked for anything here."""
+class Handle:
+    """Of a stage that is not called here."""
+
+    def options(self, **_: object) -> "Handle":
+        return self
 
 
 @pytest.mark.parametrize("host", [None, "localhost", "127.0.0.1", "127.0.0.2", "::1"])
@@ -32,7 +37,8 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "_check_binding", lambda settings: None)
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)  # this process is not its alone
     gateway: Any = Gateway.__new__(Gateway)
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path, keys="required"), Stages(), None)
+    stages = Stages(*[Handle()] * len(fields(Stages)))
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path, keys="required"), stages, None)
     closed: list[bool] = []
     close = gateway._ledger.close
 

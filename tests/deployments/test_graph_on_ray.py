@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,10 +16,11 @@ from gateway.media import decode_image
 from gateway.work import Delivery, Finished, Preview, Step, Work
 from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
 from tests.cluster import kill_replicas
-from tests.deployments.fakes import SIDE, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
 
 pytestmark = pytest.mark.cluster
 APP = "graph"
+SIDE = 256
 
 
 def work(prompt: str = "a red cube", **of_spec: Any) -> Work:
@@ -245,12 +246,27 @@ async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: An
         assert np.array_equal(decode_image(stored.content, 10**6, ""), np.full((SIDE, SIDE, 3), value))
 
 
+async def test_handles_by_value_carry_pictures_beyond_the_size_of_a_message(stages: Any) -> None:
+    names = [stage.name for stage in fields(stages)]
+    by_value = replace(stages, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
+    size = Size(width=1280, height=1280)  # 4.9 MB, as a start, a hint and a picture each
+    start, hint = Start(image="a start", strength=0.5, field="f"), Control(kind="canny", image="a hint", field="g")
+    request = work(size=size, start=start, controls=(hint,), expand_prompt=True)
+    _, finished = await run(by_value, request)
+    assert finished.prompt == "a red cube"
+    (image,) = finished.images
+    assert (image.width, image.height) == (size.width, size.height)
+
+
 class KillsBeforeChecking:
     """A handle of the safety checker that first kills the replica that drew, and waits until it is dead."""
 
     def __init__(self, checker: Any, diffuser: Any) -> None:
         self._checker, self._diffuser = checker, diffuser
         self.killed = False
+
+    def options(self, **_: object) -> "KillsBeforeChecking":
+        return self
 
     @property
     def check(self) -> "KillsBeforeChecking":
