@@ -22,6 +22,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
+from deployments.loopback import ENVIRONMENT, HOOK
+
 OBJECT_STORE_BYTES = 512 * 2**20
 LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
@@ -119,7 +121,8 @@ def _interrupt(*_: object) -> None:
 
 
 def _prepare_environment() -> None:
-    # Ray's own ports are open to every user of this machine: a secret of this run, handed to its children, guards them.
+    os.environ.update(ENVIRONMENT)
+    # Loopback is open to every user of this machine: a secret of this run, handed to its children, guards Ray's ports.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -155,6 +158,7 @@ def _ray() -> Iterator[None]:
             configure_logging=False,
             log_to_driver=False,
             namespace="serve",
+            runtime_env={"worker_process_setup_hook": HOOK},
             _temp_dir=folder,
             _node_ip_address="127.0.0.1",
         )

@@ -1,4 +1,4 @@
-"""`make serve` as a user meets it: one line when ready, Ctrl-C ends everything, a taken port is said clearly."""
+"""`make serve` as a user meets it: one line when ready, all on loopback, gone after Ctrl-C; a taken port is said."""
 
 import os
 import signal
@@ -13,9 +13,13 @@ import yaml
 
 from tests.cluster import ROOT, free_port
 from tests.deployments.fakes import wait_until
+from tests.integration.sockets import listening
 
 pytestmark = pytest.mark.cluster
 READY_S = 120
+# of HTTP and gRPC, towards who has no token; not every method is there to be asked for
+REFUSALS = {"401", "UNAUTHENTICATED", "UNIMPLEMENTED"}
+METRICS = ("autoscaler/_private/monitor.py", "dashboard/dashboard.py", "ray::DashboardAgent")  # who offers them to all
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,22 @@ def descendants(process: int) -> set[int]:
     while more := {one for one, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {process}
+
+
+def test_every_socket_is_on_loopback_and_asks_for_the_token_of_the_run(
+    served: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, port = served
+    sockets = listening(process.pid)
+    assert len(sockets) > 20  # of the replicas alone there are fourteen
+    assert [socket for socket in sockets if not socket.is_loopback] == []
+    answers = {socket: socket.answers() for socket in sockets if socket.port != port}
+    assert [socket for socket, found in answers.items() if found == {"UNIMPLEMENTED"}] == []  # each was asked something
+    open_to_all = [socket for socket, found in answers.items() if not found <= REFUSALS]
+    for socket in open_to_all:
+        assert any(name in socket.process for name in METRICS), socket
+        assert "# HELP " in socket.says("/metrics")
+    wait_until(lambda: any("ray_serve_" in socket.says("/metrics") for socket in open_to_all))
 
 
 def test_it_says_that_it_is_ready_fetches_nothing_from_inside_and_ends_whole_on_ctrl_c(
