@@ -26,6 +26,7 @@ class Served:
     port: int
     engine: str
     tls: bool
+    environment: Mapping[str, str]
     process: subprocess.Popen[str]
 
     @classmethod
@@ -38,12 +39,14 @@ class Served:
         *,
         tls: bool = False,
         gateway: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> "Served":
-        """gateway: settings of it besides those of the tests."""
+        """gateway: settings of it besides those of the tests. environment: variables besides those of this process."""
         config = folder / "config.yaml"
         if not config.exists():
             config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {})))
-        served = cls(config, port, engine, tls, _launch(config, port, engine, tls))
+        environment = environment or {}
+        served = cls(config, port, engine, tls, environment, _launch(config, port, engine, tls, environment))
         served._wait()
         return served
 
@@ -78,7 +81,7 @@ class Served:
         self.process.wait(20)
 
     def start_again(self) -> None:
-        self.process = _launch(self.config, self.port, self.engine, self.tls)
+        self.process = _launch(self.config, self.port, self.engine, self.tls, self.environment)
         self._wait()
 
     def stop(self) -> None:
@@ -110,7 +113,7 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _launch(config: Path, port: int, engine: str, tls: bool) -> subprocess.Popen[str]:
+def _launch(config: Path, port: int, engine: str, tls: bool, environment: Mapping[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.kills.serving", engine, "--config", str(config), "--port", str(port)]
     command += ["--tls"] if tls else []
     with config.with_suffix(".log").open("w") as output:
@@ -120,7 +123,7 @@ def _launch(config: Path, port: int, engine: str, tls: bool) -> subprocess.Popen
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, HOLD: str(_hold(config))},
+            env={**os.environ, **environment, HOLD: str(_hold(config))},
         )
 
 
