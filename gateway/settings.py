@@ -107,4 +107,4 @@ class GatewaySettings(BaseModel):
     @property
     def ledger_address(self) -> str:
         """`ledger_url`, or the address of a SQLite file in `data_dir`."""
-        return self.ledger_url or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'ledger.db'}"
+        return self.ledger_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"

@@ -67,7 +67,7 @@ def expired(mine: str, served: Served) -> str:
     """The command gives an hour at least, so this one is made by what stands behind it."""
 
     async def made() -> str:
-        keys = await SqlKeys.open(f"sqlite+aiosqlite:///{served.data / 'ledger.db'}")
+        keys = await SqlKeys.open(f"sqlite:///{served.data / 'ledger.db'}")
         try:
             ended = datetime.now(UTC) - timedelta(minutes=1)
             return (await keys.create("late", [Scope.RUN], KeyLimits(None, None, None), ended)).credentials

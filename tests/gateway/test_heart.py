@@ -1,5 +1,7 @@
 """An owner's heartbeat on a real ledger."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from gateway.endpoints import app_of
@@ -25,9 +27,9 @@ async def test_what_was_said_of_all_requests_is_written_in_one_beat(ledger: SqlL
     for claim, message in [(a, "a1"), (b, "b1"), (a, "a2")]:
         heart.say(claim, "INFO", message)
     assert await lines(ledger, "a") == []
-    assert (await heart.beat()).held == {"a": 1, "b": 1}
+    assert (await heart.beat([a, b])).held == {"a": 1, "b": 1}
     assert (await lines(ledger, "a"), await lines(ledger, "b")) == (["a1", "a2"], ["b1"])
-    await heart.beat()
+    await heart.beat([a, b])
     assert await lines(ledger, "a") == ["a1", "a2"]
 
 
@@ -37,21 +39,19 @@ async def test_what_a_failed_beat_did_not_write_the_next_one_does_in_order(ledge
     class Failing(SqlLedger):
         failures = 1
 
-        async def heartbeat(self, owner: str, lease_s: float, reports: object = ()) -> Beat:
+        async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
             if Failing.failures:
                 Failing.failures -= 1
                 heart.say(claim, "INFO", "meanwhile")
                 raise OSError("disk")
-            assert isinstance(reports, list)
-            assert all(isinstance(report, Report) for report in reports)
             return await super().heartbeat(owner, lease_s, reports)
 
     heart = Heart(Failing(ledger.database), "me", 30)
     heart.say(claim, "INFO", "before")
     with pytest.raises(OSError, match="disk"):
-        await heart.beat()
+        await heart.beat([claim])
     heart.say(claim, "INFO", "after")
-    await heart.beat()
+    await heart.beat([claim])
     assert await lines(ledger, "a") == ["before", "meanwhile", "after"]
 
 
@@ -62,5 +62,12 @@ async def test_last_words_are_handed_out_once(ledger: SqlLedger) -> None:
     heart.say(b, "WARN", "b1")
     assert heart.last_words(b) == [("WARN", "b1")]
     assert heart.last_words(b) == []
-    await heart.beat()
+    await heart.beat([a])
     assert (await lines(ledger, "a"), await lines(ledger, "b")) == (["a1"], [])
+
+
+async def test_a_request_with_nothing_to_say_keeps_its_lease_and_one_that_is_not_held_does_not(
+    ledger: SqlLedger,
+) -> None:
+    a, _ = await claimed(ledger, "a", "b")
+    assert (await Heart(ledger, "me", 30).beat([a])).held == {"a": 1}

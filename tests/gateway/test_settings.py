@@ -14,11 +14,11 @@ def test_a_misspelt_key_fails() -> None:
 
 
 def test_the_ledger_is_a_file_of_the_data_folder() -> None:
-    assert GatewaySettings(data_dir=Path("/data")).ledger_address == "sqlite+aiosqlite:////data/ledger.db"
+    assert GatewaySettings(data_dir=Path("/data")).ledger_address == "sqlite:////data/ledger.db"
 
 
 def test_the_ledger_may_be_elsewhere() -> None:
-    url = "sqlite+aiosqlite:////other/ledger.db"
+    url = "sqlite:////other/ledger.db"
     assert GatewaySettings(data_dir=Path("/data"), ledger_url=url).ledger_address == url
 
 

@@ -1,6 +1,5 @@
 """A PostgreSQL server of the tests' own: Debian's package, an unprivileged user, a free port, a temporary folder."""
 
-import asyncio
 import os
 import pwd
 import secrets
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
+import psycopg
 
 USERS = ("postgres", "nobody")  # whom the server runs as where the tests run as root, which it refuses
 # A test's server need not survive a power cut.
@@ -28,24 +27,19 @@ class Server:
     password: str
 
     def url(self, database: str) -> str:
-        return f"postgresql+asyncpg://tests:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> str:
         """A new, empty database; returns its address."""
-        asyncio.run(self._execute(f"CREATE DATABASE {database}"))
+        self._execute(f"CREATE DATABASE {database}")
         return self.url(database)
 
     def drop(self, database: str) -> None:
-        asyncio.run(self._execute(f"DROP DATABASE {database} WITH (FORCE)"))
+        self._execute(f"DROP DATABASE {database} WITH (FORCE)")
 
-    async def _execute(self, statement: str) -> None:
-        connection = await asyncpg.connect(
-            host="127.0.0.1", port=self.port, user="tests", password=self.password, database="postgres"
-        )
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
 
 
 def programs() -> Path | None:

@@ -4,18 +4,19 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
+from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.ledger.base import Outcome, State, Terms
 from gateway.ledger.database import Database, migrate
 from gateway.ledger.sql import SqlLedger
 from gateway.ledger.tables import metadata
-from tests.gateway.ledger.works import APP, OK, Clock, state, work
+from tests.gateway.ledger.works import APP, OK, Clock, engine_of, state, work
 
 CLAIMER = """
 import asyncio, sys
@@ -46,20 +47,19 @@ async def test_the_revisions_build_the_tables_that_the_code_uses(url: str) -> No
     def differences(connection: Connection) -> object:
         return compare_metadata(MigrationContext.configure(connection), metadata)
 
-    async with database.write() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await database.write(differences) == []
     await database.close()
 
 
 async def test_what_the_first_revision_accepted_is_not_lost(url: str, clock: Clock) -> None:
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(migrate, "0001")
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        migrate(connection, "0001")
         for number in range(3):
             values = {"id": f"old{number}", "work": work(f"old{number}").model_dump_json()}
-            await connection.execute(text(FIRST_REVISION), values)
-        await connection.execute(text(FIRST_LINE))
-    await engine.dispose()
+            connection.execute(text(FIRST_REVISION), values)
+        connection.execute(text(FIRST_LINE))
+    engine.dispose()
     ledger = await SqlLedger.open(url, clock)
     await ledger.submit(work("new"), APP, Terms(key="k1"))
     claims = await ledger.claim("one", 9, 60)
@@ -73,13 +73,27 @@ async def test_what_the_first_revision_accepted_is_not_lost(url: str, clock: Clo
 
 async def test_every_connection_to_sqlite_is_durable_and_patient(sqlite_url: str) -> None:
     database = await Database.open(sqlite_url)
-    async with database.read() as one, database.read() as two:
-        for connection in (one, two):
-            found = {}
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
-                found[name] = (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
-            assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    meet = Barrier(3)  # so that each has a connection of its own
+
+    def settings(connection: Connection) -> dict[str, object]:
+        meet.wait(10)
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names}
+
+    found = await asyncio.gather(database.read(settings), database.read(settings), database.write(settings))
+    assert found == [{"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}] * 3
     await database.close()
+
+
+@pytest.mark.parametrize("driver", ["", "+aiosqlite", "+asyncpg", "+psycopg"])
+async def test_a_driver_that_is_named_is_replaced(
+    driver: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}" if "sqlite" in driver else request.getfixturevalue("postgresql_url")
+    scheme, rest = url.split("://")
+    ledger = await SqlLedger.open(f"{scheme}{driver}://{rest}")
+    await ledger.submit(work("a"), APP)
+    await ledger.close()
 
 
 async def test_a_failed_transaction_leaves_nothing(ledger: SqlLedger) -> None:
@@ -90,7 +104,7 @@ async def test_a_failed_transaction_leaves_nothing(ledger: SqlLedger) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:", "mysql://h/d", "postgresql+psycopg://h/d"]
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d", "postgresql://h"]
 )
 async def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite"):

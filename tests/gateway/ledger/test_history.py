@@ -114,7 +114,7 @@ async def test_the_input_is_kept_as_it_came_unless_it_may_not_be(ledger: SqlLedg
     given = '{"prompt": "größer"}'
     await ledger.submit(work("kept"), APP, Terms(input=given))
     await ledger.submit(work("passing"), APP, Terms(input=given, store_io=False))
-    await ledger.begin(work("run"), APP, "one", 60, Terms(input=given, key="k1", max_ahead=3))
+    await ledger.submit(work("run"), APP, Terms(input=given, key="k1", listener="gateway"))
     found = {name: await ledger.history.show(name) for name in ("kept", "passing", "run")}
     assert {name: record and (record.input, record.payload) for name, record in found.items()} == {
         "kept": ({"prompt": "größer"}, Payload.KEPT),

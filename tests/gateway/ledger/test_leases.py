@@ -24,27 +24,27 @@ async def test_one_heartbeat_writes_what_happened_to_all_of_an_owners_requests(l
     a, b, c = [await claimed(ledger, name) for name in "abc"]
     clock.turn(1)
     reports = [Report(a, [("INFO", "a1"), ("INFO", "a2")]), Report(b, [("WARN", "b1")])]
-    beat = await ledger.heartbeat("one", 60, reports)
+    beat = await ledger.heartbeat("one", 60, [*reports, Report(c)])
     assert beat == Beat({"a": 1, "b": 1, "c": 1}, frozenset())
     await ledger.heartbeat("one", 60, [Report(a, [("INFO", "a3")])])
     assert [(entry.number, entry.message) for entry in await ledger.logs("a")] == [(1, "a1"), (2, "a2"), (3, "a3")]
     assert [(entry.level, entry.message) for entry in await ledger.logs("b")] == [("WARN", "b1")]
     assert await ledger.finish(c, Outcome.OK, OK)
-    assert await ledger.heartbeat("one", 60) == Beat({"a": 1, "b": 1}, frozenset())
+    assert await ledger.heartbeat("one", 60, [Report(one) for one in (a, b, c)]) == Beat({"a": 1, "b": 1}, frozenset())
 
 
 async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_has_lost(
     ledger: SqlLedger, clock: Clock
 ) -> None:
-    _, lost, kept = [await claimed(ledger, name) for name in ("cancelled", "lost", "kept")]
+    cancelled, lost, kept = [await claimed(ledger, name) for name in ("cancelled", "lost", "kept")]
     await ledger.cancel("cancelled", APP)
     await ledger.requeue(lost)
     elsewhere = await again(ledger, "two")
-    beat = await ledger.heartbeat("one", 60, [Report(lost, [("INFO", "a ghost")])])
+    beat = await ledger.heartbeat("one", 60, [Report(cancelled), Report(lost, [("INFO", "a ghost")]), Report(kept)])
     assert beat == Beat({"cancelled": 1, "kept": 1}, frozenset({"cancelled"}))
     assert await ledger.logs("lost") == []
     assert await state(ledger, "lost") == (State.CLAIMED, None)
-    assert await ledger.heartbeat("two", 60) == Beat({"lost": elsewhere.attempt}, frozenset())
+    assert await ledger.heartbeat("two", 60, [Report(elsewhere)]) == Beat({"lost": elsewhere.attempt}, frozenset())
     assert await ledger.finish(kept, Outcome.OK, OK)
 
 
@@ -52,16 +52,29 @@ async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledge
     former = await claimed(ledger, "a")
     await ledger.requeue(former)
     await again(ledger)
+    clock.turn(50)
     beat = await ledger.heartbeat("one", 60, [Report(former, [("INFO", "a ghost")])])
-    assert beat.held == {"a": 2}
+    assert beat.held == {}
     assert await ledger.logs("a") == []
     assert await state(ledger, "a") == (State.CLAIMED, None)
+    clock.turn(11)
+    assert await ledger.expire() == 1
+
+
+async def test_a_claim_whose_answer_was_lost_runs_out_though_its_owner_lives(ledger: SqlLedger, clock: Clock) -> None:
+    known, _ = [await claimed(ledger, name, lease_s=30) for name in ("known", "unheard-of")]
+    clock.turn(20)
+    assert (await ledger.heartbeat("one", 30, [Report(known)])).held == {"known": 1}
+    clock.turn(11)
+    assert await ledger.expire() == 1
+    assert await state(ledger, "known") == (State.CLAIMED, None)
+    assert (await again(ledger, "two")).work == work("unheard-of")
 
 
 async def test_a_heartbeat_moves_the_end_of_the_lease(ledger: SqlLedger, clock: Clock) -> None:
-    await claimed(ledger, "a", lease_s=30)
+    claim = await claimed(ledger, "a", lease_s=30)
     clock.turn(20)
-    await ledger.heartbeat("one", 30)
+    await ledger.heartbeat("one", 30, [Report(claim)])
     clock.turn(20)
     assert await ledger.expire() == 0
     clock.turn(11)
@@ -115,16 +128,11 @@ async def test_a_request_that_may_not_be_retried_ends_with_its_first_fault(ledge
     assert await answer(ledger, "a") == FAULT
 
 
-async def test_a_fault_of_a_cancelled_request_ends_it_cancelled_and_of_a_sync_run_with_the_fault(
-    ledger: SqlLedger,
-) -> None:
+async def test_a_fault_of_a_cancelled_request_ends_it_cancelled(ledger: SqlLedger) -> None:
     claim = await claimed(ledger, "a")
     await ledger.cancel("a", APP)
     assert await ledger.retry(claim, FAULT) is Retried.ENDED
     assert await state(ledger, "a") == (State.DONE, Outcome.CANCELLED)
-    run = await ledger.begin(work("b"), APP, "run:b", 60)
-    assert await ledger.retry(run, FAULT) is Retried.ENDED
-    assert await answer(ledger, "b") == FAULT
 
 
 async def test_what_has_not_begun_by_its_deadline_ends_as_fal_says(ledger: SqlLedger, clock: Clock) -> None:
@@ -160,7 +168,7 @@ async def test_a_deadline_to_start_means_nothing_once_running(ledger: SqlLedger,
     assert await ledger.running(claim)
     clock.turn(31)
     assert await ledger.expire() == 0
-    assert (await ledger.heartbeat("one", 60)).held == {"a": 1}
+    assert (await ledger.heartbeat("one", 60, [Report(claim)])).held == {"a": 1}
     assert await ledger.finish(claim, Outcome.OK, OK)
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from gateway.ledger.base import Claim, Outcome, Priority, Terms
+from gateway.ledger.base import AtOnce, Claim, Outcome, Priority, Terms
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, position, work
 
@@ -103,13 +103,14 @@ async def test_the_position_is_the_number_of_claims_before_it(ledger: SqlLedger)
 async def test_a_key_at_its_limit_waits_and_lets_others_pass(ledger: SqlLedger) -> None:
     await submit(ledger, "k1", "a1", "a2", "a3")
     await submit(ledger, "k2", "b1", "b2")
-    await ledger.begin(work("sync"), APP, "run", 60, Terms(key="k2"))
+    await submit(ledger, "k3", "c1", "c2")
 
     async def take(count: int) -> list[Claim]:
-        return list(await ledger.claim("one", count, 60, {"k1": 1, "k2": 2, "idle": 1}))
+        return list(await ledger.claim("one", count, 60, AtOnce(2, {"k1": 1, "k2": 1, "idle": 1})))
 
-    first, second = await take(9)
-    assert [claim.work.request_id for claim in (first, second)] == ["a1", "b1"]
+    claims = await take(9)
+    first = claims[0]
+    assert [claim.work.request_id for claim in claims] == ["a1", "b1", "c1", "c2"]
     assert await take(9) == []
     await ledger.finish(first, Outcome.OK, OK)
     assert [claim.work.request_id for claim in await take(1)] == ["a2"]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Answer, CancelAnswer, Claim, Outcome, State
+from gateway.ledger.base import Answer, CancelAnswer, Claim, Outcome, Report, State
 from gateway.ledger.sql import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, position, state, work
@@ -85,25 +85,13 @@ async def test_a_requeued_request_keeps_its_place_and_fences_its_former_holder_o
 async def test_a_lease_that_ran_out_requeues_and_a_heartbeat_prevents_it(ledger: SqlLedger) -> None:
     lost = await claimed(ledger, "lost", owner="dead", lease_s=-1)
     kept = await claimed(ledger, "kept", owner="alive", lease_s=-1)
-    await ledger.heartbeat("alive", 60)
+    await ledger.heartbeat("alive", 60, [Report(kept)])
     assert await ledger.expire() == 1
     assert await state(ledger, "lost") == (State.QUEUED, None)
     assert await ledger.finish(kept, Outcome.OK, OK)
     assert not await ledger.finish(lost, Outcome.OK, OK)
     (again,) = await ledger.claim("alive", 5, 60)
     assert (again.work.request_id, again.attempt) == ("lost", 2)
-
-
-async def test_a_lost_sync_run_ends_in_a_retryable_error(ledger: SqlLedger) -> None:
-    claim = await ledger.begin(work("a"), APP, "one", -1)
-    assert claim == Claim(work("a"), "one", 1)
-    assert await ledger.expire() == 0
-    assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
-    answer = await ledger.answer("a", APP)
-    assert answer is not None
-    assert (answer.status, answer.error_type) == (503, "runner_disconnected")
-    assert answer.headers["x-fal-retryable"] == "true"
-    assert await ledger.claim("one", 1, 60) == []
 
 
 async def test_a_queued_request_that_is_cancelled_never_runs(ledger: SqlLedger) -> None:
@@ -118,14 +106,13 @@ async def test_a_queued_request_that_is_cancelled_never_runs(ledger: SqlLedger) 
 
 
 async def test_the_owner_of_a_held_request_hears_of_its_cancellation(ledger: SqlLedger) -> None:
-    claim = await claimed(ledger, "a")
-    await claimed(ledger, "b")
-    assert await ledger.cancelled("one") == []
+    a, b = [await claimed(ledger, name) for name in "ab"]
+    assert not (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled
     assert await ledger.cancel("a", APP) is CancelAnswer.REQUESTED
-    assert await ledger.cancelled("one") == ["a"]
-    assert await ledger.cancelled("two") == []
-    assert await ledger.finish(claim, Outcome.CANCELLED, OK)
-    assert await ledger.cancelled("one") == []
+    assert (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled == {"a"}
+    assert not (await ledger.heartbeat("two", 60, [Report(a)])).cancelled
+    assert await ledger.finish(a, Outcome.CANCELLED, OK)
+    assert not (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled
 
 
 @pytest.mark.parametrize("way", ["requeue", "expire"])
@@ -162,8 +149,8 @@ async def test_log_lines_are_numbered_through_attempts_and_read_from_a_place(led
 async def test_an_unreadable_work_ends_in_an_error_and_does_not_stop_the_queue(ledger: SqlLedger) -> None:
     await ledger.submit(work("old"), APP)
     await ledger.submit(work("new"), APP)
-    async with ledger.database.write() as connection:
-        await connection.execute(update(request).where(request.c.id == "old").values(work='{"from": "elsewhere"}'))
+    foreign = update(request).where(request.c.id == "old").values(work='{"from": "elsewhere"}')
+    await ledger.database.write(lambda connection: connection.execute(foreign))
     assert [claim.work.request_id for claim in await ledger.claim("one", 5, 60)] == ["new"]
     assert await state(ledger, "old") == (State.DONE, Outcome.ERROR)
 

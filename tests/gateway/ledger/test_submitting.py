@@ -9,7 +9,6 @@ from gateway.ledger.base import (
     Idempotency,
     IdempotencyConflict,
     Limits,
-    Load,
     Outcome,
     State,
     Terms,
@@ -115,10 +114,8 @@ async def test_a_key_may_have_so_many_waiting_and_others_do_not_suffer(ledger: S
     with pytest.raises(TooMany):
         await ledger.submit(work("c"), APP, Terms(key="k1", max_of_key=2))
     await ledger.submit(work("d"), APP, Terms(key="k2", max_of_key=2))
-    await ledger.begin(work("e"), APP, "run:e", 60, Terms(key="k1"))
-    assert await ledger.load("k1") == Load(waiting=2, held=1)
-    assert await ledger.load() == Load(waiting=3, held=1)
-    assert await ledger.load("k3") == Load(0, 0)
+    await ledger.claim("one", 1, 60)
+    await ledger.submit(work("c"), APP, Terms(key="k1", max_of_key=2))
 
 
 async def test_another_keys_request_is_unknown(ledger: SqlLedger) -> None:
@@ -146,14 +143,3 @@ async def test_a_failed_submission_leaves_no_trace_in_the_order(ledger: SqlLedge
     await ledger.submit(work("d"), APP, Terms(key="k2"))
     assert [one.work.request_id for one in await ledger.claim("one", 5, 60)] == ["c", "d"]
     assert await ledger.finish(held, Outcome.OK, OK)
-
-
-async def test_runs_at_once_are_no_more_than_the_key_may_have(ledger: SqlLedger) -> None:
-    terms = Terms(key="k1", max_held=2)
-    results = await asyncio.gather(
-        *(ledger.begin(work(f"r{at}"), APP, f"run:{at}", 30, terms) for at in range(8)), return_exceptions=True
-    )
-    assert sum(isinstance(result, TooMany) for result in results) == 6
-    assert (await ledger.load("k1")).held == 2
-    await ledger.begin(work("other"), APP, "run:other", 30, Terms(key="k2", max_held=1))
-    await ledger.begin(work("free"), APP, "run:free", 30, Terms(key="k1"))

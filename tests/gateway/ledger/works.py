@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import Engine, create_engine, make_url
+
 from gateway.ledger.base import Answer, Claim, Outcome, State
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Delivery, Work
@@ -23,6 +25,12 @@ class Clock:
 
     def turn(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+def engine_of(url: str) -> Engine:
+    """What talks to the ledger's database without the ledger."""
+    driver = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}[make_url(url).get_backend_name()]
+    return create_engine(make_url(url).set(drivername=driver))
 
 
 def work(name: str, endpoint: str = APP) -> Work:
