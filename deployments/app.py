@@ -8,7 +8,7 @@ from ray.serve import Application, Deployment
 
 from deployments.diffuser import Diffuser, drawer_of
 from deployments.dispatcher import Dispatcher
-from deployments.gateway import Gateway
+from deployments.gateway import Gateway, limits_of
 from deployments.graph import Stages
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import Preprocessor, catalogue_of, pictures_of
@@ -34,7 +34,8 @@ def build_app(settings: AppSettings) -> Application:
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
-    return _deploy(serve.ingress()(Gateway), placed.gateway).bind(settings.gateway, stages, dispatcher)
+    gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
+    return gateway.bind(settings.gateway, partial(limits_of, settings.drawing), stages, dispatcher)
 
 
 def _deploy(cls: type[Any], placement: Placement) -> Deployment:

@@ -1,7 +1,7 @@
 """The deployment that clients talk to: the gateway's HTTP application on Serve."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,36 +10,61 @@ from starlette.applications import Starlette
 
 from deployments.binding import check_host
 from deployments.dispatcher_link import DispatcherHandle, Handle
+from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
+from gateway.errors import ModelError, ValidationErrors
 from gateway.files.opening import files_of
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
 from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
+from pipelines.prompts.limits import PromptLimits
+from pipelines.settings import DrawingSettings
+from pipelines.spec import Spec
 
 
 class Gateway:
     """Answers clients, from the ledger and the files store; a sync run waits here while the dispatcher has it drawn.
 
     It also frees what lost dispatchers hold, for one that hangs frees nothing itself.
+
+    open_limits: of the prompts that the stages draw.
     """
 
-    async def __init__(self, settings: GatewaySettings, stages: Stages, dispatcher: Handle) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, settings: GatewaySettings, open_limits: Callable[[], PromptLimits], stages: Stages, dispatcher: Handle
+    ) -> None:
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
         self._settings, self._dispatcher = settings, DispatcherHandle(dispatcher)
+        self._limits = await asyncio.to_thread(open_limits)
         self._graph = Graph(stages)
         self._ledger = await open_ledger(settings)
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
         files, ledger, can_draw = files_of(self._settings), self._ledger, self._graph.can_draw
-        app = create_app(Parts(self._settings, ledger, files, self._dispatcher, can_draw, self._keys, ledger.history))
+        parts = Parts(
+            self._settings,
+            ledger,
+            files,
+            self._dispatcher,
+            can_draw,
+            self._keys,
+            ledger.history,
+            self._check_prompts,
+        )
+        app = create_app(parts)
         app.router.lifespan_context = self._lifespan
         return app
+
+    def _check_prompts(self, spec: Spec) -> None:
+        faults = [service_error(fault) for fault in self._limits.faults(spec)]
+        if faults:
+            raise ValidationErrors([fault for fault in faults if isinstance(fault, ModelError)])
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -50,6 +75,14 @@ class Gateway:
         reaping.stop()
         await loop
         await self._ledger.close()
+
+
+def limits_of(settings: DrawingSettings) -> PromptLimits:
+    """The limits of prompts for the family that is drawn with, counted as its own tokenizers do."""
+    from pipelines.catalogue import Catalogue
+    from pipelines.prompts.tokenizer import tokenizers_of
+
+    return PromptLimits(tokenizers_of(Catalogue.open(settings.family).config), settings.max_prompt_chunks)
 
 
 def _check_binding(settings: GatewaySettings) -> None:

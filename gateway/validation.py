@@ -52,7 +52,7 @@ def _well_formed(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_well_formed)]
-# fal publishes no limit of a prompt; ours bounds the text encoders' work, at about forty chunks
+# fal publishes no limit of a prompt; ours bounds the work of counting its tokens, which are what drawing is bounded by
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_well_formed)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_well_formed)]
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(_well_formed)]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipelines.prompts.chunks import CHUNK, Token, chunk
+from pipelines.prompts.chunks import CHUNK, Rows, chunk_prompt
+from pipelines.prompts.limits import MAX_CHUNKS, check_chunked
 
 SKIPPED_LAYERS = 2  # the hidden state before the last layer, without the final norm: SDXL's default
 SECOND_PAD = 0  # the first encoder pads with its end token, the second with this
@@ -24,39 +25,50 @@ class Conditioning:
     pooled: Tensor
 
 
-def encode_prompt(lines: Sequence[str], tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
-    """Encode the lines of a prompt: contexts are joined along the tokens, pooled vectors are summed."""
-    encoded = [_encode_text(line, tokenizers, encoders) for line in lines]
+def encode_prompt(
+    lines: Sequence[str],
+    tokenizers: Tokenizers,
+    encoders: TextEncoders,
+    field: str = "prompt",
+    max_chunks: int = MAX_CHUNKS,
+) -> Conditioning:
+    """Encode the lines of a prompt: contexts are joined along the tokens, pooled vectors are summed.
+
+    Raises InputFault with `field` for a prompt of more than `max_chunks` rows, or with too large a weight: nothing that
+    has lengthened the prompt on its way gets past here.
+    """
+    chunked = chunk_prompt(lines, [_Words(tokenizer) for tokenizer in tokenizers])
+    check_chunked(chunked, field, max_chunks)
+    encoded = [_encode_rows(first, second, tokenizers, encoders) for first, second in chunked]
     return Conditioning(
         context=torch.cat([part.context for part in encoded]),
         pooled=torch.stack([part.pooled for part in encoded]).sum(dim=0),
     )
 
 
-def _encode_text(text: str, tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
-    first, second = (chunk(text, _Words(tokenizer)) for tokenizer in tokenizers)
-    rows = max(len(first), len(second))  # equal for SDXL, whose tokenizers share one vocabulary
-    first += [[] for _ in range(rows - len(first))]
-    second += [[] for _ in range(rows - len(second))]
+def _encode_rows(first: Rows, second: Rows, tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
+    """Of one line. first, second: its rows for each encoder, equally many."""
     end = int(tokenizers[0].eos_token_id)
-    narrow, _ = _encode_rows(first, tokenizers[0], encoders[0], pad=end)
-    wide, pooled = _encode_rows(second, tokenizers[1], encoders[1], pad=SECOND_PAD)
+    narrow, _ = _hidden_states(first, tokenizers[0], encoders[0], pad=end)
+    wide, pooled = _hidden_states(second, tokenizers[1], encoders[1], pad=SECOND_PAD)
     return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled)
 
 
 @dataclass(frozen=True)
 class _Words:
-    """The ids of one word."""
+    """The ids of words."""
 
     tokenizer: CLIPTokenizer
 
-    def __call__(self, word: str) -> Sequence[int]:
-        ids: Sequence[int] = self.tokenizer(word, add_special_tokens=False).input_ids
+    def __call__(self, words: Sequence[str]) -> Sequence[Sequence[int]]:
+        if not words:
+            return []
+        ids: Sequence[Sequence[int]] = self.tokenizer(list(words), add_special_tokens=False).input_ids
         return ids
 
 
-def _encode_rows(
-    rows: Sequence[Sequence[Token]],
+def _hidden_states(
+    rows: Rows,
     tokenizer: CLIPTokenizer,
     encoder: CLIPTextModel | CLIPTextModelWithProjection,
     pad: int,
@@ -82,6 +94,10 @@ def _framed(tokens: Sequence[int], tokenizer: CLIPTokenizer, pad: int) -> list[i
 
 
 def _weigh(states: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
-    """Move each token's state away from (or towards) the empty prompt's, then restore each row's mean."""
+    """Move each token's state away from (or towards) the empty prompt's, then restore each row's mean.
+
+    No factor restores the mean of a row that has become 0: such a row stays as it was moved.
+    """
     moved = empty + weights[..., None] * (states - empty)
-    return moved * (states.mean(dim=(1, 2), keepdim=True) / moved.mean(dim=(1, 2), keepdim=True))
+    mean, became = states.mean(dim=(1, 2), keepdim=True), moved.mean(dim=(1, 2), keepdim=True)
+    return moved * torch.where(became == 0, 1.0, mean / became)

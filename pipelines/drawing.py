@@ -21,6 +21,7 @@ from pipelines.events import Drawn, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.picture import draw, recipe
 from pipelines.previews import Previews
+from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint, HintStage
@@ -35,10 +36,10 @@ _SDXL = LatentColours()
 log = logging.getLogger("fooocus.engine")
 
 
-def stages(family: Family, caps: RowCaps) -> dict[type, Stage]:
+def stages(family: Family, caps: RowCaps, max_prompt_chunks: int = MAX_CHUNKS) -> dict[type, Stage]:
     """The stages of the engine for a family. caps: the most rows in one UNet call."""
     return {
-        EncodeText: TextStage(family.tokenizers),
+        EncodeText: TextStage(family.tokenizers, max_prompt_chunks),
         EncodeImage: EncodeStage(family.vae),
         EncodeHint: HintStage(),
         Evaluate: Denoiser(caps),
@@ -71,8 +72,9 @@ class Drawer:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         family = load_family(settings.family, torch.device(settings.device), getattr(torch, settings.dtype))
+        caps = row_caps(family.unet, settings.rows, settings.profile_sizes, settings.profiles)
         engine = Engine(
-            stages(family, row_caps(family.unet, settings.rows, settings.profile_sizes, settings.profiles)),
+            stages(family, caps, settings.max_prompt_chunks),
             counted=Denoiser.name,
             hang_after_s=settings.hang_after_s,
             one_at_a_time=settings.one_at_a_time,

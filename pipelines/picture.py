@@ -17,7 +17,6 @@ from pipelines.denoising.guidance import LAST_TIMESTEP, consistency
 from pipelines.denoising.runs import Run, run_of, sampler_of
 from pipelines.denoising.samplers import Sampler
 from pipelines.denoising.schedules import sdxl_table
-from pipelines.errors import InputFault
 from pipelines.inputs import Inputs
 from pipelines.previews import Previews
 from pipelines.prompts.lines import prompt_lines
@@ -32,8 +31,6 @@ Watch = Callable[[Tensor], None]
 
 UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
 LATENT_CHANNELS = 4
-# of a prompt: each costs a run of the text encoders, and every row of a UNet call is as long as the longest
-MOST_LINES = 64
 
 
 def recipe(spec: Spec, inputs: Inputs) -> Recipe:
@@ -54,10 +51,10 @@ def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant, previews: Pr
 
     variant: of the spec's `recipe`. previews: hear of each picture's latents on the way.
     """
-    positive = yield EncodeText(variant, _lines(prompt, "prompt"))
+    positive = yield EncodeText(variant, tuple(prompt_lines(prompt)), "prompt")
     negative = None
     if abs(spec.guidance.scale - 1) >= UNGUIDED:
-        negative = yield EncodeText(variant, _lines(spec.negative_prompt, "negative_prompt"))
+        negative = yield EncodeText(variant, tuple(prompt_lines(spec.negative_prompt)), "negative_prompt")
     controls = yield from _controls(spec, inputs, variant)
     sizes = _size_ids(spec, inputs, variant)
     guide = Guide(variant.unet, positive, negative, _guidance(spec), sizes, controls, variant.group)
@@ -65,14 +62,6 @@ def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant, previews: Pr
     seen = zip(spec.seeds, watches, strict=True)
     pictures = yield Fork([trajectory(spec, inputs, seed, guide, watch) for seed, watch in seen])
     return np.stack(pictures)
-
-
-def _lines(prompt: str, field: str) -> tuple[str, ...]:
-    lines = prompt_lines(prompt)
-    if len(lines) > MOST_LINES:
-        msg = f"The prompt has {len(lines)} lines; at most {MOST_LINES} can be drawn from."
-        raise InputFault("sequence_too_long", msg, field, {"max_length": MOST_LINES})
-    return tuple(lines)
 
 
 def trajectory(spec: Spec, inputs: Inputs, seed: int, guide: Guide, watch: Watch | None = None) -> Routine:

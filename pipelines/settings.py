@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.spec import Size
 
 
@@ -17,6 +18,8 @@ class DrawingSettings(BaseModel):
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
     holds for all. profiles: the folder where what was measured is kept for the next start; None measures each time.
+    max_prompt_chunks: the most chunks, rows of up to 75 tokens, that a prompt may have with its styles and expansion,
+    and the negative prompt too. All rows of a UNet call attend to as many tokens as the longest of its prompts has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,5 +32,6 @@ class DrawingSettings(BaseModel):
     rows: int = Field(default=8, ge=2)
     profile_sizes: tuple[Size, ...] = ()
     profiles: Path | None = None
+    max_prompt_chunks: int = Field(default=MAX_CHUNKS, ge=8)
     hang_after_s: float = Field(default=300.0, gt=0)
     one_at_a_time: bool = False

@@ -71,12 +71,16 @@ class Accepting:
 
 
 async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
-    """The order that a submit or a run asks for, with its inline pictures and those of our own files stored."""
+    """The order that a submit or a run asks for, with its inline pictures and those of our own files stored.
+
+    Raises ValidationErrors for an input that breaks its schema, or that whoever draws would refuse.
+    """
     settings = parts.settings
     lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
     order = endpoint.order(payload, request_id, origin(request, settings.public_url))
+    await asyncio.to_thread(parts.check, order.work.spec)
     kept = {
         "owner": caller(request).key,
         "acl": lifecycle.initial_acl,

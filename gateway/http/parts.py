@@ -9,10 +9,15 @@ from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
 from gateway.ledger.history import SqlHistory
 from gateway.settings import GatewaySettings
+from pipelines.spec import Spec
 
 
 async def _always() -> bool:
     return True
+
+
+def _nothing(spec: Spec) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class Parts:
     """The stores of one app, and the dispatcher that draws what is put into them.
 
     can_draw: whether anything would take a work now; asked by `/ready`. keys: needed where settings require keys.
-    history: of the ledger; without it there are no routes for it.
+    history: of the ledger; without it there are no routes for it. check: raises the ValidationErrors of a spec that the
+    stages would refuse, where that can be told before anything is spent on it; called on other threads, some at once.
     """
 
     settings: GatewaySettings
@@ -30,3 +36,4 @@ class Parts:
     can_draw: Callable[[], Awaitable[bool]] = _always
     keys: Keys | None = None
     history: SqlHistory | None = None
+    check: Callable[[Spec], None] = _nothing

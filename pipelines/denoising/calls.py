@@ -78,7 +78,7 @@ class Caller:
         if all(sound):
             return answers
         if len(asks) == 1:
-            return [DrawingFault(f"{stage.name} gave values that are not finite: a LoRA's scale may be too large")]
+            return [DrawingFault(f"the stage {stage.name} gave values that are not finite")]
         log.warning("a call of %s with %d asks gave values that are not finite", stage.name, len(asks))
         again = iter(self._alone(stage, [ask for ask, whole in zip(asks, sound, strict=True) if not whole]))
         return [answer if whole else next(again) for answer, whole in zip(answers, sound, strict=True)]

@@ -3,6 +3,7 @@
 import math
 
 STRONGER = 1.1
+LARGEST = 1e6  # beyond whatever may be drawn with; products of larger ones would leave what a float holds
 
 Weighted = tuple[str, float]
 
@@ -11,7 +12,7 @@ def parse_emphasis(text: str, weight: float = 1.0) -> list[Weighted]:
     """Split a prompt into (text, weight) pieces, in order.
 
     `(text)` multiplies the weight around it by 1.1, `(text:1.3)` sets it; both nest. `\\(` and `\\)` are literal
-    parentheses, and so is a parenthesis without a partner.
+    parentheses, and so is a parenthesis without a partner. A weight is always finite, from -1e6 to 1e6.
     """
     pieces: list[Weighted] = []
     plain: list[str] = []
@@ -70,10 +71,16 @@ def _own_weight(text: str, start: int, end: int, outer: float) -> tuple[int, flo
     """Where the text of a group ends, and its weight."""
     colon = text.rfind(":", start, end)
     if colon > start:
+        written = text[colon + 1 : end]
         try:
-            given = float(text[colon + 1 : end])
+            given = float(written)
         except ValueError:
             given = math.nan
-        if math.isfinite(given):
-            return colon, given
-    return end, outer * STRONGER
+        # "nan" and "infinity" are words; a number that is too large to be finite is a number all the same
+        if math.isfinite(given) or (math.isinf(given) and any(map(str.isdigit, written))):
+            return colon, _bounded(given)
+    return end, _bounded(outer * STRONGER)
+
+
+def _bounded(weight: float) -> float:
+    return max(-LARGEST, min(LARGEST, weight))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.conditioning import Conditioning, Tokenizers, encode_prompt
+from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.weights.variants import Variant
 
 REMEMBERED = 64
@@ -13,10 +14,14 @@ REMEMBERED = 64
 
 @dataclass(frozen=True, eq=False)
 class EncodeText:
-    """Encode the lines of a prompt with a variant's text encoders. The answer is a `Conditioning`."""
+    """Encode the lines of a prompt with a variant's text encoders. The answer is a `Conditioning`.
+
+    field: the prompt's place in the client's input.
+    """
 
     variant: Variant
     lines: tuple[str, ...]
+    field: str = "prompt"
 
     @property
     def key(self) -> Hashable:
@@ -32,12 +37,15 @@ class EncodeText:
 
 
 class TextStage:
-    """Encodes each text by itself, so that its conditioning is bit-equal whatever else is asked at the time."""
+    """Encodes each text by itself, so that its conditioning is bit-equal whatever else is asked at the time.
+
+    A call raises InputFault for a prompt of more than `max_chunks` chunks or with too large a weight.
+    """
 
     name = "text"
 
-    def __init__(self, tokenizers: Tokenizers) -> None:
-        self._tokenizers = tokenizers
+    def __init__(self, tokenizers: Tokenizers, max_chunks: int = MAX_CHUNKS) -> None:
+        self._tokenizers, self._max_chunks = tokenizers, max_chunks
         self._remembered: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
     def cap(self, ask: Any) -> int:
@@ -49,7 +57,9 @@ class TextStage:
     def _encode(self, ask: EncodeText) -> Conditioning:
         name = (ask.variant.key, ask.lines)
         if name not in self._remembered:
-            self._remembered[name] = encode_prompt(ask.lines, self._tokenizers, ask.variant.text_encoders)
+            self._remembered[name] = encode_prompt(
+                ask.lines, self._tokenizers, ask.variant.text_encoders, ask.field, self._max_chunks
+            )
         self._remembered.move_to_end(name)
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

@@ -12,6 +12,7 @@ from deployments.binding import check_host
 from deployments.gateway import Gateway
 from deployments.graph import Stages
 from gateway.settings import GatewaySettings
+from pipelines.prompts.limits import PromptLimits
 
 
 class Handle:
@@ -38,7 +39,8 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)  # this process is not its alone
     gateway: Any = Gateway.__new__(Gateway)
     stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path, keys="required"), stages, None)
+    settings = GatewaySettings(data_dir=tmp_path, keys="required")
+    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None)
     closed: list[bool] = []
     close = gateway._ledger.close
 
