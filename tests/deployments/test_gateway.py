@@ -1,6 +1,9 @@
 """The Gateway as a plain class: where it may listen, and what it leaves behind."""
 
+import subprocess
+import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,13 @@ import pytest
 
 from deployments import gateway as module
 from deployments.binding import check_host
-from deployments.gateway import Gateway
+from deployments.gateway import Gateway, limits_of
 from deployments.graph import Stages
 from gateway.settings import GatewaySettings
 from pipelines.prompts.limits import PromptLimits
+from pipelines.settings import DrawingSettings
+
+ROOT = Path(__file__).parents[2]
 
 
 class Handle:
@@ -56,3 +62,44 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     async with app.router.lifespan_context(app):
         assert not closed
     assert closed
+
+
+async def test_prompts_are_counted_as_the_familys_tokenizers_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pocket_family_folder: Path
+) -> None:
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
+    gateway: Any = Gateway.__new__(Gateway)
+    drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), Stages(), None)
+    app = gateway.__serve_build_asgi_app__()
+    long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
+    heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
+    ):
+        for door in ("/run", "/queue"):
+            answer = await client.post(f"{door}/fal-ai/fooocus", json=long)
+            (entry,) = answer.json()["detail"]
+            assert answer.status_code == 422
+            assert (entry["type"], entry["loc"]) == ("sequence_too_long", ["body", "negative_prompt"])
+            assert entry["ctx"] == {"max_length": 9}
+            assert "534 chunks" in entry["msg"]
+            answer = await client.post(f"{door}/fal-ai/fooocus", json=heavy)
+            assert [entry["type"] for entry in answer.json()["detail"]] == ["less_than_equal", "greater_than_equal"]
+
+
+def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from deployments.gateway import limits_of\n"
+        "from pipelines.settings import DrawingSettings\n"
+        "from pipelines.spec import Spec\n"
+        f"limits = limits_of(DrawingSettings(family=Path({str(pocket_family_folder)!r})))\n"
+        "assert limits.faults(Spec.model_construct(prompt='(a:1e9)', negative_prompt=''))\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.integration.calls import FAST, FAST_IMAGE_TO_IMAGE, SMALL, result, run, submit
+from tests.integration.calls import FAST, FAST_IMAGE_TO_IMAGE, FOOOCUS, SMALL, result, run, submit
 from tests.integration.conftest import files_on_loopback
 
 pytestmark = pytest.mark.cluster
@@ -54,6 +54,9 @@ def assert_refused(answer: httpx2.Response, type: str, loc: list[str]) -> None:
     [
         (FAST, {}, "missing", ["prompt"]),
         (FAST, {**SMALL, "format": "gif"}, "one_of", ["format"]),
+        (FAST, {**SMALL, "prompt": "😀" * 10_000}, "sequence_too_long", ["prompt"]),
+        (FOOOCUS, {"negative_prompt": "a\n" * 5_000}, "sequence_too_long", ["negative_prompt"]),
+        (FOOOCUS, {"prompt": "(a:1e308)"}, "less_than_equal", ["prompt"]),
         (FAST, {**SMALL, "image_size": {"width": 252, "height": 256}}, "multiple_of", ["image_size", "width"]),
         (
             FAST_IMAGE_TO_IMAGE,
@@ -74,13 +77,18 @@ def assert_refused(answer: httpx2.Response, type: str, loc: list[str]) -> None:
             ["image_url"],
         ),
     ],
-    ids=["missing", "enum", "multiple of 8", "base64", "no picture", "300 megapixels"],
+    ids=["missing", "enum", "emoji", "lines", "weight", "multiple of 8", "base64", "no picture", "300 megapixels"],
 )
 def test_a_bad_input_is_refused_at_the_door(
     client: httpx2.Client, endpoint: str, input: Mapping[str, Any], type: str, loc: list[str]
 ) -> None:
     for door in ("", "/queue"):
         assert_refused(client.post(f"{door}/{endpoint}", json=input), type, loc)
+
+
+def test_prompts_at_their_bounds_are_drawn(client: httpx2.Client) -> None:
+    longest = "\n".join(["(a:100)"] * 16 + ["(a:-100)"] * 16)
+    assert run(client, FAST, {**SMALL, "prompt": longest, "negative_prompt": longest, "guidance_scale": 4})["images"]
 
 
 def test_a_picture_whose_address_answers_404_is_refused(client: httpx2.Client) -> None:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from pipelines.conditioning import Conditioning, encode_prompt
+from pipelines.conditioning import Conditioning, _weigh, encode_prompt
+from pipelines.errors import InputFault
+from pipelines.prompts.limits import MAX_CHUNKS, MAX_WEIGHT
 from pipelines.weights.family import Family
 
 LONG = " ".join(["red circle"] * 60)
@@ -67,3 +69,25 @@ def test_weights_move_tokens_keep_each_chunks_mean_and_leave_the_pooled_vector(p
 
 def test_different_prompts_differ(pocket_family: Family) -> None:
     assert not torch.allclose(encode(pocket_family, "a red circle").pooled, encode(pocket_family, "a blue star").pooled)
+
+
+@pytest.mark.parametrize("lines", [["a"] * (MAX_CHUNKS + 1), ["😀 " * 2000]], ids=["lines", "emoji"])
+def test_more_chunks_than_allowed_are_refused_wherever_they_come_from(pocket_family: Family, lines: list[str]) -> None:
+    with pytest.raises(InputFault) as caught:
+        encode(pocket_family, *lines)
+    assert (caught.value.type, caught.value.field) == ("sequence_too_long", "prompt")
+    assert len(encode(pocket_family, *["a"] * MAX_CHUNKS).context) == 77 * MAX_CHUNKS
+
+
+def test_weights_beyond_the_limit_are_refused_and_at_it_are_finite(pocket_family: Family) -> None:
+    for weight in (MAX_WEIGHT, -MAX_WEIGHT):
+        assert encode(pocket_family, f"a (red:{weight}) circle").context.isfinite().all()
+        with pytest.raises(InputFault, match="weight"):
+            encode(pocket_family, f"a (red:{1.01 * weight}) circle")
+
+
+def test_a_row_whose_mean_becomes_zero_stays_finite() -> None:
+    """A weight that does so can be found for any long prompt; nothing could restore the mean."""
+    states = torch.tensor([[[1.0, 3.0], [2.0, 2.0]]])
+    moved = _weigh(states, torch.zeros(2, 2), torch.tensor([[1.0, -1.0]]))
+    torch.testing.assert_close(moved, torch.tensor([[[1.0, 3.0], [-2.0, -2.0]]]))

@@ -24,8 +24,9 @@ from pipelines.drawing import Drawer, stages
 from pipelines.errors import InputFault
 from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Inputs
-from pipelines.picture import MOST_LINES, recipe
+from pipelines.picture import recipe
 from pipelines.preparing import find_loras, prepare
+from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.spec import Control, Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
 from pipelines.weights.family import Family
 from pipelines.weights.recipe import Recipe, Scaled
@@ -54,14 +55,23 @@ def test_a_spec_becomes_pictures_of_its_size(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
-def test_a_prompt_of_too_many_lines_is_refused_by_name(studio: Studio, field: str) -> None:
+@pytest.mark.parametrize(
+    ("refused", "drawn", "type"),
+    [
+        ("\n".join("a" * (MAX_CHUNKS + 1)), "\n".join("a" * MAX_CHUNKS), "sequence_too_long"),
+        ("(a:1e308)", "(a:100)", "less_than_equal"),
+    ],
+    ids=["chunks", "weight"],
+)
+def test_a_prompt_beyond_its_limits_is_refused_by_name(
+    studio: Studio, field: str, refused: str, drawn: str, type: str
+) -> None:
     """Its length would be that of all its neighbours in a call."""
-    lines = "\n".join("a" * (MOST_LINES + 1))
     guided = spec(guidance=Guidance(scale=4.0))
-    fault = last(studio.submit("long", guided.model_copy(update={field: lines})))
+    fault = last(studio.submit("beyond", guided.model_copy(update={field: refused})))
     assert isinstance(fault, InputFault)
-    assert (fault.type, fault.field) == ("sequence_too_long", field)
-    assert isinstance(last(studio.submit("short", guided.model_copy(update={field: lines[2:]}))), Drawn)
+    assert (fault.type, fault.field) == (type, field)
+    assert isinstance(last(studio.submit("at", guided.model_copy(update={field: drawn}))), Drawn)
 
 
 def test_progress_counts_the_steps_of_all_images(studio: Studio) -> None:

@@ -20,7 +20,7 @@ class Row:
     turn: int
     start_by: datetime | None
     bound: int
-    sync: bool = False
+    listened_until: datetime | None = None
     state: State = State.QUEUED
     owner: str | None = None
     attempt: int = 0
@@ -62,7 +62,7 @@ class Model:
 
     def submit(self, name: str, terms: Terms, now: datetime) -> int | None:
         """The position, or None where the queue is full."""
-        if len(self.waiting()) >= self.limits.waiting:
+        if len(self.waiting()) >= self.limits.waiting or self._too_many_calls(terms):
             return None
         group = terms.priority, terms.key
         mine = [row for row in self.waiting() if (row.terms.priority, row.terms.key) == group]
@@ -72,13 +72,27 @@ class Model:
         turn = max([latest, self.claimed.get(group, -1) + 1, *(row.turn + 1 for row in mine)])
         start_by = None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s)
         bound = len(mine) + self.debts[group] + 2
-        self.rows[name] = Row(name, terms, len(self.rows), turn, start_by, bound)
+        row = Row(name, terms, len(self.rows), turn, start_by, bound)
+        if terms.listener is not None:
+            row.listened_until = now + timedelta(seconds=terms.listen_s)
+        self.rows[name] = row
         return self.position(name)
 
-    def begin(self, name: str, owner: str, now: datetime) -> None:
-        row = Row(name, Terms(), len(self.rows), 0, None, 0, sync=True, state=State.CLAIMED, owner=owner, attempt=1)
-        row.lease_until = now + timedelta(seconds=LEASE_S)
-        self.rows[name] = row
+    def _too_many_calls(self, terms: Terms) -> bool:
+        mine = [row for row in self.rows.values() if row.terms.key == terms.key and row.listened_until is not None]
+        return terms.listener is not None and terms.max_open is not None and len(mine) >= terms.max_open
+
+    def listen(self, listener: str, now: datetime) -> None:
+        for row in self.rows.values():
+            if row.terms.listener == listener and row.state is not State.DONE:
+                row.listened_until = now + timedelta(seconds=LEASE_S)
+
+    def abandon(self, name: str, listener: str, begun: bool, answer: object) -> bool:
+        row = self.rows[name]
+        if row.terms.listener != listener or row.state is State.DONE or (row.state is State.RUNNING and not begun):
+            return False
+        self._end(row, Outcome.CANCELLED, answer)
+        return True
 
     def claim(self, owner: str, count: int, now: datetime) -> list[Hold]:
         in_time = [row for row in self.waiting() if row.start_by is None or row.start_by > now]
@@ -110,13 +124,13 @@ class Model:
             row.lines.append(line)
 
     def heartbeat(self, owner: str, reports: Sequence[tuple[Hold, str]], now: datetime) -> dict[str, int]:
+        held: dict[str, int] = {}
         for hold, line in reports:
             if (row := self.of(hold)) and row.owner == owner:
                 row.lines.append(line)
-        mine = [row for row in self.rows.values() if row.held and row.owner == owner]
-        for row in mine:
-            row.lease_until = now + timedelta(seconds=LEASE_S)
-        return {row.name: row.attempt for row in mine}
+                row.lease_until = now + timedelta(seconds=LEASE_S)
+                held[row.name] = row.attempt
+        return held
 
     def finish(self, hold: Hold, answer: object) -> bool:
         row = self.of(hold)
@@ -137,9 +151,14 @@ class Model:
     def expire(self, now: datetime) -> int:
         queued = 0
         for row in self.rows.values():
-            if not self._ended_late(row, now) and row.held and row.lease_until is not None and row.lease_until < now:
+            lost = row.held and row.lease_until is not None and row.lease_until < now
+            if not self._ended_late(row, now) and (lost or self._unheard(row, now)):
                 queued += self._let_go(row, "runner_disconnected", True, False, now) is Retried.QUEUED
         return queued
+
+    @staticmethod
+    def _unheard(row: Row, now: datetime) -> bool:
+        return row.listened_until is not None and row.listened_until < now
 
     def cancel(self, name: str) -> CancelAnswer:
         row = self.rows.get(name)
@@ -181,7 +200,9 @@ class Model:
         row.retries, row.crashes = row.retries + counts, row.crashes + crashed
         if row.cancel:
             self._end(row, Outcome.CANCELLED, "client_cancelled")
-        elif row.sync or row.retries > self.limits.retries or row.crashes >= self.limits.crashes:
+        elif self._unheard(row, now):
+            self._end(row, Outcome.CANCELLED, "client_disconnected")
+        elif row.retries > self.limits.retries or row.crashes >= self.limits.crashes:
             self._end(row, Outcome.ERROR, fault)
         elif row.start_by is not None and row.start_by <= now:
             self._end(row, Outcome.ERROR, "request_timeout")
@@ -194,4 +215,4 @@ class Model:
         assert row.state is not State.DONE
         if row.state is State.QUEUED:
             self.debts[row.terms.priority, row.terms.key] += 1
-        row.state, row.outcome, row.answer = State.DONE, outcome, answer
+        row.state, row.outcome, row.answer, row.listened_until = State.DONE, outcome, answer, None

@@ -85,13 +85,11 @@ async def test_every_connection_to_sqlite_is_durable_and_patient(sqlite_url: str
     await database.close()
 
 
-@pytest.mark.parametrize("driver", ["", "+aiosqlite", "+asyncpg", "+psycopg"])
-async def test_a_driver_that_is_named_is_replaced(
-    driver: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}" if "sqlite" in driver else request.getfixturevalue("postgresql_url")
-    scheme, rest = url.split("://")
-    ledger = await SqlLedger.open(f"{scheme}{driver}://{rest}")
+@pytest.mark.parametrize("driver", ["aiosqlite", "asyncpg", "psycopg2"])
+async def test_a_driver_that_is_named_is_replaced(driver: str, request: pytest.FixtureRequest) -> None:
+    kind = "sqlite" if driver == "aiosqlite" else "postgresql"
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    ledger = await SqlLedger.open(url.replace(f"{kind}:", f"{kind}+{driver}:"))
     await ledger.submit(work("a"), APP)
     await ledger.close()
 

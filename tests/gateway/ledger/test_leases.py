@@ -48,7 +48,7 @@ async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_ha
     assert await ledger.finish(kept, Outcome.OK, OK)
 
 
-async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledger: SqlLedger) -> None:
+async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledger: SqlLedger, clock: Clock) -> None:
     former = await claimed(ledger, "a")
     await ledger.requeue(former)
     await again(ledger)

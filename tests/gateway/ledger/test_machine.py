@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
-from gateway.ledger.base import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms
+from gateway.ledger.base import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, Owed
 from gateway.ledger.sql import SqlLedger
 from gateway.ledger.tables import request, turn
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 LIMITS = Limits(waiting=12, retries=3, crashes=2, deliveries=3)
 OWNERS = st.sampled_from(["one", "two"])
+LISTENERS = st.sampled_from(["here", "there"])
+MAX_OPEN = 4
 HOOK = "https://example.com/hook"
 
 
@@ -49,9 +51,8 @@ class World:
         return self.runner.run(call)
 
     async def empty(self) -> None:
-        async with self.ledger.database.write() as connection:
-            await connection.execute(delete(request))
-            await connection.execute(delete(turn))
+        for table in (request, turn):
+            await self.ledger.database.write(lambda connection, table=table: connection.execute(delete(table)))
 
     def close(self) -> None:
         self.do(self.ledger.close())
@@ -94,30 +95,43 @@ class Machine(RuleBasedStateMachine):
         priority=st.sampled_from([Priority.NORMAL] * 3 + [Priority.LOW]),
         start_within_s=st.sampled_from([None, None, 20.0]),
         webhook=st.sampled_from([None, HOOK]),
+        listener=st.sampled_from([None, None, "here", "there"]),
         count=st.integers(1, 4),
     )
     def submit(
-        self, key: str, priority: Priority, start_within_s: float | None, webhook: str | None, count: int
+        self,
+        key: str,
+        priority: Priority,
+        start_within_s: float | None,
+        webhook: str | None,
+        listener: str | None,
+        count: int,
     ) -> Any:
-        terms = Terms(key, priority, start_within_s, webhook=webhook)
+        terms = Terms(
+            key, priority, start_within_s, webhook=webhook, listener=listener, listen_s=LEASE_S, max_open=MAX_OPEN
+        )
         accepted = []
         for _ in range(count):
             name = self.name()
             position = self.model.submit(name, terms, self.now)
             if position is None:
-                with pytest.raises(Exception, match="takes no more"):
+                with pytest.raises(TooMany):
                     self.do(self.ledger.submit(work(name), APP, terms))
                 continue
             assert self.do(self.ledger.submit(work(name), APP, terms)).position == position
             accepted.append(name)
         return multiple(*accepted)
 
-    @rule(target=holds)
-    def begin(self) -> Hold:
-        name = self.name()
-        self.model.begin(name, f"run:{name}", self.now)
-        claim = self.do(self.ledger.begin(work(name), APP, f"run:{name}", LEASE_S))
-        return Hold(name, claim.owner, claim.attempt)
+    @rule(listener=LISTENERS)
+    def listen(self, listener: str) -> None:
+        self.do(self.ledger.listen(listener, LEASE_S))
+        self.model.listen(listener, self.now)
+
+    @rule(name=names, listener=LISTENERS, begun=st.booleans())
+    def abandon(self, name: str, listener: str, begun: bool) -> None:
+        answer = Answer(504, ["left", name])
+        ended = self.do(self.ledger.abandon(name, listener, Outcome.CANCELLED, answer, begun=begun))
+        assert ended == self.model.abandon(name, listener, begun, answer)
 
     @rule(target=holds, owner=OWNERS, count=st.integers(1, 4))
     def claim(self, owner: str, count: int) -> Any:
