@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -39,19 +40,10 @@ def encode_prompt(
     """
     chunked = chunk_prompt(lines, [_Words(tokenizer) for tokenizer in tokenizers])
     check_chunked(chunked, field, max_chunks)
-    encoded = [_encode_rows(first, second, tokenizers, encoders) for first, second in chunked]
-    return Conditioning(
-        context=torch.cat([part.context for part in encoded]),
-        pooled=torch.stack([part.pooled for part in encoded]).sum(dim=0),
-    )
-
-
-def _encode_rows(first: Rows, second: Rows, tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
-    """Of one line. first, second: its rows for each encoder, equally many."""
     end = int(tokenizers[0].eos_token_id)
-    narrow, _ = _hidden_states(first, tokenizers[0], encoders[0], pad=end)
-    wide, pooled = _hidden_states(second, tokenizers[1], encoders[1], pad=SECOND_PAD)
-    return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled)
+    narrow, _ = _hidden_states([first for first, _ in chunked], tokenizers[0], encoders[0], pad=end)
+    wide, pooled = _hidden_states([second for _, second in chunked], tokenizers[1], encoders[1], pad=SECOND_PAD)
+    return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
 
 
 @dataclass(frozen=True)
@@ -68,24 +60,36 @@ class _Words:
 
 
 def _hidden_states(
-    rows: Rows,
+    lines: Sequence[Rows],
     tokenizer: CLIPTokenizer,
     encoder: CLIPTextModel | CLIPTextModelWithProjection,
     pad: int,
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states (rows, 77, width) and, of an encoder that has a projection, the first row's pooled vector."""
-    weighted = any(weight != 1.0 for row in rows for _, weight in row)
-    read = [*rows, []] if weighted else rows  # the empty prompt is what weights pull away from
+    """Hidden states (rows of all lines, 77, width) and, of an encoder that has a projection, a pooled vector a line.
+
+    One call for all lines: thirty-two short ones would else be thirty-two calls, for which everybody waits.
+    """
+    rows = [row for line in lines for row in line]
+    weighted = [any(weight != 1.0 for row in line for _, weight in row) for line in lines]
+    read = [*rows, []] if any(weighted) else rows  # the empty prompt is what weights pull away from
     ids = torch.tensor([_framed([token for token, _ in row], tokenizer, pad) for row in read], device=encoder.device)
     output = encoder(input_ids=ids, output_hidden_states=True)
     states = output.hidden_states[-SKIPPED_LAYERS].float()
-    pooled = output.text_embeds[0].float() if isinstance(encoder, CLIPTextModelWithProjection) else states.new_zeros(0)
-    if weighted:
-        weights = torch.ones(len(rows), CHUNK + 2, device=states.device)
-        for at, row in enumerate(rows):
-            weights[at, 1 : 1 + len(row)] = torch.tensor([weight for _, weight in row])
-        states = _weigh(states[:-1], states[-1], weights)
-    return states, pooled
+    pooled = states.new_zeros(len(lines), 0)
+    if isinstance(encoder, CLIPTextModelWithProjection):
+        firsts = [0, *accumulate(len(line) for line in lines[:-1])]
+        pooled = output.text_embeds[firsts].float()
+    parts = states[: len(rows)].split([len(line) for line in lines])
+    moved = [
+        _weigh(part, states[-1], _weights(line).to(states.device)) if moves else part
+        for part, line, moves in zip(parts, lines, weighted, strict=True)
+    ]
+    return torch.cat(moved), pooled
+
+
+def _weights(line: Rows) -> Tensor:
+    """(rows, 77): 1 for what is no token of the prompt."""
+    return torch.tensor([[1.0, *(weight for _, weight in row), *[1.0] * (CHUNK + 1 - len(row))] for row in line])
 
 
 def _framed(tokens: Sequence[int], tokenizer: CLIPTokenizer, pad: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Conditioning: prompts encoded by the two text encoders as SDXL and Fooocus have it."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -76,7 +78,29 @@ def test_more_chunks_than_allowed_are_refused_wherever_they_come_from(pocket_fam
     with pytest.raises(InputFault) as caught:
         encode(pocket_family, *lines)
     assert (caught.value.type, caught.value.field) == ("sequence_too_long", "prompt")
+
+
+def test_as_many_chunks_as_allowed_are_one_call_of_each_encoder(
+    pocket_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[int] = []
+    for encoder in pocket_family.text_encoders:
+        forward = encoder.forward
+
+        def counted(forward: Any = forward, **given: Any) -> Any:
+            called.append(len(given["input_ids"]))
+            return forward(**given)
+
+        monkeypatch.setattr(encoder, "forward", counted)
     assert len(encode(pocket_family, *["a"] * MAX_CHUNKS).context) == 77 * MAX_CHUNKS
+    assert called == [MAX_CHUNKS, MAX_CHUNKS]
+
+
+def test_a_weight_acts_on_its_own_line_alone(pocket_family: Family) -> None:
+    one, other = encode(pocket_family, LONG), encode(pocket_family, "a (blue:1.5) star")
+    both = encode(pocket_family, LONG, "a (blue:1.5) star")
+    torch.testing.assert_close(both.context, torch.cat([one.context, other.context]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(both.pooled, one.pooled + other.pooled, atol=1e-4, rtol=1e-4)
 
 
 def test_weights_beyond_the_limit_are_refused_and_at_it_are_finite(pocket_family: Family) -> None:
