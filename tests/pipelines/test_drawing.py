@@ -27,6 +27,7 @@ from pipelines.inputs import Inputs
 from pipelines.picture import recipe
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.settings import DrawingSettings
 from pipelines.spec import Control, Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
 from pipelines.weights.family import Family
 from pipelines.weights.recipe import Recipe, Scaled
@@ -72,6 +73,17 @@ def test_a_prompt_beyond_its_limits_is_refused_by_name(
     assert isinstance(fault, InputFault)
     assert (fault.type, fault.field) == (type, field)
     assert isinstance(last(studio.submit("at", guided.model_copy(update={field: drawn}))), Drawn)
+
+
+def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder: Path) -> None:
+    drawer = Drawer.open(DrawingSettings(family=pocket_family_folder, max_prompt_chunks=8))
+    try:
+        given = spec(loras=(), prompt="\n".join("a" * 9))
+        events: queue.Queue[Any] = queue.Queue()
+        drawer.submit("long", given, prepare(given, None, (), ()), given.prompt, events.put)
+        assert last(events).ctx == {"max_length": 8}
+    finally:
+        drawer.close()
 
 
 def test_progress_counts_the_steps_of_all_images(studio: Studio) -> None:
