@@ -71,7 +71,8 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     gateway: Any = Gateway.__new__(Gateway)
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), Stages(), None)
+    stages = Stages(*[Handle()] * len(fields(Stages)))
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), stages, None)
     app = gateway.__serve_build_asgi_app__()
     long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
     heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
