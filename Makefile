@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench check clean
+.PHONY: help serve test test-long bench check clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -27,12 +27,16 @@ serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=900
 	@exec $(BIN)/python -m deployments.serve_local --config $(CONFIG) --port $(PORT) $(if $(TLS),--tls)
 
 test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+
+test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages and hanging processes of a minute
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables
 	@$(BIN)/python -m models.pocket.score $(POCKET) --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.mixed_arrivals --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.queueing --out $(RESULTS)
+	@if [ -n "$(BESIDE)" ]; then $(BIN)/python -m benchmarks.submitting --beside $(BESIDE) --out $(RESULTS); fi
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	  $(BIN)/python -m benchmarks.gpu_sdxl --out $(RESULTS); \
 	else \

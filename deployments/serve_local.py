@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from deployments.loopback import ENVIRONMENT, HOOK
 OBJECT_STORE_BYTES = 512 * 2**20
 LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
+DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
 # where to ask a server that listens on every address
 _ANYWHERE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 
@@ -90,13 +91,34 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
         print(f"Fooocus Serve is ready on {address}", flush=True)
         if trusted is not None:
             print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
-        threading.Event().wait()
+        try:
+            threading.Event().wait()
+        finally:
+            _drain(application.name, file.settings.gateway.stop_grace_s)
 
 
 async def _open_ledger(settings: Any) -> None:
+    from gateway.errors import StoreUnavailable
     from gateway.ledger.opening import open_ledger
 
-    await (await open_ledger(settings)).close()
+    try:
+        await (await open_ledger(settings)).close()
+    except StoreUnavailable as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _drain(application: str, grace_s: float) -> None:
+    from deployments.drain import drain
+
+    _ignore_signals()
+    print("Stopping ...", flush=True)
+    with suppress(Exception):  # where it does not answer, its lease brings back what it holds
+        drain(application, grace_s + DRAIN_S)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
@@ -165,10 +187,8 @@ def _ray() -> Iterator[None]:
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
         if ray.is_initialized():
-            print("Stopping ...", flush=True)
             with redirect_stdout(StringIO()):  # Ray tells of calls that end because what they called has ended
                 ray_serve.shutdown()  # type: ignore[no-untyped-call]
                 ray.shutdown()

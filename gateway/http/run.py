@@ -87,7 +87,7 @@ class WaitingRun:
         self._events: LatestEvents = self._following.enter_context(
             self._follower.follow(self.request_id, listen is not None)
         )
-        self._answered = False
+        self._answered = self._has_left = False
 
     @property
     def request_id(self) -> str:
@@ -100,7 +100,8 @@ class WaitingRun:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             found = next(end.result() for end in ends if end.done())
             self._answered = True
-            return found
+            # where this process stood still, the ledger takes the client for gone, who is still here
+            return _lost() if found.error_type == "client_disconnected" and not self._has_left else found
         finally:
             for end in ends:
                 end.cancel()
@@ -151,6 +152,7 @@ class WaitingRun:
         except Exception as error:
             # a server between us and the client may lose it before it can say so
             logger.info("the client of request %s is lost: %s", self.request_id, error)
+        self._has_left = True
         return await self._abandon(Outcome.CANCELLED, left_answer()) or left_answer()
 
     async def _too_late(self) -> Answer:

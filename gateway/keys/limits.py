@@ -9,7 +9,7 @@ from gateway.errors import PlatformError
 class KeyLimits:
     """None is no limit.
 
-    concurrency: requests that run at once; more of the queue's wait, a sync run beyond is refused.
+    concurrency: requests that run at once; what is more waits for its turn.
     queue_length: requests that wait. pixel_steps: a day (UTC); width x height x steps, summed over the pictures.
     """
 

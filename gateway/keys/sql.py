@@ -87,7 +87,7 @@ class SqlKeys:
         secret = _secret()
 
         def replace(connection: Connection) -> Row[Any] | None:
-            row = connection.execute(select(api_key).where(api_key.c.id == key_id)).first()
+            row = connection.execute(select(api_key).where(api_key.c.id == key_id).with_for_update()).first()
             if row is None or not _key(row).counts_at(self._clock()):
                 return None
             new = {

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,18 +15,23 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError
 
+from gateway.errors import StoreUnavailable
 from gateway.ledger.transactions import Transactions, Work
 
 T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WRITES = "ledger_writes"
+_FILE = "ledger_file"
 _BUSY_TIMEOUT_MS = 10_000
 _WAL_BYTES = 16 * 1024 * 1024  # to which the write-ahead log shrinks after it was larger
 _GROUP = 64
 _WRITERS = 4  # threads on PostgreSQL, which takes several writers
 _CONNECT_S = 5
+# A server that is gone with its machine does not say so: its connections end when nothing comes back for so long.
+_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
 # What a process that hangs in the midst of a transaction may hold up the others: they get its locks back after this.
 _PATIENCE = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
 # Advisory locks of PostgreSQL are numbers that all applications of one database share.
@@ -56,20 +62,24 @@ class Database:
 
         url: `sqlite:////folder/ledger.db`, or `postgresql://user:secret@host/database` where more than one machine
         touches the ledger; a driver that is named (`postgresql+asyncpg`) is replaced by ours. Raises ValueError for a
-        database that the ledger does not know, LedgerUnusable for one that it cannot go on with.
+        database that the ledger does not know, LedgerUnusable for one that it cannot go on with, StoreUnavailable for
+        one that is away.
         """
         parsed = make_url(url)
         kind = parsed.get_backend_name()
         if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-            engine = await asyncio.to_thread(_opened_sqlite, parsed.set(drivername="sqlite+pysqlite"))
+            opening = partial(_opened_sqlite, parsed.set(drivername="sqlite+pysqlite"))
         elif kind == "postgresql" and parsed.database:
-            engine = await asyncio.to_thread(_opened_postgresql, parsed.set(drivername="postgresql+psycopg"))
+            opening = partial(_opened_postgresql, parsed.set(drivername="postgresql+psycopg"))
         else:
             raise ValueError(
                 "the ledger needs an address of the form sqlite:////folder/ledger.db "
                 "or postgresql://user:secret@host/database"
             )
-        return cls(engine)
+        try:
+            return cls(await asyncio.to_thread(opening))
+        except (DBAPIError, sqlite3.Error) as error:
+            raise StoreUnavailable("ledger") from error
 
     async def read(self, work: Work[T]) -> T:
         """What `work` returns; each of its SELECTs is a transaction of its own. See `Transactions.read`."""
@@ -121,7 +131,7 @@ def _config() -> Config:
 
 def _opened_postgresql(url: URL) -> Engine:
     # A connection may have died with a server that has come back since.
-    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S})
+    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S, **_ALIVE})
     event.listen(engine, "connect", _prepare_postgresql)
     return _upgraded(engine)
 
@@ -134,7 +144,7 @@ def _opened_sqlite(url: URL) -> Engine:
         if path.exists() and path.stat().st_size:
             _check_file(path)
         engine = create_engine(url)
-        event.listen(engine, "connect", _prepare_sqlite)
+        _keep_to(path, engine)
         event.listen(engine, "begin", _begin_sqlite)
         return _upgraded(engine, path)
 
@@ -172,9 +182,9 @@ def _back_up(path: Path, copy: Path) -> None:
     """Copy a SQLite file as it is committed. A copy that is there already is of the same revision, and older."""
     aside = copy.with_name(f".{copy.name}.part")
     aside.unlink(missing_ok=True)
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL, 0o600))
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as target:
         source.backup(target)
-    aside.chmod(0o600)
     os.replace(aside, copy)
 
 
@@ -198,6 +208,24 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
     autocommit, connection.autocommit = connection.autocommit, True
     connection.execute(_PATIENCE)
     connection.autocommit = autocommit
+
+
+def _keep_to(path: Path, engine: Engine) -> None:
+    """Prepare each connection, and fail where the file it has opened is no longer the one at `path`.
+
+    What is written to a file that was moved or deleted is lost, and SQLite does not notice.
+    """
+
+    def prepare(connection: Any, record: Any) -> None:
+        _prepare_sqlite(connection, record)
+        record.info[_FILE] = path.stat().st_ino
+
+    def check(connection: Connection) -> None:
+        if path.stat().st_ino != connection.info[_FILE]:
+            raise FileNotFoundError(f"{path} is another file than the ledger that was opened")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", check)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

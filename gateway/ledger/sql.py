@@ -158,8 +158,18 @@ class SqlLedger:
 
     async def listen(self, listener: str, lease_s: float) -> None:
         longer = {"listened_until": self._clock() + timedelta(seconds=lease_s)}
-        heard = update(request).where(request.c.listener == listener, request.c.state != State.DONE).values(longer)
-        await self.database.write(lambda connection: connection.execute(heard))
+        mine = (
+            select(request.c.seq)
+            .where(request.c.listener == listener, request.c.state.in_(_GOING))
+            .order_by(request.c.seq)
+            .with_for_update()
+        )
+
+        def extend(connection: Connection) -> None:
+            which = request.c.seq.in_(connection.execute(mine).scalars().all())
+            connection.execute(update(request).where(which).values(longer))
+
+        await self.database.write(extend)
 
     async def abandon(
         self, request_id: str, listener: str, outcome: Outcome, answer: Answer, *, begun: bool = True

@@ -1,10 +1,12 @@
 """Transactions on threads of their own, so that a caller who is cancelled never cuts one short."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -86,13 +88,14 @@ class Transactions:
             raise
 
     def close(self) -> None:
-        """Finish what is waiting, take nothing more, and end the threads. Blocks."""
+        """Finish what is waiting, take nothing more, and end the threads. Blocks, as long as an answer may take."""
         self._closed = True
         for queue, threads in ((self._reads, self._readers), (self._writes, self._writers)):
             for _ in threads:
                 queue.put(None)
-            for thread in threads:
-                thread.join(ANSWER_S)
+        until = monotonic() + ANSWER_S
+        for thread in (*self._readers, *self._writers):
+            thread.join(max(0.0, until - monotonic()))
 
     def _run_reads(self) -> None:
         while (piece := self._reads.get()) is not None:
@@ -169,9 +172,14 @@ def _again(run: Callable[[], T]) -> T | BaseException:
 
 def _fault(error: Exception) -> Exception:
     """What a caller is told: that the ledger is away, where it is the database that failed and not our statement."""
-    away = isinstance(error, OSError | PoolTimeout) or (isinstance(error, DBAPIError) and not isinstance(error, _OURS))
+    away = isinstance(error, OSError | PoolTimeout) or (isinstance(error, DBAPIError) and not _ours(error))
     if not away:
         return error
     fault = StoreUnavailable("ledger")
     fault.__cause__ = error
     return fault
+
+
+def _ours(error: DBAPIError) -> bool:
+    """Whether a statement of ours is wrong; SQLite says so by its general code alone."""
+    return isinstance(error, _OURS) or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

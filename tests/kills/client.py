@@ -52,8 +52,8 @@ def receiver() -> Iterator[Receiver]:
 class Asking:
     """Asks again whatever the answer, until it is one of the codes that are expected."""
 
-    def __init__(self, address: str) -> None:
-        self._client = httpx2.Client(base_url=address, timeout=20, trust_env=False)
+    def __init__(self, address: str, headers: Mapping[str, str] | None = None) -> None:
+        self._client = httpx2.Client(base_url=address, timeout=20, trust_env=False, headers=headers)
 
     def __enter__(self) -> "Asking":
         return self

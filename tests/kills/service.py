@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,27 @@ class Served:
 
     def kill(self, title: str) -> None:
         """kill -9 every process of this service whose title holds `title`, as Ray gives its actors' processes one."""
-        titles = {process: _title(process) for process in self._processes()}
-        killed = [process for process, found in titles.items() if found.startswith("ray::") and title in found]
-        assert killed, f"no process is {title}: {sorted(name[:60] for name in titles.values())}"
-        for process in killed:
+        for process in self._titled(title):
             process.kill()
+
+    def _titled(self, title: str) -> list[psutil.Process]:
+        titles = {process: _title(process) for process in self._processes()}
+        found = [process for process, name in titles.items() if name.startswith("ray::") and title in name]
+        assert found, f"no process is {title}: {sorted(name[:60] for name in titles.values())}"
+        return found
+
+    @contextmanager
+    def suspended(self, title: str) -> Iterator[None]:
+        """Stop the processes of that title for a while, as a machine that hangs does (SIGSTOP, SIGCONT)."""
+        stopped = self._titled(title)
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                with suppress(psutil.NoSuchProcess):  # Serve may have replaced it
+                    process.resume()
 
     def kill_all(self) -> None:
         """kill -9 every process of this service."""

@@ -86,6 +86,6 @@ async def test_get_is_a_door_too(client: httpx2.AsyncClient) -> None:
 
 
 async def test_the_event_loop_does_not_wait_for_the_check(client: httpx2.AsyncClient, check: Check) -> None:
-    assert (await client.post(f"/run/{FAST}", json=INPUT)).status_code == 200
+    assert (await client.post(f"/queue/{FAST}", json=INPUT)).status_code == 200
     assert len(check.threads) == 1
     assert threading.get_ident() not in check.threads

@@ -1,0 +1,41 @@
+"""A service in processes of its own, with keys and short leases, for tests that stop, starve or outnumber it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.keys.base import Scope
+from gateway.keys.limits import KeyLimits
+from gateway.keys.sql import SqlKeys
+from tests.cluster import free_port
+from tests.kills.service import Served
+
+LEASE_S = 2.0
+
+NewKey = Callable[[KeyLimits], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
+    """With an engine that draws nothing and can be held."""
+    folder = tmp_path_factory.mktemp("keyed")
+    gateway = {"keys": "required", "lease_s": LEASE_S, "stop_grace_s": 1}
+    served = Served.start(folder, free_port(), "fake", pocket_family_folder, gateway=gateway)
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="session")
+def new_key(keyed: Served) -> NewKey:
+    """Makes a key; returns the header that shows it."""
+
+    async def made(limits: KeyLimits) -> str:
+        keys = await SqlKeys.open(f"sqlite:///{keyed.data / 'ledger.db'}")
+        try:
+            return (await keys.create("test", [Scope.RUN, Scope.STORAGE], limits)).credentials
+        finally:
+            await keys.close()
+
+    return lambda limits: {"authorization": f"Key {asyncio.run(made(limits))}"}
