@@ -35,7 +35,8 @@ def build_app(settings: AppSettings) -> Application:
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
-    return gateway.bind(settings.gateway, partial(limits_of, settings.drawing), stages, dispatcher)
+    limits = partial(limits_of, settings.drawing)
+    return gateway.bind(settings.gateway, limits, stages, dispatcher, placed.gateway.max_ongoing_requests)
 
 
 def _deploy(cls: type[Any], placement: Placement) -> Deployment:

@@ -31,15 +31,21 @@ class Gateway:
 
     It also frees what lost dispatchers hold, for one that hangs frees nothing itself.
 
-    open_limits: of the prompts that the stages draw.
+    open_limits: of the prompts that the stages draw. max_ongoing_requests: of this deployment.
     """
 
     async def __init__(  # type: ignore[misc]
-        self, settings: GatewaySettings, open_limits: Callable[[], PromptLimits], stages: Stages, dispatcher: Handle
+        self,
+        settings: GatewaySettings,
+        open_limits: Callable[[], PromptLimits],
+        stages: Stages,
+        dispatcher: Handle,
+        max_ongoing_requests: int,
     ) -> None:
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
         self._settings, self._dispatcher = settings, DispatcherHandle(dispatcher)
+        self._max_ongoing_requests = max_ongoing_requests
         self._limits = await asyncio.to_thread(open_limits)
         self._graph = Graph(stages)
         self._ledger = await open_ledger(settings)
@@ -56,6 +62,7 @@ class Gateway:
             self._keys,
             ledger.history,
             self._check_prompts,
+            self._max_ongoing_requests,
         )
         app = create_app(parts)
         app.router.lifespan_context = self._lifespan

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.http.calls import LEAST_ONGOING
 from gateway.settings import GatewaySettings
 from pipelines.settings import DrawingSettings
 
@@ -70,11 +71,24 @@ class Replication(Placement):
         return {**super().options(), "num_replicas": self.num_replicas or 1}
 
 
+class Ingress(Replication):
+    """Where the Gateway runs. max_ongoing_requests: calls that a replica has at once; some stay free for health."""
+
+    max_ongoing_requests: int = Field(500, ge=LEAST_ONGOING)
+
+
+class Watched(Placement):
+    """Where the dispatcher runs. All wait for it, so that it hangs is found out within half a minute."""
+
+    health_check_period_s: float = Field(2.0, gt=0)
+    health_check_timeout_s: float = Field(5.0, gt=0)
+
+
 class Deployments(_Strict):
     """Where each deployment runs. The dispatcher is always one replica."""
 
-    gateway: Replication = Replication()
-    dispatcher: Placement = Placement(health_check_period_s=2.0, health_check_timeout_s=5.0)
+    gateway: Ingress = Ingress()
+    dispatcher: Watched = Watched()
     preprocessor: Replication = Replication()
     prompt_expander: Replication = Replication()
     diffuser: Replication = Replication()

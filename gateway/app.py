@@ -9,12 +9,14 @@ from gateway.errors import ServiceError
 from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
 from gateway.http.authentication import Authenticated
 from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
+from gateway.http.calls import BoundedCalls, ordinary_calls
 from gateway.http.cdn import cdn_routes
 from gateway.http.history import history_routes
 from gateway.http.jwks import jwks_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
 from gateway.http.queue import queue_routes
+from gateway.http.receiving import Bodies, Receiving
 from gateway.http.run import SyncRuns, run_routes
 from gateway.http.service import service_routes
 from gateway.http.storage import storage_routes
@@ -33,8 +35,11 @@ EXPOSED = (REQUEST_ID, "x-fal-request-timeout-type", "x-fal-error-type", "etag",
 
 
 def create_app(parts: Parts) -> Starlette:
-    """The app. Whoever makes the parts opens and closes them. Raises ValueError when keys are required and missing."""
-    settings = parts.settings
+    """The app. Whoever makes the parts opens and closes them.
+
+    Raises ValueError when keys are required and missing, and when Serve lets a replica have too few calls.
+    """
+    settings, max_ongoing = parts.settings, parts.max_ongoing_requests
     tokens = Tokens.of(settings)
     uploads = Uploads(parts.files, tokens, settings)
     watching = Watching(parts.ledger)
@@ -63,9 +68,12 @@ def create_app(parts: Parts) -> Starlette:
                 allow_headers=["*"],  # x-fal-* and x-app-fal-* cannot be said as patterns
                 expose_headers=EXPOSED,
             ),
+            Middleware(BoundedCalls, max_ongoing),
             Middleware(Unhandled),
             Middleware(Surfaces),
             *_authentication(parts, tokens),
+            # the other half of the calls is for those whose bodies have arrived
+            Middleware(Receiving, Bodies(settings, ordinary_calls(max_ongoing) // 2)),
         ],
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
     )

@@ -44,6 +44,8 @@ class GatewaySettings(BaseModel):
         finds them. files_endpoint_url: of a server that is not Amazon's. files_region: where boto3 finds none.
     files_access: `public` serves outputs and uploads to whoever has their unguessable address, as fal does; `key` to
         the key whose they are, and to administrators. What a client's own lifecycle closes is closed in both.
+    body_grace_s: how far a body may fall behind body_least_bytes_per_s while it arrives, and so how long it may be
+        silent. body_timeout_s, upload_timeout_s: how long the body of a request, of an upload is waited for in all.
     max_upload_bytes: of one uploaded file. outputs_expire_s, uploads_expire_s: how long such files are kept, where the
         client does not say; None keeps them.
     """
@@ -83,6 +85,10 @@ class GatewaySettings(BaseModel):
     files_endpoint_url: str | None = Field(None, pattern=r"^https?://[^/?#@]+/?$")
     files_region: str | None = None
     files_access: FilesAccess = "public"
+    body_grace_s: float = Field(10.0, gt=0)
+    body_least_bytes_per_s: float = Field(8 * 1024.0, gt=0)
+    body_timeout_s: float = Field(600.0, gt=0)
+    upload_timeout_s: float = Field(3600.0, gt=0)
     max_upload_bytes: int = Field(512 * MIB, gt=0)
     outputs_expire_s: int | None = Field(None, gt=0)
     uploads_expire_s: int | None = Field(None, gt=0)

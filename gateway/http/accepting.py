@@ -18,6 +18,7 @@ from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
 from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
 from gateway.http.authentication import TOKEN, caller
+from gateway.http.bodies import body_bytes
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
 from gateway.intake import take_in
@@ -25,8 +26,6 @@ from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from gateway.settings import GatewaySettings
 from pipelines.spec import Spec
-
-DRAINED = 4  # times the cap: how much of a body that is too large is still read, so that its sender hears the answer
 
 MOST_VALUES = 20_000  # values of a body; parsing one costs fifty times what a byte of a long text does
 MAX_TEXT = 10_000  # characters that are kept of a text, as many as a prompt may have
@@ -149,7 +148,7 @@ async def _payload(request: Request, max_bytes: int) -> Any:
         query = request.query_params
         names = [name for name in query if name != TOKEN]
         return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in names}
-    body = await _body(request, max_bytes)
+    body = await body_bytes(request, max_bytes)
     if not body.strip():
         return {}
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:  # commas of texts too, of which no prompt has as many
@@ -158,23 +157,3 @@ async def _payload(request: Request, max_bytes: int) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise ModelError("json_invalid", "The body is not valid JSON.") from None
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    fault = PlatformError("bad_request", f"The body is larger than {max_bytes} bytes.", status=413)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > DRAINED * max_bytes:
-        raise fault
-    body = bytearray()
-    read = 0
-    async for chunk in request.stream():
-        read += len(chunk)
-        if read <= max_bytes:
-            body += chunk
-        elif read <= DRAINED * max_bytes:
-            body.clear()
-        else:
-            raise fault
-    if read > max_bytes:
-        raise fault
-    return bytes(body)

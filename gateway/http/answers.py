@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,7 +62,7 @@ class RequestIds:
 
 
 class Unhandled:
-    """Answers what no handler did: a log entry for us, no internals for the client."""
+    """Answers what no handler did: a log entry for us, no internals for the client. One that has left is no fault."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -77,6 +77,11 @@ class Unhandled:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            logger.info("%s %s: the client left", scope["method"], scope["path"])
+            if not begun:  # nobody reads it; the server counts it
+                left = PlatformError("client_disconnected", "The client left before it was answered.")
+                await error_response(left)(scope, receive, send)
         except Exception:
             if begun or scope["type"] != "http":
                 raise

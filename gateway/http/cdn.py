@@ -1,6 +1,7 @@
 """fal's CDN as clients upload to it: by signed address or by storage token, whole or in parts (fal-protocol 6)."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from starlette.requests import Request
@@ -12,10 +13,11 @@ from gateway.files.base import FILES
 from gateway.http.authentication import caller
 from gateway.http.bodies import json_object
 from gateway.http.parts import Parts
+from gateway.http.receiving import chunks
 from gateway.http.storage import MAX_NAME, UPLOAD, file_url, granted
 from gateway.http.surfaces import cdn_root
 from gateway.uploads.grants import Grant
-from gateway.uploads.receiving import received
+from gateway.uploads.receiving import Received, received
 from gateway.uploads.uploads import MAX_PARTS, Uploads
 
 MAX_LIST_BYTES = 200 * MAX_PARTS
@@ -62,20 +64,25 @@ class _Cdn:
         grant = await self._signed(request, multipart=True)
         text = request.path_params["number"]
         number = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
-        async with received(request, self._uploads.max_bytes, self._uploads.folder) as body:
+        async with self._received(request, grant) as body:
             etag = await self._uploads.part(grant, number, body)
         # JavaScript reads the body, Python the header
         return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": f'"{etag}"'})
 
     async def complete(self, request: Request) -> Response:
         grant = await self._signed(request, multipart=True)
-        await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES)))
+        await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES, grant.owner)))
         url = self._url(request, grant)
         return JSONResponse({"access_url": url, "file_url": url})
 
     async def _store(self, request: Request, grant: Grant) -> None:
-        async with received(request, self._uploads.max_bytes, self._uploads.folder) as body:
+        async with self._received(request, grant) as body:
             await self._uploads.whole(grant, body)
+
+    def _received(self, request: Request, grant: Grant) -> AbstractAsyncContextManager[Received]:
+        # a signed address is called without a key: the body is of whoever may upload there
+        timeout_s = self._parts.settings.upload_timeout_s
+        return received(chunks(request, self._uploads.max_bytes, grant.owner, timeout_s), self._uploads.folder)
 
     def _new(self, request: Request, multipart: bool) -> Grant:
         content_type = request.headers.get("content-type", "")[:MAX_NAME]

@@ -27,6 +27,7 @@ class Parts:
     can_draw: whether anything would take a work now; asked by `/ready`. keys: needed where settings require keys.
     history: of the ledger; without it there are no routes for it. check: raises the ValidationErrors of a spec that the
     stages would refuse, where that can be told before anything is spent on it; called on other threads, some at once.
+    max_ongoing_requests: calls that Serve lets a replica of the app have at once.
     """
 
     settings: GatewaySettings
@@ -37,3 +38,4 @@ class Parts:
     keys: Keys | None = None
     history: SqlHistory | None = None
     check: Callable[[Spec], None] = _nothing
+    max_ongoing_requests: int = 500

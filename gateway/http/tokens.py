@@ -1,7 +1,5 @@
 """Tokens for streaming from a browser (fal-protocol 2)."""
 
-import json
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -9,6 +7,7 @@ from starlette.routing import Route
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError
 from gateway.http.authentication import caller
+from gateway.http.bodies import json_object
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
 
 MAX_BODY_BYTES = 10_000
@@ -29,16 +28,8 @@ def token_routes(tokens: Tokens) -> list[Route]:
 
 
 async def _asked(request: Request) -> tuple[list[str], float]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise PlatformError("bad_request", f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413)
-    try:
-        asked = json.loads(body)
-        apps, lifetime_s = asked["allowed_apps"], asked.get("token_expiration", 120)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise PlatformError("bad_request", "The body must be JSON with allowed_apps.") from None
+    asked = await json_object(request, MAX_BODY_BYTES)
+    apps, lifetime_s = asked.get("allowed_apps"), asked.get("token_expiration", 120)
     if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
         raise PlatformError("bad_request", "allowed_apps must be a list of names.")
     if isinstance(lifetime_s, bool) or not isinstance(lifetime_s, int | float) or not 0 < lifetime_s <= LONGEST_S:

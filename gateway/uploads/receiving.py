@@ -1,24 +1,24 @@
-"""Receiving the body of a call as a file: counted, hashed and told by content, never whole in memory."""
+"""A body as a file: counted, hashed and told by content, never whole in memory."""
 
 import asyncio
 import hashlib
+import logging
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from starlette.requests import ClientDisconnect, Request
-
-from gateway.errors import PlatformError
+from gateway.errors import PlatformError, StoreUnavailable
 from gateway.files.store import UNKNOWN_TYPE
 from gateway.media import sniff
 
 IN_MEMORY = 1024 * 1024  # bytes of a body that are not written to disk
-DRAINED = 16 * 1024 * 1024  # bytes beyond the cap that are still read, so that their sender hears the answer
 _PIECE = 256 * 1024
 _HEAD = 64  # bytes that tell a type
+
+logger = logging.getLogger("fooocus.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +37,38 @@ def type_of(head: bytes) -> str:
 
 
 @asynccontextmanager
-async def received(request: Request, max_bytes: int, folder: Path) -> AsyncIterator[Received]:
-    """The body of `request`. folder: where large ones lie meanwhile. Raises PlatformError: 413 above `max_bytes`, or
-    499 when the client leaves before the end."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > max_bytes + DRAINED:
-        raise too_large(max_bytes)
+async def received(chunks: AsyncGenerator[bytes, None], folder: Path) -> AsyncIterator[Received]:
+    """The body that comes in `chunks`. folder: where a large one lies meanwhile.
+
+    Raises what `chunks` raises, and StoreUnavailable when the folder cannot be written.
+    """
     with opened(folder) as file:
         size, digest, head = 0, hashlib.sha256(), b""
         piece = bytearray()
-        try:
-            async for chunk in request.stream():
+        async with aclosing(chunks):
+            async for chunk in chunks:
                 size += len(chunk)
-                if size > max_bytes + DRAINED:
-                    raise too_large(max_bytes)
-                if size > max_bytes:
-                    continue
                 piece += chunk
                 if len(piece) >= _PIECE:
                     head = head or bytes(piece[:_HEAD])
                     await asyncio.to_thread(_take, file, digest, bytes(piece))
                     piece.clear()
-        except ClientDisconnect:
-            raise PlatformError("client_disconnected", "The client left before its file had arrived.") from None
-        if size > max_bytes:
-            raise too_large(max_bytes)
         head = head or bytes(piece[:_HEAD])
-        _take(file, digest, bytes(piece))
-        file.seek(0)
+        await asyncio.to_thread(_take, file, digest, bytes(piece))
+        await asyncio.to_thread(file.seek, 0)
         yield Received(file, size, digest.hexdigest(), type_of(head))
 
 
-def opened(folder: Path) -> BinaryIO:
-    """A file without a name, in memory while it is small."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return cast("BinaryIO", tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder)))
+@contextmanager
+def opened(folder: Path) -> Iterator[BinaryIO]:
+    """A file without a name, in memory while it is small. An OSError while it is used means StoreUnavailable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder)) as file:
+            yield cast("BinaryIO", file)
+    except OSError as fault:
+        logger.error("a body cannot be kept in %s: %s", folder, fault)
+        raise StoreUnavailable("files") from fault
 
 
 def too_large(max_bytes: int) -> PlatformError:

@@ -46,7 +46,7 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     gateway: Any = Gateway.__new__(Gateway)
     stages = Stages(*[Handle()] * len(fields(Stages)))
     settings = GatewaySettings(data_dir=tmp_path, keys="required")
-    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None)
+    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None, 500)
     closed: list[bool] = []
     close = gateway._ledger.close
 
@@ -72,7 +72,7 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
     gateway: Any = Gateway.__new__(Gateway)
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
     stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), stages, None)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), stages, None, 500)
     app = gateway.__serve_build_asgi_app__()
     long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
     heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}

@@ -1,0 +1,185 @@
+"""Receiving the body of a call, piece by piece: within a size and a time, and in one of a bounded number of places."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import PlatformError
+from gateway.http.authentication import caller
+from gateway.settings import GatewaySettings
+
+DRAINED = (
+    3  # times the cap: how much more of a body that is too large is still read, so that its sender hears the answer
+)
+MOST_DRAINED = 16 * 1024 * 1024  # bytes
+PROMPT_S = 0.25  # what is whole by then, or with its first message, takes no place
+
+_BODIES = "fooocus.bodies"
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+class TooSlow(PlatformError):
+    """A body that did not arrive in time (408). Whoever stands in front drops what may still come of it."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request", "The body did not arrive in time; send it again.", status=408)
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "connection": "close"}
+
+
+class Body:
+    """One body that arrives; waiting for its sender is what counts, not what is done with the pieces meanwhile.
+
+    key: whose it is. grace_s: how far it may fall behind the least rate. timeout_s: how long it may be waited for in
+    all.
+    """
+
+    def __init__(self, key: str, grace_s: float, bytes_per_s: float, timeout_s: float) -> None:
+        self.key, self.placed = key, False
+        self._grace_s, self._bytes_per_s, self._left_s = grace_s, bytes_per_s, timeout_s
+        self._behind_s = 0.0
+        self._waiting: tuple[float, asyncio.Timeout] | None = None  # since when, and what ends it
+        self._ended = False
+
+    def behind_s(self) -> float:
+        """Seconds behind the least rate. A sender that was faster than it has saved up nothing."""
+        return self._behind_s + (0.0 if self._waiting is None else _now() - self._waiting[0])
+
+    def end(self) -> None:
+        """Let the wait for the next message, now or later, raise TooSlow."""
+        self._ended = True
+        if self._waiting is not None and not self._waiting[1].expired():
+            self._waiting[1].reschedule(_now())
+
+    async def next(self, receive: Receive) -> Message:
+        """The next message of the body. Raises TooSlow, or PlatformError (499) when its sender has left."""
+        if self._ended:
+            raise TooSlow
+        since = _now()
+        try:
+            async with asyncio.timeout(min(self._grace_s - self._behind_s, self._left_s)) as waiting:
+                self._waiting = since, waiting
+                message = await _received(receive)
+        except TimeoutError:
+            raise TooSlow from None
+        finally:
+            self._waiting = None
+            waited_s = _now() - since
+            self._left_s -= waited_s
+        self._behind_s = max(0.0, self._behind_s + waited_s - len(message.get("body", b"")) / self._bytes_per_s)
+        return message
+
+
+class Bodies:
+    """The bodies that arrive in this replica: at most `most` at once, and half as many of one key.
+
+    When there is no place, nobody is refused: the body that is furthest behind the least rate ends. A body that only
+    holds its place is further behind than one that arrives, and so than every newcomer. It ends among those of the key
+    that has the most, so that a key never costs another one a place. On an open service all callers are one key.
+    """
+
+    def __init__(self, settings: GatewaySettings, most: int) -> None:
+        self._settings, self._most = settings, most
+        self._under_way: set[Body] = set()
+
+    async def chunks(
+        self, request: Request, max_bytes: int, key: str | None = None, timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The body in pieces, none of them empty; to be closed by who reads it.
+
+        key: whose body it is, where that is not the caller. timeout_s: `body_timeout_s` where none is given. Raises
+        PlatformError: 413 above `max_bytes`, 408 (`TooSlow`), 499 when the client leaves before the end.
+        """
+        settings = self._settings
+        too_large = PlatformError("bad_request", f"The body is larger than {max_bytes} bytes.", status=413)
+        most_read = max_bytes + min(DRAINED * max_bytes, MOST_DRAINED)
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > most_read:
+            raise too_large
+        body = Body(
+            caller(request).key if key is None else key,
+            settings.body_grace_s,
+            settings.body_least_bytes_per_s,
+            settings.body_timeout_s if timeout_s is None else timeout_s,
+        )
+        late = asyncio.get_running_loop().call_later(PROMPT_S, self._place, body)
+        size, more = 0, True
+        try:
+            while more:
+                message = await body.next(request.receive)
+                late.cancel()
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                size += len(chunk)
+                if size > most_read:
+                    raise too_large
+                if not more:
+                    self._under_way.discard(body)
+                elif not body.placed:
+                    self._place(body)
+                if chunk and size <= max_bytes:
+                    yield chunk
+        finally:
+            late.cancel()
+            self._under_way.discard(body)
+        if size > max_bytes:
+            raise too_large
+
+    def _place(self, body: Body) -> None:
+        body.placed = True
+        if rivals := self._rivals(body):
+            slowest = max(rivals, key=Body.behind_s)
+            logger.info("ended the slowest of %d bodies that arrive", len(self._under_way))
+            self._under_way.discard(slowest)
+            slowest.end()
+        self._under_way.add(body)
+
+    def _rivals(self, body: Body) -> list[Body]:
+        """Of which bodies one must end so that `body` has a place; none where there is one."""
+        of_key = [other for other in self._under_way if other.key == body.key]
+        if body.key and len(of_key) >= self._most // 2:
+            return of_key
+        if len(self._under_way) < self._most:
+            return []
+        keys = Counter([*(other.key for other in self._under_way), body.key])
+        ((crowd, _),) = keys.most_common(1)
+        return [other for other in self._under_way if other.key == crowd]
+
+
+class Receiving:
+    """Lets the routes behind it receive bodies."""
+
+    def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
+        self._app, self._bodies = app, bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, _BODIES: self._bodies}, receive, send)
+
+
+def chunks(
+    request: Request, max_bytes: int, key: str | None = None, timeout_s: float | None = None
+) -> AsyncGenerator[bytes, None]:
+    """`Bodies.chunks` of the replica that has this call."""
+    bodies: Bodies = request.scope[_BODIES]
+    return bodies.chunks(request, max_bytes, key, timeout_s)
+
+
+async def _received(receive: Receive) -> Message:
+    try:
+        message = await receive()
+    except Exception as fault:
+        # a server between us and the client may lose it before it can say so
+        logger.info("a client is lost while its body arrives: %s", type(fault).__name__)
+        message = {"type": "http.disconnect"}
+    if message["type"] == "http.disconnect":
+        raise PlatformError("client_disconnected", "The client left before its body had arrived.")
+    return message
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
