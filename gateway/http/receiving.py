@@ -16,7 +16,7 @@ DRAINED = (
     3  # times the cap: how much more of a body that is too large is still read, so that its sender hears the answer
 )
 MOST_DRAINED = 16 * 1024 * 1024  # bytes
-PROMPT_S = 0.25  # what is whole by then, or with its first message, takes no place
+PROMPT_S = 0.25  # how long a body may be begun, without a place, before its first bytes come; many are whole with them
 
 _BODIES = "fooocus.bodies"
 
@@ -41,7 +41,7 @@ class Body:
     """
 
     def __init__(self, key: str, grace_s: float, bytes_per_s: float, timeout_s: float) -> None:
-        self.key, self.placed = key, False
+        self.key = key
         self._grace_s, self._bytes_per_s, self._left_s = grace_s, bytes_per_s, timeout_s
         self._behind_s = 0.0
         self._waiting: tuple[float, asyncio.Timeout] | None = None  # since when, and what ends it
@@ -77,15 +77,17 @@ class Body:
 
 
 class Bodies:
-    """The bodies that arrive in this replica: at most `most` at once, and half as many of one key.
+    """The bodies that arrive in this replica: at most `most` have a place, half as many of one key.
 
-    When there is no place, nobody is refused: the body that is furthest behind the least rate ends. A body that only
-    holds its place is further behind than one that arrives, and so than every newcomer. It ends among those of the key
-    that has the most, so that a key never costs another one a place. On an open service all callers are one key.
+    Half as many again may have just begun. When there is no place, nobody is refused: the body that is furthest behind
+    the least rate ends. A body that only holds its place is further behind than one that arrives, and so than every
+    newcomer. It ends among those of the key that has the most, so that a key never costs another one a place. On an
+    open service all callers are one key.
     """
 
     def __init__(self, settings: GatewaySettings, most: int) -> None:
         self._settings, self._most = settings, most
+        self._begun: set[Body] = set()  # of which nothing has come, for PROMPT_S
         self._under_way: set[Body] = set()
 
     async def chunks(
@@ -109,35 +111,44 @@ class Bodies:
             settings.body_timeout_s if timeout_s is None else timeout_s,
         )
         late = asyncio.get_running_loop().call_later(PROMPT_S, self._place, body)
+        self._begun.add(body)
+        if len(self._begun) > self._most // 2:
+            self._place(body)
         size, more = 0, True
         try:
             while more:
                 message = await body.next(request.receive)
-                late.cancel()
                 chunk, more = message.get("body", b""), message.get("more_body", False)
                 size += len(chunk)
                 if size > most_read:
                     raise too_large
-                if not more:
-                    self._under_way.discard(body)
-                elif not body.placed:
+                if more:
                     self._place(body)
+                else:
+                    self._leave(body)
                 if chunk and size <= max_bytes:
                     yield chunk
         finally:
             late.cancel()
-            self._under_way.discard(body)
+            self._leave(body)
         if size > max_bytes:
             raise too_large
 
     def _place(self, body: Body) -> None:
-        body.placed = True
+        """Give a body that has begun its place, if it has none."""
+        if body not in self._begun:
+            return
+        self._begun.discard(body)
         if rivals := self._rivals(body):
             slowest = max(rivals, key=Body.behind_s)
             logger.info("ended the slowest of %d bodies that arrive", len(self._under_way))
             self._under_way.discard(slowest)
             slowest.end()
         self._under_way.add(body)
+
+    def _leave(self, body: Body) -> None:
+        self._begun.discard(body)
+        self._under_way.discard(body)
 
     def _rivals(self, body: Body) -> list[Body]:
         """Of which bodies one must end so that `body` has a place; none where there is one."""

@@ -57,6 +57,12 @@ def test_a_number_of_replicas_and_autoscaling_exclude_each_other() -> None:
         Replication.model_validate({"num_replicas": 2, "autoscaling": {}})
 
 
+def test_the_gateway_keeps_calls_free_for_health_or_does_not_start() -> None:
+    assert AppSettings.model_validate(LEAST).deployments.gateway.options()["max_ongoing_requests"] == 500
+    with pytest.raises(ValidationError, match=r"gateway\.max_ongoing_requests"):
+        AppSettings.model_validate({**LEAST, "deployments": {"gateway": {"max_ongoing_requests": 99}}})
+
+
 def test_options_are_those_that_serve_takes() -> None:
     from ray import serve
 

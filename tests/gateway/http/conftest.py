@@ -92,6 +92,13 @@ def reach(ledger: SqlLedger) -> Reach:
 @pytest.fixture
 async def server(parts: Parts) -> AsyncIterator[str]:
     """The address of a real server with the app."""
+    async with serving(parts) as address:
+        yield address
+
+
+@asynccontextmanager
+async def serving(parts: Parts) -> AsyncIterator[str]:
+    """A real server with the app of `parts`; its address."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(parts), ws="none", lifespan="off", log_level="warning")

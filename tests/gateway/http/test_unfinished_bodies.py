@@ -1,0 +1,107 @@
+"""More unfinished bodies than Serve lets a replica have calls leave health, and whoever sends all of his, working."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import httpx2
+import pytest
+
+from gateway.app import Parts
+from gateway.keys.base import Scope
+from gateway.keys.limits import KeyLimits
+from gateway.keys.sql import SqlKeys
+from tests.gateway.fakes import FAST, INPUT, until
+from tests.gateway.http.conftest import serving
+from tests.gateway.http.sockets import Connection, connected, head, target
+
+MANY = 520
+PLACES = 225  # of 500 calls
+SOON_S = 2.0
+
+
+class Stalled:
+    """Clients that sent the beginning of a call, and nothing since. codes: of those that were answered."""
+
+    def __init__(self, stack: AsyncExitStack, server: str) -> None:
+        self._stack, self._server = stack, server
+        self.codes: list[int] = []
+
+    async def begin(self, start: bytes, count: int = MANY) -> None:
+        connections = [await self._stack.enter_async_context(connected(self._server)) for _ in range(count)]
+        for connection in connections:
+            await connection.send(start)
+        for connection in connections:
+            self._stack.callback(asyncio.create_task(self._listen(connection)).cancel)
+
+    async def _listen(self, connection: Connection) -> None:
+        self.codes.append(await connection.status())
+
+    async def settled(self) -> None:
+        """Wait until only as many are left as there are places."""
+
+        async def true() -> bool:
+            return len(self.codes) >= MANY - PLACES
+
+        await until(true)
+
+
+async def is_served(server: str, headers: dict[str, str]) -> None:
+    """That one who sends his body, at once or in pieces, is served soon, and health is told."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b'{"prompt": ', b'"a red cube", ', b'"seed": 7}'):
+            yield piece
+            await asyncio.sleep(0.1)
+
+    bodies: Sequence[dict[str, object]] = ({"json": INPUT}, {"content": pieces()})
+    async with httpx2.AsyncClient(base_url=server, timeout=SOON_S) as client:
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ready")).status_code == 200
+        for body in bodies:
+            answer = await client.post(f"/queue/{FAST}", headers=headers, **body)  # type: ignore[arg-type]
+            assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("body", [b"", b"{"], ids=["nothing", "a byte"])
+async def test_on_an_open_service(server: str, body: bytes) -> None:
+    async with AsyncExitStack() as stack:
+        stalled = Stalled(stack, server)
+        await stalled.begin(head("POST", f"/queue/{FAST}") + body)
+        await is_served(server, {})
+        await stalled.settled()
+        assert set(stalled.codes) <= {408, 503}  # those of one burst are more than may have begun
+        assert 408 in stalled.codes
+        await is_served(server, {})
+
+
+async def test_chunked_ones(server: str) -> None:
+    async with AsyncExitStack() as stack:
+        stalled = Stalled(stack, server)
+        await stalled.begin(head("POST", f"/run/{FAST}", "transfer-encoding: chunked") + b"1\r\n{\r\n")
+        await is_served(server, {})
+
+
+async def test_uploads_to_one_signed_address(server: str) -> None:
+    async with AsyncExitStack() as stack:
+        stalled = Stalled(stack, server)
+        await stalled.begin(head(*await target(server, "signed")) + b"x")
+        await is_served(server, {})
+
+
+async def test_those_of_one_key_cost_another_key_nothing(parts: Parts) -> None:
+    keys = await SqlKeys.open(parts.settings.ledger_address)
+    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
+    one, other = [(await keys.create(name, (Scope.RUN,), KeyLimits(), None)).credentials for name in ("one", "other")]
+    locked = Parts(settings, parts.ledger, parts.files, parts.runner, keys=keys)
+    async with serving(locked) as server, AsyncExitStack() as stack:
+        stalled = Stalled(stack, server)
+        length = "content-length: 1000"
+        others = await stack.enter_async_context(connected(server))
+        await others.send(head("POST", f"/queue/{FAST}", f"authorization: Key {other}", length) + b"{")
+        await stalled.begin(head("POST", f"/queue/{FAST}", f"authorization: Key {one}", length) + b"{")
+        await stalled.settled()
+        await is_served(server, {"authorization": f"Key {other}"})
+        await others.send(b" " * 998 + b"}")  # and its own slow body has kept its place
+        assert await others.status() == 422
+    await keys.close()
