@@ -37,7 +37,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 @pytest.fixture
 def bodies(settings: GatewaySettings) -> Bodies:
     """Of four places, two of them for a key. Nobody is slow by himself."""
-    return Bodies(settings.model_copy(update={"body_grace_s": 60.0}), 4)
+    return Bodies(settings.model_copy(update={"body_grace_s": 60.0, "body_timeout_s": 60.0}), 4)
 
 
 class Sender:
@@ -123,7 +123,7 @@ async def test_a_chunked_body_of_few_chunks_ends_too(server: str, route: str) ->
 
 
 async def test_whoever_is_never_silent_but_too_slow_is_answered_as_well(server: str) -> None:
-    async with connected(server) as connection, asyncio.timeout(5):
+    async with connected(server) as connection, asyncio.timeout(1.2):  # before the deadline
         await connection.send(head("POST", f"/queue/{FAST}"))
         answer = asyncio.create_task(connection.status())
         while not answer.done():
@@ -235,6 +235,15 @@ async def test_a_head_alone_takes_a_place_soon(senders: Senders, bodies: Bodies)
     await until(lambda: ended(silent[0]))
     assert going_on([*silent[1:], newcomer])
     for sender in silent:
+        sender.task.cancel()
+
+
+async def test_few_may_have_just_begun(senders: Senders, bodies: Bodies) -> None:
+    silent = [await senders.begin() for _ in range(4)]
+    begun = [Sender(bodies) for _ in range(3)]
+    await asyncio.sleep(PROMPT_S / 5)
+    assert [await ended(sender) for sender in silent] == [True, False, False, False]
+    for sender in begun:
         sender.task.cancel()
 
 
