@@ -50,18 +50,32 @@ async def test_a_folder_that_cannot_be_made_is_one_too(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
 
-async def test_what_breaks_off_stays_what_it_was_and_is_closed(tmp_path: Path) -> None:
+async def test_a_body_that_cannot_be_kept_is_left_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = False
 
-    async def broken() -> AsyncGenerator[bytes, None]:
+    async def endless() -> AsyncGenerator[bytes, None]:
         nonlocal closed
         try:
-            yield b"x"
-            raise PlatformError("client_disconnected", "gone")
+            while True:
+                yield bytes(IN_MEMORY)
         finally:
             closed = True
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(StoreUnavailable):
+        async with received(endless(), tmp_path):
+            pass
+    assert closed
+
+
+async def test_what_breaks_off_keeps_its_fault(tmp_path: Path) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield b"x"
+        raise PlatformError("client_disconnected", "gone")
 
     with pytest.raises(PlatformError, match="gone"):
         async with received(broken(), tmp_path):
             pass
-    assert closed
