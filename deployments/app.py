@@ -16,6 +16,7 @@ from deployments.prompt_expander import PromptExpander
 from deployments.safety_checker import SafetyChecker, checker_of
 from deployments.settings import AppSettings, Placement
 from gateway.files.opening import files_of
+from gateway.files.output_names import OutputNames
 
 
 def build_app(settings: AppSettings) -> Application:
@@ -31,7 +32,9 @@ def build_app(settings: AppSettings) -> Application:
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
             partial(checker_of, family, settings.checking.device)
         ),
-        postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(files),
+        postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
+            files, partial(OutputNames.of, settings.gateway)
+        ),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     gateway = _deploy(serve.ingress()(Gateway), placed.gateway)

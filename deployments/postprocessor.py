@@ -3,23 +3,26 @@
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from itertools import repeat
 
 from deployments.faults import service_errors
 from gateway.files.base import FILES, Files, FileTerms
+from gateway.files.output_names import OutputNames
 from gateway.media import CONTENT_TYPES, encode_image
-from gateway.work import Delivery, Image, ImageFormat
+from gateway.work import Delivery, Image
 from pipelines.events import Drawn, Pixels
 from pipelines.images.black_out import black_out
 
 
 class Postprocessor:
-    """Blacks out what may not be shown, encodes, and stores or inlines."""
+    """Blacks out what may not be shown, encodes, and stores or inlines.
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    open_names: called in the replica, for Serve logs what a deployment is given.
+    """
+
+    def __init__(self, files: Files, open_names: Callable[[], OutputNames]) -> None:
+        self._files, self._names = files, open_names()
 
     async def deliver(
         self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, nsfw: Sequence[bool]
@@ -27,7 +30,7 @@ class Postprocessor:
         """The pictures of `drawn` as the client gets them, in their order."""
         with service_errors():
             images = black_out(drawn.images, nsfw)
-            keys = [key_of(request_id, number, delivery.format) for number in range(len(images))]
+            keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
             deliveries = map(self._deliver, keys, images, repeat(delivery), repeat(base_url))
             return await asyncio.gather(*deliveries)
 
@@ -50,9 +53,3 @@ class Postprocessor:
             width=width,
             height=height,
         )
-
-
-def key_of(request_id: str, number: int, format: ImageFormat) -> str:
-    """The key of a request's picture: the same at every attempt, so that a second one replaces the first's files."""
-    name = blake2b(f"{request_id}/{number}".encode(), digest_size=16).hexdigest()
-    return f"outputs/{request_id}/{name}.{format}"

@@ -32,7 +32,8 @@ class GatewaySettings(BaseModel):
         a service that requires keys answers under every name.
     cors_origins: origins (`https://app.example`) whose pages may call from a browser; `*` for all, where keys are
         required.
-    token_secret: signs short-lived tokens, for several machines; on one it is made in `data_dir`.
+    token_secret: signs short-lived tokens and names produced pictures, for several machines; on one it is made in
+        `data_dir`.
     webhook_keys: seeds of the Ed25519 keys that sign webhooks, each 32 bytes in base64, for several machines; all are
         published and the first signs. None are needed on one: it makes its own in `data_dir`.
     status_polls_per_s: polls of statuses that a replica of the gateway answers at once; of those beyond, it holds what

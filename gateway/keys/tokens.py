@@ -1,6 +1,5 @@
 """Short-lived signed tokens that stand for a key where the key itself must not go: into a browser, to the CDN."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +8,9 @@ from typing import Any
 
 import jwt
 
-from gateway.private_files import read_or_create
+from gateway.keys.secret import SHORTEST, secret_of
 from gateway.settings import GatewaySettings
 
-FILE = "token_secret"
 LONGEST_S = 3600
 _ALGORITHM = "HS256"
 _AUDIENCE = "fooocus-serve"
@@ -39,16 +37,14 @@ class Tokens:
     """Makes and reads tokens. secret: at least 32 bytes, the same in every replica. clock: Unix seconds."""
 
     def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
-        if len(secret) < 32:
-            raise ValueError("token_secret has fewer than 32 bytes")
+        if len(secret) < SHORTEST:
+            raise ValueError(f"token_secret has fewer than {SHORTEST} bytes")
         self._secret, self._clock = secret, clock
 
     @classmethod
     def of(cls, settings: GatewaySettings) -> "Tokens":
-        """With the secret that settings give, or one that is made once in the data folder."""
-        if settings.token_secret is not None:
-            return cls(settings.token_secret.get_secret_value().encode())
-        return cls(read_or_create(settings.data_dir / FILE, lambda: os.urandom(32)))
+        """With the service's own secret."""
+        return cls(secret_of(settings))
 
     def issue(self, key: str, purpose: Purpose, lifetime_s: float, apps: Sequence[str] = ()) -> str:
         """lifetime_s: at most `LONGEST_S` of it."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ import pytest
 
 from gateway.errors import ModelError, PlatformError, ValidationErrors
 from gateway.files.local import LocalFiles
+from gateway.files.output_names import OutputNames
 from gateway.media import decode_image
 from gateway.work import Delivery, Finished, Preview, Step, Work
 from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
@@ -76,7 +78,7 @@ def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
         prompt_expander=bound(PromptExpander),
         diffuser=bound(Diffuser, FakeDrawer, 8),
         safety_checker=bound(SafetyChecker, FakeChecker),
-        postprocessor=bound(Postprocessor, files),
+        postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32)),
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
     yield Stages(

@@ -14,7 +14,9 @@ from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import SafetyChecker
 from gateway.files.access import Acl
+from gateway.files.base import Files
 from gateway.files.local import LocalFiles
+from gateway.files.output_names import OutputNames
 from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
 from gateway.replicas import Report
@@ -26,16 +28,21 @@ from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
 from tests.gateway.fakes import FakeRunner
 
 REQUEST = str(uuid4())
+NAMES = OutputNames(b"s" * 32)
 
 
 def drawn(*values: int, side: int = 8) -> Drawn:
     return Drawn(np.stack([np.full((side, side, 3), value, np.uint8) for value in values]), {})
 
 
+def postprocessor(files: Files, names: OutputNames = NAMES) -> Postprocessor:
+    return Postprocessor(files, lambda: names)
+
+
 async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
     delivery = Delivery(format="png")
-    (image,) = await Postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False])
+    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False])
     assert image.url.startswith(f"http://here:1/files/outputs/{REQUEST}/")
     assert image.url.endswith(image.file_name)
     stored = await files.get(image.url.removeprefix("http://here:1/files/"))
@@ -46,7 +53,7 @@ async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
 
 async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> None:
     delivery = Delivery(format="webp", inline=True)
-    (image,) = await Postprocessor(LocalFiles(tmp_path)).deliver(REQUEST, delivery, "http://here", drawn(9), [False])
+    (image,) = await postprocessor(LocalFiles(tmp_path)).deliver(REQUEST, delivery, "http://here", drawn(9), [False])
     head, _, content = image.url.partition(",")
     assert head == "data:image/webp;base64"
     assert decode_image(base64.b64decode(content), 100, "").shape == (8, 8, 3)
@@ -56,7 +63,7 @@ async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> No
 async def test_a_picture_is_kept_under_the_terms_of_its_request(tmp_path: Path) -> None:
     files, acl = LocalFiles(tmp_path), Acl(default="hide")
     delivery = Delivery(format="png", owner="key", acl=acl, expires_in_s=60)
-    (image,) = await Postprocessor(files).deliver(REQUEST, delivery, "", drawn(9), [False])
+    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "", drawn(9), [False])
     info = await files.stat(image.url.removeprefix("/files/"))
     assert info is not None
     assert (info.terms.owner, info.terms.acl) == ("key", acl)
@@ -64,9 +71,19 @@ async def test_a_picture_is_kept_under_the_terms_of_its_request(tmp_path: Path) 
     assert 50 < info.terms.expires_at - time.time() <= 60
 
 
+async def test_who_knows_the_request_does_not_know_the_address_of_its_picture(tmp_path: Path) -> None:
+    """Another service, whose secret is another one, stands for whoever has the code and the id."""
+    files, other = LocalFiles(tmp_path), OutputNames(b"t" * 32)
+    given = REQUEST, Delivery(format="png"), "", drawn(9), [False]
+    (ours,), (again,) = await postprocessor(files).deliver(*given), await postprocessor(files).deliver(*given)
+    (guessed,) = await postprocessor(files, other).deliver(*given)
+    assert ours.url == again.url
+    assert ours.url != guessed.url
+
+
 async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
-    images = await Postprocessor(files).deliver(REQUEST, Delivery(format="png"), "", drawn(9, 9), [True, False])
+    images = await postprocessor(files).deliver(REQUEST, Delivery(format="png"), "", drawn(9, 9), [True, False])
     values = []
     for image in images:
         stored = await files.get(image.url.removeprefix("/files/"))
