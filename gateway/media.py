@@ -1,7 +1,6 @@
 """Pictures as bytes and as pixels: what they are by content, how large by header, decoding and encoding."""
 
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -42,7 +41,6 @@ _UPRIGHT: Mapping[int, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error)
 
 
 def sniff(content: bytes) -> str | None:
@@ -74,7 +72,8 @@ def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
     image, _ = _open(content, max_pixels, field)
     with _load_errors(field):
         image.load()
-        turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(_orientation(image))
+    with _load_errors(field):
         picture = _rgb(image)
         return np.array(picture if turn is None else picture.transpose(turn), dtype=np.uint8)
 
@@ -98,9 +97,8 @@ def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageF
         supported = list(CONTENT_TYPES)
         msg = f"The file is not a picture of a supported format ({', '.join(supported)})."
         raise ModelError("unsupported_image_format", msg, location(field), ctx={"supported_formats": supported})
-    with _load_errors(field):
-        # Some readers set memory aside for the whole picture as soon as they exist.
-        declared = _declared_size(content, content_type)
+    # Some readers set memory aside for the whole picture as soon as they exist.
+    declared = _declared_size(content, content_type)
     if declared is not None:
         _check_size(declared, max_pixels, field)
     with _load_errors(field):
@@ -125,7 +123,7 @@ def _check_size(size: tuple[int, int], max_pixels: int, field: str) -> None:
 
 def _declared_size(content: bytes, content_type: str) -> tuple[int, int] | None:
     """Width and height as the first bytes of a PNG or WebP declare them; None where only the reader can tell."""
-    if content_type == "image/png" and content[12:16] == b"IHDR":
+    if content_type == "image/png" and content[12:16] == b"IHDR" and len(content) >= 24:
         width, height = struct.unpack_from(">II", content, 16)
         return width, height
     kind = content[12:16] if content_type == "image/webp" else b""
@@ -134,17 +132,21 @@ def _declared_size(content: bytes, content_type: str) -> tuple[int, int] | None:
     if kind == b"VP8L":
         bits = int.from_bytes(content[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
+    if kind == b"VP8 " and len(content) >= 30:
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
 
 
 def _orientation(image: Image.Image) -> int:
+    """1, which is upright, where the EXIF data is broken or says no whole number: it is a picture all the same."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except _BROKEN:
-        return 1  # a picture without sound EXIF data is a picture all the same
+        said = image.getexif().get(_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
+    return said if isinstance(said, int) else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -159,8 +161,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _load_errors(field: str) -> Iterator[None]:
+    """For calls into a decoder alone, which may raise anything for a broken picture; only lack of memory is ours."""
     try:
         yield
-    except (*_BROKEN, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         msg = "The picture could not be read; it is damaged or incomplete."
         raise ModelError("image_load_error", msg, location(field)) from error

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipelines.errors import InputFault
@@ -19,6 +19,7 @@ from pipelines.weights.keys import original_name
 Component = Literal["unet", "text_encoder", "text_encoder_2"]
 Place = tuple[Component, str]  # a component and the name of a module or of a parameter in it
 
+MAX_ALPHA = 1e6  # above any rank
 MAX_UNMATCHED = 12  # tensors that a file may hold for layers that the model lacks
 
 # kohya's prefixes, then those of diffusers, of ComfyUI and of peft; the first that fits is taken
@@ -112,7 +113,9 @@ def read_lora(path: Path) -> LoraFile:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except SafetensorError as fault:
+    except (MemoryError, OSError):  # ours, not the file's
+        raise
+    except Exception as fault:  # a decoder may raise anything for a broken file
         raise InputFault("feature_not_supported", "This LoRA is not a safetensors file.") from fault
     pieces: dict[Place, dict[str, Tensor]] = {}
     strange: list[str] = []
@@ -226,12 +229,14 @@ def _adapter_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
     """alpha by component from the adapter description that newer diffusers writes beside the tensors."""
     try:
         described: dict[str, Any] = dict(json.loads(metadata.get("lora_adapter_metadata", "{}")))
-    except (TypeError, ValueError) as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise InputFault("feature_not_supported", "The adapter description in this LoRA cannot be read.") from fault
     alphas: dict[str, float] = {}
     for key, value in described.items():
         component, _, setting = key.rpartition(".")
         if setting == "lora_alpha" and isinstance(value, int | float):
+            if not abs(value) <= MAX_ALPHA:
+                raise InputFault("feature_not_supported", f"The alpha of this LoRA is not within {MAX_ALPHA:g}.")
             alphas[component or "unet"] = float(value)
         elif setting in ("alpha_pattern", "use_rslora", "use_dora") and value:
             raise InputFault("feature_not_supported", f"This LoRA uses {setting}, which is not supported.")

@@ -228,7 +228,18 @@ def test_one_magnitude_of_a_dora_is_enough_to_refuse_it(tmp_path: Path, magnitud
 
 
 @pytest.mark.parametrize(
-    "description", ["{", "[1]", "3", '{"unet.use_dora": true}', '{"unet.alpha_pattern": {"a": 2}}']
+    "description",
+    [
+        "{",
+        "[1]",
+        "3",
+        "[" * 100_000,
+        f'{{"unet.lora_alpha": 1{"0" * 400}}}',
+        '{"unet.lora_alpha": NaN}',
+        '{"unet.use_dora": true}',
+        '{"unet.alpha_pattern": {"a": 2}}',
+    ],
+    ids=lambda description: description[:30],
 )
 def test_adapter_descriptions_that_cannot_be_followed_are_refused(tmp_path: Path, description: str) -> None:
     path = save(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {"lora_adapter_metadata": description})
