@@ -11,7 +11,7 @@ from deployments.faults import service_error
 from deployments.prompt_expander import PromptAsk
 from gateway.errors import PlatformError
 from gateway.previews import preview_of
-from gateway.work import Event, Finished, Step, Work
+from gateway.work import Delivering, Event, Finished, Step, Work
 from pipelines.events import Drawn, Preview
 
 READY_TIMEOUT_S = 5.0
@@ -71,6 +71,7 @@ class Graph:
                 raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
             calls.remove(drawing)  # it has given all that it had to give
             clock.lap("inference")
+            yield Delivering()
             # The event belongs to us who called, so the reference outlives the replica that drew and goes on uncopied.
             nsfw: Any = [False] * len(event.images)
             if spec.check_safety:

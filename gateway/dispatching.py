@@ -9,13 +9,13 @@ from functools import partial
 
 from gateway.broadcasting import Broadcast
 from gateway.errors import PlatformError
-from gateway.execution import LostClaim, PutBack, answer_of, execute, patiently
+from gateway.execution import LostClaim, Progress, PutBack, answer_of, execute, patiently
 from gateway.heart import Heart
 from gateway.latest import Ended
 from gateway.ledger.base import AtOnce, Claim, Ledger
 from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
-from gateway.work import Preview, Runner, Step
+from gateway.work import Delivering, Runner
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -155,8 +155,8 @@ class Dispatching:
                 self._heart,
                 self._runner,
                 timeout_s,
-                partial(self._tell, request_id),
-                previews,
+                on_event=partial(self._tell, request_id),
+                previews=previews,
                 counts=lambda: not self._draining,
             )
         except PutBack:
@@ -171,10 +171,11 @@ class Dispatching:
             return
         self._broadcast.publish(request_id, Ended())
 
-    def _tell(self, request_id: str, event: Step | Preview) -> None:
+    def _tell(self, request_id: str, event: Progress) -> None:
         if (held := self._held.get(request_id)) is not None:
             held.begun = True
-        self._broadcast.publish(request_id, event)
+        if not isinstance(event, Delivering):
+            self._broadcast.publish(request_id, event)
 
     async def _put_back_stranded(self) -> None:
         # heartbeats extend every lease of this owner, so a row without a task would be held for ever

@@ -4,18 +4,28 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from gateway.endpoints import ENDPOINTS
-from gateway.errors import RETRYABLE_PLATFORM, ModelError, PlatformError, ServiceError, ValidationErrors
+from gateway.endpoints import ENDPOINTS, app_of
+from gateway.errors import (
+    RETRYABLE_PLATFORM,
+    ModelError,
+    PlatformError,
+    ServiceError,
+    StoreUnavailable,
+    ValidationErrors,
+)
 from gateway.files.base import FILES
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
-from gateway.work import Event, Finished, Preview, Runner, Step
+from gateway.work import Delivering, Event, Finished, Preview, Runner, Step
 
 T = TypeVar("T")
 
-OnEvent = Callable[[Step | Preview], None]
+Progress = Step | Preview | Delivering
+OnEvent = Callable[[Progress], None]
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner is in the queue again
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # between attempts at a write that must not be lost
@@ -31,12 +41,22 @@ class LostClaim(Exception):
     """Somebody else has taken or ended the request: whatever its former holder made is dropped."""
 
 
+@dataclass(slots=True)
+class _Run:
+    """How far a run is: its first step is made, its pictures are drawn and wait to be delivered."""
+
+    drawing: bool = False
+    drawn: bool = False
+
+
 async def execute(
     claim: Claim,
     ledger: Ledger,
     heart: Heart,
     runner: Runner,
     run_timeout_s: float,
+    delivery_timeout_s: float | None = None,
+    *,
     on_event: OnEvent | None = None,
     previews: bool = False,
     counts: Callable[[], bool] = lambda: True,
@@ -44,26 +64,31 @@ async def execute(
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
     on_event: hears how far it is. previews: these too. counts: whether a fault of the infrastructure, when it comes,
-    costs the request an attempt.
+    costs the request an attempt; a store that is away never does.
 
     heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
-    seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun.
+    seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
+    `Delivering` on it may take `delivery_timeout_s` (None: as long as it takes) before it is such a fault.
     Cancelling the task that runs this cancels the request too; to keep the request, requeue it in the ledger first.
     Raises LostClaim, and PutBack where a fault of the infrastructure leaves it another attempt.
     """
-    drawing = asyncio.Event()
+    run = _Run()
     outcome = Outcome.ERROR
     fault: PlatformError | None = None
     media: Sequence[str] = ()
     try:
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
-                answer, media = await _draw(claim, ledger, heart, runner, drawing, on_event, previews)
+                on_drawn = partial(_give_time, limit, delivery_timeout_s)
+                answer, media = await _draw(claim, ledger, heart, runner, run, on_drawn, on_event, previews)
             outcome = Outcome.OK
         except TimeoutError:
             if not limit.expired():
                 raise
-            if drawing.is_set():
+            if run.drawn:
+                fault = PlatformError("runner_connection_timeout", "The pictures were not delivered in time.")
+                answer = answer_of(fault)
+            elif run.drawing:
                 answer = answer_of(ModelError("generation_timeout", "The generation took too long.", status=504))
             else:
                 fault = PlatformError("startup_timeout", "No replica began to draw the request in time.")
@@ -85,25 +110,22 @@ async def execute(
         answer = answer_of(PlatformError("internal_error", "An internal error occurred; the request was not finished."))
     if answer.error is not None:
         heart.say(claim, "ERROR", answer.error)
+    if fault is not None and (isinstance(fault, StoreUnavailable) or not counts()):
+        return await _hand_back(claim, ledger, heart)
     if fault is not None:
-        return await _put_back(claim, ledger, heart, answer, crashed=drawing.is_set(), counts=counts)
+        return await _put_back(claim, ledger, heart, answer, crashed=run.drawing)
     if not await uninterrupted(_finish(claim, ledger, heart, outcome, answer, media)):
         raise LostClaim(claim.work.request_id)
     return answer
 
 
-async def _put_back(
-    claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, *, crashed: bool, counts: Callable[[], bool]
-) -> Answer:
+async def _put_back(claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, *, crashed: bool) -> Answer:
     """Let a request be tried again after a fault that is not its own, a little later each time.
 
     A replica that died while it drew the request may have died of it, and the ledger counts such deaths.
     """
-    await asyncio.sleep(min(FIRST_PAUSE_S * 2.0 ** min(claim.attempt - 1, 10), LAST_PAUSE_S))
+    await _pause(claim)
     await uninterrupted(_write_log(claim, ledger, heart))
-    if not counts():
-        kept = await uninterrupted(patiently(lambda: ledger.requeue(claim)))
-        raise (PutBack if kept else LostClaim)(claim.work.request_id)
     match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed))):
         case Retried.QUEUED:
             raise PutBack(claim.work.request_id)
@@ -111,6 +133,29 @@ async def _put_back(
             return answer
         case Retried.LOST:
             raise LostClaim(claim.work.request_id)
+
+
+async def _hand_back(claim: Claim, ledger: Ledger, heart: Heart) -> Answer:
+    """Let a request be tried again after a fault that counts for nothing: a store is away, or this process stops.
+
+    One that may not wait any more has ended instead, and its answer is returned.
+    """
+    await _pause(claim)
+    await uninterrupted(_write_log(claim, ledger, heart))
+    if not await uninterrupted(patiently(lambda: ledger.requeue(claim))):
+        raise LostClaim(claim.work.request_id)
+    ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
+    if ended is None:
+        raise PutBack(claim.work.request_id)
+    return ended
+
+
+async def _pause(claim: Claim) -> None:
+    await asyncio.sleep(min(FIRST_PAUSE_S * 2.0 ** min(claim.attempt - 1, 10), LAST_PAUSE_S))
+
+
+def _give_time(limit: asyncio.Timeout, seconds: float | None) -> None:
+    limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
 def answer_of(error: ServiceError) -> Answer:
@@ -143,21 +188,25 @@ async def _draw(
     ledger: Ledger,
     heart: Heart,
     runner: Runner,
-    drawing: asyncio.Event,
+    run: _Run,
+    on_drawn: Callable[[], None],
     on_event: OnEvent | None,
     previews: bool,
 ) -> tuple[Answer, Sequence[str]]:
-    """The answer, and the keys of the files that it names. drawing: set at the first step."""
+    """The answer, and the keys of the files that it names. run: kept up to date."""
     async with _closing(runner.run(claim.work, previews)) as events:
         async for event in events:
             if on_event is not None and not isinstance(event, Finished):
                 on_event(event)
             match event:
                 case Step(step, steps):
-                    if not drawing.is_set() and not await patiently(lambda: ledger.running(claim)):
+                    if not run.drawing and not await patiently(lambda: ledger.running(claim)):
                         raise LostClaim(claim.work.request_id)
-                    drawing.set()
+                    run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
+                case Delivering():
+                    run.drawn = True
+                    on_drawn()
                 case Finished():
                     answer = Answer(200, ENDPOINTS[claim.work.endpoint].result(claim.work, event))
                     files = f"{claim.work.base_url}{FILES}"

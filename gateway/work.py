@@ -78,6 +78,11 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivering:
+    """The pictures are drawn. What follows is checking and storing them, which waits for a store that is away."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last thing that a run says. nsfw runs parallel to images. timings: seconds by stage. prompt: as drawn."""
 
@@ -87,14 +92,15 @@ class Finished:
     prompt: str
 
 
-Event = Step | Preview | Finished
+Event = Step | Preview | Delivering | Finished
 
 
 class Runner(Protocol):
     """Draws one work. The graph is one; tests inject fakes.
 
-    Yields any number of `Step`, with `previews` also of `Preview`, then exactly one `Finished`. Raises
-    `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for a fault of ours.
+    Yields any number of `Step`, with `previews` also of `Preview`, then at most one `Delivering` and exactly one
+    `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for a
+    fault of ours, of which `StoreUnavailable` says that the request can be drawn as soon as the store is back.
     Closing the iterator (or cancelling the task that reads it) cancels the run: its rows leave the batch at the next
     step.
     """

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from gateway.broadcasting import Broadcast, News
 from gateway.dispatching import Dispatching
-from gateway.work import Delivery, Event, Finished, Image, Preview, Step, Work
+from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
@@ -39,14 +39,16 @@ def finished(work: Work) -> Finished:
 
 
 class FakeRunner:
-    """Waits for `gate`, says `steps` steps `pause_s` apart, then finishes or raises `fault`.
+    """Waits for `gate`, says `steps` steps `pause_s` apart, delivers for `delivery_s`, then finishes or raises `fault`.
 
     After each step but the first comes a preview, where asked. Prompts named in `faults` raise theirs instead.
     seen: works begun. left: ids whose iterator has ended or was closed.
     """
 
-    def __init__(self, steps: int = 3, pause_s: float = 0.0, fault: BaseException | None = None) -> None:
-        self.steps, self.pause_s, self.fault = steps, pause_s, fault
+    def __init__(
+        self, steps: int = 3, pause_s: float = 0.0, fault: BaseException | None = None, delivery_s: float = 0.0
+    ) -> None:
+        self.steps, self.pause_s, self.fault, self.delivery_s = steps, pause_s, fault, delivery_s
         self.faults: dict[str, BaseException] = {}
         self.gate = asyncio.Event()
         self.gate.set()
@@ -72,6 +74,8 @@ class FakeRunner:
                 if previews and step:
                     yield Preview(step, self.steps, [b"%d" % step], "image/jpeg", 4, 3)
                 await asyncio.sleep(self.pause_s)
+            yield Delivering()
+            await asyncio.sleep(self.delivery_s)
             if (fault := self.faults.get(work.spec.prompt, self.fault)) is not None:
                 raise fault
             yield finished(work)

@@ -7,10 +7,10 @@ import pytest
 
 from gateway import execution
 from gateway.endpoints import app_of
-from gateway.errors import ModelError, PlatformError, ServiceError, ValidationErrors
+from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
 from gateway.execution import LostClaim, PutBack, execute
 from gateway.heart import Heart
-from gateway.ledger.base import Answer, Claim, Outcome, Retried, State, Terms
+from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State, Terms
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Finished, Runner, Step, Work
 from tests.gateway.fakes import FAST, FakeRunner, until, work
@@ -26,8 +26,10 @@ async def claimed(ledger: SqlLedger, terms: Terms = USUAL) -> Claim:
     return claim
 
 
-async def run(claim: Claim, ledger: SqlLedger, runner: Runner, limit_s: float = LIMIT_S) -> Answer:
-    return await execute(claim, ledger, Heart(ledger, claim.owner, 30), runner, limit_s)
+async def run(
+    claim: Claim, ledger: SqlLedger, runner: Runner, limit_s: float = LIMIT_S, delivery_limit_s: float | None = None
+) -> Answer:
+    return await execute(claim, ledger, Heart(ledger, claim.owner, 30), runner, limit_s, delivery_limit_s)
 
 
 async def until_drawing(ledger: SqlLedger) -> None:
@@ -145,6 +147,42 @@ async def test_a_run_that_takes_too_long_is_stopped(ledger: SqlLedger) -> None:
     answer = await run(await claimed(ledger), ledger, runner, 0.1)
     assert (answer.status, answer.body["detail"][0]["type"]) == (504, "generation_timeout")
     assert runner.left == ["one"]
+
+
+async def test_what_is_drawn_may_take_longer_to_be_delivered(ledger: SqlLedger) -> None:
+    answer = await run(await claimed(ledger), ledger, FakeRunner(delivery_s=1), 0.5)
+    assert answer.status == 200
+
+
+async def test_a_delivery_that_takes_too_long_is_put_back(ledger: SqlLedger) -> None:
+    runner = FakeRunner(delivery_s=5)
+    with pytest.raises(PutBack):
+        await run(await claimed(ledger), ledger, runner, delivery_limit_s=0.1)
+    assert runner.left == ["one"]
+    assert await ledger.answer("one", APP) is None
+
+
+@pytest.mark.parametrize("steps", [-1, 3])
+async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, steps: int) -> None:
+    """Neither before it is drawn nor after; and more often than faults may put it back, even one that may not retry."""
+    away = FakeRunner(steps=steps, fault=StoreUnavailable("files"))
+    limited = SqlLedger(ledger._database, limits=Limits(retries=0, crashes=1))
+    claim = await claimed(limited, NO_RETRY)
+    for _ in range(3):
+        with pytest.raises(PutBack):
+            await run(claim, limited, away)
+        status = await limited.status("one", APP)
+        assert status is not None
+        assert status.state is State.QUEUED
+        (claim,) = await limited.claim("me", 1, 30)
+    assert (await run(claim, limited, FakeRunner())).status == 200
+
+
+async def test_a_sync_run_that_a_store_fails_ends_as_one_to_send_again(ledger: SqlLedger) -> None:
+    claim = await ledger.begin(work("one"), APP, "me", 30)
+    answer = await run(claim, ledger, FakeRunner(fault=StoreUnavailable("files")))
+    assert answer == await ledger.answer("one", APP)
+    assert (answer.status, answer.headers["x-fal-retryable"]) == (503, "true")
 
 
 async def test_a_run_that_nobody_begins_is_put_back(ledger: SqlLedger) -> None:
