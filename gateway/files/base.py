@@ -58,7 +58,13 @@ class Files(Protocol):
     Keys are made by us: `inputs/<request id>/<name>` is what came inside a request and is never served,
     `outputs/<request id>/<name>` what it produced, `uploads/<id>/<name>` what a client uploaded. Every method raises
     ValueError for a key that is not of this form. A file that has expired is as if it were not there.
+
+    Every method raises `gateway.errors.StoreUnavailable` within seconds when the bytes cannot be reached or written:
+    the bucket is gone, hangs or refuses, the disk is full. What a method wrote is then there as a whole or not at all.
     """
+
+    async def check(self) -> None:
+        """Write something and delete it again, so that StoreUnavailable says whether the store is there."""
 
     async def put(self, key: str, content: bytes, content_type: str, terms: FileTerms = FileTerms()) -> None:
         """Store durably and at once, as a whole. A second attempt at a request replaces its files."""

@@ -14,7 +14,10 @@ class Blob:
 
 
 class Blobs(Protocol):
-    """Bytes by path (`a/b/c`, of our making), with notes of ASCII text. Methods block; any thread may call them."""
+    """Bytes by path (`a/b/c`, of our making), with notes of ASCII text. Methods block; any thread may call them.
+
+    Each raises OSError, within seconds, when the place cannot be reached, read or written.
+    """
 
     def write(self, path: str, file: BinaryIO, notes: Mapping[str, str]) -> None:
         """All of `file`, from its beginning, durably; a reader sees the old whole or the new one. May close `file`."""

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,16 +26,26 @@ class FolderBlobs:
         target = self._folder / path
         for attempt in range(_TRIES):
             target.parent.mkdir(parents=True, exist_ok=True)
+            # Both are written before either is in its place, so that a disk that is full leaves what was there; then
+            # the notes first, for the file is what says that there is anything.
+            contents = [(_notes(target), BytesIO(json.dumps(dict(notes)).encode()))] if notes else []
+            asides: list[tuple[Path, Path]] = []
             try:
-                # The notes first, for the file is what says that there is anything.
-                if notes:
-                    _put(_notes(target), None, json.dumps(dict(notes)).encode())
-                file.seek(0)
-                _put(target, file)
+                for place, content in [*contents, (target, file)]:
+                    aside = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
+                    asides.append((aside, place))
+                    _write(aside, content)
+                for aside, place in asides:
+                    os.replace(aside, place)
+                _sync(target.parent)
                 return
             except FileNotFoundError:  # the folder was empty, and went with its last file
                 if attempt == _TRIES - 1:
                     raise
+            finally:
+                for aside, _ in asides:
+                    with suppress(OSError):
+                        aside.unlink(missing_ok=True)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes | None:
         try:
@@ -85,23 +96,17 @@ def _notes(target: Path) -> Path:
     return target.with_name(f".{target.name}.json")
 
 
-def _put(target: Path, file: BinaryIO | None, content: bytes = b"") -> None:
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with aside.open("xb") as writing:
-            if file is None:
-                writing.write(content)
-            else:
-                shutil.copyfileobj(file, writing, 1024 * 1024)
-            writing.flush()
-            os.fsync(writing.fileno())
-        os.replace(aside, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            aside.unlink()
-        raise
-    # The new name is durable once its folder is.
-    folder = os.open(target.parent, os.O_RDONLY)
+def _write(path: Path, content: BinaryIO) -> None:
+    content.seek(0)
+    with path.open("xb") as writing:
+        shutil.copyfileobj(content, writing, 1024 * 1024)
+        writing.flush()
+        os.fsync(writing.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Make the new names in a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -1,19 +1,24 @@
 """A place for bytes in a bucket that speaks S3."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from urllib3.exceptions import HTTPError
 
 from gateway.files.blobs import Blob
+from gateway.files.threads import AT_ONCE
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _BEYOND = "InvalidRange"
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 5  # of one attempt
 _WHOLE = 8 * 1024 * 1024  # what is larger goes in parts, several at once
 
 
@@ -53,9 +58,11 @@ class S3Blobs:
     def _client(self) -> Any:
         bucket = self._bucket
         config = Config(
-            retries={"mode": "standard", "max_attempts": 4},
-            connect_timeout=5,
-            read_timeout=60,
+            # Together they end a call to a bucket that hangs in about ten seconds. Who has time tries again himself.
+            retries={"mode": "standard", "total_max_attempts": 2},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=AT_ONCE,
             # servers that are not Amazon's know neither host names of buckets nor its newer checksums
             s3={"addressing_style": "path" if bucket.endpoint_url else "auto"},
             request_checksum_calculation="when_required",
@@ -68,48 +75,64 @@ class S3Blobs:
         more = {"Metadata": dict(notes), "ContentType": notes.get("type", "application/octet-stream")}
         file.seek(0)
         head = file.read(_WHOLE + 1)
-        if len(head) <= _WHOLE:
-            self._client.put_object(Body=head, **more, **self._named(path))
-        else:
-            file.seek(0)
-            self._client.upload_fileobj(file, self._bucket.name, self._bucket.prefix + path, ExtraArgs=more)
+        with _reached():
+            if len(head) <= _WHOLE:
+                self._client.put_object(Body=head, **more, **self._named(path))
+            else:
+                file.seek(0)
+                self._client.upload_fileobj(file, self._bucket.name, self._bucket.prefix + path, ExtraArgs=more)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes | None:
         if size == 0:
             return b""
         end = "" if size is None else str(start + size - 1)
         part = {"Range": f"bytes={start}-{end}"} if start or size is not None else {}
-        try:
-            content: bytes = self._client.get_object(**part, **self._named(path))["Body"].read()
-            return content
-        except ClientError as error:
-            if _code(error) == _BEYOND:
-                return b""
-            if _code(error) in _MISSING:
-                return None
-            raise
+        with _reached():
+            try:
+                content: bytes = self._client.get_object(**part, **self._named(path))["Body"].read()
+                return content
+            except ClientError as error:
+                if _code(error) == _BEYOND:
+                    return b""
+                if _code(error) in _MISSING:
+                    return None
+                raise
 
     def stat(self, path: str) -> Blob | None:
-        try:
-            found = self._client.head_object(**self._named(path))
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise
-        return Blob(found["ContentLength"], found["Metadata"])
+        with _reached():
+            try:
+                found = self._client.head_object(**self._named(path))
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+            return Blob(found["ContentLength"], found["Metadata"])
 
     def delete(self, path: str) -> None:
-        self._client.delete_object(**self._named(path))
+        with _reached():
+            self._client.delete_object(**self._named(path))
 
     def list(self, folder: str) -> Iterator[str]:
         prefix = self._bucket.prefix
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket.name, Prefix=prefix + folder)
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield found["Key"].removeprefix(prefix)
+        with _reached():
+            named = {"Bucket": self._bucket.name, "Prefix": prefix + folder}
+            for page in self._client.get_paginator("list_objects_v2").paginate(**named):
+                for found in page.get("Contents", ()):
+                    yield found["Key"].removeprefix(prefix)
 
     def _named(self, path: str) -> dict[str, str]:
         return {"Bucket": self._bucket.name, "Key": self._bucket.prefix + path}
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Whatever a bucket, or the way to it, has against a call is an OSError; a call that is wrong stays what it is."""
+    try:
+        yield
+    except ParamValidationError:
+        raise
+    except (BotoCoreError, ClientError, Boto3Error, HTTPError) as error:
+        raise OSError(f"the bucket did not do it: {error}") from error
 
 
 def _code(error: ClientError) -> str:

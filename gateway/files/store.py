@@ -1,6 +1,5 @@
 """The files store on any place for bytes: keys of our form, types, expiry, parts of uploads."""
 
-import asyncio
 import hashlib
 import json
 import re
@@ -8,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from io import BytesIO
 from itertools import takewhile
-from typing import BinaryIO
+from typing import BinaryIO, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 
+from gateway.errors import StoreUnavailable
 from gateway.files.access import Acl
 from gateway.files.base import FileInfo, FileTerms, Part, Stored
 from gateway.files.blobs import Blob, Blobs
+from gateway.files.threads import Threads
 from gateway.media import CONTENT_TYPES
 
 UNFINISHED_S = 24 * 3600  # after which the parts of an upload are removed
@@ -29,6 +30,13 @@ _PIECE = 4 * 1024 * 1024
 # An object that expires is also named here, by when, so that the sweep need not look at the others.
 _EXPIRING = "expiring/"
 _STAGING = "staging/"
+# What is written to find out whether anything can be: one file for all who ask, and as large as would not fit any more
+# where a disk is nearly full.
+_PROBE = "probe"
+_PROBE_SIZE = 256 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def moment(seconds: float) -> str:
@@ -47,8 +55,11 @@ def is_key(text: str) -> bool:
 class FileStore:
     """`gateway.files.base.Files` on `blobs`. Several processes may share them. clock: Unix seconds."""
 
-    def __init__(self, blobs: Blobs, clock: Callable[[], float] = time.time) -> None:
-        self._blobs, self._clock = blobs, clock
+    def __init__(self, blobs: Blobs, clock: Callable[[], float] = time.time, threads: Threads | None = None) -> None:
+        self._blobs, self._clock, self._threads = blobs, clock, threads or Threads()
+
+    async def check(self) -> None:
+        await self._ask(self._probe)
 
     async def put(self, key: str, content: bytes, content_type: str, terms: FileTerms = FileTerms()) -> None:  # noqa: B008 (frozen)
         """Raises ValueError also when the key's suffix does not mean `content_type`."""
@@ -61,18 +72,18 @@ class FileStore:
         if terms.expires_at is not None:
             # first, so that nothing which expires is ever without it
             mark = f"{_EXPIRING}{moment(terms.expires_at)}/{key}"
-            await asyncio.to_thread(self._blobs.write, mark, BytesIO(), {})
+            await self._ask(self._blobs.write, mark, BytesIO(), {})
         notes = {"type": content_type, "etag": etag, **_noted(terms)}
-        await asyncio.to_thread(self._blobs.write, key, file, notes)
+        await self._ask(self._blobs.write, key, file, notes)
 
     async def get(self, key: str) -> Stored | None:
         info = await self.stat(key)
-        content = None if info is None else await asyncio.to_thread(self._blobs.read, key)
+        content = None if info is None else await self._ask(self._blobs.read, key)
         return None if info is None or content is None else Stored(key, content, info.content_type)
 
     async def stat(self, key: str) -> FileInfo | None:
         _check(key)
-        blob = await asyncio.to_thread(self._blobs.stat, key)
+        blob = await self._ask(self._blobs.stat, key)
         if blob is None or self._expired(blob):
             return None
         notes = blob.notes
@@ -84,7 +95,7 @@ class FileStore:
         _check(key)
         end = start + size
         while start < end:
-            piece = await asyncio.to_thread(self._blobs.read, key, start, min(_PIECE, end - start))
+            piece = await self._ask(self._blobs.read, key, start, min(_PIECE, end - start))
             if not piece:
                 return
             yield piece
@@ -92,31 +103,42 @@ class FileStore:
 
     async def delete(self, key: str) -> None:
         _check(key)
-        await asyncio.to_thread(self._blobs.delete, key)
+        await self._ask(self._blobs.delete, key)
 
     async def stage(self, upload: str, number: int, file: BinaryIO, etag: str) -> None:
-        await asyncio.to_thread(self._blobs.write, _part(upload, number), file, {"etag": etag})
+        await self._ask(self._blobs.write, _part(upload, number), file, {"etag": etag})
 
     async def staged(self, upload: str) -> list[Part]:
-        return await asyncio.to_thread(self._staged, upload)
+        return await self._ask(self._staged, upload)
 
     async def join(self, upload: str, parts: list[Part], file: BinaryIO) -> bool:
         for part in parts:
             done = 0
             while done < part.size:
-                piece = await asyncio.to_thread(self._blobs.read, _part(upload, part.number), done, _PIECE)
+                piece = await self._ask(self._blobs.read, _part(upload, part.number), done, _PIECE)
                 if not piece:
                     return False
-                await asyncio.to_thread(file.write, piece)
+                await self._ask(file.write, piece)
                 done += len(piece)
         return True
 
     async def unstage(self, upload: str) -> None:
         for part in await self.staged(upload):
-            await asyncio.to_thread(self._blobs.delete, _part(upload, part.number))
+            await self._ask(self._blobs.delete, _part(upload, part.number))
 
     async def sweep(self, limit: int = 10_000) -> int:
-        return await asyncio.to_thread(self._sweep, limit)
+        return await self._ask(self._sweep, limit)
+
+    async def _ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `call` returns: the one border at which whatever keeps the bytes from us becomes StoreUnavailable."""
+        try:
+            return await self._threads.run(call, *args, **kwargs)
+        except OSError as error:
+            raise StoreUnavailable("files") from error
+
+    def _probe(self) -> None:
+        self._blobs.write(_PROBE, BytesIO(bytes(_PROBE_SIZE)), {})
+        self._blobs.delete(_PROBE)
 
     def _staged(self, upload: str) -> list[Part]:
         found = []

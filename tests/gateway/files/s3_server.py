@@ -4,13 +4,14 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +23,38 @@ START_TIMEOUT_S = 40
 BUCKET = "pictures"
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
-    """Where the server listens, and who may use it."""
+    """Where the server listens, who may use it, and its process. home: what it keeps, and its log."""
 
     endpoint_url: str
     key_id: str
     secret: str
+    command: list[str]
+    home: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it, with what it had before, and wait until its bucket takes files."""
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, cwd=self.home, stdout=log, stderr=log)
+        _wait(self, self.process, self.home / "log")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()  # it would take half a minute to say good-bye to itself
+            self.process.wait()
+
+    def hang(self) -> None:
+        """Accept connections and answer none."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def environment(self) -> dict[str, str]:
         """What boto3 finds credentials in."""
@@ -80,15 +106,12 @@ def serving(weed: str) -> Iterator[S3Server]:
             "s3.iam": "false",
         }
         command = [weed, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-        with (home / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
+        server = S3Server(f"http://127.0.0.1:{s3}", key_id, secret, command, home)
         try:
-            server = S3Server(f"http://127.0.0.1:{s3}", key_id, secret)
-            _wait(server, process, home / "log")
+            server.start()
             yield server
         finally:
-            process.kill()  # it would take half a minute to say good-bye to itself
-            process.wait()
+            server.kill()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -108,7 +131,8 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None
     while True:
         try:
             if not made:
-                client.create_bucket(Bucket=BUCKET)
+                with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                    client.create_bucket(Bucket=BUCKET)
                 made = True
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"x")
             client.delete_object(Bucket=BUCKET, Key="warm")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import StoreUnavailable
 from gateway.files.base import FileTerms, Stored
 from gateway.files.local import LocalFiles
 
@@ -23,7 +24,7 @@ async def test_a_write_that_fails_leaves_nothing(
         raise OSError("no space")
 
     monkeypatch.setattr("gateway.files.folder.os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StoreUnavailable):
         await local.put(KEY, b"x", "image/png")
     assert _files(tmp_path) == []
 
