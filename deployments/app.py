@@ -33,7 +33,7 @@ def build_app(settings: AppSettings) -> Application:
             partial(checker_of, family, settings.checking.device)
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
-            files, partial(OutputNames.of, settings.gateway)
+            files, partial(OutputNames.of, settings.gateway), settings.gateway.delivery_patience_s
         ),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)

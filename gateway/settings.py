@@ -18,7 +18,8 @@ class GatewaySettings(BaseModel):
     public_url: scheme, host and port under which clients reach the service; None takes what each request says.
     allow_loopback_urls: fetch clients' pictures from this machine too (examples and tests).
     lease_s: how long a silent owner keeps a request; beat_s: how often an owner speaks. run_timeout_s: from the claim
-        of a request to its end.
+        of a request until it is drawn.
+    delivery_patience_s: how long a drawn picture waits for a files store that is away, before its request is put back.
     tick_s: pause between two looks of the dispatcher into the ledger.
     capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
         look_ahead more, which are prepared meanwhile.
@@ -64,6 +65,7 @@ class GatewaySettings(BaseModel):
     lease_s: float = Field(30.0, gt=0)
     beat_s: float = Field(1.0, gt=0)
     run_timeout_s: float = Field(600.0, gt=0)
+    delivery_patience_s: float = Field(300.0, ge=0)
     tick_s: float = Field(0.1, gt=0)
     capacity: int = Field(256, gt=0)
     look_ahead: int = Field(4, gt=0)
@@ -110,6 +112,11 @@ class GatewaySettings(BaseModel):
         if self.files_access == "key" and self.keys == "off":
             raise ValueError("files_access: 'key' needs keys: required")
         return self
+
+    @property
+    def delivery_timeout_s(self) -> float:
+        """From the end of a drawing to the end of its request: as long for checking and storing, besides waiting."""
+        return self.run_timeout_s + self.delivery_patience_s
 
     @property
     def ledger_address(self) -> str:

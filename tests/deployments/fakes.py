@@ -127,10 +127,10 @@ class FakeCatalogue:
 
 
 class FakePictures:
-    """Words: `missing` raises; of `slow`, which takes 20 s, a file of that name tells that it was cancelled."""
+    """Words: `missing` and `away` raise; of `slow`, which takes 20 s, a file of that name tells of a cancel."""
 
     async def fetch(self, source: str, field: str) -> bytes:
-        from gateway.errors import ModelError
+        from gateway.errors import ModelError, StoreUnavailable
 
         if source.endswith("slow"):
             try:
@@ -138,6 +138,8 @@ class FakePictures:
             except asyncio.CancelledError:
                 await asyncio.to_thread(Path(source).touch)
                 raise
+        if source.endswith("away"):
+            raise StoreUnavailable("files")
         if source.endswith("missing"):
             raise ModelError("file_download_error", f"{source} is missing", tuple(field.split(".")), ctx={"n": 1})
         return b"a picture"

@@ -1,5 +1,6 @@
 """What the app consists of, and what it costs to have it in memory."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_it_has_one_deployment_per_stage_and_the_gateway_is_its_ingress(tmp_path
         "SafetyChecker",
         "Postprocessor",
     }
+    for deployment in app.deployments:  # which nobody else checks before a replica starts
+        inspect.signature(deployment.func_or_class).bind(*deployment.init_args, **deployment.init_kwargs)
     assert app.ingress_deployment_name == "Gateway"
     assert found["Diffuser"].num_replicas == 2
     assert found["Diffuser"].ray_actor_options["num_gpus"] == 1

@@ -11,14 +11,15 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from gateway.errors import ModelError, PlatformError, ValidationErrors
-from gateway.files.local import LocalFiles
+from gateway.errors import ModelError, PlatformError, StoreUnavailable, ValidationErrors
 from gateway.files.output_names import OutputNames
+from gateway.files.store import FileStore
 from gateway.media import decode_image
-from gateway.work import Delivery, Finished, Preview, Step, Work
+from gateway.work import Delivering, Delivery, Finished, Preview, Step, Work
 from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+from tests.gateway.files.away import AwayBlobs
 
 pytestmark = pytest.mark.cluster
 APP = "graph"
@@ -48,12 +49,17 @@ def work(prompt: str = "a red cube", **of_spec: Any) -> Work:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> LocalFiles:
-    return LocalFiles(tmp_path_factory.mktemp("files"))
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> AwayBlobs:
+    return AwayBlobs(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
-def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
+def files(blobs: AwayBlobs) -> FileStore:
+    return FileStore(blobs)
+
+
+@pytest.fixture(scope="module")
+def stages(cluster: int, files: FileStore) -> Iterator[Any]:
     from ray import serve
 
     from deployments.diffuser import Diffuser
@@ -78,7 +84,7 @@ def stages(cluster: int, files: LocalFiles) -> Iterator[Any]:
         prompt_expander=bound(PromptExpander),
         diffuser=bound(Diffuser, FakeDrawer, 8),
         safety_checker=bound(SafetyChecker, FakeChecker),
-        postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32)),
+        postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0),
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
     yield Stages(
@@ -99,7 +105,7 @@ async def run(stages: Any, request: Work) -> tuple[list[Step], Finished]:
     return [event for event in events if isinstance(event, Step)], events[-1]
 
 
-async def test_steps_come_before_the_pictures(stages: Any, files: LocalFiles) -> None:
+async def test_steps_come_before_the_pictures(stages: Any, files: FileStore) -> None:
     request = work(seeds=(7, 13))
     steps, finished = await run(stages, request)
     assert steps[0] == Step(0, 20)
@@ -238,7 +244,7 @@ async def test_a_replica_that_dies_while_drawing_is_a_clear_retryable_error(stag
     assert len(finished.images) == 1
 
 
-async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: Any, files: LocalFiles) -> None:
+async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: Any, files: FileStore) -> None:
     killing = KillsBeforeChecking(stages.safety_checker, stages.diffuser)
     _, finished = await run(replace(stages, safety_checker=killing), work(seeds=(200, 201)))
     assert killing.killed
@@ -285,3 +291,44 @@ async def test_files_of_a_second_attempt_have_the_same_names(stages: Any, tmp_pa
     _, first = await run(stages, request)
     _, second = await run(stages, request)
     assert [image.url for image in first.images] == [image.url for image in second.images]
+
+
+async def test_what_is_drawn_waits_for_a_store_that_is_away(stages: Any, blobs: AwayBlobs, files: FileStore) -> None:
+    from deployments.graph import Graph
+
+    blobs.take_away()
+    events = Graph(stages).run(work())
+    async with asyncio.timeout(30):
+        await anext(event async for event in events if isinstance(event, Delivering))
+        finishing = asyncio.ensure_future(anext(events))
+        await until_refused(blobs, 3)
+        blobs.give_back()
+        finished = await finishing
+    assert isinstance(finished, Finished)
+    assert await files.get(finished.images[0].url.removeprefix("http://127.0.0.1:8000/files/")) is not None
+
+
+async def test_a_cancelled_request_stops_asking_a_store_that_is_away(stages: Any, blobs: AwayBlobs) -> None:
+    blobs.take_away()
+    reading = asyncio.create_task(run(stages, work()))
+    await until_refused(blobs, 2)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await asyncio.sleep(1)  # the cancellation is on its way to another process
+    refusals = blobs.refusals
+    await asyncio.sleep(3)  # more than a pause between two attempts by now
+    assert blobs.refusals == refusals
+    blobs.give_back()
+
+
+async def test_a_store_that_keeps_an_input_away_arrives_as_what_it_is(stages: Any) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        await run(stages, work(start=Start(image="stored:away", strength=0.5, field="image_url")))
+    assert caught.value.store == "files"
+
+
+async def until_refused(blobs: AwayBlobs, times: int) -> None:
+    async with asyncio.timeout(20):
+        while blobs.refusals < times:  # noqa: ASYNC110 (another process's event)
+            await asyncio.sleep(0.05)

@@ -13,10 +13,12 @@ from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import SafetyChecker
+from gateway.errors import StoreUnavailable
 from gateway.files.access import Acl
 from gateway.files.base import Files
 from gateway.files.local import LocalFiles
 from gateway.files.output_names import OutputNames
+from gateway.files.store import FileStore
 from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
 from gateway.replicas import Report
@@ -25,7 +27,8 @@ from gateway.work import Delivery
 from pipelines.events import Drawn, Pixels
 from pipelines.spec import Control, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
-from tests.gateway.fakes import FakeRunner
+from tests.gateway.fakes import FakeRunner, until
+from tests.gateway.files.away import AwayBlobs
 
 REQUEST = str(uuid4())
 NAMES = OutputNames(b"s" * 32)
@@ -35,8 +38,8 @@ def drawn(*values: int, side: int = 8) -> Drawn:
     return Drawn(np.stack([np.full((side, side, 3), value, np.uint8) for value in values]), {})
 
 
-def postprocessor(files: Files, names: OutputNames = NAMES) -> Postprocessor:
-    return Postprocessor(files, lambda: names)
+def postprocessor(files: Files, names: OutputNames = NAMES, patience_s: float = 10) -> Postprocessor:
+    return Postprocessor(files, lambda: names, patience_s)
 
 
 async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
@@ -79,6 +82,49 @@ async def test_who_knows_the_request_does_not_know_the_address_of_its_picture(tm
     (guessed,) = await postprocessor(files, other).deliver(*given)
     assert ours.url == again.url
     assert ours.url != guessed.url
+
+
+async def test_a_picture_waits_for_a_store_that_is_away_and_its_siblings_with_it(tmp_path: Path) -> None:
+    blobs, files = AwayBlobs(tmp_path), FileStore(AwayBlobs(tmp_path))
+    blobs.take_away()
+    delivering = asyncio.create_task(
+        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2)
+    )
+    await until_refused(blobs, 4)
+    blobs.give_back()
+    images = await delivering
+    assert [await files.get(image.url.removeprefix("/files/")) is not None for image in images] == [True, True]
+
+
+async def test_a_store_that_stays_away_is_told_as_it_is(tmp_path: Path) -> None:
+    blobs = AwayBlobs(tmp_path)
+    blobs.take_away()
+    with pytest.raises(StoreUnavailable):
+        await postprocessor(FileStore(blobs), patience_s=0).deliver(
+            REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2
+        )
+
+
+async def test_what_a_cancelled_request_made_is_not_stored_any_more(tmp_path: Path) -> None:
+    blobs, files = AwayBlobs(tmp_path), FileStore(AwayBlobs(tmp_path))
+    blobs.take_away()
+    delivering = asyncio.create_task(
+        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2)
+    )
+    await until_refused(blobs, 2)
+    delivering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    blobs.give_back()
+    await asyncio.sleep(1)  # more than the first pauses
+    assert [*blobs.list("outputs/")] == []
+
+
+async def until_refused(blobs: AwayBlobs, times: int) -> None:
+    async def refused() -> bool:
+        return blobs.refusals >= times
+
+    await until(refused)
 
 
 async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ class FakeRunner:
                 if previews and step:
                     yield Preview(step, self.steps, [b"%d" % step], "image/jpeg", 4, 3)
                 await asyncio.sleep(self.pause_s)
-            yield Delivering()
-            await asyncio.sleep(self.delivery_s)
+            if self.steps >= 0:
+                yield Delivering()
+                await asyncio.sleep(self.delivery_s)
             if (fault := self.faults.get(work.spec.prompt, self.fault)) is not None:
                 raise fault
             yield finished(work)
