@@ -13,6 +13,7 @@ from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
+from deployments.store_gauge import StoreGauge
 from gateway.app import Parts, create_app
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.opening import files_of
@@ -21,9 +22,12 @@ from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
 from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
+from gateway.store_watch import StoreWatch
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
+
+WATCH_S = 10.0  # between two looks at each store for the metric
 
 
 class Gateway:
@@ -52,17 +56,19 @@ class Gateway:
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        files, ledger, can_draw = files_of(self._settings), self._ledger, self._graph.can_draw
+        files, ledger, tell = files_of(self._settings), self._ledger, StoreGauge().set
+        self._watches = (StoreWatch("files", files.check, tell), StoreWatch("ledger", ledger.depth, tell))
         parts = Parts(
             self._settings,
             ledger,
             files,
             self._dispatcher,
-            can_draw,
-            self._keys,
-            ledger.history,
-            self._check_prompts,
-            self._max_ongoing_requests,
+            can_draw=self._graph.can_draw,
+            keys=self._keys,
+            history=ledger.history,
+            check=self._check_prompts,
+            watches=self._watches,
+            max_ongoing_requests=self._max_ongoing_requests,
         )
         app = create_app(parts)
         app.router.lifespan_context = self._lifespan
@@ -77,10 +83,13 @@ class Gateway:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         reaper = Reaper(self._ledger, self._settings.lease_s)
         reaping = Housekeeping([reaper.sweep], reaper.period_s)
-        loop = asyncio.create_task(reaping.run(), name="reaping")
+        loops = [asyncio.create_task(watch.run(WATCH_S)) for watch in self._watches]
+        reaped = asyncio.create_task(reaping.run(), name="reaping")
         yield  # until Serve has drained the replica
         reaping.stop()
-        await loop
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(reaped, *loops, return_exceptions=True)
         await self._ledger.close()
 
 

@@ -5,8 +5,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.errors import ServiceError
-from gateway.http.answers import INACTIVE, REQUEST_ID, RequestIds, Unhandled, on_http_exception, on_service_error
+from gateway.errors import ServiceError, StoreUnavailable
+from gateway.http.answers import (
+    INACTIVE,
+    REQUEST_ID,
+    OnStoreUnavailable,
+    RequestIds,
+    Unhandled,
+    on_http_exception,
+    on_service_error,
+)
 from gateway.http.authentication import Authenticated
 from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
 from gateway.http.calls import BoundedCalls, ordinary_calls
@@ -75,7 +83,11 @@ def create_app(parts: Parts) -> Starlette:
             # the other half of the calls is for those whose bodies have arrived
             Middleware(Receiving, Bodies(settings, ordinary_calls(max_ongoing) // 2)),
         ],
-        exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
+        exception_handlers={
+            StoreUnavailable: OnStoreUnavailable(),
+            ServiceError: on_service_error,
+            HTTPException: on_http_exception,
+        },
     )
     # an async Python client takes a redirect for an error (fal-protocol 0.6)
     app.router.redirect_slashes = False

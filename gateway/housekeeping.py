@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from gateway.errors import StoreUnavailable
+
 FIRST_S = 60.0  # from the start: whoever starts again and again clears up all the same
 
 logger = logging.getLogger("fooocus.gateway")
@@ -27,6 +29,8 @@ class Housekeeping:
                 try:
                     if cleared := await sweep():
                         logger.info("cleared up: %d", cleared)
+                except StoreUnavailable as error:
+                    logger.warning("clearing up waits for the %s store: %r", error.store, error.__cause__ or error)
                 except Exception:
                     logger.exception("clearing up failed; it is tried again later")
             pause = self._every_s

@@ -6,6 +6,7 @@ import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
+from gateway.discarding import discard
 from gateway.errors import ModelError, ValidationErrors
 from gateway.fetching import too_large
 from gateway.fields import location
@@ -28,7 +29,7 @@ async def take_in(
 
     So is a copy of each that was named by an address of ours, for the file may expire before the request is drawn. own:
     which files these may be. Other http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises
-    ValidationErrors with every fault of every picture; then nothing has been stored.
+    ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has been stored.
     """
     named = [(control.image, control.field) for control in spec.controls]
     if spec.start is not None:
@@ -56,8 +57,14 @@ async def take_in(
         sources.append(STORED + key)
     if faults:
         raise ValidationErrors(faults)
-    for key, (content, content_type) in contents.items():
-        await files.put(key, content, content_type)
+    stored: list[str] = []
+    try:
+        for key, (content, content_type) in contents.items():
+            await files.put(key, content, content_type)
+            stored.append(key)
+    except BaseException:
+        await discard(stored, files)
+        raise
     return _with_sources(spec, sources)
 
 

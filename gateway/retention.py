@@ -22,7 +22,11 @@ class Retention:
         self._history, self._files, self._settings, self._clock = history, files, settings, clock
 
     async def sweep(self) -> int:
-        """Delete and clear all that is due, batch by batch; return how many requests that were."""
+        """Delete and clear all that is due, batch by batch; return how many requests that were.
+
+        Raises StoreUnavailable, and has done nothing, when their files could not be deleted now.
+        """
+        await self._files.check()  # for with a row goes the only word of its files
         now = self._clock()
         unstored = now - timedelta(seconds=self._settings.keep_unstored_s)
         old = now - timedelta(seconds=self._settings.keep_requests_s)

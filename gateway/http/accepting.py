@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from gateway.discarding import discard
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
@@ -65,8 +66,7 @@ class Accepting:
 
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
-        for key in self.media:
-            await files.delete(key)
+        await discard(self.media, files)
 
 
 async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:

@@ -10,8 +10,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import PlatformError, ServiceError
+from gateway.errors import PlatformError, ServiceError, StoreUnavailable
 from gateway.ledger.base import Answer
+from gateway.rate_limited_log import RateLimitedLog
 
 REQUEST_ID = "x-fal-request-id"
 INACTIVE = "x-fooocus-inactive"
@@ -37,6 +38,19 @@ def inactive_headers(inactive: Sequence[str]) -> dict[str, str]:
 async def on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 (registered for this class alone)
     return error_response(error)
+
+
+class OnStoreUnavailable:
+    """Answers calls that a store has failed. It may fail every one, so few of them are logged."""
+
+    def __init__(self) -> None:
+        self._log = RateLimitedLog(logger)
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, StoreUnavailable)  # noqa: S101 (registered for this class alone)
+        cause = error.__cause__ or error
+        self._log.warning("%s %s: the %s store is away: %r", request.method, request.url.path, error.store, cause)
+        return error_response(error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

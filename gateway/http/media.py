@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -49,7 +50,11 @@ def media_routes(parts: Parts) -> list[Route]:
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
         pieces = files.open(info.key, start, end - start)
-        return StreamingResponse(pieces, status, headers)
+        # before the answer begins, for a store that is away can still be told then
+        first = await anext(pieces, b"")
+        if not first and start < end:
+            raise _missing()
+        return StreamingResponse(_from(first, pieces), status, headers)
 
     async def _found(request: Request) -> FileInfo:
         key = request.path_params["key"]
@@ -63,6 +68,12 @@ def media_routes(parts: Parts) -> list[Route]:
         return info
 
     return [Route(f"{root}{FILES}{{key:path}}", media, methods=["GET"]) for root in ("", "/cdn")]
+
+
+async def _from(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in others:
+        yield piece
 
 
 def _headers(info: FileInfo, public: bool) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What the app is built from."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.broadcasting import DispatcherLink
@@ -9,6 +9,7 @@ from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
 from gateway.ledger.history import SqlHistory
 from gateway.settings import GatewaySettings
+from gateway.store_watch import StoreWatch
 from pipelines.spec import Spec
 
 
@@ -27,7 +28,8 @@ class Parts:
     can_draw: whether anything would take a work now; asked by `/ready`. keys: needed where settings require keys.
     history: of the ledger; without it there are no routes for it. check: raises the ValidationErrors of a spec that the
     stages would refuse, where that can be told before anything is spent on it; called on other threads, some at once.
-    max_ongoing_requests: calls that Serve lets a replica of the app have at once.
+    watches: of the stores; asked by `/ready` too. max_ongoing_requests: calls that Serve lets a replica of the app have
+    at once.
     """
 
     settings: GatewaySettings
@@ -38,4 +40,5 @@ class Parts:
     keys: Keys | None = None
     history: SqlHistory | None = None
     check: Callable[[Spec], None] = _nothing
+    watches: Sequence[StoreWatch] = ()
     max_ongoing_requests: int = 500

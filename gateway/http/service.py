@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
-from gateway.errors import PlatformError
+from gateway.errors import PlatformError, StoreUnavailable
 from gateway.http.accepting import unknown_endpoint
 from gateway.http.authentication import OPENAPI
 from gateway.http.openapi import endpoint_document, service_document
@@ -26,6 +26,11 @@ def service_routes(parts: Parts) -> list[Route]:
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
+        for watch, well in zip(
+            parts.watches, await asyncio.gather(*(watch.well() for watch in parts.watches)), strict=True
+        ):
+            if not well:
+                raise StoreUnavailable(watch.store)  # which its watch has logged
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 waiting = await parts.ledger.depth()

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -17,8 +16,6 @@ from gateway.media import sniff
 IN_MEMORY = 1024 * 1024  # bytes of a body that are not written to disk
 _PIECE = 256 * 1024
 _HEAD = 64  # bytes that tell a type
-
-logger = logging.getLogger("fooocus.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ async def received(chunks: AsyncGenerator[bytes, None], folder: Path) -> AsyncIt
 
     Raises what `chunks` raises, and StoreUnavailable when the folder cannot be written.
     """
-    with opened(folder) as file:
+    with spooled(folder) as file:
         size, digest, head = 0, hashlib.sha256(), b""
         piece = bytearray()
         async with aclosing(chunks):
@@ -60,14 +57,13 @@ async def received(chunks: AsyncGenerator[bytes, None], folder: Path) -> AsyncIt
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[BinaryIO]:
+def spooled(folder: Path) -> Iterator[BinaryIO]:
     """A file without a name, in memory while it is small. An OSError while it is used means StoreUnavailable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder)) as file:
             yield cast("BinaryIO", file)
     except OSError as fault:
-        logger.error("a body cannot be kept in %s: %s", folder, fault)
         raise StoreUnavailable("files") from fault
 
 

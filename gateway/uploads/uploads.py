@@ -12,7 +12,7 @@ from gateway.files.base import Files, FileTerms, Part
 from gateway.keys.tokens import Tokens
 from gateway.settings import GatewaySettings
 from gateway.uploads.grants import Grant, Grants
-from gateway.uploads.receiving import Received, opened, too_large, type_of
+from gateway.uploads.receiving import Received, spooled, too_large, type_of
 
 MAX_PARTS = 10_000
 _PIECE = 1024 * 1024
@@ -74,7 +74,7 @@ class Uploads:
         _check(parts, wanted)
         if sum(part.size for part in parts) > self.max_bytes:
             raise too_large(self.max_bytes)
-        with opened(self.folder) as file:
+        with spooled(self.folder) as file:
             if not await self._files.join(grant.upload, parts, file):
                 if await self._files.stat(grant.key) is not None:  # somebody else has joined them meanwhile
                     return None

@@ -11,12 +11,17 @@ import httpx2
 import pytest
 
 from deployments import gateway as module
+from deployments import store_gauge
 from deployments.binding import check_host
 from deployments.gateway import Gateway, limits_of
 from deployments.graph import Stages
+from gateway.errors import StoreUnavailable
+from gateway.files.base import Files
+from gateway.files.store import FileStore
 from gateway.settings import GatewaySettings
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
+from tests.gateway.fakes import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +109,33 @@ def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Pat
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+async def test_a_gauge_says_which_stores_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, dict[str, str]]] = []
+
+    class Gauge:
+        def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
+            assert (name, tag_keys) == ("fooocus_store_up", ("store",))
+
+        def set(self, value: float, tags: dict[str, str]) -> None:
+            told.append((value, tags))
+
+    async def away(self: Files) -> None:
+        raise StoreUnavailable("files")
+
+    monkeypatch.setattr(store_gauge, "Gauge", Gauge)
+    monkeypatch.setattr(FileStore, "check", away)
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
+    gateway: Any = Gateway.__new__(Gateway)
+    stages = Stages(*[Handle()] * len(fields(Stages)))
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), lambda: PromptLimits([]), stages, None, 500)
+    app = gateway.__serve_build_asgi_app__()
+
+    async def both() -> bool:
+        return len(told) >= 2
+
+    async with app.router.lifespan_context(app):
+        await until(both)
+    assert sorted(told, key=str) == [(0.0, {"store": "files"}), (1.0, {"store": "ledger"})]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.errors import StoreUnavailable
 from gateway.housekeeping import Housekeeping
 from tests.gateway.fakes import until
 
@@ -29,6 +30,23 @@ async def test_each_sweep_runs_again_and_again_though_another_fails(caplog: pyte
     house.stop()
     await asyncio.wait_for(task, 1)
     assert "clearing up failed" in caplog.text
+
+
+async def test_a_store_that_is_away_is_a_line_without_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async def away() -> int:
+        raise StoreUnavailable("files")
+
+    house = Housekeeping([away], every_s=0.01)
+    task = asyncio.create_task(house.run())
+
+    async def said() -> bool:
+        return bool(caplog.records)
+
+    await until(said)
+    house.stop()
+    await asyncio.wait_for(task, 1)
+    assert "files store" in caplog.records[0].getMessage()
+    assert caplog.records[0].exc_info is None
 
 
 async def test_the_first_sweep_waits_no_longer_than_the_others() -> None:

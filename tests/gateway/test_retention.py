@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from gateway import retention as module
+from gateway.errors import StoreUnavailable
 from gateway.files.local import LocalFiles
+from gateway.files.store import FileStore
 from gateway.ledger.base import Outcome, Terms
 from gateway.ledger.sql import SqlLedger, utc_now
 from gateway.retention import Retention
@@ -54,6 +56,24 @@ async def test_what_is_old_goes_with_its_files_and_not_before(
     assert await there(files, keys) == [False, False]
     assert await ledger.status(name, APP) is None
     assert await ledger.status("waiting", APP) is not None
+
+
+async def test_nothing_goes_while_its_files_cannot(
+    ledger: SqlLedger, files: LocalFiles, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the row would go the only word of its files."""
+    name, keys = await done(ledger, files)
+
+    async def away(self: FileStore) -> None:
+        raise StoreUnavailable("files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileStore, "check", away)
+        with pytest.raises(StoreUnavailable):
+            await sweeper(ledger, files, settings, 31 * DAY_S).sweep()
+    assert await ledger.status(name, APP) is not None
+    assert await sweeper(ledger, files, settings, 31 * DAY_S).sweep() == 1
+    assert await there(files, keys) == [False, False]
 
 
 async def test_more_than_a_batch_goes_in_one_sweep(

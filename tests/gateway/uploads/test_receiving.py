@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import PlatformError, StoreUnavailable
-from gateway.uploads.receiving import IN_MEMORY, opened, received
+from gateway.uploads.receiving import IN_MEMORY, received, spooled
 from tests.gateway.http.storing import PNG
 
 
@@ -46,7 +46,7 @@ async def test_a_folder_that_cannot_be_made_is_one_too(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         async with received(pieces(PNG), tmp_path / "file"):
             pass
-    with pytest.raises(StoreUnavailable), opened(tmp_path):
+    with pytest.raises(StoreUnavailable), spooled(tmp_path):
         raise OSError(errno.EIO, "Input/output error")
 
 
