@@ -21,6 +21,7 @@ from gateway.ledger.sql import SqlLedger
 from gateway.replicas import Replicas
 from gateway.retention import Retention
 from gateway.settings import GatewaySettings
+from gateway.store_watch import StoreWatch
 from gateway.webhooks.ring_file import ring_of
 from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.work import Runner
@@ -48,7 +49,8 @@ class Dispatcher:
         if keys is not None:
             at_once = partial(limits_of_keys, keys, capacity, settings.key_share)
         self._broadcast = Broadcast()
-        self._dispatching = Dispatching(ledger, runner, settings, owner, capacity, at_once, self._broadcast)
+        well = StoreWatch("files", files.check).well
+        self._dispatching = Dispatching(ledger, runner, settings, owner, capacity, at_once, self._broadcast, well)
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         retention = Retention(ledger.history, files, settings)

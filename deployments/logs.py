@@ -2,6 +2,8 @@
 
 import logging
 
+from gateway.rate_limited_log import StoreFaults
+
 OURS, SERVES = "fooocus", "ray.serve"
 
 
@@ -9,6 +11,9 @@ def log_as_serve_does() -> None:
     """Give the service's loggers the handlers and the level that Serve has set up in this replica."""
     ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
     ours.handlers = [*serves.handlers]
+    faults = StoreFaults()
+    for handler in ours.handlers:  # loggers below this one pass it by
+        handler.addFilter(faults)
     ours.setLevel(serves.getEffectiveLevel())
 
 

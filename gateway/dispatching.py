@@ -37,7 +37,7 @@ class Dispatching:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
     capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
-    them there.
+    them there. stores_are_well: nothing is claimed while they are not, for it could not be drawn or delivered.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -51,10 +51,11 @@ class Dispatching:
         capacity: Callable[[], int],
         at_once: Callable[[], Awaitable[AtOnce]] | None = None,
         broadcast: Broadcast | None = None,
+        stores_are_well: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once = capacity, at_once
-        self._broadcast = broadcast or Broadcast()
+        self._broadcast, self._stores_are_well = broadcast or Broadcast(), stores_are_well
         self._reaper = Reaper(ledger, settings.lease_s)
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
@@ -112,7 +113,9 @@ class Dispatching:
             except Exception:
                 logger.exception("the dispatcher could not reach the ledger; it tries again")
                 failures += 1
-            pause = min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 10), LAST_RETRY_S) if failures else period
+            # never so long that leases run out meanwhile
+            last_s = min(LAST_RETRY_S, self._settings.lease_s / 4)
+            pause = min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 10), last_s) if failures else period
             # what failed is not tried again sooner because somebody calls
             waited_for = self._stopped if failures or now is None else now
             with suppress(TimeoutError):
@@ -125,6 +128,8 @@ class Dispatching:
             free = self._capacity() - len(self._held)
             # looking is a read; claiming takes the write lock
             if self._draining or free <= 0 or not await self._ledger.depth():
+                return
+            if self._stores_are_well is not None and not await self._stores_are_well():
                 return
             at_once = AtOnce() if self._at_once is None else await self._at_once()
             for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once):

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
+from time import monotonic
 from typing import Any, TypeVar
 
 from gateway.endpoints import ENDPOINTS, app_of
@@ -29,6 +31,7 @@ OnEvent = Callable[[Progress], None]
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner is in the queue again
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # between attempts at a write that must not be lost
+AWAY_S = 600.0  # for how long what is drawn is held while the ledger is away
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -126,7 +129,7 @@ async def _put_back(claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, 
     """
     await _pause(claim)
     await uninterrupted(_write_log(claim, ledger, heart))
-    match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed))):
+    match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
         case Retried.QUEUED:
             raise PutBack(claim.work.request_id)
         case Retried.ENDED:
@@ -142,7 +145,7 @@ async def _hand_back(claim: Claim, ledger: Ledger, heart: Heart) -> Answer:
     """
     await _pause(claim)
     await uninterrupted(_write_log(claim, ledger, heart))
-    if not await uninterrupted(patiently(lambda: ledger.requeue(claim))):
+    if not await uninterrupted(patiently(lambda: ledger.requeue(claim), AWAY_S)):
         raise LostClaim(claim.work.request_id)
     ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
     if ended is None:
@@ -172,15 +175,22 @@ def answer_of(error: ServiceError) -> Answer:
     return Answer(error.status, error.body(), error.headers(), error=str(error), error_type=error_type)
 
 
-async def patiently(write: Callable[[], Awaitable[T]]) -> T:
-    """Make a write that must not be lost, again after a failure, a few seconds in all; then its error is raised."""
-    for pause in PAUSES_S:
+async def patiently(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T:
+    """Make a write that must not be lost, again after a failure, a few seconds in all; then its error is raised.
+
+    away_s: for how long it is tried where the ledger is away, if that is longer.
+    """
+    begun = monotonic()
+    for number in count():
         try:
             return await write()
-        except Exception:
+        except Exception as error:
+            waits = isinstance(error, StoreUnavailable) and monotonic() - begun < away_s
+            if number >= len(PAUSES_S) and not waits:
+                raise
             logger.exception("the ledger did not take a write; it is tried again")
-            await asyncio.sleep(pause)
-    return await write()
+            await asyncio.sleep(PAUSES_S[min(number, len(PAUSES_S) - 1)])
+    raise AssertionError("the numbers do not end")
 
 
 async def _draw(
@@ -200,7 +210,7 @@ async def _draw(
                 on_event(event)
             match event:
                 case Step(step, steps):
-                    if not run.drawing and not await patiently(lambda: ledger.running(claim)):
+                    if not run.drawing and not await patiently(lambda: ledger.running(claim), AWAY_S):
                         raise LostClaim(claim.work.request_id)
                     run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
@@ -219,7 +229,7 @@ async def _finish(
     claim: Claim, ledger: Ledger, heart: Heart, outcome: Outcome, answer: Answer, media: Sequence[str] = ()
 ) -> bool:
     await _write_log(claim, ledger, heart)
-    return await patiently(lambda: ledger.finish(claim, outcome, answer, media))
+    return await patiently(lambda: ledger.finish(claim, outcome, answer, media), AWAY_S)
 
 
 async def _write_log(claim: Claim, ledger: Ledger, heart: Heart) -> None:

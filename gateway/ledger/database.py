@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,12 @@ _GROUP = 64
 _WRITERS = 4  # threads on PostgreSQL, which takes several writers
 _CONNECT_S = 5
 # A server that is gone with its machine does not say so: its connections end when nothing comes back for so long.
-_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
+_ALIVE: Mapping[str, int] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
 # What a process that hangs in the midst of a transaction may hold up the others: they get its locks back after this.
 _PATIENCE = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
 # Advisory locks of PostgreSQL are numbers that all applications of one database share.

@@ -11,7 +11,7 @@ from gateway import execution
 from gateway.broadcasting import Broadcast
 from gateway.dispatching import Dispatching
 from gateway.endpoints import app_of
-from gateway.errors import ModelError, PlatformError
+from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.latest import Stopping
 from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
 from gateway.ledger.database import Database
@@ -231,6 +231,51 @@ async def test_a_fault_while_a_dispatcher_stops_costs_no_attempt(ledger: SqlLedg
         await until_state(ledger, "a", State.RUNNING)
         await one.stop()
     assert (await status_of(ledger, "a")).state is State.QUEUED
+
+
+async def test_nothing_is_claimed_while_a_store_is_away(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    well, asked = False, 0
+
+    async def stores_are_well() -> bool:
+        nonlocal asked
+        asked += 1
+        return well
+
+    async def asked_often() -> bool:
+        return asked > 3
+
+    await submit(ledger, "a")
+    one = Dispatching(ledger, FakeRunner(), settings, "me", lambda: 8, stores_are_well=stores_are_well)
+    task = asyncio.create_task(one.run())
+    await until(asked_often)
+    assert (await status_of(ledger, "a")).state is State.QUEUED
+    well = True
+    await until_state(ledger, "a", State.DONE)
+    await one.stop()
+    await task
+
+
+async def test_an_end_waits_for_a_ledger_that_is_away(
+    ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures are drawn: they are not thrown away after a few seconds."""
+    monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.02))
+    tries, finish = 0, ledger.finish
+
+    async def away(*arguments: Any) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries < 10:
+            raise StoreUnavailable("ledger")
+        return await finish(*arguments)
+
+    monkeypatch.setattr(ledger, "finish", away)
+    await submit(ledger, "a")
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings):
+        await until_state(ledger, "a", State.DONE)
+    assert runner.ids == ["a"]
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
 
 
 async def test_a_dispatcher_that_stops_for_good_says_so(ledger: SqlLedger, settings: GatewaySettings) -> None:

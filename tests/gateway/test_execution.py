@@ -135,7 +135,7 @@ async def test_a_runs_own_timeout_is_no_generation_timeout(ledger: SqlLedger) ->
 
 async def test_a_run_without_a_result_is_an_error(ledger: SqlLedger) -> None:
     class Silent:
-        async def run(self, work: Work) -> AsyncIterator[Step | Finished]:
+        async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Step | Finished]:
             yield Step(0, 1)
 
     answer = await run(await claimed(ledger), ledger, Silent())
@@ -166,7 +166,7 @@ async def test_a_delivery_that_takes_too_long_is_put_back(ledger: SqlLedger) -> 
 async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, steps: int) -> None:
     """Neither before it is drawn nor after; and more often than faults may put it back, even one that may not retry."""
     away = FakeRunner(steps=steps, fault=StoreUnavailable("files"))
-    limited = SqlLedger(ledger._database, limits=Limits(retries=0, crashes=1))
+    limited = SqlLedger(ledger.database, limits=Limits(retries=0, crashes=1))
     claim = await claimed(limited, NO_RETRY)
     for _ in range(3):
         with pytest.raises(PutBack):
@@ -178,11 +178,13 @@ async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, s
     assert (await run(claim, limited, FakeRunner())).status == 200
 
 
-async def test_a_sync_run_that_a_store_fails_ends_as_one_to_send_again(ledger: SqlLedger) -> None:
-    claim = await ledger.begin(work("one"), APP, "me", 30)
+async def test_what_ends_when_a_store_fails_it_is_answered(ledger: SqlLedger) -> None:
+    """Its cancellation was asked for, so it does not wait for the store."""
+    claim = await claimed(ledger)
+    await ledger.cancel("one", APP)
     answer = await run(claim, ledger, FakeRunner(fault=StoreUnavailable("files")))
     assert answer == await ledger.answer("one", APP)
-    assert (answer.status, answer.headers["x-fal-retryable"]) == (503, "true")
+    assert (answer.status, answer.error_type) == (499, "client_cancelled")
 
 
 async def test_a_run_that_nobody_begins_is_put_back(ledger: SqlLedger) -> None:

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from gateway.rate_limited_log import RateLimitedLog
+from gateway.errors import StoreUnavailable
+from gateway.rate_limited_log import RateLimitedLog, StoreFaults
 
 
 def test_a_line_stands_for_those_that_were_kept_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -21,3 +22,38 @@ def test_a_line_stands_for_those_that_were_kept_back(caplog: pytest.LogCaptureFi
         "still is away (and 999 more since the last line)",
         "and still is away",
     ]
+
+
+def test_tracebacks_of_a_store_that_is_away_are_one_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    caplog.handler.addFilter(StoreFaults(every_s=10, clock=lambda: now))
+    log = logging.getLogger("fooocus.test")
+
+    def fail(words: str) -> None:
+        try:
+            raise StoreUnavailable("ledger") from ConnectionError("refused\nby the server")
+        except StoreUnavailable:
+            log.exception(words)
+
+    for number in range(500):
+        fail(f"{number} failed")
+    log.error("something else")
+    now = 10.0
+    fail("the last failed")
+    away = "The ledger store cannot be reached now; try again.: refused"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"0 failed: {away} (and 0 more since the last line)",
+        "something else",
+        f"the last failed: {away} (and 499 more since the last line)",
+    ]
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+def test_other_faults_keep_their_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.addFilter(StoreFaults())
+    for _ in range(2):
+        try:
+            raise ValueError("ours")
+        except ValueError:
+            logging.getLogger("fooocus.test").exception("failed")
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
