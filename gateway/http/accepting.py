@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -79,25 +80,27 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
     order = endpoint.order(payload, request_id, origin(request, settings.public_url))
-    await asyncio.to_thread(parts.check, order.work.spec)
+    digest, kept_input = await asyncio.to_thread(_examined, parts.check, order.work.spec, payload)
     kept = {
         "owner": caller(request).key,
         "acl": lifecycle.initial_acl,
         "expires_in_s": lifecycle.expires_in_s(settings.outputs_expire_s),
     }
     delivery = order.work.delivery.model_copy(update=kept)
-    digest, kept_input = await asyncio.to_thread(_told, payload)
-    own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
-    limits = settings.max_image_bytes, settings.max_image_pixels
-    spec = await take_in(order.work.spec, request_id, parts.files, *limits, own)
+    spec = order.work.spec
+    if spec.controls or spec.start is not None:
+        own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
+        limits = settings.max_image_bytes, settings.max_image_pixels
+        spec = await take_in(spec, request_id, parts.files, *limits, own)
     work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
     return Accepting(Order(work, order.inactive), digest, _stored(spec), kept_input)
 
 
-def _told(payload: Any) -> tuple[str, str | None]:
-    """The fingerprint of an input, and what is kept of it."""
+def _examined(check: Callable[[Spec], None], spec: Spec, payload: Any) -> tuple[str, str | None]:
+    """The fingerprint of an input that the check lets pass, and what is kept of it."""
+    check(spec)
     kept = json.dumps(_without_data(payload))
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
     return digest, kept if len(kept) <= MAX_INPUT else None

@@ -200,7 +200,7 @@ def _check_file(path: Path) -> None:
             found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.OperationalError:
         raise  # it is locked or cannot be read, which says nothing about its content
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the driver cannot decode some of what SQLite says
         found = str(error)
     if found != "ok":
         raise LedgerUnusable(
