@@ -50,7 +50,10 @@ class Dispatcher:
             at_once = partial(limits_of_keys, keys, capacity, settings.key_share)
         self._broadcast = Broadcast()
         well = StoreWatch("files", files.check).well
-        self._dispatching = Dispatching(ledger, runner, settings, owner, capacity, at_once, self._broadcast, well)
+        leaving = partial(asyncio.to_thread, is_deleted)
+        self._dispatching = Dispatching(
+            ledger, runner, settings, owner, capacity, at_once, self._broadcast, well, leaving
+        )
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         retention = Retention(ledger.history, files, settings)

@@ -38,6 +38,7 @@ class Dispatching:
 
     capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
     them there. stores_are_well: nothing is claimed while they are not, for it could not be drawn or delivered.
+    is_leaving: whether the whole service is being stopped, so that runners which are lost are nobody's fault.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -52,10 +53,12 @@ class Dispatching:
         at_once: Callable[[], Awaitable[AtOnce]] | None = None,
         broadcast: Broadcast | None = None,
         stores_are_well: Callable[[], Awaitable[bool]] | None = None,
+        is_leaving: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once = capacity, at_once
-        self._broadcast, self._stores_are_well = broadcast or Broadcast(), stores_are_well
+        self._broadcast = broadcast or Broadcast()
+        self._stores_are_well, self._is_leaving = stores_are_well, is_leaving
         self._reaper = Reaper(ledger, settings.lease_s)
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
@@ -162,7 +165,7 @@ class Dispatching:
                 timeout_s,
                 on_event=partial(self._tell, request_id),
                 previews=previews,
-                counts=lambda: not self._draining,
+                counts=self._counts_faults,
             )
         except PutBack:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
@@ -175,6 +178,9 @@ class Dispatching:
             self._stranded.append(partial(self._ledger.retry, claim, UNWRITTEN))
             return
         self._broadcast.publish(request_id, Ended())
+
+    async def _counts_faults(self) -> bool:
+        return not self._draining and (self._is_leaving is None or not await self._is_leaving())
 
     def _tell(self, request_id: str, event: Progress) -> None:
         if (held := self._held.get(request_id)) is not None:

@@ -62,12 +62,12 @@ async def execute(
     *,
     on_event: OnEvent | None = None,
     previews: bool = False,
-    counts: Callable[[], bool] = lambda: True,
+    counts: Callable[[], Awaitable[bool]] | None = None,
 ) -> Answer:
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
-    on_event: hears how far it is. previews: these too. counts: whether a fault of the infrastructure, when it comes,
-    costs the request an attempt; a store that is away never does.
+    on_event: hears how far it is. previews: these too. counts: whether a fault of the infrastructure costs the request
+    an attempt, asked when one comes; a store that is away never does.
 
     heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
@@ -113,7 +113,7 @@ async def execute(
         answer = answer_of(PlatformError("internal_error", "An internal error occurred; the request was not finished."))
     if answer.error is not None:
         heart.say(claim, "ERROR", answer.error)
-    if fault is not None and (isinstance(fault, StoreUnavailable) or not counts()):
+    if isinstance(fault, StoreUnavailable) or (fault is not None and counts is not None and not await counts()):
         return await _hand_back(claim, ledger, heart)
     if fault is not None:
         return await _put_back(claim, ledger, heart, answer, crashed=run.drawing)

@@ -233,6 +233,25 @@ async def test_a_fault_while_a_dispatcher_stops_costs_no_attempt(ledger: SqlLedg
     assert (await status_of(ledger, "a")).state is State.QUEUED
 
 
+async def test_a_runner_that_is_lost_because_the_service_leaves_costs_no_attempt(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    """Serve ends the replicas that draw before the dispatcher hears of it."""
+    strict = SqlLedger(ledger.database, limits=Limits(retries=0, crashes=1))
+    await submit(ledger, "a")
+    runner = FakeRunner(fault=PlatformError("runner_disconnected", "gone"))
+
+    async def leaving() -> bool:
+        return len(runner.ids) < 3
+
+    one = Dispatching(strict, runner, settings, "me", lambda: 8, is_leaving=leaving)
+    task = asyncio.create_task(one.run())
+    await until_state(ledger, "a", State.DONE)
+    assert len(runner.ids) == 3
+    await one.stop()
+    await task
+
+
 async def test_nothing_is_claimed_while_a_store_is_away(ledger: SqlLedger, settings: GatewaySettings) -> None:
     well, asked = False, 0
 

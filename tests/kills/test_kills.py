@@ -17,7 +17,7 @@ REQUESTS: Mapping[str, int] = {"fake": 50, "pocket": 8}  # by engine
 TITLES = (":Diffuser", ":Dispatcher", ":Gateway", ":Postprocessor", "::ServeController", "::ProxyActor")
 
 
-@pytest.fixture(scope="module", params=list(REQUESTS))
+@pytest.fixture(scope="module", params=["fake", pytest.param("pocket", marks=pytest.mark.long)])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path
 ) -> Iterator[Served]:
