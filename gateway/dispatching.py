@@ -163,6 +163,7 @@ class Dispatching:
                 self._heart,
                 self._runner,
                 timeout_s,
+                self._settings.delivery_timeout_s,
                 on_event=partial(self._tell, request_id),
                 previews=previews,
                 counts=self._counts_faults,

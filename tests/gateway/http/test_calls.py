@@ -83,16 +83,17 @@ async def test_a_call_that_has_ended_makes_room(client: httpx2.AsyncClient, last
     assert (await client.get("/")).status_code == 200
 
 
-async def test_runs_that_wait_leave_health(parts: Parts, runner: FakeRunner) -> None:
+async def test_runs_that_wait_leave_health(parts: Parts, runner: FakeRunner, dispatched: None) -> None:
     runner.gate.clear()
     transport = httpx2.ASGITransport(app=create_app(replace(parts, max_ongoing_requests=LEAST_ONGOING)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
         runs = [asyncio.create_task(client.post(f"/run/{FAST}", json=INPUT)) for _ in range(MOST)]
 
-        async def begun() -> bool:
-            return len(runner.seen) == MOST
+        async def waiting() -> bool:
+            assert parts.history is not None
+            return len((await parts.history.list(limit=100)).entries) == MOST
 
-        await until(begun)
+        await until(waiting)
         assert (await client.post(f"/queue/{FAST}", json=INPUT)).status_code == 503
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).status_code == 200
