@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 
 USERS = ("postgres", "nobody")  # whom the server runs as where the tests run as root, which it refuses
@@ -21,10 +22,38 @@ SETTINGS = "-c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off -
 
 @dataclass(frozen=True)
 class Server:
-    """Where the server listens. Everybody else on this machine lacks the password."""
+    """A server in `home`, of the programs in `folder`. Everybody else on this machine lacks the password."""
 
+    folder: Path
+    home: Path
     port: int
     password: str
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.home} {SETTINGS}"
+        self._control("start", "-l", self.home / "log", "-o", options)
+
+    def stop(self) -> None:
+        """End it as a crash would: its clients' connections break."""
+        self._control("stop", "--mode=immediate")
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let it hang meanwhile: what listens still takes connections, and nothing answers."""
+        postmaster = psutil.Process(int((self.home / "data" / "postmaster.pid").read_text().split()[0]))
+        all_of_it = [postmaster]
+        postmaster.suspend()
+        all_of_it += postmaster.children(recursive=True)
+        try:
+            for process in all_of_it[1:]:
+                process.suspend()
+            yield
+        finally:
+            for process in reversed(all_of_it):
+                process.resume()
+
+    def _control(self, action: str, *arguments: object) -> None:
+        _run(_user(), self.home, self.folder / "pg_ctl", action, "--wait", "-D", self.home / "data", *arguments)
 
     def url(self, database: str) -> str:
         return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -36,6 +65,12 @@ class Server:
 
     def drop(self, database: str) -> None:
         self._execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def end_connections(self, database: str) -> int:
+        """Have the server end all connections to `database`; how many."""
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+        with psycopg.connect(self.url("postgres")) as connection:
+            return len(connection.execute(ended, [database]).fetchall())
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -70,13 +105,12 @@ def serving(folder: Path) -> Iterator[Server]:
             *(folder / "initdb", "--no-sync", "--auth=scram-sha-256", "--username=tests", f"--pwfile={secret}"),
             *("--encoding=UTF8", "--locale=C", "-D", data),
         )
-        port = _free_port()
-        options = f"-p {port} -k {home} {SETTINGS}"
-        _run(user, home, folder / "pg_ctl", "start", "--wait", "-D", data, "-l", home / "log", "-o", options)
+        server = Server(folder, home, _free_port(), password)
+        server.start()
         try:
-            yield Server(port, password)
+            yield server
         finally:
-            _run(user, home, folder / "pg_ctl", "stop", "--wait", "--mode=immediate", "-D", data)
+            server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -101,9 +100,7 @@ async def test_a_failed_transaction_leaves_nothing(ledger: SqlLedger) -> None:
     assert await ledger.depth() == 1
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d", "postgresql://h"]
-)
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d", "postgresql://h"])
 async def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite"):
         await Database.open(url)

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Connection, delete
+from sqlalchemy import delete
 
 from gateway.ledger.base import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, Owed
