@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
@@ -117,7 +118,11 @@ class Dispatcher:
 def is_deleted() -> bool:
     """Whether the whole application of this replica goes, and not this replica alone. Blocks."""
     try:
-        application = serve.status().applications.get(serve.get_replica_context().app_name)
+        name = serve.get_replica_context().app_name
+    except RayServeException:  # this is no replica, and asking Serve would start one
+        return False
+    try:
+        application = serve.status().applications.get(name)
     except Exception:  # without a controller nothing is put in this replica's place
         return True
     return application is None or application.status == "DELETING"

@@ -100,21 +100,25 @@ async def test_a_write_that_is_refused_leaves_the_others_written_and_itself_noth
     assert keys == [""]
 
 
-async def test_a_write_that_fails_half_way_leaves_the_others_written_and_itself_nothing(sqlite: SqlLedger) -> None:
-    def half(connection: Connection, then: Callable[[Connection], object]) -> None:
+def _wrong_statement(connection: Connection) -> None:
+    connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+
+
+def _own_fault(_: Connection) -> None:
+    raise ValueError("half way")
+
+
+@pytest.mark.parametrize("fault", [_wrong_statement, _own_fault])
+async def test_a_write_that_fails_half_way_leaves_the_others_written_and_itself_nothing(
+    sqlite: SqlLedger, fault: Callable[[Connection], None]
+) -> None:
+    def half(connection: Connection) -> None:
         connection.execute(_HALF)
-        then(connection)
+        fault(connection)
 
-    def wrong(connection: Connection) -> object:
-        return connection.execute(text("INSERT INTO nowhere VALUES (1)"))
-
-    def fail(_: Connection) -> object:
-        raise ValueError("half way")
-
-    bad = [sqlite.database.write(lambda connection, then=then: half(connection, then)) for then in (wrong, fail)]
     good = [sqlite.submit(work(f"r{at}"), APP) for at in range(10)]
-    results = await together(sqlite.database, *good[:5], *bad, *good[5:])
-    assert [at for at, result in enumerate(results) if isinstance(result, Exception)] == [5, 6]
+    results = await together(sqlite.database, *good[:5], sqlite.database.write(half), *good[5:])
+    assert [at for at, result in enumerate(results) if isinstance(result, Exception)] == [5]
     assert await sqlite.depth() == 10
     assert await halves(sqlite.database) == 0
 
