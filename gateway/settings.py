@@ -48,8 +48,11 @@ class GatewaySettings(BaseModel):
         the key whose they are, and to administrators. What a client's own lifecycle closes is closed in both.
     body_grace_s: how far a body may fall behind body_least_bytes_per_s while it arrives, and so how long it may be
         silent. body_timeout_s, upload_timeout_s: how long the body of a request, of an upload is waited for in all.
-    max_upload_bytes: of one uploaded file. outputs_expire_s, uploads_expire_s: how long such files are kept, where the
-        client does not say; None keeps them.
+    max_upload_bytes: of one uploaded file. uploads_of_key: files that a key may have uploaded at once, unfinished ones
+        included; all callers together where keys are off. upload_bytes_of_key: their bytes; None is no limit.
+        unfinished_uploads_of_key, upload_parts_of_key: uploads in parts that a key may have begun and not completed,
+        and their parts together.
+    outputs_expire_s, uploads_expire_s: how long such files are kept, where the client does not say; None keeps them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,6 +96,10 @@ class GatewaySettings(BaseModel):
     body_timeout_s: float = Field(600.0, gt=0)
     upload_timeout_s: float = Field(3600.0, gt=0)
     max_upload_bytes: int = Field(512 * MIB, gt=0)
+    uploads_of_key: int = Field(10_000, gt=0)
+    upload_bytes_of_key: int | None = Field(None, gt=0)
+    unfinished_uploads_of_key: int = Field(100, gt=0)
+    upload_parts_of_key: int = Field(10_000, gt=0)
     outputs_expire_s: int | None = Field(None, gt=0)
     uploads_expire_s: int | None = Field(None, gt=0)
 

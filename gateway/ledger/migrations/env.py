@@ -4,8 +4,9 @@ from alembic import context
 
 from gateway.keys import tables as keys
 from gateway.ledger.tables import metadata
+from gateway.uploads import tables as uploads
 
-assert keys.api_key.metadata is metadata  # noqa: S101 (all tables are known by now)
+assert keys.api_key.metadata is uploads.upload.metadata is metadata  # noqa: S101 (all tables are known by now)
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
 
