@@ -23,6 +23,8 @@ from gateway.replicas import Replicas
 from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
+from gateway.uploads.account import UploadAccount
+from gateway.uploads.reconciling import Reconciling
 from gateway.webhooks.ring_file import ring_of
 from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.work import Runner
@@ -58,7 +60,10 @@ class Dispatcher:
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         retention = Retention(ledger.history, files, settings)
-        self._housekeeping = Housekeeping([retention.sweep, files.sweep, ledger.database.shrink], settings.sweep_s)
+        # after the sweep of files, so that what has expired is gone before its place is given back
+        uploads = Reconciling(UploadAccount(ledger.database, settings), files)
+        sweeps = [retention.sweep, files.sweep, uploads.sweep, ledger.database.shrink]
+        self._housekeeping = Housekeeping(sweeps, settings.sweep_s)
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),

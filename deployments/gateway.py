@@ -23,6 +23,7 @@ from gateway.ledger.opening import open_ledger
 from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
+from gateway.uploads.account import UploadAccount
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
@@ -66,6 +67,7 @@ class Gateway:
             can_draw=self._graph.can_draw,
             keys=self._keys,
             history=ledger.history,
+            uploads=UploadAccount(ledger.database, self._settings),
             check=self._check_prompts,
             watches=self._watches,
             max_ongoing_requests=self._max_ongoing_requests,

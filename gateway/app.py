@@ -4,6 +4,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from gateway.errors import ServiceError, StoreUnavailable
 from gateway.http.answers import (
@@ -49,7 +50,6 @@ def create_app(parts: Parts) -> Starlette:
     """
     settings, max_ongoing = parts.settings, parts.max_ongoing_requests
     tokens = Tokens.of(settings)
-    uploads = Uploads(parts.files, tokens, settings)
     watching = Watching(parts.ledger)
     runs = SyncRuns(parts, watching)
     app = Starlette(
@@ -60,8 +60,7 @@ def create_app(parts: Parts) -> Starlette:
             *run_routes(runs),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
-            *storage_routes(parts, tokens, uploads),
-            *cdn_routes(parts, uploads),
+            *_upload_routes(parts, tokens),
             *media_routes(parts),
             *service_routes(parts),
         ],
@@ -92,6 +91,13 @@ def create_app(parts: Parts) -> Starlette:
     # an async Python client takes a redirect for an error (fal-protocol 0.6)
     app.router.redirect_slashes = False
     return app
+
+
+def _upload_routes(parts: Parts, tokens: Tokens) -> list[Route]:
+    if parts.uploads is None:
+        return []
+    uploads = Uploads(parts.files, parts.uploads, tokens, parts.settings)
+    return [*storage_routes(parts, tokens, uploads), *cdn_routes(parts, uploads)]
 
 
 def _authentication(parts: Parts, tokens: Tokens) -> list[Middleware]:

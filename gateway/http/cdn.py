@@ -32,6 +32,7 @@ def cdn_routes(parts: Parts, uploads: Uploads) -> list[Route]:
         Route(signed, cdn.whole, methods=["PUT"]),
         Route(f"{signed}/complete", cdn.complete, methods=["POST"]),
         Route(f"{signed}/{{number}}", cdn.part, methods=["PUT"]),
+        Route(f"{files}{{key:path}}", cdn.delete, methods=["DELETE"]),
         Route(f"{files}upload", cdn.upload, methods=["POST"]),
         Route(f"{files}upload/multipart", cdn.begin, methods=["POST"]),
         Route(f"{begun}/complete", cdn.complete, methods=["POST"]),
@@ -74,6 +75,17 @@ class _Cdn:
         await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES, grant.owner)))
         url = self._url(request, grant)
         return JSONResponse({"access_url": url, "file_url": url})
+
+    async def delete(self, request: Request) -> Response:
+        key = request.path_params["key"]
+        try:
+            # what was produced goes with its request
+            deleted = key.startswith("uploads/") and await self._uploads.delete(key, caller(request))
+        except ValueError:
+            deleted = False
+        if not deleted:
+            raise PlatformError("bad_request", "File not found", status=404)
+        return JSONResponse({"deleted": True})
 
     async def _store(self, request: Request, grant: Grant) -> None:
         async with self._received(request, grant) as body:

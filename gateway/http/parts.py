@@ -10,6 +10,7 @@ from gateway.ledger.base import Ledger
 from gateway.ledger.history import SqlHistory
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
+from gateway.uploads.account import UploadAccount
 from pipelines.spec import Spec
 
 
@@ -26,8 +27,10 @@ class Parts:
     """The stores of one app, and the dispatcher that draws what is put into them.
 
     can_draw: whether anything would take a work now; asked by `/ready`. keys: needed where settings require keys.
-    history: of the ledger; without it there are no routes for it. check: raises the ValidationErrors of a spec that the
-    stages would refuse, where that can be told before anything is spent on it; called on other threads, some at once.
+    history: of the ledger; without it there are no routes for it. uploads: what keys have uploaded, counted; without it
+    there are no routes to upload by, for nothing would bound them. check: raises the ValidationErrors of a spec that
+    the stages would refuse, where that can be told before anything is spent on it; called on other threads, some at
+    once.
     watches: of the stores; asked by `/ready` too. max_ongoing_requests: calls that Serve lets a replica of the app have
     at once.
     """
@@ -39,6 +42,7 @@ class Parts:
     can_draw: Callable[[], Awaitable[bool]] = _always
     keys: Keys | None = None
     history: SqlHistory | None = None
+    uploads: UploadAccount | None = None
     check: Callable[[Spec], None] = _nothing
     watches: Sequence[StoreWatch] = ()
     max_ongoing_requests: int = 500

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.errors import PlatformError
-from gateway.files.base import Files, FileTerms, Part
+from gateway.files.base import FileInfo, Files, FileTerms, Part
+from gateway.keys.base import Caller, Scope
 from gateway.keys.tokens import Tokens
 from gateway.settings import GatewaySettings
+from gateway.uploads.account import UploadAccount
 from gateway.uploads.grants import Grant, Grants
 from gateway.uploads.receiving import Received, spooled, too_large, type_of
 
@@ -23,14 +25,20 @@ class Uploads:
 
     Parts lie in the files store itself, so that any replica can take the next one and a restart loses none. They are
     joined through this machine rather than by the bucket, whose own multipart uploads refuse parts under 5 MiB and want
-    the content type, which is told by the content, before there is any. clock: Unix seconds.
+    the content type, which is told by the content, before there is any. What is stored has its place in `account`
+    before, and loses it when it could not be. clock: Unix seconds.
     """
 
     def __init__(
-        self, files: Files, tokens: Tokens, settings: GatewaySettings, clock: Callable[[], float] = time.time
+        self,
+        files: Files,
+        account: UploadAccount,
+        tokens: Tokens,
+        settings: GatewaySettings,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.grants = Grants(tokens, clock)
-        self._files, self._settings, self._clock = files, settings, clock
+        self._files, self._account, self._settings, self._clock = files, account, settings, clock
 
     @property
     def max_bytes(self) -> int:
@@ -42,25 +50,27 @@ class Uploads:
         return self._settings.data_dir
 
     async def whole(self, grant: Grant, body: Received) -> None:
-        """Raises PlatformError (409) where the file has another content already."""
+        """Raises PlatformError: 409 where the file has other content already, 403 where its owner may have no other."""
         known = await self._files.stat(grant.key)
         if known is None:
-            await self._files.save(grant.key, body.file, body.content_type, body.sha256, self._terms(grant))
+            await self._save(grant, body, self._terms(grant))
         elif known.etag != body.sha256:
             raise PlatformError("bad_request", "This file has been uploaded already, with other content.", status=409)
 
     async def part(self, grant: Grant, number: int, body: Received) -> str:
-        """The etag of the part. Raises PlatformError: 400 for a number out of range, 413 when the parts so far are too
-        large together."""
-        if not 1 <= number <= MAX_PARTS:
-            raise PlatformError("bad_request", f"Part numbers go from 1 to {MAX_PARTS}.")
+        """The etag of the part. Raises PlatformError: 400 for a number out of range; as `UploadAccount.take_part`."""
+        last = min(MAX_PARTS, self._settings.upload_parts_of_key)
+        if not 1 <= number <= last:
+            raise PlatformError("bad_request", f"Part numbers go from 1 to {last}.")
         if body.size == 0:
             raise PlatformError("bad_request", "The part is empty.")
         if await self._files.stat(grant.key) is None:
-            others = [part for part in await self._files.staged(grant.upload) if part.number != number]
-            if sum(part.size for part in others) + body.size > self.max_bytes:
-                raise too_large(self.max_bytes)
-            await self._files.stage(grant.upload, number, body.file, body.sha256)
+            earlier = await self._account.take_part(grant.key, grant.owner, number, body.size, grant.begun)
+            try:
+                await self._files.stage(grant.upload, number, body.file, body.sha256)
+            except Exception:
+                await self._account.give_back_part(grant.key, number, earlier)
+                raise
         return body.sha256
 
     async def complete(self, grant: Grant, wanted: Sequence[tuple[int, str]]) -> None:
@@ -68,8 +78,9 @@ class Uploads:
 
         Raises PlatformError (400) when they are not exactly the parts that were uploaded.
         """
-        if await self._files.stat(grant.key) is not None:
-            return await self._files.unstage(grant.upload)  # what a repeated call, or one that broke off, left
+        known = await self._files.stat(grant.key)
+        if known is not None:
+            return await self._tidy(grant, known)  # what a repeated call, or one that broke off, left
         parts = await self._files.staged(grant.upload)
         _check(parts, wanted)
         if sum(part.size for part in parts) > self.max_bytes:
@@ -80,8 +91,40 @@ class Uploads:
                     return None
                 raise PlatformError("bad_request", "Some parts are no longer there; upload the file again.")
             content_type, digest = await asyncio.to_thread(_told, file)
-            await self._files.save(grant.key, file, content_type, digest, self._terms(grant))
-        return await self._files.unstage(grant.upload)
+            terms = self._terms(grant)
+            await self._files.save(grant.key, file, content_type, digest, terms)
+        size = sum(part.size for part in parts)
+        return await self._tidy(grant, FileInfo(grant.key, size, content_type, digest, terms))
+
+    async def delete(self, key: str, caller: Caller) -> bool:
+        """Whether there was such a file of the caller's, and it is gone now. Administrators may delete all.
+
+        Raises ValueError for what is no key of the files store.
+        """
+        info = await self._files.stat(key)
+        if info is None or (caller.key != info.terms.owner and Scope.ADMIN not in caller.scopes):
+            return False
+        await self._files.delete(key)
+        await self._account.remove(key)
+        again = await self._files.stat(key)
+        if again is not None:  # somebody was storing it meanwhile, with the place that was given back
+            await self._account.settle(again)
+        return True
+
+    async def _save(self, grant: Grant, body: Received, terms: FileTerms) -> None:
+        taken = await self._account.take_file(grant.key, grant.owner, body.size, terms.expires_at)
+        try:
+            await self._files.save(grant.key, body.file, body.content_type, body.sha256, terms)
+        except Exception:
+            if taken and await self._files.stat(grant.key) is None:
+                await self._account.remove(grant.key)
+            raise
+        if not await self._account.counts(grant.key):  # it was deleted while this was storing it again
+            await self._account.settle(FileInfo(grant.key, body.size, body.content_type, body.sha256, terms))
+
+    async def _tidy(self, grant: Grant, info: FileInfo) -> None:
+        await self._files.unstage(grant.upload)
+        await self._account.settle(info)
 
     def _terms(self, grant: Grant) -> FileTerms:
         expires_at = None if grant.expires_in_s is None else self._clock() + grant.expires_in_s

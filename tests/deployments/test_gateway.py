@@ -6,6 +6,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -19,6 +20,7 @@ from gateway.errors import StoreUnavailable
 from gateway.files.base import Files
 from gateway.files.store import FileStore
 from gateway.settings import GatewaySettings
+from gateway.uploads.account import UploadAccount
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from tests.gateway.fakes import until
@@ -67,6 +69,26 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     async with app.router.lifespan_context(app):
         assert not closed
     assert closed
+
+
+async def test_what_it_lets_be_uploaded_is_bounded_in_its_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
+    gateway: Any = Gateway.__new__(Gateway)
+    stages = Stages(*[Handle()] * len(fields(Stages)))
+    settings = GatewaySettings(data_dir=tmp_path, uploads_of_key=1)
+    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None, 500)
+    app = gateway.__serve_build_asgi_app__()
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
+    ):
+        answers = [await client.post("/cdn/files/upload", content=b"x") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 403]
+        again = UploadAccount(gateway._ledger.database, settings)
+        assert await again.counts(urlsplit(answers[0].json()["access_url"]).path.removeprefix("/cdn/files/"))
 
 
 async def test_prompts_are_counted_as_the_familys_tokenizers_do(

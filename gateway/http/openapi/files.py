@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.files.store import UNKNOWN_TYPE
 from gateway.http.media import SHOWN
-from gateway.http.openapi.wording import PIECE, REQUEST_ID_HEADER, parameter, refusals
+from gateway.http.openapi.wording import PIECE, REQUEST_ID_HEADER, STORAGE, answer, object_of, parameter, refusals
 
 _TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}
 _ETAG: Mapping[str, Any] = {**REQUEST_ID_HEADER, "etag": {"required": True, **_TEXT}}
@@ -20,7 +20,23 @@ def files_paths() -> dict[str, Any]:
     uploaded = parameter("upload_id", "path", PIECE, "As its address tells.")
     return {
         "/files/outputs/{request_id}/{name}": {"get": _read("file", "A produced picture.", drawn)},
-        "/cdn/files/uploads/{upload_id}/{name}": {"get": _read("uploaded_file", "An uploaded file.", uploaded)},
+        "/cdn/files/uploads/{upload_id}/{name}": {
+            "get": _read("uploaded_file", "An uploaded file.", uploaded),
+            "delete": _delete(uploaded),
+        },
+    }
+
+
+def _delete(folder: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": "delete_uploaded_file",
+        "summary": "Delete an uploaded file of the caller's own.",
+        **STORAGE,
+        "parameters": [folder, parameter("name", "path", PIECE, "As its address tells.")],
+        "responses": {
+            "200": answer("It is gone.", object_of({"deleted": {"type": "boolean", "const": True}})),
+            **refusals("400", "401", "403", "404", "500"),
+        },
     }
 
 

@@ -8,6 +8,7 @@ from gateway.http.openapi.wording import (
     OPEN,
     PIECE,
     REQUEST_ID_HEADER,
+    STORAGE,
     answer,
     json_of,
     lifecycle_parameters,
@@ -45,8 +46,8 @@ def storage_paths() -> dict[str, Any]:
         f"{signed}/complete": {"post": _complete("complete_upload", _signed(), OPEN)},
         "/cdn/files/upload": {"post": _upload()},
         "/cdn/files/upload/multipart": {"post": _begin()},
-        f"{begun}/{{number}}": {"put": _part("upload_part_to_cdn", _begun(), _STORAGE)},
-        f"{begun}/complete": {"post": _complete("complete_upload_to_cdn", _begun(), _STORAGE)},
+        f"{begun}/{{number}}": {"put": _part("upload_part_to_cdn", _begun(), STORAGE)},
+        f"{begun}/complete": {"post": _complete("complete_upload_to_cdn", _begun(), STORAGE)},
     }
 
 
@@ -68,10 +69,6 @@ def storage_shapes() -> dict[str, Any]:
         "UploadedPart": object_of({"partNumber": _NUMBER, "etag": _TEXT}),
         "UploadedParts": object_of({"parts": {"type": "array", "maxItems": MAX_PARTS, "items": ref("UploadedPart")}}),
     }
-
-
-# a key, or the token of /rest/storage/auth/token
-_STORAGE: Mapping[str, Any] = {"security": [{"apiKeyAuth": []}, {"storageToken": []}, {}]}
 
 
 def _initiate(name: str, summary: str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def _upload() -> dict[str, Any]:
     return {
         "operationId": "upload_to_cdn",
         "summary": "A file in one call.",
-        **_STORAGE,
+        **STORAGE,
         "parameters": [_file_name(), *_lifecycle()],
         "requestBody": dict(_CONTENT),
         "responses": {"200": answer("The file is there.", object_of({"access_url": _URL})), **refusals(*_REST)},
@@ -127,7 +124,7 @@ def _begin() -> dict[str, Any]:
     return {
         "operationId": "begin_upload_to_cdn",
         "summary": "Begin a file that comes in parts.",
-        **_STORAGE,
+        **STORAGE,
         "parameters": [_file_name(), *_lifecycle()],
         "responses": {
             "200": answer("Parts go below this address.", object_of({"access_url": _URL, "uploadId": _TEXT})),
@@ -146,7 +143,7 @@ def _part(name: str, parameters: Sequence[Mapping[str, Any]], security: Mapping[
         "requestBody": {**_CONTENT, "required": True},
         "responses": {
             "200": answer("The part is there.", ref("UploadedPart"), headers),
-            **refusals(*_REST),
+            **refusals(*_REST, "429"),
         },
     }
 

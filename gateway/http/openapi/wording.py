@@ -7,6 +7,8 @@ TEMPLATE = "#/components/schemas/{model}"  # of references to schemas, as pydant
 OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
 # of a path: no slash and no percent sign, with which it would name another path
 PIECE: Mapping[str, Any] = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9._-]+$"}
+# a key, or the token of /rest/storage/auth/token
+STORAGE: Mapping[str, Any] = {"security": [{"apiKeyAuth": []}, {"storageToken": []}, {}]}
 REQUEST_ID_HEADER: Mapping[str, Any] = {
     "x-fal-request-id": {
         "description": "Id of the request, or of this call.",
@@ -19,13 +21,16 @@ REQUEST_ID_HEADER: Mapping[str, Any] = {
 REFUSALS: Mapping[str, tuple[str, str]] = {
     "400": ("PlatformError", "A header, a parameter or the moment of the call makes no sense."),
     "401": ("PlatformError", "There is no valid API key."),
-    "403": ("PlatformError", "The key lacks the scope, its budget is spent, or a page of this origin may not call."),
+    "403": (
+        "PlatformError",
+        "The key lacks the scope, has used up what it may, or a page of this origin may not call.",
+    ),
     "404": ("PlatformError", "There is no such thing, or it is another key's."),
     "409": ("PlatformError", "The file has another content already."),
     "413": ("PlatformError", "The body is too large."),
     "416": ("PlatformError", "The file has no such bytes."),
     "422": ("Fault", "The input cannot be served, or its Idempotency-Key was used for another one."),
-    "429": ("PlatformError", "Too many requests wait or run."),
+    "429": ("PlatformError", "Too many requests wait or run, or too many uploads are unfinished."),
     "499": ("PlatformError", "The request was cancelled."),
     "500": ("Fault", "A fault of the service."),
     "502": ("PlatformError", "The run ended without a result."),

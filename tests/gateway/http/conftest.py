@@ -17,6 +17,7 @@ from gateway.files.local import LocalFiles
 from gateway.ledger.base import State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
+from gateway.uploads.account import UploadAccount
 from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
 
 APP = app_of(FAST)
@@ -37,7 +38,14 @@ def dispatcher() -> LocalDispatcher:
 
 @pytest.fixture
 def parts(settings: GatewaySettings, ledger: SqlLedger, dispatcher: LocalDispatcher) -> Parts:
-    return Parts(settings, ledger, LocalFiles(settings.data_dir / "files"), dispatcher, history=ledger.history)
+    return Parts(
+        settings,
+        ledger,
+        LocalFiles(settings.data_dir / "files"),
+        dispatcher,
+        history=ledger.history,
+        uploads=UploadAccount(ledger.database, settings),
+    )
 
 
 @pytest.fixture

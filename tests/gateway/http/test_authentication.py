@@ -1,6 +1,7 @@
 """Where keys are required, nothing that is somebody's is reached without the right one."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -33,7 +34,7 @@ async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
 @pytest.fixture
 def locked(parts: Parts, keys: SqlKeys) -> Parts:
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys)
+    return replace(parts, settings=settings, keys=keys)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -35,14 +36,14 @@ async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
 @pytest.fixture
 def locked(parts: Parts, keys: SqlKeys) -> Parts:
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys)
+    return replace(parts, settings=settings, keys=keys)
 
 
 @pytest.fixture
 async def nobody(locked: Parts, request: pytest.FixtureRequest) -> AsyncIterator[Uploader]:
     """A caller without a key; `files_access` as a test's parameter says."""
     changed = locked.settings.model_copy(update=getattr(request, "param", {}))
-    parts = Parts(changed, locked.ledger, locked.files, locked.dispatcher, keys=locked.keys)
+    parts = replace(locked, settings=changed)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=create_app(parts)), base_url="http://testserver"
     ) as client:

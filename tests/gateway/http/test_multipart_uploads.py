@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.ledger.sql import SqlLedger
+from gateway.uploads.account import UploadAccount
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 
 CAP = 2_000
@@ -15,9 +18,9 @@ PIECES = (PNG[:50], PNG[50:90], PNG[90:])
 
 
 @pytest.fixture
-def parts(parts: Parts) -> Parts:
+def parts(parts: Parts, ledger: SqlLedger) -> Parts:
     settings = parts.settings.model_copy(update={"max_upload_bytes": CAP})
-    return Parts(settings, parts.ledger, parts.files, parts.dispatcher)
+    return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from gateway.files.local import LocalFiles
 from gateway.http.openapi import service_document
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
+from gateway.uploads.account import UploadAccount
 from tests.gateway.fakes import FakeRunner, LocalDispatcher
 
 CHECKS = (
@@ -55,7 +56,8 @@ def served() -> Starlette:
             ledger = await SqlLedger.open(values.ledger_address)
             files = LocalFiles(values.data_dir / "files")
             dispatcher = LocalDispatcher()
-            parts = Parts(values, ledger, files, dispatcher, history=ledger.history)
+            uploads = UploadAccount(ledger.database, values)
+            parts = Parts(values, ledger, files, dispatcher, history=ledger.history, uploads=uploads)
             outer.router.default = create_app(parts)  # a Mount knows no path with a line break
             dispatching = Dispatching(
                 ledger, FakeRunner(steps=1), values, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast

@@ -1,5 +1,7 @@
 """One port for all of fal's hosts: prefixes, Host headers, the proxy, and what they refuse (fal-protocol 1)."""
 
+from dataclasses import replace
+
 import httpx2
 import pytest
 
@@ -124,7 +126,7 @@ async def test_a_public_url_stands_in_all_addresses(parts: Parts, dispatched: No
     settings = parts.settings.model_copy(
         update={"public_url": "https://images.example.org/", "allowed_hosts": ("10.0.0.1",)}
     )
-    app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher))
+    app = create_app(replace(parts, settings=settings))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://10.0.0.1") as client:
         body = (await client.post(f"/{FAST}", json=INPUT, headers={"host": "queue.fal.run"})).json()
         ran = (await client.post(f"/run/{FAST}", json=INPUT)).json()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from gateway.app import Parts, create_app
 from gateway.keys.tokens import Purpose, Tokens
+from gateway.ledger.sql import SqlLedger
+from gateway.uploads.account import UploadAccount
 from gateway.uploads.grants import Grants
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 
@@ -17,9 +20,9 @@ SMALL_CAP = 5_000
 
 
 @pytest.fixture
-def parts(parts: Parts) -> Parts:
+def parts(parts: Parts, ledger: SqlLedger) -> Parts:
     settings = parts.settings.model_copy(update={"max_upload_bytes": SMALL_CAP})
-    return Parts(settings, parts.ledger, parts.files, parts.dispatcher)
+    return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
 
 
 @pytest.fixture
