@@ -23,6 +23,7 @@ from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
 from gateway.replicas import Report
 from gateway.settings import GatewaySettings
+from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from pipelines.events import Drawn, Pixels
 from pipelines.spec import Control, Guidance, Lora, Size, Spec
@@ -179,6 +180,24 @@ async def test_pictures_of_few_requests_are_decoded_at_once() -> None:
     preprocessor = Preprocessor(Counting, FakeCatalogue)
     assert len(await asyncio.gather(*(preprocessor.prepare(SPEC) for _ in range(8)))) == 8
     assert most == DECODED_AT_ONCE
+
+
+async def test_a_dispatcher_gives_back_the_places_of_uploads_that_are_gone(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, sweep_s=0.02)
+    ledger = await SqlLedger.open(settings.ledger_address)
+    account = UploadAccount(ledger.database, settings)
+    file = f"uploads/{uuid4()}/file.bin"
+    await account.take_file(file, "", 1, expires_at=0.0)
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+
+    async def given_back() -> bool:
+        return not await account.counts(file)
+
+    await until(given_back)
+    stopping = dispatcher.__del__()
+    assert stopping is not None
+    await stopping
 
 
 async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ async def test_what_could_not_be_stored_gives_its_place_back(up: Uploader, monke
     async def away(*_: object) -> None:
         raise StoreUnavailable("files")
 
-    several = (await up.begun("initiate-multipart"))["upload_url"]
+    several, another = [(await up.begun("initiate-multipart"))["upload_url"] for _ in range(2)]
     with monkeypatch.context() as patch:
         patch.setattr(FileStore, "save", away)
         patch.setattr(FileStore, "stage", away)
@@ -240,7 +240,7 @@ async def test_what_could_not_be_stored_gives_its_place_back(up: Uploader, monke
         for number in range(1, PARTS + 1):
             assert in_fals_shape(await put(up, beside(several, str(number))), 503)
     for number in range(1, PARTS + 1):
-        assert (await put(up, beside(several, str(number)))).is_success
+        assert (await put(up, beside(another, str(number)))).is_success
     for _ in range(FILES - 1):
         await up.whole(PNG)
     assert not_to_send_again(await one_more(up))
