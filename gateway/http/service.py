@@ -35,6 +35,8 @@ def service_routes(parts: Parts) -> list[Route]:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 waiting = await parts.ledger.depth()
                 can_draw = await parts.can_draw()
+        except StoreUnavailable:  # since its watch has looked
+            raise
         except Exception:
             logger.exception("not ready")
             raise PlatformError("runner_connection_error", "The service cannot reach its parts.") from None

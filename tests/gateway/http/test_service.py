@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
+from gateway.errors import StoreUnavailable
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.fakes import FAST, INPUT
 
@@ -44,6 +45,20 @@ async def test_it_lives_but_is_not_ready_without_its_ledger(
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_connection_error")
     assert "disk" not in answer.text
     assert (await get(parts, "/health")).status_code == 200
+
+
+async def test_a_ledger_that_has_just_gone_is_named(
+    parts: Parts, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watch goes by what it knew a moment ago."""
+
+    async def away() -> int:
+        raise StoreUnavailable("ledger")
+
+    monkeypatch.setattr(ledger, "depth", away)
+    answer = await get(parts, "/ready")
+    assert answer.status_code == 503
+    assert "ledger store" in answer.json()["detail"]
 
 
 async def test_the_page_names_every_endpoint(client: httpx2.AsyncClient) -> None:
