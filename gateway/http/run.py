@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError, StoreUnavailable
-from gateway.execution import patiently, uninterrupted
+from gateway.execution import AWAY_S, patiently, uninterrupted
 from gateway.following import Follower
 from gateway.http.accepting import accept, endpoint_of
 from gateway.http.answers import replayed
@@ -133,8 +133,8 @@ class WaitingRun:
                         return await self._abandon(Outcome.ERROR, stopping) or stopping
 
     async def _written(self) -> Answer:
-        """What the ledger says of it, for a dispatcher that is lost says nothing."""
-        status = await patiently(lambda: self._ledger.status(self.request_id, self._app))
+        """What the ledger says of it, for a dispatcher that is lost says nothing. One that is away is waited for."""
+        status = await patiently(lambda: self._ledger.status(self.request_id, self._app), AWAY_S)
         if status is None:
             return _lost()
         with self._watching.watch(status) as watch:
@@ -143,7 +143,7 @@ class WaitingRun:
                 if watch.status is None:  # somebody has deleted it
                     return _lost()
                 status = watch.status
-        return await self._stored() or _lost()
+        return await self._stored(AWAY_S) or _lost()
 
     async def _left(self) -> Answer:
         try:
@@ -171,8 +171,8 @@ class WaitingRun:
             await self._follower.hear()
         return await self._stored()
 
-    async def _stored(self) -> Answer | None:
-        return await patiently(lambda: self._ledger.answer(self.request_id, self._app))
+    async def _stored(self, away_s: float = 0.0) -> Answer | None:
+        return await patiently(lambda: self._ledger.answer(self.request_id, self._app), away_s)
 
 
 def _lost() -> Answer:

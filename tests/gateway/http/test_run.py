@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from itertools import count
 from typing import Any
 
 import httpx2
 import pytest
 
+from gateway import execution
 from gateway.app import create_app
-from gateway.errors import ModelError, PlatformError
+from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.http.parts import Parts
 from gateway.ledger.base import CancelAnswer, Outcome, State
 from gateway.ledger.sql import SqlLedger
@@ -157,6 +159,22 @@ async def test_a_run_is_answered_where_the_dispatcher_says_nothing(
     client: httpx2.AsyncClient, runner: FakeRunner, dispatcher: LocalDispatcher
 ) -> None:
     dispatcher.away = True
+    assert (await client.post(RUN, json=INPUT)).status_code == 200
+
+
+@pytest.mark.parametrize("question", ["status", "answer"])
+async def test_a_run_outlives_a_ledger_that_is_away_when_it_is_asked(
+    client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    ask, times = getattr(ledger, question), count(1)
+
+    async def at_last(*asked: Any) -> Any:
+        if next(times) <= 3 * (len(execution.PAUSES_S) + 1):
+            raise StoreUnavailable("ledger")
+        return await ask(*asked)
+
+    monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(ledger, question, at_last)
     assert (await client.post(RUN, json=INPUT)).status_code == 200
 
 
