@@ -9,6 +9,7 @@ from uuid import uuid4
 from gateway.broadcasting import DispatcherLink
 from gateway.latest import LatestEvents, Stopping
 from gateway.ledger.base import Ledger
+from gateway.rate_limited_log import RateLimitedLog
 
 FOLLOW_S = 1.0  # for how long a run waits for the dispatcher to take notice of it
 PAUSE_S = 0.5  # before a dispatcher that did not answer is asked again
@@ -26,6 +27,7 @@ class Follower:
         self.name = f"gateway-{uuid4().hex}"
         self.lease_s = lease_s
         self._link, self._ledger = link, ledger
+        self._log = RateLimitedLog(logger)
         self._events: dict[str, LatestEvents] = {}
         self._previews: dict[str, bool] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
@@ -81,4 +83,4 @@ class Follower:
                 if self._events:
                     await self._ledger.listen(self.name, self.lease_s)
             except Exception as error:
-                logger.warning("the ledger does not hear that this gateway listens: %s", error)
+                self._log.warning("the ledger does not hear that this gateway listens: %s", error)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from gateway.errors import StoreUnavailable
+from gateway.rate_limited_log import RateLimitedLog
 
 FIRST_S = 60.0  # from the start: whoever starts again and again clears up all the same
 
@@ -20,6 +21,7 @@ class Housekeeping:
     ) -> None:
         self._sweeps, self._every_s, self._first_s = sweeps, every_s, first_s
         self._stopped = asyncio.Event()
+        self._log = RateLimitedLog(logger)  # a gateway clears up every few seconds
 
     async def run(self) -> None:
         """Until `stop`."""
@@ -30,7 +32,7 @@ class Housekeeping:
                     if cleared := await sweep():
                         logger.info("cleared up: %d", cleared)
                 except StoreUnavailable as error:
-                    logger.warning("clearing up waits for the %s store: %r", error.store, error.__cause__ or error)
+                    self._log.warning("clearing up waits for the %s store: %r", error.store, error.__cause__ or error)
                 except Exception:
                     logger.exception("clearing up failed; it is tried again later")
             pause = self._every_s

@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 
+import pytest
+
 from gateway.broadcasting import News
+from gateway.errors import StoreUnavailable
 from gateway.following import Follower
 from gateway.latest import Ended, LatestEvents, RunEvent
 from gateway.ledger.sql import SqlLedger
@@ -90,3 +93,23 @@ async def test_following_begins_again_after_it_has_ended(ledger: SqlLedger) -> N
             await follower.announce(name)
             link.broadcast.publish(name, Ended())
             assert await end_of(events) == [Ended()]
+
+
+async def test_a_ledger_that_is_away_costs_a_line_and_no_run(
+    ledger: SqlLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away(Counting):
+        async def listen(self, listener: str, lease_s: float) -> None:
+            self.listened += 1
+            raise StoreUnavailable("ledger")
+
+    away = Away(ledger)
+
+    async def several() -> bool:
+        return away.listened > 3
+
+    with Follower(LocalDispatcher(), away, 0.03).follow("a", False):
+        await until(several)
+    (said,) = [record for record in caplog.records if record.name.startswith("fooocus")]
+    assert "ledger store" in said.getMessage()
+    assert said.exc_info is None
