@@ -1,4 +1,4 @@
-"""The graph: how the stages that make a picture are joined. The dispatcher and the gateway both run it."""
+"""The graph: how the stages that make a picture are joined. The dispatcher runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator

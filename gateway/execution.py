@@ -31,6 +31,7 @@ OnEvent = Callable[[Progress], None]
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner is in the queue again
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # between attempts at a write that must not be lost
+MOST_S = 10.0  # after which no further attempt is made
 AWAY_S = 600.0  # for how long what is drawn is held while the ledger is away
 
 logger = logging.getLogger("fooocus.gateway")
@@ -104,6 +105,8 @@ async def execute(
         # the run was cancelled from below, not by whoever runs this
         fault = PlatformError("runner_disconnected", "The run was stopped before it finished.")
         answer = answer_of(fault)
+    except LostClaim:
+        raise  # somebody has ended it before it began
     except ServiceError as error:
         answer = answer_of(error)
         if isinstance(error, PlatformError) and error.error_type in RETRYABLE_PLATFORM:
@@ -176,17 +179,19 @@ def answer_of(error: ServiceError) -> Answer:
 
 
 async def patiently(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T:
-    """Make a write that must not be lost, again after a failure, a few seconds in all; then its error is raised.
+    """Make a write that must not be lost, again after a failure, a few times; then its error is raised.
 
-    away_s: for how long it is tried where the ledger is away, if that is longer.
+    away_s: for how long it is tried where the ledger is away. One that hangs is asked again only then, for it has taken
+    its time.
     """
     begun = monotonic()
     for number in count():
         try:
             return await write()
         except Exception as error:
-            waits = isinstance(error, StoreUnavailable) and monotonic() - begun < away_s
-            if number >= len(PAUSES_S) and not waits:
+            taken_s = monotonic() - begun
+            waits = isinstance(error, StoreUnavailable) and taken_s < away_s
+            if not waits and (number >= len(PAUSES_S) or taken_s > MOST_S):
                 raise
             logger.exception("the ledger did not take a write; it is tried again")
             await asyncio.sleep(PAUSES_S[min(number, len(PAUSES_S) - 1)])
@@ -256,6 +261,8 @@ async def uninterrupted(writing: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # it is nobody's any more
         raise
 
 

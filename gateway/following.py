@@ -81,6 +81,6 @@ class Follower:
             await asyncio.sleep(self.lease_s / 3)
             try:
                 if self._events:
-                    await self._ledger.listen(self.name, self.lease_s)
+                    await self._ledger.listen(self.name, self.lease_s, [*self._events])
             except Exception as error:
                 self._log.warning("the ledger does not hear that this gateway listens: %s", error)

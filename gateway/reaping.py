@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from time import monotonic
+from time import time
 
 from gateway.errors import StoreUnavailable
 from gateway.ledger.base import Ledger
+
+STOOD_STILL = 0.9  # of a lease between two sweeps, which are half a lease apart
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -14,10 +16,11 @@ class Reaper:
     """Ends and frees what is over in the ledger (`Ledger.expire`). Every gateway and dispatcher has one.
 
     Where the ledger itself was away, or this process stood still, everybody's lease may have run out, and nobody is
-    lost: then they have one more lease to say so. clock: seconds.
+    lost: then they have one more lease to say so. clock: seconds, of a clock that goes on while the machine sleeps, as
+    that of leases does.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = time) -> None:
         self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
         self._next_at = clock()
         self._looked_at = clock()
@@ -31,7 +34,7 @@ class Reaper:
         """Free what is over; return how many requests are queued again. Raises as the ledger does."""
         before, now = self._looked_at, self._clock()
         self._looked_at = now
-        if now - before > 2 * self._lease_s:
+        if now - before > STOOD_STILL * self._lease_s:
             self._next_at = now + self._lease_s
         if now < self._next_at:
             return 0

@@ -15,13 +15,13 @@ from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.execution import AWAY_S, patiently, uninterrupted
 from gateway.following import Follower
-from gateway.http.accepting import accept, endpoint_of
+from gateway.http.accepting import Accepting, accept, endpoint_of
 from gateway.http.answers import replayed
 from gateway.http.parts import Parts
 from gateway.http.submission import submit
 from gateway.http.terms import run_terms_of, start_within
 from gateway.latest import Ended, LatestEvents, Stopping
-from gateway.ledger.base import Answer, Outcome, State
+from gateway.ledger.base import Answer, Outcome, State, Terms
 from gateway.ledger.ending import late_answer, left_answer, platform_answer
 from gateway.watching import Watching
 from gateway.work import Preview, Step
@@ -58,14 +58,20 @@ class SyncRuns:
         terms = partial(run_terms_of, request, asked, self.parts.settings, self.follower.name)
         run = WaitingRun(self, request, asked.order, endpoint.app, start_within_s, listen)
         try:
-            await self.follower.announce(run.request_id)
-            # a client that leaves in the midst of it must not leave a request that nobody listens to
-            await uninterrupted(submit(request, endpoint, asked, terms, self.parts))
-            await self.follower.wake()
+            # a client that leaves in the midst of it must leave neither pictures nor a request that nobody listens to
+            await uninterrupted(self._submit(run, request, endpoint, asked, terms))
         except BaseException:
             await uninterrupted(run.leave())
             raise
         return run
+
+    async def _submit(
+        self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Accepting, terms: Callable[[], Terms]
+    ) -> None:
+        await self.follower.announce(run.request_id)
+        await submit(request, endpoint, asked, terms, self.parts)
+        run.waits = True
+        await self.follower.wake()
 
 
 class WaitingRun:
@@ -87,7 +93,7 @@ class WaitingRun:
         self._events: LatestEvents = self._following.enter_context(
             self._follower.follow(self.request_id, listen is not None)
         )
-        self._answered = self._has_left = False
+        self.waits = self._has_left = False  # waits: it is in the ledger, and not answered
 
     @property
     def request_id(self) -> str:
@@ -99,7 +105,7 @@ class WaitingRun:
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             found = next(end.result() for end in ends if end.done())
-            self._answered = True
+            self.waits = False
             # where this process stood still, the ledger takes the client for gone, who is still here
             return _lost() if found.error_type == "client_disconnected" and not self._has_left else found
         finally:
@@ -111,8 +117,8 @@ class WaitingRun:
     async def leave(self) -> None:
         """Listen no more; the request ends where it has not."""
         self._following.close()
-        if not self._answered:
-            self._answered = True
+        if self.waits:
+            self.waits = False
             await self._abandon(Outcome.CANCELLED, left_answer())
 
     async def _told(self) -> Answer:

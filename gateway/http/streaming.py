@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import PlatformError
+from gateway.errors import PlatformError, ServiceError
 from gateway.execution import answer_of
 from gateway.http.accepting import endpoint_of
 from gateway.http.answers import REQUEST_ID, inactive_headers, replayed
@@ -131,6 +131,8 @@ async def _stopped(run: asyncio.Task[Answer], begun: WaitingRun) -> None:
 def _answer(run: asyncio.Task[Answer]) -> Answer:
     try:
         return run.result()
+    except ServiceError as error:
+        return answer_of(error)
     except Exception:
         logger.exception("a streamed run has no end")
         return answer_of(PlatformError("internal_error", "An internal error occurred."))

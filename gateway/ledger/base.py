@@ -266,8 +266,8 @@ class Ledger(Protocol):
         One transaction for all of an owner's requests, so that one a second keeps leases, logs and cancellations.
         """
 
-    async def listen(self, listener: str, lease_s: float) -> None:
-        """Say that `listener` is there and still waits for all that it has; one transaction for all of them."""
+    async def listen(self, listener: str, lease_s: float, request_ids: Sequence[str]) -> None:
+        """Say that `listener` still waits for these requests; one transaction for all of them."""
 
     async def abandon(
         self, request_id: str, listener: str, outcome: Outcome, answer: Answer, *, begun: bool = ...

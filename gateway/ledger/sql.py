@@ -156,11 +156,11 @@ class SqlLedger:
 
         return await self.database.write(extend)
 
-    async def listen(self, listener: str, lease_s: float) -> None:
+    async def listen(self, listener: str, lease_s: float, request_ids: Sequence[str]) -> None:
         longer = {"listened_until": self._clock() + timedelta(seconds=lease_s)}
         mine = (
             select(request.c.seq)
-            .where(request.c.listener == listener, request.c.state.in_(_GOING))
+            .where(request.c.listener == listener, request.c.state.in_(_GOING), request.c.id.in_(request_ids))
             .order_by(request.c.seq)
             .with_for_update()
         )

@@ -30,8 +30,16 @@ class _Piece(Generic[T]):
     """One transaction's work and who waits for what it returns."""
 
     def __init__(self, work: Work[T]) -> None:
-        self.work = work
+        self._work = work
         self.answer: Future[T] = Future()
+        self.withdrawn = False
+
+    def run(self, connection: Connection) -> T:
+        """What the work returns; raises, and so rolls it back, where nobody waits for it any more."""
+        found = self._work(connection)
+        if self.withdrawn:
+            raise _WithdrawnError
+        return found
 
     def end(self, outcome: T | BaseException) -> None:
         if isinstance(outcome, BaseException):
@@ -69,8 +77,8 @@ class Transactions:
         return await self._answered(self._reads, work)
 
     async def write(self, work: Work[T]) -> T:
-        """What `work` returns, once it is committed. Raises as `read`; where the answer came too late, nobody knows
-        whether it was written.
+        """What `work` returns, once it is committed. Raises as `read`; what was too late to be answered is rolled back,
+        unless its commit itself was under way.
         """
         return await self._answered(self._writes, work)
 
@@ -84,6 +92,7 @@ class Transactions:
                 return await asyncio.wrap_future(piece.answer)
         except TimeoutError:
             if limit.expired():
+                piece.withdrawn = True
                 raise StoreUnavailable("ledger") from None
             raise
 
@@ -104,7 +113,7 @@ class Transactions:
 
     def _read(self, piece: _Piece[T]) -> T:
         with self._reading.connect() as connection:
-            return piece.work(connection)
+            return piece.run(connection)
 
     def _run_writes(self) -> None:
         while (first := self._writes.get()) is not None:
@@ -131,13 +140,12 @@ class Transactions:
                 for piece in group:
                     self._write([piece])
                 return
-            outcomes = [outcome] * len(group) if isinstance(outcome, BaseException) else outcome
-            for piece, own in zip(group, outcomes, strict=True):
-                piece.end(own)
+            for place, piece in enumerate(group):
+                piece.end(_own(outcome) if isinstance(outcome, BaseException) else outcome[place])
 
     def _alone(self, piece: _Piece[T]) -> T:
         with self._writing.begin() as connection:
-            return piece.work(connection)
+            return piece.run(connection)
 
     def _together(self, group: Sequence[_Piece[Any]]) -> list[Any]:
         """What each piece returned or raised, after one commit for all of them."""
@@ -146,13 +154,26 @@ class Transactions:
             for piece in group:
                 try:
                     with connection.begin_nested():
-                        outcomes.append(piece.work(connection))
+                        outcomes.append(piece.run(connection))
                 except DBAPIError as error:
                     # the database may have ended the whole transaction with it
                     raise _BrokenGroup from error
                 except Exception as error:
                     outcomes.append(error)
         return outcomes
+
+
+def _own(fault: BaseException) -> BaseException:
+    """The fault for one of those whom it met: what raises an exception writes its own traceback into it."""
+    if not isinstance(fault, StoreUnavailable):
+        return fault
+    own = StoreUnavailable(fault.store)
+    own.__cause__ = fault.__cause__
+    return own
+
+
+class _WithdrawnError(Exception):
+    """Nobody hears it: whoever waited has been told that the ledger is away."""
 
 
 class _BrokenGroup(Exception):

@@ -47,7 +47,7 @@ class Chaos:
             SqlLedger.repeated: lambda: ledger.repeated(work("x"), terms),
             SqlLedger.claim: self.claim,
             SqlLedger.heartbeat: self.heartbeat,
-            SqlLedger.listen: lambda: ledger.listen("here", 60),
+            SqlLedger.listen: lambda: ledger.listen("here", 60, [*self.added]),
             SqlLedger.abandon: lambda: ledger.abandon(self.name(), "here", Outcome.CANCELLED, FAULT),
             SqlLedger.requeue: lambda: ledger.requeue(self.held()),
             SqlLedger.retry: lambda: ledger.retry(self.held(), FAULT),

@@ -39,10 +39,12 @@ async def test_listening_keeps_what_a_listener_has_and_nothing_else(ledger: SqlL
     for name in ("mine", "also-mine"):
         await run(ledger, name, "here")
     await run(ledger, "another's", "there")
+    await run(ledger, "no-longer", "here")
     clock.turn(20)
-    await ledger.listen("here", 30)
+    await ledger.listen("here", 30, ["mine", "also-mine", "another's"])
     clock.turn(11)
     assert await ledger.expire() == 0
+    assert await state(ledger, "no-longer") == CANCELLED
     assert await state(ledger, "mine") == (State.QUEUED, None)
     assert await state(ledger, "also-mine") == (State.QUEUED, None)
     assert await state(ledger, "another's") == CANCELLED
@@ -77,7 +79,7 @@ async def test_a_request_without_a_listener_needs_none(ledger: SqlLedger, clock:
 async def test_listening_says_nothing_about_what_has_ended(ledger: SqlLedger, clock: Clock) -> None:
     await run(ledger, "a")
     await ledger.finish(await held(ledger), Outcome.OK, OK)
-    await ledger.listen("here", 30)
+    await ledger.listen("here", 30, ["a"])
     clock.turn(31)
     await ledger.expire()
     assert await ledger.answer("a", APP) == OK
@@ -170,7 +172,7 @@ async def test_a_run_whose_owner_is_lost_waits_again_as_long_as_its_listener_is_
     await run(ledger, "a")
     await ledger.claim("lost", 1, 5)
     clock.turn(6)
-    await ledger.listen("here", 30)
+    await ledger.listen("here", 30, ["a"])
     assert await ledger.expire() == 1
     assert (await held(ledger)).attempt == 2
 

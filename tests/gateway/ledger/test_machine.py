@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(listener=LISTENERS)
     def listen(self, listener: str) -> None:
-        self.do(self.ledger.listen(listener, LEASE_S))
+        self.do(self.ledger.listen(listener, LEASE_S, [*self.model.rows]))
         self.model.listen(listener, self.now)
 
     @rule(name=names, listener=LISTENERS, begun=st.booleans())

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import StoreUnavailable
+from gateway.ledger import transactions
 from gateway.ledger.base import Limits, Terms, TooMany
 from gateway.ledger.database import Database
+from gateway.ledger.rows import add
 from gateway.ledger.sql import SqlLedger
 from gateway.ledger.tables import request, turn
 from tests.gateway.ledger.works import APP, Clock, claimed, work
@@ -185,3 +187,21 @@ async def test_writes_that_meet_in_a_deadlock_are_tried_again(postgresql_url: st
     writes = (ledger.database.write(lambda connection, order=order: lock(connection, order)) for order in ("ab", "ba"))
     assert await asyncio.gather(*writes) == ["ab", "ba"]
     await ledger.close()
+
+
+async def test_what_is_answered_too_late_is_not_written(sqlite: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was told that the ledger is away takes its pictures back, and sends its request again."""
+    go_on = Event()
+
+    def slow(connection: Connection) -> None:
+        add(connection, work("under way"), APP, Terms(), 0, sqlite._clock())
+        go_on.wait(10)
+
+    monkeypatch.setattr(transactions, "ANSWER_S", 0.2)
+    calls = [sqlite.database.write(slow), sqlite.submit(work("waiting"), APP)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+    monkeypatch.setattr(transactions, "ANSWER_S", 15)
+    go_on.set()
+    await sqlite.submit(work("after"), APP)
+    assert {entry.request_id for entry in (await sqlite.history.list()).entries} == {"after"}
