@@ -4,10 +4,12 @@ import asyncio
 import base64
 import binascii
 import re
+from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 from gateway.discarding import discard
-from gateway.errors import ModelError, ValidationErrors
+from gateway.errors import ModelError, StoreUnavailable, ValidationErrors
+from gateway.execution import uninterrupted
 from gateway.fetching import too_large
 from gateway.fields import location
 from gateway.files.base import Files
@@ -60,10 +62,17 @@ async def take_in(
     stored: list[str] = []
     try:
         for key, (content, content_type) in contents.items():
-            await files.put(key, content, content_type)
-            stored.append(key)
+            stored.append(key)  # before it is there: a put that fails, or whose caller leaves, may have written it
+            # to its end also when the caller leaves: what a thread writes after the discarding would stay for good
+            await uninterrupted(files.put(key, content, content_type))
+    except StoreUnavailable:
+        doubtful = stored.pop()  # most likely not there, and so not worth a line of its own
+        with suppress(StoreUnavailable):
+            await uninterrupted(files.delete(doubtful))
+        await uninterrupted(discard(stored, files))
+        raise
     except BaseException:
-        await discard(stored, files)
+        await uninterrupted(discard(stored, files))
         raise
     return _with_sources(spec, sources)
 

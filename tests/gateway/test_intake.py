@@ -1,14 +1,22 @@
 """Data URIs of a spec go into the files store; everything else is kept or refused."""
 
+import asyncio
 import base64
+import errno
+import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
-from gateway.errors import ValidationErrors
+from gateway.errors import StoreUnavailable, ValidationErrors
+from gateway.files.folder import FolderBlobs
 from gateway.files.local import LocalFiles
+from gateway.files.store import FileStore
 from gateway.intake import LONGEST_ADDRESS, take_in
 from gateway.own_files import OwnFiles
 from pipelines.spec import Control, Guidance, Spec, Start
@@ -131,3 +139,48 @@ async def test_all_faults_come_together_and_nothing_is_stored(tmp_path: Path) ->
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+class SlowBlobs(FolderBlobs):
+    """Writes when it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def write(self, path: str, file: BinaryIO, notes: Mapping[str, str]) -> None:
+        self.asked.set()
+        self.let.wait(10)
+        super().write(path, file, notes)
+
+
+async def test_what_is_being_written_when_the_client_leaves_does_not_stay(tmp_path: Path) -> None:
+    blobs = SlowBlobs(tmp_path)
+    taking = asyncio.create_task(take_in(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000))
+    await asyncio.to_thread(blobs.asked.wait, 10)
+    taking.cancel()
+    await asyncio.sleep(0.05)
+    blobs.let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await asyncio.sleep(0.1)  # what a thread that was left behind would need
+    assert _files(tmp_path) == []
+
+
+class LosingAnswers(FolderBlobs):
+    """Writes, and the second time says that it did not."""
+
+    wrote = 0
+
+    def write(self, path: str, file: BinaryIO, notes: Mapping[str, str]) -> None:
+        super().write(path, file, notes)
+        self.wrote += 1
+        if self.wrote == 2:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+async def test_what_was_written_though_the_store_did_not_say_so_does_not_stay(tmp_path: Path) -> None:
+    blobs = LosingAnswers(tmp_path)
+    with pytest.raises(StoreUnavailable):
+        await take_in(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000)
+    assert (blobs.wrote, _files(tmp_path)) == (2, [])
