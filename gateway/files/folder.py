@@ -73,7 +73,7 @@ class FolderBlobs:
             try:
                 folder.rmdir()
             except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.ENOENT, errno.EEXIST):
+                if error.errno in (errno.ENOTEMPTY, errno.ENOENT, errno.EEXIST, errno.EBUSY):  # EBUSY: a mount
                     return
                 raise
             folder = folder.parent

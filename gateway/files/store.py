@@ -31,8 +31,9 @@ _PIECE = 4 * 1024 * 1024
 _EXPIRING = "expiring/"
 _STAGING = "staging/"
 # What is written to find out whether anything can be: one file for all who ask, and as large as would not fit any more
-# where a disk is nearly full.
-_PROBE = "probe"
+# where a disk is nearly full. It is where pictures go, for that may be a mount, or a prefix with rights, of its own; it
+# is no key, so nobody is served it.
+_PROBE = "outputs/probe"
 _PROBE_SIZE = 256 * 1024
 
 P = ParamSpec("P")

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.files.base import FileTerms, Stored
+from gateway.files.folder import FolderBlobs
 from gateway.files.s3 import Bucket, S3Blobs
-from gateway.files.store import FileStore, moment
+from gateway.files.store import FileStore, is_key, moment
 from tests.gateway.files.away import AwayBlobs
 from tests.gateway.files.s3_server import BUCKET, S3Server, program, serving
 
@@ -177,4 +179,25 @@ async def test_checking_leaves_nothing(bucket: FileStore, tmp_path: Path) -> Non
     folder = AwayBlobs(tmp_path)
     for files in (bucket, FileStore(folder)):
         await files.check()
-        assert files._blobs.stat("probe") is None
+        assert files._blobs.stat("outputs/probe") is None
+    assert list(tmp_path.rglob("*")) == [tmp_path / "files"]
+    assert not is_key("outputs/probe")
+
+
+async def test_outputs_that_alone_cannot_be_written_are_a_store_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "outputs").touch()  # no folder can be there
+    files = FileStore(FolderBlobs(tmp_path))
+    await files.put(f"inputs/{ID}/0.png", b"picture", "image/png")
+    await refused(files, CALLS["check"])
+    (tmp_path / "outputs").unlink()
+    await files.check()
+
+
+async def test_outputs_that_are_a_mount_are_checked_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rmdir(path: Path) -> None:
+        assert path == tmp_path / "outputs"
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    await FileStore(FolderBlobs(tmp_path)).check()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "outputs"]
