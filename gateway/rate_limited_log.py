@@ -10,7 +10,7 @@ EVERY_S = 10.0
 
 
 class RateLimitedLog:
-    """Warnings about one thing, such as a store that is away: at most one in `every_s` seconds. clock: seconds."""
+    """Lines about one thing, such as a store that is away: at most one in `every_s` seconds. clock: seconds."""
 
     def __init__(
         self, logger: logging.Logger, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
@@ -21,6 +21,13 @@ class RateLimitedLog:
 
     def warning(self, message: str, *args: object) -> None:
         """Log, unless something was logged less than `every_s` ago."""
+        self._log(logging.WARNING, message, *args)
+
+    def info(self, message: str, *args: object) -> None:
+        """As `warning`, of what is no fault."""
+        self._log(logging.INFO, message, *args)
+
+    def _log(self, level: int, message: str, *args: object) -> None:
         now = self._clock()
         if now < self._next_at:
             self._kept_back += 1
@@ -28,7 +35,7 @@ class RateLimitedLog:
         if self._kept_back:
             message, args = f"{message} (and %d more since the last line)", (*args, self._kept_back)
         self._next_at, self._kept_back = now + self._every_s, 0
-        self._logger.warning(message, *args)
+        self._logger.log(level, message, *args)
 
 
 class StoreFaults(logging.Filter):

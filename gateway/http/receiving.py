@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError
 from gateway.http.authentication import caller
+from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
 
 DRAINED = (
@@ -89,6 +90,7 @@ class Bodies:
         self._settings, self._most = settings, most
         self._begun: set[Body] = set()  # of which nothing has come, for PROMPT_S
         self._under_way: set[Body] = set()
+        self._log = RateLimitedLog(logger)  # for whoever sends bodies decides how many others end
 
     async def chunks(
         self, request: Request, max_bytes: int, key: str | None = None, timeout_s: float | None = None
@@ -141,7 +143,7 @@ class Bodies:
         self._begun.discard(body)
         if rivals := self._rivals(body):
             slowest = max(rivals, key=Body.behind_s)
-            logger.info("ended the slowest of %d bodies that arrive", len(self._under_way))
+            self._log.info("ended the slowest of %d bodies that arrive", len(self._under_way))
             self._under_way.discard(slowest)
             slowest.end()
         self._under_way.add(body)

@@ -182,6 +182,13 @@ async def test_a_newcomer_gets_the_place_of_whoever_is_silent(senders: Senders) 
     await newcomer.task
 
 
+async def test_ending_many_is_one_line(senders: Senders, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fooocus")
+    for _ in range(10):
+        await senders.begin()
+    assert [record.levelname for record in caplog.records if "slowest" in record.getMessage()] == ["INFO"]
+
+
 async def test_a_trickle_is_no_better_than_silence(senders: Senders, settings: GatewaySettings) -> None:
     trickling = [await senders.begin() for _ in range(3)]
     fast = await senders.begin()
