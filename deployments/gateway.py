@@ -58,7 +58,7 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         files, ledger, tell = files_of(self._settings), self._ledger, StoreGauge().set
-        self._watches = (StoreWatch("files", files.check, tell), StoreWatch("ledger", ledger.depth, tell))
+        self._watches = (StoreWatch("files", files.check, tell), StoreWatch("ledger", ledger.database.check, tell))
         parts = Parts(
             self._settings,
             ledger,

@@ -100,6 +100,10 @@ class Database:
         """
         return await self._transactions.write(work)
 
+    async def check(self) -> None:
+        """Raise StoreUnavailable where nothing can be written: a full disk, a server that only reads, a held lock."""
+        await self.write(_dirty)
+
     async def shrink(self) -> int:
         """Give the space of SQLite's write-ahead log back to the disk. Returns 0, for nothing is lost by it."""
         if self._engine.dialect.name == "sqlite":
@@ -118,6 +122,23 @@ def take_lock(connection: Connection, lock: int) -> None:
 
 
 _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
+
+
+def _dirty(connection: Connection) -> None:
+    """Write what is there already, so that nothing is different afterwards."""
+    if connection.dialect.name == "sqlite":
+        # which writes its page also where the value stays; an UPDATE to the same would write nothing
+        version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+    else:
+        connection.execute(_REWRITE)
+
+
+# It waits for nobody: a row that another one rewrites, or a migration holds, is being written.
+_REWRITE = text(
+    "UPDATE alembic_version SET version_num = version_num "
+    "WHERE version_num IN (SELECT version_num FROM alembic_version FOR UPDATE SKIP LOCKED)"
+)
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:

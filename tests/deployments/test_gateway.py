@@ -17,8 +17,8 @@ from deployments.binding import check_host
 from deployments.gateway import Gateway, limits_of
 from deployments.graph import Stages
 from gateway.errors import StoreUnavailable
-from gateway.files.base import Files
 from gateway.files.store import FileStore
+from gateway.ledger.database import Database
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from pipelines.prompts.limits import PromptLimits
@@ -133,7 +133,10 @@ def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Pat
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
-async def test_a_gauge_says_which_stores_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("store", "kind"), [("files", FileStore), ("ledger", Database)])
+async def test_a_gauge_says_which_stores_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, kind: type
+) -> None:
     told: list[tuple[float, dict[str, str]]] = []
 
     class Gauge:
@@ -143,11 +146,11 @@ async def test_a_gauge_says_which_stores_are_there(tmp_path: Path, monkeypatch: 
         def set(self, value: float, tags: dict[str, str]) -> None:
             told.append((value, tags))
 
-    async def away(self: Files) -> None:
-        raise StoreUnavailable("files")
+    async def away(self: object) -> None:
+        raise StoreUnavailable(store)
 
     monkeypatch.setattr(store_gauge, "Gauge", Gauge)
-    monkeypatch.setattr(FileStore, "check", away)
+    monkeypatch.setattr(kind, "check", away)
     monkeypatch.setattr(module, "_check_binding", lambda settings: None)
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     gateway: Any = Gateway.__new__(Gateway)
@@ -160,4 +163,4 @@ async def test_a_gauge_says_which_stores_are_there(tmp_path: Path, monkeypatch: 
 
     async with app.router.lifespan_context(app):
         await until(both)
-    assert sorted(told, key=str) == [(0.0, {"store": "files"}), (1.0, {"store": "ledger"})]
+    assert {tags["store"]: value for value, tags in told} == {"files": 1.0, "ledger": 1.0, store: 0.0}

@@ -1,5 +1,6 @@
 """A SQLite file that fails is a ledger that is away; a statement that is wrong is not."""
 
+import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -59,6 +60,8 @@ async def test_a_write_lock_that_is_held_too_long_is_a_ledger_that_is_away(sqlit
         with pytest.raises(StoreUnavailable) as away:
             await sqlite.submit(work("b"), APP)
         assert (away.value.store, away.value.status) == ("ledger", 503)
+        with pytest.raises(StoreUnavailable):
+            await sqlite.database.check()
         assert await state(sqlite, "a") == (State.QUEUED, None)
     await works_again(sqlite)
     assert await sqlite.status("b", APP) is None
@@ -68,9 +71,21 @@ async def test_a_disk_that_takes_no_writes_is_a_ledger_that_is_away(sqlite: SqlL
     with set_up(sqlite, "PRAGMA query_only = ON"):
         with pytest.raises(StoreUnavailable):
             await sqlite.submit(work("b"), APP)
+        with pytest.raises(StoreUnavailable):
+            await sqlite.database.check()
         assert await sqlite.depth() == 1
     with set_up(sqlite, "PRAGMA query_only = OFF"):
+        await sqlite.database.check()
         await works_again(sqlite)
+
+
+async def test_a_check_writes_to_the_disk_and_changes_nothing(sqlite: SqlLedger, path: Path) -> None:
+    log = path.with_name(path.name + "-wal")
+    before = os.stat(log).st_size
+    await sqlite.database.check()
+    assert os.stat(log).st_size > before
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA user_version").fetchone() == (0,)
 
 
 async def test_a_full_disk_is_a_ledger_that_is_away_and_keeps_what_it_has(sqlite: SqlLedger) -> None:

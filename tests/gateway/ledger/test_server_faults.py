@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from time import monotonic
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import Connection
 
@@ -69,6 +70,31 @@ async def test_a_server_that_is_stopped_is_a_ledger_that_is_away_until_it_is_sta
     assert await ledger.status("b", APP) is None
     assert await ledger.finish(claim, Outcome.OK, OK)
     assert await state(ledger, "a") == (State.DONE, Outcome.OK)
+
+
+async def test_a_server_that_only_reads_is_found_out_by_a_check(
+    ledger: SqlLedger, own_server: Server, name: str
+) -> None:
+    def written() -> str:
+        with psycopg.connect(own_server.url(name)) as connection:
+            return str(connection.execute("SELECT xmin, version_num FROM alembic_version").fetchall())
+
+    before = written()
+    await ledger.database.check()
+    assert written() != before
+    with psycopg.connect(own_server.url(name), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+    own_server.end_connections(name)
+    with pytest.raises(StoreUnavailable):
+        await ledger.database.check()
+    assert await ledger.depth() == 0
+
+
+async def test_a_check_waits_for_no_migration(ledger: SqlLedger, own_server: Server, name: str) -> None:
+    with psycopg.connect(own_server.url(name)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = version_num")
+        async with asyncio.timeout(5):
+            await ledger.database.check()
 
 
 async def test_opening_where_no_server_is_says_that_the_ledger_is_away(own_server: Server, name: str) -> None:
