@@ -211,7 +211,19 @@ def _back_up(path: Path, copy: Path) -> None:
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL, 0o600))
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as target:
         source.backup(target)
+    # before its name says that there is one, and that before the tables change
+    _sync(aside)
     os.replace(aside, copy)
+    _sync(copy.parent)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _check_file(path: Path) -> None:

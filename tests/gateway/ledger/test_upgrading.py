@@ -1,5 +1,6 @@
 """A ledger of an earlier version goes on, after a backup; one of a later version is left alone."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -115,6 +116,31 @@ async def test_a_backup_has_all_that_was_committed_and_can_be_gone_back_to(
     ledger = await SqlLedger.open(f"sqlite:///{restored}", clock)
     assert len((await ledger.history.list()).entries) == 5
     await ledger.close()
+
+
+async def test_a_backup_is_on_the_disk_before_the_tables_change(
+    former: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        done.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        fsync(file)
+
+    def replaced(aside: Path, copy: Path) -> None:
+        done.append("named")
+        replace(aside, copy)
+
+    def migrated(connection: database.Connection) -> None:
+        done.append("migrated")
+        migrate(connection)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(database, "migrate", migrated)
+    await (await Database.open(former)).close()
+    assert done == [f".ledger-{REVISION}.backup.db.part", "named", path.parent.name, "migrated"]
 
 
 async def test_a_ledger_that_is_new_or_current_is_not_copied(sqlite_url: str, path: Path) -> None:
