@@ -24,6 +24,7 @@ class Reaper:
         self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
         self._next_at = clock()
         self._looked_at = clock()
+        self._was_away = False
 
     @property
     def period_s(self) -> float:
@@ -39,9 +40,14 @@ class Reaper:
         if now < self._next_at:
             return 0
         try:
+            if self._was_away:
+                # first whether it is back: what hung with it must not free anything in the moment of its return
+                await self._ledger.depth()
+                self._was_away, self._next_at = False, self._clock() + self._lease_s
+                return 0
             requeued = await self._ledger.expire()
         except StoreUnavailable:
-            self._next_at = self._clock() + self._lease_s
+            self._was_away = True
             raise
         if requeued:
             logger.warning("%d requests of lost owners are queued again", requeued)
