@@ -15,10 +15,21 @@ from gateway.http.openapi import endpoint_document, service_document
 from gateway.http.page import page
 from gateway.http.parts import Parts
 from gateway.http.surfaces import origin, queue_root
+from gateway.ledger.base import Ledger
+from gateway.store_watch import TIMEOUT_S as ANSWER_S
 
 READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own
 
 logger = logging.getLogger("fooocus.gateway")
+
+
+async def _depth(ledger: Ledger) -> int:
+    """How many wait, from a ledger that answers as soon as its watch expects."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await ledger.depth()
+    except TimeoutError:
+        raise StoreUnavailable("ledger") from None
 
 
 def service_routes(parts: Parts) -> list[Route]:
@@ -33,7 +44,7 @@ def service_routes(parts: Parts) -> list[Route]:
                 raise StoreUnavailable(watch.store)  # which its watch has logged
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                waiting = await parts.ledger.depth()
+                waiting = await _depth(parts.ledger)
                 can_draw = await parts.can_draw()
         except StoreUnavailable:  # since its watch has looked
             raise

@@ -1,5 +1,6 @@
 """The service about itself: health, readiness, schemas, page."""
 
+import asyncio
 import re
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from jsonschema import Draft202012Validator
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import StoreUnavailable
+from gateway.http import service
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.fakes import FAST, INPUT
 
@@ -47,18 +49,23 @@ async def test_it_lives_but_is_not_ready_without_its_ledger(
     assert (await get(parts, "/health")).status_code == 200
 
 
-async def test_a_ledger_that_has_just_gone_is_named(
-    parts: Parts, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_ledger_that_has_just_gone_is_named_without_a_trace(
+    parts: Parts, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: bool
 ) -> None:
     """Its watch goes by what it knew a moment ago."""
 
     async def away() -> int:
+        if hangs:
+            await asyncio.sleep(60)
         raise StoreUnavailable("ledger")
 
     monkeypatch.setattr(ledger, "depth", away)
+    monkeypatch.setattr(service, "ANSWER_S", 0.05)
     answer = await get(parts, "/ready")
     assert answer.status_code == 503
     assert "ledger store" in answer.json()["detail"]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_the_page_names_every_endpoint(client: httpx2.AsyncClient) -> None:
