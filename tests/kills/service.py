@@ -1,6 +1,7 @@
 """A service in processes of its own, as `make serve` starts it: to be killed and started again."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,12 @@ class Served:
     def hold(self) -> Path:
         """While this file is there, the fake engine holds what it draws."""
         return _hold(self.config)
+
+    def replica_logs(self) -> list[Path]:
+        """The log files of its replicas, of which there is one for each."""
+        named = (re.search(r"/tmp/fooocus-[^/\s]+/session_[^/\s]+", _title(process)) for process in self._processes())
+        session = next(found[0] for found in named if found)
+        return sorted(Path(session, "logs", "serve").glob("replica_*.log"))
 
     def kill(self, title: str) -> None:
         """kill -9 every process of this service whose title holds `title`, as Ray gives its actors' processes one."""
