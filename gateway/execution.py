@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -84,7 +84,7 @@ async def execute(
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
                 on_drawn = partial(_give_time, limit, delivery_timeout_s)
-                answer, media = await _draw(claim, ledger, heart, runner, run, on_drawn, on_event, previews)
+                answer, media = await _draw(claim, ledger, heart, runner, run, limit, on_drawn, on_event, previews)
             outcome = Outcome.OK
         except TimeoutError:
             if not limit.expired():
@@ -164,6 +164,16 @@ def _give_time(limit: asyncio.Timeout, seconds: float | None) -> None:
     limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
+@contextmanager
+def _standing_still(limit: asyncio.Timeout) -> Iterator[None]:
+    """Let a limit not run down meanwhile."""
+    clock, when = asyncio.get_running_loop().time, limit.when()
+    begun = clock()
+    limit.reschedule(None)
+    yield
+    limit.reschedule(None if when is None else when + clock() - begun)
+
+
 def answer_of(error: ServiceError) -> Answer:
     """The answer that the result route replays for `error`."""
     match error:
@@ -204,19 +214,22 @@ async def _draw(
     heart: Heart,
     runner: Runner,
     run: _Run,
+    limit: asyncio.Timeout,
     on_drawn: Callable[[], None],
     on_event: OnEvent | None,
     previews: bool,
 ) -> tuple[Answer, Sequence[str]]:
-    """The answer, and the keys of the files that it names. run: kept up to date."""
+    """The answer, and the keys of the files that it names. run: kept up to date. limit: of the time that it takes."""
     async with _closing(runner.run(claim.work, previews)) as events:
         async for event in events:
             if on_event is not None and not isinstance(event, Finished):
                 on_event(event)
             match event:
                 case Step(step, steps):
-                    if not run.drawing and not await patiently(lambda: ledger.running(claim), AWAY_S):
-                        raise LostClaim(claim.work.request_id)
+                    if not run.drawing:
+                        with _standing_still(limit):  # the time that a ledger is away is not the run's
+                            if not await patiently(lambda: ledger.running(claim), AWAY_S):
+                                raise LostClaim(claim.work.request_id)
                     run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Delivering():

@@ -178,6 +178,24 @@ async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, s
     assert (await run(claim, limited, FakeRunner())).status == 200
 
 
+async def test_the_time_that_a_ledger_is_away_is_not_the_runs(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "PAUSES_S", (0.2,))
+    running, tries = ledger.running, 0
+
+    async def away(claim: Claim) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise StoreUnavailable("ledger")
+        return await running(claim)
+
+    claim = await claimed(ledger)
+    monkeypatch.setattr(ledger, "running", away)
+    assert (await run(claim, ledger, FakeRunner(pause_s=0.01), 0.4)).status == 200
+
+
 async def test_what_ends_when_a_store_fails_it_is_answered(ledger: SqlLedger) -> None:
     """Its cancellation was asked for, so it does not wait for the store."""
     claim = await claimed(ledger)
