@@ -1,11 +1,14 @@
 """How long and how heavy a prompt may be, held where it is encoded and, for those who ask, long before."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.errors import InputFault
 from pipelines.prompts.chunks import CHUNK, Rows, Tokenise, chunk_prompt, count_chunks
 from pipelines.prompts.lines import prompt_lines
-from pipelines.spec import Spec
+
+if TYPE_CHECKING:  # who encodes prompts needs no pydantic
+    from pipelines.spec import Spec
 
 # Of one prompt. All rows of a UNet call attend to as many tokens as the longest prompt in it has. Three hundred words,
 # each with a weight of its own, are 11 chunks of SDXL's vocabulary and 25 of the pocket model's.
@@ -21,7 +24,7 @@ class PromptLimits:
         """tokenisers: of both text encoders."""
         self._tokenisers, self._max_chunks = tokenisers, max_chunks
 
-    def faults(self, spec: Spec) -> list[InputFault]:
+    def faults(self, spec: "Spec") -> list[InputFault]:
         """At most one of each prompt."""
         found = []
         for field, prompt in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
