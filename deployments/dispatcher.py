@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
@@ -122,9 +123,11 @@ class Dispatcher:
 
 def is_deleted() -> bool:
     """Whether the whole application of this replica goes, and not this replica alone. Blocks."""
+    if not ray.is_initialized():  # this is no replica of a cluster, and asking Serve would start one
+        return False
     try:
         name = serve.get_replica_context().app_name
-    except RayServeException:  # this is no replica, and asking Serve would start one
+    except RayServeException:
         return False
     try:
         application = serve.status().applications.get(name)
