@@ -183,7 +183,7 @@ def database_hanging(stores: Stores) -> AbstractContextManager[None]:
 
 
 @SECONDS
-@pytest.mark.parametrize("away", [bucket_gone, bucket_hanging])
+@pytest.mark.parametrize("away", [bucket_gone, pytest.param(bucket_hanging, marks=pytest.mark.long)])
 def test_requests_outlive_a_bucket_that_is_away(
     stores: Stores, client: httpx2.Client, away: Any, seconds: float
 ) -> None:
@@ -208,7 +208,7 @@ def test_requests_outlive_a_bucket_that_is_away(
 
 
 @SECONDS
-@pytest.mark.parametrize("away", [database_gone, database_hanging])
+@pytest.mark.parametrize("away", [database_gone, pytest.param(database_hanging, marks=pytest.mark.long)])
 def test_requests_outlive_a_ledger_that_is_away(
     stores: Stores, client: httpx2.Client, away: Any, seconds: float
 ) -> None:
