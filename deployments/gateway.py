@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ray.serve.context import _get_global_client
+from ray.serve.metrics import Gauge
 from starlette.applications import Starlette
 
 from deployments.binding import check_host
@@ -13,7 +14,6 @@ from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
-from deployments.store_gauge import StoreGauge
 from gateway.app import Parts, create_app
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.opening import files_of
@@ -93,6 +93,16 @@ class Gateway:
             task.cancel()
         await asyncio.gather(reaped, *loops, return_exceptions=True)
         await self._ledger.close()
+
+
+class StoreGauge:
+    """What `gateway.store_watch.StoreWatch` tells, as a metric of this replica."""
+
+    def __init__(self) -> None:
+        self._gauge = Gauge("fooocus_store_up", "1 while a store can be reached and written, else 0.", ("store",))
+
+    def set(self, store: str, up: bool) -> None:
+        self._gauge.set(float(up), {"store": store})
 
 
 def limits_of(settings: DrawingSettings) -> PromptLimits:

@@ -12,7 +12,6 @@ import httpx2
 import pytest
 
 from deployments import gateway as module
-from deployments import store_gauge
 from deployments.binding import check_host
 from deployments.gateway import Gateway, limits_of
 from deployments.graph import Stages
@@ -149,7 +148,7 @@ async def test_a_gauge_says_which_stores_can_be_written(
     async def away(self: object) -> None:
         raise StoreUnavailable(store)
 
-    monkeypatch.setattr(store_gauge, "Gauge", Gauge)
+    monkeypatch.setattr(module, "Gauge", Gauge)
     monkeypatch.setattr(kind, "check", away)
     monkeypatch.setattr(module, "_check_binding", lambda settings: None)
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
