@@ -1,4 +1,4 @@
-"""The safety checker: which pictures may not be shown (CompVis architecture; facts, 8.3)."""
+"""The safety checker: which pictures may not be shown (CompVis' architecture, fooocus-facts 8.3)."""
 
 import json
 from dataclasses import dataclass

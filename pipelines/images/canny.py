@@ -1,4 +1,4 @@
-"""PyraCanny: edges of a picture, gathered over nine scales (facts, 5.4)."""
+"""PyraCanny: edges of a picture, gathered over nine scales (fooocus-facts 5.4)."""
 
 import cv2
 import numpy as np

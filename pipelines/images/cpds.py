@@ -1,4 +1,4 @@
-"""CPDS: the structure of a picture as contrast-preserving shades of gray (facts, 5.5)."""
+"""CPDS: the structure of a picture as contrast-preserving shades of gray (fooocus-facts 5.5)."""
 
 import cv2
 import numpy as np

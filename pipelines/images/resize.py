@@ -16,7 +16,7 @@ def stretch(pixels: Pixels, size: Size) -> Pixels:
 
 
 def cover(pixels: Pixels, size: Size) -> Pixels:
-    """`pixels` (height, width, 3) scaled by Lanczos until it covers `size`, and its centre cut out (facts, 5.1)."""
+    """`pixels` (height, width, 3) scaled by Lanczos until it covers `size`, then its centre (fooocus-facts 5.1)."""
     height, width = pixels.shape[:2]
     if width * size.height > height * size.width:
         scaled_width, scaled_height = width * size.height // height, size.height

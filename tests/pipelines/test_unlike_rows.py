@@ -26,7 +26,7 @@ def control(weight: float, stop_at: float) -> Control:
     return Control(kind="canny", image="", weight=weight, stop_at=stop_at)
 
 
-# design.md, section 5: what may differ within a call
+# what may differ within a call
 UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     "plain": (spec(), {}),
     "another sampler, seed and number of steps": (

@@ -33,7 +33,7 @@ SIDE, TRIED, TRIED_STEPS = 256, 24, 12
 
 
 class Inpainting(nn.Module):
-    """What is added to the UNet. head: (width, 5, 3, 3), over the hole and the latents around it (facts, 6.7)."""
+    """Added to the UNet. head: (width, 5, 3, 3), over the hole and the latents around it (fooocus-facts 6.7)."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
