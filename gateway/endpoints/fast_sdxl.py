@@ -50,7 +50,7 @@ class FastFields(Input):
     safety_checker_version: SafetyCheckerVersion = Field("v1", description="Which safety checker.")
     expand_prompt: bool = Field(True, description="Let a language model add words to the prompt.")
     format: FastFormat = Field("jpeg", description="Format of the pictures.")
-    request_id: Text = Field("", description="An id that older clients send; it has no effect.")
+    request_id: Text = Field("", description="An id that newer clients know; it has no effect.")
 
     def delivery(self) -> Delivery:
         return Delivery(format=self.format)
