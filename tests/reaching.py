@@ -1,0 +1,499 @@
+"""What stands below the face for judges, `tests/reference.py`, whose docstrings say what each function here does.
+
+Plain arguments become the product's own. When the product is redesigned, this file follows and that one does not.
+"""
+
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gateway.endpoints import ENDPOINTS
+from gateway.errors import ValidationErrors
+from models.pocket.write import write_family
+from pipelines import picture, safety
+from pipelines.conditioning import Conditioning, encode_prompt
+from pipelines.denoising import guidance, samplers, sharpening
+from pipelines.denoising.asks import Advance, Routine
+from pipelines.denoising.brownian import BrownianTree
+from pipelines.denoising.caps import RowCaps
+from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide
+from pipelines.denoising.runs import Run, _tcd_level, run_of, sampler_of
+from pipelines.denoising.schedules import sdxl_table
+from pipelines.drawing import Drawer
+from pipelines.errors import InputFault, WeightsFault
+from pipelines.events import Drawn, Pixels
+from pipelines.images import canny as pyra
+from pipelines.images import cpds as contrast
+from pipelines.images import paste as pasting
+from pipelines.images import resize, sizes
+from pipelines.inputs import Inputs
+from pipelines.preparing import prepare
+from pipelines.prompts import chunks as chunking
+from pipelines.prompts import emphasis as weighing
+from pipelines.prompts import lines as lining
+from pipelines.settings import DrawingSettings
+from pipelines.spec import Control, Guidance, Lora, Size, SizeEmphasis, Spec, Start
+from pipelines.stages.hint import EncodeHint, HintStage
+from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
+from pipelines.weights import checkpoint, control_lora, esrgan, family, lora
+from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variants import VariantStore
+
+POCKET = Path(__file__).parent.parent / ".cache" / "pocket"
+CPU = torch.device("cpu")
+
+Plain = Mapping[str, Any]
+Evaluations = list[tuple[Tensor, float, Tensor]]
+
+
+class Refused(Exception):
+    """The product says no, and why. kind: fal's machine value where the client's input is at fault, otherwise empty."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the product refuses becomes `Refused`."""
+    try:
+        yield
+    except InputFault as fault:
+        raise Refused(fault.msg, fault.type) from fault
+    except ValidationErrors as fault:
+        raise Refused(str(fault), fault.errors[0].type) from fault
+    except WeightsFault as fault:
+        raise Refused(str(fault)) from fault
+
+
+# -- what is asked for
+
+
+def asked(endpoint: str, body: Plain) -> dict[str, Any]:
+    with refusals():
+        spec = ENDPOINTS[endpoint].order(dict(body), "judge", "http://judge").work.spec
+    led = spec.guidance
+    settings: dict[str, Any] = {
+        "sampler": spec.sampler,
+        "schedule": spec.schedule,
+        "steps": spec.steps,
+        "scale": led.scale,
+        "mimicked": led.mimicked,
+        "sharpness": led.sharpness,
+        "rescale": led.rescale,
+        "sizes": (led.sizes.positive, led.sizes.negative, led.sizes.end),
+    }
+    if spec.size is not None:
+        settings |= {"width": spec.size.width, "height": spec.size.height}
+    if spec.start is not None:
+        settings["denoise"] = spec.start.strength
+    return {
+        "settings": settings,
+        "prompt": spec.prompt,
+        "negative": spec.negative_prompt,
+        "seeds": spec.seeds,
+        "loras": [(each.source, each.scale, each.performance) for each in spec.loras],
+        "controls": [(each.kind, each.weight, each.stop_at) for each in spec.controls],
+    }
+
+
+def mode(performance: str, scale: float, sharpness: float) -> Any:
+    body = {"performance": performance, "guidance_scale": scale, "sharpness": sharpness}
+    return asked("fal-ai/fooocus", body)["settings"]
+
+
+def _spec(settings: Plain, seeds: Sequence[int] = (0,), **more: Any) -> Spec:
+    positive, negative, end = settings.get("sizes", (1.0, 1.0, 0.0))
+    return Spec(
+        seeds=tuple(seeds),
+        steps=settings["steps"],
+        sampler=settings["sampler"],
+        schedule=settings["schedule"],
+        size=Size(width=settings["width"], height=settings["height"]) if "width" in settings else None,
+        start=Start(image="", strength=settings["denoise"]) if "denoise" in settings else None,
+        guidance=Guidance(
+            scale=settings.get("scale", 1.0),
+            mimicked=settings.get("mimicked"),
+            sharpness=settings.get("sharpness", 0.0),
+            rescale=settings.get("rescale", 0.0),
+            sizes=SizeEmphasis(positive=positive, negative=negative, end=end),
+        ),
+        **more,
+    )
+
+
+# -- levels
+
+
+def sigmas(schedule: str, steps: int, denoise: float, sampler: str | None) -> Tensor:
+    return _run({"sampler": sampler or "euler", "schedule": schedule, "steps": steps, "denoise": denoise}).sigmas
+
+
+def timestep(sigma: float, schedule: str) -> int:
+    return _run({"sampler": "euler", "schedule": schedule, "steps": 1}).table.timestep(sigma)
+
+
+def sigma_at(timestep: float) -> float:
+    return float(sdxl_table().sigma(torch.tensor(timestep)))
+
+
+def first_latents(settings: Plain, seed: int, start: Tensor | None) -> Tensor:
+    shape = (4, settings["height"] // 8, settings["width"] // 8)
+    x = next(picture._noise(seed, shape, CPU)) * picture._first_level(_run(settings))
+    return x if start is None else x + start
+
+
+def _run(settings: Plain) -> Run:
+    return run_of(_spec(settings))
+
+
+# -- samplers and their noise
+
+
+def sample(name: str, x: Tensor, sigmas: Tensor, denoiser: Callable[[Tensor, float], Tensor], noise: Any) -> Tensor:
+    asking = _sampler(name, x, Run(sdxl_table(), sigmas), noise)
+    try:
+        x, sigma = next(asking)
+        while True:
+            x, sigma = asking.send(denoiser(x, sigma))
+    except StopIteration as end:
+        result: Tensor = end.value
+        return result
+
+
+def _sampler(name: str, x: Tensor, run: Run, noise: Any) -> samplers.Sampler:
+    if callable(noise) and name == "tcd":
+        return samplers.tcd(x, run.sigmas, noise, below=lambda after: _tcd_level(run.table, after))
+    if callable(noise) and name in ("euler_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "lcm"):
+        chosen: samplers.Sampler = getattr(samplers, name)(x, run.sigmas, noise)
+        return chosen
+    seed = 0 if callable(noise) else int(noise)
+    drawn = picture._noise(seed, tuple(x.shape), x.device)
+    next(drawn)  # what the run began with
+    named = _spec({"sampler": name, "schedule": "karras", "steps": 1})
+    return sampler_of(named, x, run, lambda *_: next(drawn), seed)
+
+
+def brownian(
+    seed: int, shape: tuple[int, ...], low: float, high: float, ways: Sequence[tuple[float, float]]
+) -> list[Tensor]:
+    tree = BrownianTree(seed, shape, low, high)
+    return [tree(sigma, after) for sigma, after in ways]
+
+
+def consistency(clean: Tensor, x: Tensor, timestep: int) -> Tensor:
+    return guidance.consistency(clean, x, timestep)
+
+
+# -- guidance
+
+
+def classifier_free(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
+    return guidance.classifier_free(positive, negative, scale)
+
+
+def adaptive_scale(scale: float, mimicked: float, progress: float) -> float:
+    return float(guidance.adaptive_scale(*(torch.tensor([each]) for each in (scale, mimicked, progress))))
+
+
+def rescaled(guided: Tensor, positive: Tensor, share: float) -> Tensor:
+    return guidance.rescaled(guided, positive, torch.full((len(guided),), share))
+
+
+def sharpen(eps: Tensor, guide: Tensor, sharpness: float, progress: float) -> Tensor:
+    return sharpening.sharpen(eps, guide, *(torch.full((len(eps),), float(each)) for each in (sharpness, progress)))
+
+
+def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
+    return sharpening.joint_bilateral(signal, guide)
+
+
+def size_ids(settings: Plain, timestep: int) -> tuple[Tensor, Tensor]:
+    somewhere: Any = SimpleNamespace(unet=SimpleNamespace(conv_in=SimpleNamespace(weight=torch.zeros(0))))
+    size = Size(width=settings["width"], height=settings["height"])
+    ids = picture._size_ids(_spec(settings), Inputs(size), somewhere)
+    return (ids.positive, ids.negative) if timestep > ids.emphasised_above else (ids.true, ids.true)
+
+
+# -- denoising
+
+
+def evaluate(models: Plain, row: Plain, sigma: float) -> Tensor:
+    with refusals(), torch.no_grad():
+        (guide,) = _guides(models, [row])
+        ask = Evaluate(row["latents"], sigma, _run(row["settings"]).table.timestep(sigma), guide)
+        return Denoiser(RowCaps(2)).run([ask])[0]
+
+
+def denoise(models: Plain, rows: Sequence[Plain], evaluations: Sequence[Evaluations]) -> list[Tensor]:
+    """evaluations: of each row, to be filled."""
+    routines: list[Routine] = []
+    questions: list[list[tuple[Tensor, float]]] = [[] for _ in rows]
+    answers: list[list[Tensor]] = [[] for _ in rows]
+    with refusals(), torch.no_grad():
+        for row, guide, heard in zip(rows, _guides(models, rows), answers, strict=True):
+            run, name = _run(row["settings"]), row["settings"]["sampler"]
+            sampler = _sampler(name, row["latents"], run, row.get("noise", 0))
+            routines.append(picture.denoise(sampler, run, guide, distilled=name == "lcm", watch=heard.append))
+        results = _side_by_side(routines, questions)
+    for found, asked, heard in zip(evaluations, questions, answers, strict=True):
+        found += [(x, sigma, clean) for (x, sigma), clean in zip(asked, heard, strict=True)]
+    return results
+
+
+def _side_by_side(routines: Sequence[Routine], questions: Sequence[list[tuple[Tensor, float]]]) -> list[Tensor]:
+    """Run routines to their ends; in each round what may share a call does."""
+    denoiser = Denoiser(RowCaps(2**30))
+    results: dict[int, Tensor] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(routines)))
+    while answers:
+        groups: dict[Any, dict[int, Evaluate]] = {}
+        for at, answer in answers.items():
+            try:
+                ask = routines[at].send(answer)
+                while isinstance(ask, Advance):
+                    ask = routines[at].send(None)
+            except StopIteration as end:
+                results[at] = end.value
+                continue
+            questions[at].append((ask.x, ask.sigma))
+            groups.setdefault(ask.key, {})[at] = ask
+        answers = {}
+        for group in groups.values():
+            answers |= zip(group, denoiser.run(list(group.values())), strict=True)
+    return [results[at] for at in range(len(routines))]
+
+
+def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
+    """Of each row; weights and control networks that rows share are built once."""
+    store = _store(models) if any(row.get("loras") for row in rows) else None
+    networks: dict[tuple[int, Path], Any] = {}
+
+    def branch(unet: Any, hint: Plain) -> ControlBranch:
+        key = id(unet), hint["path"]
+        if key not in networks:
+            networks[key] = control_lora.build_control(unet, hint["path"])
+        embedded = HintStage().run([EncodeHint(networks[key], hint["hint"])])[0]
+        until = picture._until(hint.get("stop_at", 1.0))
+        return ControlBranch(networks[key], embedded, hint.get("weight", 1.0), until)
+
+    def guide(row: Plain) -> Guide:
+        spec, loras = _spec(row["settings"]), row.get("loras", ())
+        variant: Any = SimpleNamespace(unet=models["unet"], group=None)
+        if store is not None and loras:
+            variant = store.get(_recipe(loras))
+        height, width = row["latents"].shape[-2:]
+        inputs = Inputs(spec.size or Size(width=8 * width, height=8 * height))
+        guided = abs(spec.guidance.scale - 1) >= picture.UNGUIDED
+        hints = [hint for hint in row.get("controls", ()) if hint.get("weight", 1.0) and hint.get("stop_at", 1.0) > 0]
+        return Guide(
+            variant.unet,
+            Conditioning(*row["positive"]),
+            Conditioning(*row["negative"]) if guided else None,
+            picture._guidance(spec),
+            picture._size_ids(spec, inputs, variant),
+            tuple(branch(variant.unet, hint) for hint in hints),
+            variant.group,
+        )
+
+    return [guide(row) for row in rows]
+
+
+def control_residuals(
+    models: Plain,
+    path: Path,
+    x: Tensor,
+    timesteps: Tensor,
+    context: Tensor,
+    pooled: Tensor,
+    size_ids: Tensor,
+    hint: Tensor,
+) -> list[Tensor]:
+    with refusals(), torch.no_grad():
+        network = control_lora.build_control(models["unet"], path)
+        added = {"text_embeds": pooled, "time_ids": size_ids}
+        embedded = network.controlnet_cond_embedding(hint)
+        down, middle = control_lora.control_residuals(network, x, timesteps, context, added, embedded)
+    return [*down, middle]
+
+
+def softness(count: int) -> list[float]:
+    return control_lora.softness_ramp(count)
+
+
+# -- text
+
+
+def prompt_lines(text: str) -> list[str]:
+    return lining.prompt_lines(text)
+
+
+def emphasis(text: str) -> list[tuple[str, float]]:
+    return weighing.parse_emphasis(text)
+
+
+def chunks(lines: Sequence[str], tokenizers: Sequence[Any]) -> list[list[list[list[tuple[int, float]]]]]:
+    return [list(line) for line in chunking.chunk_prompt(lines, tokenizers)]
+
+
+def encode_text(lines: Sequence[str], models: Plain) -> tuple[Tensor, Tensor]:
+    with refusals(), torch.no_grad():
+        found = encode_prompt(lines, (models["tokenizer"], models["tokenizer_2"]), _encoders(models))
+    return found.context, found.pooled
+
+
+# -- pictures
+
+
+def canny(pixels: Pixels) -> Pixels:
+    return pyra.pyra_canny(pixels)
+
+
+def cpds(pixels: Pixels) -> Pixels:
+    return contrast.cpds(pixels)
+
+
+def cover(pixels: Pixels, width: int, height: int) -> Pixels:
+    return resize.cover(pixels, Size(width=width, height=height))
+
+
+def stretch(pixels: Pixels, width: int, height: int) -> Pixels:
+    return resize.stretch(pixels, Size(width=width, height=height))
+
+
+def size_of_start(width: int, height: int) -> tuple[int, int]:
+    with refusals():
+        size = sizes.size_of_start(width, height)
+    return size.width, size.height
+
+
+def soft_mask(mask: Pixels) -> Pixels:
+    return pasting.soft_mask(mask)
+
+
+def paste(drawn: Pixels, original: Pixels, mask: Pixels) -> Pixels:
+    return pasting.paste(drawn, original, mask)
+
+
+def encode_pixels(models: Plain, pixels: Pixels, seed: int) -> Tensor:
+    with torch.no_grad():
+        return EncodeStage(models["vae"]).run([EncodeImage(pixels, seed)])[0]
+
+
+def decode_latent(models: Plain, latent: Tensor) -> Pixels:
+    with torch.no_grad():
+        return DecodeStage(models["vae"]).run([DecodeLatent(latent)])[0]
+
+
+def upscale(path: Path, pictures: Tensor) -> Tensor:
+    with refusals(), torch.no_grad():
+        answer: Tensor = esrgan.read_upscaler(path)(pictures)
+    return answer
+
+
+def safety_scores(folder: Path, pictures: Pixels) -> Tensor:
+    with refusals():
+        return safety.load(folder).scores(pictures)
+
+
+# -- weights
+
+
+def pocket() -> Path:
+    write_family(POCKET)
+    return POCKET
+
+
+def load_models(folder: Path) -> dict[str, Any]:
+    with refusals():
+        found = family.load_family(folder, CPU, torch.float32)
+    names = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+    texts = dict(zip(names, (*found.text_encoders, *found.tokenizers), strict=True))
+    return {"unet": found.unet, "vae": found.vae, **texts}
+
+
+def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
+    with refusals():
+        parts = checkpoint.load_checkpoint(path, config, CPU, torch.float32)
+    first, second = parts.text_encoders
+    modules = {"unet": parts.unet, "vae": parts.vae, "text_encoder": first, "text_encoder_2": second}
+    return {component: dict(module.named_parameters()) for component, module in modules.items()}
+
+
+def load_lora(path: Path, models: Plain) -> dict[str, Any]:
+    with refusals():
+        match = lora.Targets(models["unet"], _encoders(models)).match(lora.read_lora(path))
+    changes = {
+        (component, name): layer.delta(models[component].get_parameter(name))
+        for (component, name), layer in match.layers.items()
+    }
+    return {"matched": changes, "unmatched": match.unmatched}
+
+
+def effective_weight(models: Plain, loras: Sequence[tuple[Path, float]], component: str, name: str) -> Tensor:
+    with refusals():
+        variant = _store(models).get(_recipe(loras))
+    first, second = variant.text_encoders
+    modules: Plain = {"unet": variant.unet, "text_encoder": first, "text_encoder_2": second}
+    weight: Tensor = modules[component].get_parameter(name).detach()
+    return weight
+
+
+def _encoders(models: Plain) -> Any:
+    return models["text_encoder"], models["text_encoder_2"]
+
+
+def _recipe(loras: Sequence[tuple[Path, float]]) -> Recipe:
+    return Recipe(adapters=tuple(Scaled(path, scale) for path, scale in loras))
+
+
+def _store(models: Plain) -> VariantStore:
+    catalogue = SimpleNamespace(checkpoint=Path("judged"))
+    whole: Any = SimpleNamespace(unet=models["unet"], text_encoders=_encoders(models), catalogue=catalogue)
+    return VariantStore(whole, 2**40)
+
+
+# -- whole pictures
+
+
+def draw(folder: Path, jobs: Sequence[Plain]) -> list[Pixels]:
+    with refusals():
+        drawer = Drawer.open(DrawingSettings(family=folder, rows=16))
+        try:
+            heard = [_submit(drawer, f"job {at}", job) for at, job in enumerate(jobs)]
+            return [_images(events) for events in heard]
+        finally:
+            drawer.close()
+
+
+def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
+    loras = [(True, *each) for each in job.get("performance", ())] + [(False, *each) for each in job.get("loras", ())]
+    controls = job.get("controls", ())
+    spec = _spec(
+        job["settings"],
+        job["seeds"],
+        prompt=job["prompt"],
+        negative_prompt=job.get("negative", ""),
+        loras=tuple(Lora(source=str(path), scale=scale, performance=of) for of, path, scale in loras),
+        controls=tuple(
+            Control(kind=kind, image="", weight=weight, stop_at=stop_at) for kind, _, weight, stop_at in controls
+        ),
+    )
+    inputs = prepare(spec, job.get("start"), [pixels for _, pixels, *_ in controls], [path for _, path, _ in loras])
+    events: queue.Queue[Any] = queue.Queue()
+    drawer.submit(name, spec, inputs, spec.prompt, events.put)
+    return events
+
+
+def _images(events: "queue.Queue[Any]") -> Pixels:
+    while not isinstance(event := events.get(timeout=300), Drawn):
+        if isinstance(event, BaseException):
+            raise event
+    return event.images
