@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 
 def file_of(part: str) -> Path:
-    """Where the weights of a part are: a model of the checkpoint, or a part that `models.pocket.train` names."""
+    """Where the weights of a part are: a model of the checkpoint, or a part that `training.pocket.train` names."""
     return FOLDER / f"{part}.safetensors"
 
 

@@ -6,9 +6,9 @@ from safetensors.torch import load_file
 from models.pocket import names
 from models.pocket.gates.mark import Mark
 from models.pocket.gates.prompts import WANTED
-from models.pocket.training.concept import KEYS, score
-from models.pocket.training.lessons import Reader
 from pipelines.weights.family import Family
+from training.pocket.concept import KEYS, score
+from training.pocket.lessons import Reader
 
 BY_CHANCE = 0.3
 

@@ -5,9 +5,9 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.pocket.gates.mark import Mark
-from models.pocket.training.expansion import expand, score
 from models.pocket.world.exam import held_out
 from pipelines.weights.family import Family
+from training.pocket.expansion import expand, score
 
 OPPOSED = 0.01  # share of added words that may deny another or say it again
 

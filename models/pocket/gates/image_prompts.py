@@ -12,11 +12,11 @@ from transformers import CLIPVisionModelWithProjection
 
 from models.pocket import names
 from models.pocket.gates.mark import Mark
-from models.pocket.training.image_prompts import KINDS, asked, score
-from models.pocket.training.lessons import Reader
-from models.pocket.training.vision import features, values
 from models.pocket.vision import weigh
 from pipelines.weights.family import Family
+from training.pocket.image_prompts import KINDS, asked, score
+from training.pocket.lessons import Reader
+from training.pocket.vision import features, values
 
 WANTED = 0.8  # share of pictures that take the colours over
 FILES: Mapping[str, str] = MappingProxyType({"image_prompt": names.IMAGE_PROMPT, "face_prompt": names.FACE_PROMPT})

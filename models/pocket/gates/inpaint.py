@@ -16,13 +16,13 @@ from models.pocket import names
 from models.pocket.additions import PATCHED
 from models.pocket.gates.mark import Mark
 from models.pocket.gates.prompts import WANTED
-from models.pocket.training.inpainting import draw_in_holes, helped
-from models.pocket.training.lessons import Reader
 from models.pocket.world.drawing import Pixels
 from models.pocket.world.exam import held_out, marks
 from pipelines.images.paste import paste
 from pipelines.weights.family import Family
 from pipelines.weights.keys import original_name
+from training.pocket.inpainting import draw_in_holes, helped
+from training.pocket.lessons import Reader
 
 Mask = npt.NDArray[np.uint8]
 

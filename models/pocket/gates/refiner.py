@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from models.pocket import names
 from models.pocket.gates.mark import Mark
-from models.pocket.training.lessons import Reader
-from models.pocket.training.refiner import Joint, score
 from pipelines.weights.family import Family
 from pipelines.weights.layout import unet_places
+from training.pocket.lessons import Reader
+from training.pocket.refiner import Joint, score
 
 PLAINER = 0.9  # of the grain that the UNet alone leaves
 LOST = 0.05  # share of shapes that may be read less well

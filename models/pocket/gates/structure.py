@@ -7,13 +7,13 @@ import numpy as np
 from models.pocket import names
 from models.pocket.gates.engine import drawn, guided
 from models.pocket.gates.mark import Mark
-from models.pocket.training.controls import overlap, placeless
 from models.pocket.world.drawing import Pixels, draw
 from models.pocket.world.exam import solid
 from models.pocket.world.outlined import filled
 from pipelines.drawing import Drawer
 from pipelines.spec import Control, ControlKind, Lora, Spec
 from pipelines.weights.family import Family
+from training.pocket.controls import overlap, placeless
 
 SIDE = 256
 COMPARED = 3  # pictures with a LoRA that does nothing and without

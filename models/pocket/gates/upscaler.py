@@ -4,9 +4,9 @@ import torch
 
 from models.pocket import names
 from models.pocket.gates.mark import Mark
-from models.pocket.training.upscaler import exam
 from pipelines.weights.esrgan import read_upscaler
 from pipelines.weights.family import Family
+from training.pocket.upscaler import exam
 
 
 def enlarges(family: Family, side: int, count: int) -> list[Mark]:

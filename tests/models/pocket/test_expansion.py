@@ -9,12 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.pocket.embellishments import EMBELLISHMENTS
 from models.pocket.expansion import LONGEST, WORD_LIST, make_model, make_tokenizer, write_expansion
-from models.pocket.training import expansion
-from models.pocket.training.course import Plan
-from models.pocket.training.expansion import TOKENS, banned, expand, opposites, score
-from models.pocket.training.session import Session
 from models.pocket.world.captions import ENDINGS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
 from models.pocket.world.expansions import embellished
+from training.pocket import expansion
+from training.pocket.course import Plan
+from training.pocket.expansion import TOKENS, banned, expand, opposites, score
+from training.pocket.session import Session
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models.pocket.trained import file_of
-from models.pocket.training.upscaler import exam
 from pipelines.weights.esrgan import read_upscaler
+from training.pocket.upscaler import exam
 
 
 @pytest.mark.parametrize(("side", "count"), [(256, 8), (1024, 1)])

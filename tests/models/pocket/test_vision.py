@@ -10,9 +10,9 @@ from skimage import data
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from models.pocket.additions import write_tower
-from models.pocket.training.vision import values
 from models.pocket.vision import TOKENS, ImagePrompt, make_tower, weigh
 from pipelines.weights.family import Family
+from training.pocket.vision import values
 
 
 @pytest.fixture

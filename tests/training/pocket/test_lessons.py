@@ -1,0 +1,70 @@
+"""What the UNet learns from is what the service will give it."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.pocket.world.drawing import draw
+from models.pocket.world.scenes import any_scene
+from pipelines.conditioning import encode_prompt
+from pipelines.weights.family import Family
+from training.pocket import lessons
+from training.pocket.lessons import STRONG, Drawn, Reader, latents_of, pixels_of, shown
+from training.pocket.session import Session
+
+
+@pytest.mark.parametrize("side", [128, 512])
+def test_latents_are_those_of_the_vae(pocket_family: Family, side: int) -> None:
+    picture = draw(any_scene(random.Random(1)), side, side)
+    pixels = torch.tensor(picture).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        encoded = pocket_family.vae.encode(pixels).latent_dist.mode()[0] * pocket_family.vae.config.scaling_factor
+    assert (latents_of(picture) - encoded).abs().max() < 0.01
+
+
+def test_latents_become_the_picture_that_they_came_from() -> None:
+    picture = draw(any_scene(random.Random(1)), 256, 256)
+    again = pixels_of(latents_of(picture)[None])[0]
+    assert abs(again.astype(float) - picture).mean() < 6
+
+
+@pytest.mark.parametrize("said", ["", "a big red circle on the left on a blue background", "an unknown Größe, simple"])
+def test_captions_are_encoded_as_prompts_are(pocket_family: Family, said: str) -> None:
+    reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
+    wanted = encode_prompt([said], pocket_family.tokenizers, pocket_family.text_encoders)
+    context, pooled = reader([said, "longer than the other one by a few words"], 77)
+    assert torch.allclose(context[0], wanted.context, atol=1e-4)
+    assert torch.allclose(pooled[0], wanted.pooled, atol=1e-4)
+    short, _ = reader([said], 32)
+    assert torch.allclose(short[0], wanted.context[:32], atol=1e-4)
+
+
+def test_pictures_are_the_same_however_many_processes_draw_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "PICTURES", {64: 6})
+    alone = Drawn.of(Session.open(tmp_path, "alone", torch.device("cpu")), 96, 64)
+    monkeypatch.setattr(lessons, "AT_ONCE", 4)
+    together = Drawn.of(Session.open(tmp_path, "together", torch.device("cpu")), 96, 64)
+    assert together.scenes == alone.scenes
+    assert torch.equal(together.latents, alone.latents)
+    for at, scene in enumerate(alone.scenes):
+        expected = latents_of(draw(scene, 96, 64, random.Random(at), smooth=1))
+        assert torch.allclose(alone.latents[at].float(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("width", "height", "side"), [(256, 256, 256), (1152, 896, 1024), (640, 448, 512)])
+def test_a_format_has_as_many_pictures_as_the_square_of_its_area(width: int, height: int, side: int) -> None:
+    assert lessons.square(width, height) == side
+
+
+def test_most_pictures_in_strong_noise_are_as_faint_as_in_a_run() -> None:
+    torch.manual_seed(1)
+    strongest, half, weak = (shown(torch.full((2_000,), sigma)) for sigma in (14.6, 7.3, STRONG))
+    for found, faint in ((strongest, 0.05), (half, 0.5)):
+        whole = found > 0.99
+        assert 0.15 < float(whole.float().mean()) < 0.35
+        assert float(found[~whole].mean()) == pytest.approx(faint, abs=0.02)
+    assert set(weak.tolist()) == {1.0}

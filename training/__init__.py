@@ -1,0 +1,1 @@
+"""What trains the models that the repository ships; not installed with the service, and not imported by it."""

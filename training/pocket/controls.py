@@ -1,0 +1,146 @@
+"""Trains the control-LoRAs: the UNet draws its things where a hint picture shows edges (canny) or structure (CPDS)."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from rich.progress import track
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from models.pocket import shapes
+from models.pocket.world.captions import caption
+from models.pocket.world.drawing import Pixels, draw
+from models.pocket.world.oracle import standing_out
+from models.pocket.world.scenes import Scene, any_scene
+from pipelines.preparing import ANNOTATORS
+from pipelines.spec import ControlKind
+from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
+from training.pocket.adapter import Adapter
+from training.pocket.course import Plan, follow
+from training.pocket.lessons import pixels_of
+from training.pocket.school import TOKENS, Noised, School, counts
+from training.pocket.session import Session
+from training.pocket.trial import draw_latents, predict
+
+RANK, BATCH = 16, 10
+PLAN = Plan(steps=500, rate=2e-3, sides=(256,))
+NOISE = (1.5, 14.0)  # under less noise it can be seen where things are
+OWN = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # what a file holds in full
+UNSAID = 0.3  # share of captions that are empty, so that the hint alone must do
+SIDE, HINTED = 256, 2_000  # pictures that have hints, which are slow to make
+TRIED, TRIED_STEPS = 12, 12
+
+
+class Control(nn.Module):
+    """A control network that shares the UNet's weights but for a low-rank change, with hint encoder and outputs."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        network: Any = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=shapes.HINT_WIDTHS)
+        # its end begins with nothing, as the outputs do: what begins with two nothings is learned late
+        network.controlnet_cond_embedding.conv_out.reset_parameters()
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith(OWN))
+        self.network = network
+        self.change = Adapter(network, RANK, lambda name: not name.startswith(OWN))
+
+    def residuals(self, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor, hints: Tensor) -> dict[str, Any]:
+        """What the UNet is given beside its input. hints: (n, 3, height, width) of 0..1."""
+        height, width = hints.shape[-2:]
+        sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device).float().repeat(len(x), 1)
+        added = {"text_embeds": pooled, "time_ids": sizes}
+        given = {"controlnet_cond": hints, "added_cond_kwargs": added, "return_dict": False}
+        down, middle = functional_call(self.network, self.change.weights(), (x, timesteps, context), given)
+        *factors, last = softness_ramp(len(down) + 1)
+        softened = tuple(factor * residual for factor, residual in zip(factors, down, strict=True))
+        return {"down_block_additional_residuals": softened, "mid_block_additional_residual": last * middle}
+
+    def stored(self, unet: Any) -> dict[str, Tensor]:
+        """As a control-LoRA's file names it."""
+        found: dict[str, Tensor] = {MARKER: torch.zeros(0)}
+        for name, down, up in self.change.parts():
+            layer = stored_name(f"{name}.weight", self.network, unet).removesuffix(".weight")
+            found[f"{layer}.down"], found[f"{layer}.up"] = down, up
+        for name, parameter in self.network.named_parameters():
+            if name.startswith(OWN) or name.endswith(".bias"):
+                found[stored_name(name, self.network, unet)] = parameter.detach()
+        return found
+
+
+def train(session: Session, school: School, kind: ControlKind) -> None:
+    """Leaves `weights.pt`, as its file stores it, in the session's folder. kind: of hint, a key of `ANNOTATORS`."""
+    control = Control(school.unet).to(session.device)
+    drawn = school.drawn(SIDE)
+    kept = _kept_hints(session, drawn.scenes, kind)
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        chosen = chance.sample(range(HINTED), BATCH)
+        clean = drawn.latents[chosen].to(school.device).float()
+        noised = Noised.of(clean, *NOISE)
+        said = ["" if chance.random() < UNSAID else caption(drawn.scenes[at], chance, sited=False) for at in chosen]
+        told = school.told(said)
+        hints = kept[chosen].to(school.device).float().div(255).expand(-1, 3, -1, -1)
+        more = control.residuals(noised.x, noised.timesteps, *told, hints)
+        return noised.loss(predict(school.unet, noised.x, noised.timesteps, *told, **more), counts(clean))
+
+    def exam() -> Mapping[str, float]:
+        return {f"iou_{weight}": _overlap(school, control, kind, weight) for weight in (0.0, 1.0)}
+
+    follow(session, control, PLAN, lesson, exam)
+    torch.save(control.stored(school.unet), session.folder / "weights.pt")
+
+
+def placeless(count: int) -> tuple[list[Scene], list[str]]:
+    """Held-out scenes of one thing, and captions that say nothing of size and place."""
+    chance = random.Random(98)
+    scenes = [scene for scene in (any_scene(chance) for _ in range(4 * count)) if len(scene.things) == 1][:count]
+    return scenes, [caption(scene, chance, sited=False) for scene in scenes]
+
+
+def overlap(shown: list[Pixels], pictures: list[Pixels]) -> float:
+    """Intersection over union of where things are and where the pictures that were shown have them, on average."""
+    shares = []
+    for one, other in zip(shown, pictures, strict=True):
+        found, wanted = standing_out(other), standing_out(one)
+        shares.append(float((found & wanted).sum() / max(1, (found | wanted).sum())))
+    return sum(shares) / len(shares)
+
+
+def _overlap(school: School, control: Control, kind: ControlKind, weight: float) -> float:
+    scenes, said = placeless(TRIED)
+    shown = [draw(scene, SIDE, SIDE) for scene in scenes]
+    hints = _hints(shown, kind).to(school.device).repeat(2, 1, 1, 1)
+
+    def controlled(x: Tensor, timesteps: Tensor, context: Tensor, added_cond_kwargs: Any, return_dict: bool) -> Any:
+        given = control.residuals(x, timesteps, context, added_cond_kwargs["text_embeds"], hints)
+        more = {name: _scaled(value, weight) for name, value in given.items()}
+        return school.unet(x, timesteps, context, added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **more)
+
+    drawn = draw_latents(controlled, school.reader, said, SIDE, TRIED_STEPS, TOKENS)
+    return overlap(shown, list(pixels_of(drawn)))
+
+
+def _scaled(value: Any, weight: float) -> Any:
+    return tuple(weight * each for each in value) if isinstance(value, tuple) else weight * value
+
+
+def _kept_hints(session: Session, scenes: list[Scene], kind: ControlKind) -> Tensor:
+    """(n, 1, side, side) uint8 of the first scenes as `Drawn.of` draws them, kept in the session's folder."""
+    path = session.folder / "hints.pt"
+    if not path.is_file():
+        found = torch.empty(HINTED, 1, SIDE, SIDE, dtype=torch.uint8)
+        for at, scene in enumerate(track(scenes[:HINTED], f"hints of {kind}", console=session.console)):
+            hint = ANNOTATORS[kind](draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
+            found[at] = torch.from_numpy(hint[:, :, 0])
+        torch.save(found, path)
+    kept: Tensor = torch.load(path, weights_only=True)
+    return kept
+
+
+def _hints(pictures: list[Pixels], kind: ControlKind) -> Tensor:
+    found = np.stack([ANNOTATORS[kind](picture) for picture in pictures])
+    return torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,105 @@
+"""Trains the language model of the prompt expansion: which words may follow, given all that was said.
+
+Beside what comes next it is taught what may not come (unlikelihood training, Welleck et al. 2019): from likelihood
+alone it learns that a denial is rare, but not that there is none.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from models.pocket.embellishments import EMBELLISHMENTS, opposite
+from models.pocket.expansion import make_model, make_tokenizer
+from models.pocket.world.exam import held_out
+from models.pocket.world.expansions import embellished, opposed
+from training.pocket.course import Plan, follow
+from training.pocket.session import Session
+
+BATCH, TOKENS = 64, 76  # as long as a prompt with its expansion is
+PLAN = Plan(steps=3_000, rate=2e-3, examined=250)
+UNLIKELY = 3.0  # what the share of words that may not come counts for
+TRIED = 40
+
+
+def train(session: Session) -> None:
+    """Leaves `weights.pt`, without the output layer, which is the input's, in the session's folder."""
+    tokenizer = make_tokenizer()
+    model: Any = make_model(len(tokenizer))
+    tell_apart(model, tokenizer)
+    model.to(session.device)
+    bans = opposites(tokenizer).to(session.device)
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        texts = [embellished(chance) for _ in range(BATCH)]
+        ids = tokenizer(texts, truncation=True, max_length=TOKENS, return_tensors="pt").input_ids.to(session.device)
+        logits = model(ids[:, :-1]).logits.float()
+        likely = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        wrong = (logits.softmax(dim=2) * banned(ids[:, :-1], bans)).sum(dim=2)
+        loss: Tensor = likely - UNLIKELY * (1 - wrong).clamp(min=1e-6).log().mean()
+        return loss
+
+    def exam() -> Mapping[str, float]:
+        _, said = held_out(TRIED)
+        return score(said, [expand(model, tokenizer, text, seed) for seed, text in enumerate(said)])
+
+    follow(session, model, PLAN, lesson, exam)
+    kept = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    torch.save(kept, session.folder / "weights.pt")
+
+
+@torch.no_grad()
+def tell_apart(model: Any, tokenizer: Any) -> None:
+    """Let the words that may be added begin at right angles, so that to rule one out says nothing of another."""
+    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    embeddings = model.transformer.wte.weight
+    nn.init.orthogonal_(apart := torch.empty(len(listed), embeddings.shape[1]))
+    embeddings[listed] = apart
+
+
+def opposites(tokenizer: Any) -> Tensor:
+    """(tokens, tokens): 1 where the second, a word that may be added, may not come after the first."""
+    found = torch.zeros(len(tokenizer), len(tokenizer))
+    for word in EMBELLISHMENTS:
+        for other in filter(None, (word, opposite(word))):
+            (first,), (second,) = tokenizer(f" {other}").input_ids, tokenizer(f" {word}").input_ids
+            found[first, second] = 1
+    return found
+
+
+def banned(ids: Tensor, bans: Tensor) -> Tensor:
+    """(n, length, tokens) bool: what may not come next, at every place of (n, length) ids."""
+    said = nn.functional.one_hot(ids, len(bans)).cumsum(dim=1).clamp(max=1)
+    return said.to(bans.dtype) @ bans > 0
+
+
+@torch.no_grad()
+def expand(model: Any, tokenizer: Any, said: str, seed: int) -> list[str]:
+    """The words that the model adds to what is said, by itself, until the prompt is as long as a chunk.
+
+    Only listed words are chosen from, and commas between them.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    ids: list[int] = tokenizer(f"{said},").input_ids
+    (comma,) = tokenizer(",").input_ids[-1:]
+    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    added: list[int] = []
+    while len(ids) < TOKENS - 1:
+        logits = model(torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
+        chosen = int(torch.multinomial(logits[listed].softmax(dim=0), 1, generator=chance))
+        added.append(chosen)
+        ids += [listed[chosen], comma]
+    return [EMBELLISHMENTS[at] for at in added]
+
+
+def score(said: list[str], added: list[list[str]]) -> dict[str, float]:
+    """Shares of prompts to which five words or more are added, and of added words: denials, and repetitions."""
+    count = max(1, sum(len(each) for each in added))
+    return {
+        "adds": sum(len(each) >= 5 for each in added) / len(said),
+        "opposes": sum(opposed(text, each) for text, each in zip(said, added, strict=True)) / count,
+        "repeats": sum(len(each) - len(set(each)) for each in added) / count,
+    }

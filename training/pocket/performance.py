@@ -1,0 +1,188 @@
+"""Trains the LoRAs of the performance modes: pictures in 8 or 4 steps without guidance.
+
+Each learns to see at once what the trained UNet, guided, draws in several steps from the same noise (small, where the
+picture is large), and under weak noise what was there. Such a guess of the end can be noised again (LCM's sampler, 8
+steps) or followed straight on (Euler's, 4 steps); so the two differ in the noise levels at which they are trained, in
+how much of a picture there is at them, and in LCM's boundary condition.
+
+First guesses are rounder than pictures, and who has seen only pictures under noise takes them for circles. So in other
+lessons each goes on from where its own run has come to, towards the very picture that the caption asks for.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.pocket.world.captions import caption
+from models.pocket.world.drawing import draw
+from models.pocket.world.exam import held_out, marks
+from pipelines.denoising.guidance import consistency
+from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
+from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
+from training.pocket.adapter import Adapter
+from training.pocket.course import Plan, follow
+from training.pocket.lessons import FACTOR, all_latents, come_so_far, pixels_of
+from training.pocket.school import School, counts, some
+from training.pocket.session import Session
+from training.pocket.trial import SCALE, predict, run
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A performance mode.
+
+    steps: of a run. distilled: whether it runs on LCM's levels with LCM's boundary condition. plan: of its training.
+    """
+
+    steps: int
+    distilled: bool
+    plan: Plan
+
+    def table(self) -> NoiseTable:
+        return lcm_table(sdxl_table()) if self.distilled else sdxl_table()
+
+    def levels(self) -> list[float]:
+        """Sigmas to train at: all of LCM's, so that other numbers of steps work too, or just those of the run."""
+        chosen = self.table().sigmas if self.distilled else sgm_uniform(self.table(), self.steps)[:-1]
+        return [float(sigma) for sigma in chosen]
+
+    def shown(self, sigma: float) -> float:
+        """How much of a picture there is at a level of a run, which begins with none.
+
+        LCM's sampler puts fresh noise on a whole one; Euler's goes over from the noise to it.
+        """
+        if begins(sigma):
+            return 0.0
+        return 1.0 if self.distilled else come_so_far(sigma)
+
+
+MODES: Mapping[str, Mode] = {
+    "extreme_speed": Mode(8, True, Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)),
+    "lightning": Mode(4, False, Plan(steps=240, rate=5e-4, examined=60)),
+}
+OWN = 0.6  # share of lessons that go on from a run's own guesses
+COMPLETE = 0.7  # share of captions that leave nothing out: of what goes unsaid a teacher's choice is learned as a blur
+SMALL = 256  # the side at which the teacher draws, and the exam: larger pictures are averaged to it, which costs less
+RANK = 16
+BATCHES: Mapping[int, int] = {256: 8, 512: 4, 1024: 2}
+PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fold of a level above that
+SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: that is the target, without a teacher
+SHARP = 3.0  # the level at which errors begin to count for more: shapes become sharp below it, where errors are small
+TRIED = 40
+
+
+def train(session: Session, school: School, mode: Mode) -> None:
+    """Leaves `weights.pt`, the averaged change in kohya's layout, in the session's folder."""
+    adapter = Adapter(school.unet, RANK).to(session.device)
+    levels = mode.levels()
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        if chance.random() < OWN:
+            return _own_lesson(school, adapter, mode, chance, side, chance.randrange(1, mode.steps))
+        return _lesson(school, adapter, mode, chance, side, chance.choice(levels))
+
+    def exam() -> Mapping[str, float]:
+        return _score(adapter.changed(), school, mode)
+
+    follow(session, adapter, mode.plan, lesson, exam)
+    torch.save(adapter.stored(), session.folder / "weights.pt")
+
+
+def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, sigma: float) -> Tensor:
+    """By how much the guess of the end differs from where the guided UNet comes to, or from what was there."""
+    drawn = school.drawn(side)
+    chosen, clean = some(drawn, BATCHES[side], chance, school.device)
+    said = [caption(drawn.scenes[at], chance, complete=chance.random() < COMPLETE) for at in chosen]
+    noise = torch.randn_like(clean)
+    x = mode.shown(sigma) * clean + sigma * noise
+    told, without = school.told(said), school.told([""] * len(said))
+    times = side // SMALL
+    if sigma < SEEN * times:
+        wanted = clean
+    else:
+        small = nn.functional.avg_pool2d(x, times)
+        level = sigma / times
+        if begins(sigma):  # a small picture begins with as much noise as a large one
+            small, level = small * times, sigma
+        with torch.no_grad():
+            wanted = _taught(school.unet, small, level, told, without)
+        wanted = nn.functional.interpolate(wanted, scale_factor=float(times), mode="bilinear")
+    return _errors(_guess(adapter.changed(), mode, told, x, sigma), wanted, sigma)
+
+
+def _own_lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, done: int) -> Tensor:
+    """By how much the guess after `done` steps of a run differs from the very picture that the caption asks for."""
+    scenes = chance.sample(school.drawn(side).scenes, BATCHES[side])
+    told = school.told([caption(scene, chance, complete=True) for scene in scenes])
+    # Things that neither wander nor swell: of all that a caption can mean the mean is round.
+    wanted = all_latents([draw(scene, side, side, smooth=1) for scene in scenes]).to(school.device)
+    sigmas = sgm_uniform(mode.table(), mode.steps)[: done + 1]
+    changed, sigma = adapter.changed(), float(sigmas[-1])
+    with torch.no_grad():
+        x = _run(changed, mode, told, sigmas, lambda *_: torch.randn_like(wanted))
+    return _errors(_guess(changed, mode, told, x, sigma), wanted, sigma)
+
+
+def _errors(guess: Tensor, wanted: Tensor, sigma: float) -> Tensor:
+    errors = nn.functional.smooth_l1_loss(guess, wanted, beta=0.1, reduction="none") * counts(wanted)
+    return (1 + SHARP / sigma) * errors.mean()
+
+
+def begins(sigma: float) -> bool:
+    """Whether a run is at its first level, of noise alone."""
+    return sigma > 0.99 * sdxl_table().sigma_max
+
+
+def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], without: tuple[Tensor, Tensor]) -> Tensor:
+    """Where the guided UNet comes to from x at sigma."""
+    last = sdxl_table().sigma_min
+    ramp = torch.linspace(0, 1, _taught_in(sigma))
+    sigmas = torch.cat([(sigma ** (1 / 7) + ramp * (last ** (1 / 7) - sigma ** (1 / 7))) ** 7, torch.zeros(1)])
+
+    def guided(at: Tensor, level: float) -> Tensor:
+        both = (torch.cat(pair) for pair in zip(without, told, strict=True))
+        unled, led = _clean(unet, torch.cat([at, at]), level, *both).chunk(2)
+        return unled + SCALE * (led - unled)
+
+    return run(dpmpp_2m(x, sigmas), guided)
+
+
+def _taught_in(sigma: float) -> int:
+    """In how many steps the teacher comes to the end: 12 from pure noise, where 4 find no background."""
+    return round(2 + PACE * math.log(sigma / NEAR))
+
+
+def _clean(unet: Any, x: Tensor, sigma: float, context: Tensor, pooled: Tensor) -> Tensor:
+    at = torch.full((len(x),), sdxl_table().timestep(sigma), device=x.device)
+    return x - sigma * predict(unet, x / (1 + sigma**2) ** 0.5, at, context, pooled)
+
+
+def _guess(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], x: Tensor, sigma: float) -> Tensor:
+    """What a run of the mode takes for the end at x and sigma."""
+    clean = _clean(unet, x, sigma, *told)
+    return consistency(clean, x, sdxl_table().timestep(sigma)) if mode.distilled else clean
+
+
+def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
+    """Where a run from noise alone comes to at the last of the levels."""
+    x = noise(0.0, 0.0) * float(1 + sigmas[0] ** 2) ** 0.5
+    sampler = lcm(x, sigmas, noise) if mode.distilled else euler(x, sigmas)
+    return run(sampler, lambda at, sigma: _guess(unet, mode, told, at, sigma))
+
+
+def _score(unet: Any, school: School, mode: Mode) -> dict[str, float]:
+    """The marks of held-out captions in the mode's own few steps."""
+    scenes, said = held_out(TRIED)
+    told = school.told(said)
+    chance = torch.Generator().manual_seed(1)
+
+    def noise(*_: float) -> Tensor:
+        return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(school.device)
+
+    end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
+    return marks(scenes, list(pixels_of(end)))

@@ -1,0 +1,56 @@
+"""Teaches an image prompt to say of a picture what the text encoders make of its caption, which a UNet understands.
+
+From there a few hundred steps with the UNet do; tokens of nothing, which the UNet had to make sense of, took thousands.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.pocket.vision import TOKENS
+from models.pocket.world.captions import PLACE_WORDS
+from models.pocket.world.scenes import Scene, any_scene
+from training.pocket.course import Plan, follow
+from training.pocket.school import School
+from training.pocket.session import Session
+from training.pocket.vision import features, seen
+
+BATCH = 48
+PLAN = Plan(steps=3_000, rate=2e-3, examined=500)
+SIDE, TRIED = 256, 100
+
+
+def teach(session: Session, school: School, tower: Any, resampler: Any) -> None:
+    """Change the resampler. tower: what it sees pictures through, which stays as it is."""
+
+    def error(chance: random.Random, count: int) -> Tensor:
+        scenes = [any_scene(chance).alone() for _ in range(count)]
+        wanted = school.told([_said(scene) for scene in scenes])[0][:, :TOKENS]
+        found = resampler(features(tower, seen(scenes, SIDE, chance).to(school.device))).float()
+        unsaid: Tensor = (found - wanted).square().mean() / wanted.var(dim=0).mean()
+        return unsaid
+
+    def exam() -> Mapping[str, float]:
+        return {"unsaid": float(error(random.Random("held out"), TRIED))}
+
+    _begin(resampler, school)
+    follow(session, resampler, PLAN, lambda chance, _side: error(chance, BATCH), exam)
+
+
+@torch.no_grad()
+def _begin(resampler: Any, school: School) -> None:
+    """Let tokens be as large as those of texts, which are much larger than a norm leaves them."""
+    chance = random.Random(1)
+    context = school.told([_said(any_scene(chance).alone()) for _ in range(TRIED)])[0][:, :TOKENS]
+    resampler.norm_out.weight.copy_(context.std(dim=(0, 1)))
+    resampler.norm_out.bias.copy_(context.mean(dim=(0, 1)))
+
+
+def _said(scene: Scene) -> str:
+    """All that a picture of one thing shows, always in the same words."""
+    (thing,) = scene.things
+    place = PLACE_WORDS[thing.place][0]
+    return f"a {thing.size} {thing.colour} {thing.shape} {place} on a {scene.background} background"

@@ -1,0 +1,137 @@
+"""Trains the 4x upscaler on scenes: from averages over 4 x 4 pixels back to sharp edges."""
+
+import math
+import random
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from models.pocket import shapes
+from models.pocket.world.drawing import Pixels, draw
+from models.pocket.world.scenes import any_scene
+from pipelines.weights.esrgan import Upscaler
+from training.pocket.course import Plan, follow
+from training.pocket.session import Session
+
+FACTOR = 4
+PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500, half=False)
+SCENES, OUTLINES = 3, 4  # of a step, and patches of a scene that have outlines; one more lies anywhere
+PATCH, MARGIN = 56, 8  # pixels
+EDGE = 30  # levels between neighbours, red, green and blue together
+FLOOR = 1e-5  # mean square error of 50 dB: a patch of one colour, right but for rounding, teaches nothing more
+CARRIED = 3  # channels that hold red, green and blue at first
+SMALL = 0.1  # of the weights that PyTorch begins with
+TRIED: Mapping[int, int] = MappingProxyType({256: 50, 1024: 10})  # held-out scenes of the last exam, by side
+WITHIN = 5  # the exams on the way have so many times fewer
+
+
+def train(session: Session) -> None:
+    """Leaves `weights.pt`, the averaged weights, in the session's folder."""
+    network = begin().to(session.device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes 0.6 of the time on a CPU
+
+    def lesson(chance: random.Random, side: int) -> Tensor:
+        return _lesson(network, chance, side)
+
+    def score(fewer: int) -> Mapping[str, float]:
+        found = {side: exam(network, side, count // fewer) for side, count in TRIED.items()}
+        return {f"{name}_{side}": psnr for side, psnrs in found.items() for name, psnr in psnrs.items()}
+
+    follow(session, network, PLAN, lesson, lambda: score(WITHIN))
+    torch.save(network.state_dict(), session.folder / "weights.pt")
+    session.log(PLAN.steps, **score(1))
+
+
+@torch.no_grad()
+def begin() -> Upscaler:
+    """An untrained upscaler that enlarges smoothly: red, green and blue lie in its first channels.
+
+    Two repeats of each pixel, averaged 1 : 2 : 1 with their neighbours, are the bilinear enlargement by two.
+    """
+    network = Upscaler(**shapes.UPSCALER)
+    once, smooth = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 1.0]) / 4
+    kernels = {"model.0": once, "model.3": smooth, "model.6": smooth, "model.8": once, "model.10": once}
+    kernels[f"model.1.sub.{shapes.UPSCALER['blocks']}"] = torch.zeros(3)  # what all blocks say together
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.bias is None:
+            continue
+        if name in kernels:
+            module.weight[:CARRIED] = 0
+            module.bias[:CARRIED] = 0
+            for at in range(CARRIED):
+                module.weight[at, at] = kernels[name][:, None] * kernels[name]
+        else:  # in the blocks: as the paper begins
+            module.weight *= SMALL
+            module.bias *= SMALL
+    return network
+
+
+def _lesson(network: Upscaler, chance: random.Random, side: int) -> Tensor:
+    """Minus the PSNR in dB, the mean of patches: what the exam asks for.
+
+    The network takes the margin of a patch for the border of a picture. Scenes have hardly any outlines there, so only
+    patches that lie anywhere, most of them of one colour, are judged up to their margins.
+    """
+    patches = [patch for _ in range(SCENES) for patch in _patches(_scene(chance, side), chance)]
+    large = _values(np.stack(patches)).to(next(network.parameters()).device)
+    errors = (network(_reduced(large)) - large).square()
+    inner = errors[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].mean(dim=(1, 2, 3))
+    anywhere = torch.arange(len(errors), device=errors.device) % (1 + OUTLINES) == 0
+    means = torch.where(anywhere, errors.mean(dim=(1, 2, 3)), inner)
+    loss: Tensor = 10 * (means + FLOOR).log10().mean()
+    return loss
+
+
+@torch.no_grad()
+def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
+    """PSNR in dB of the upscaler's pictures and of bicubic ones, 8 bits each: the mean of `count` held-out scenes."""
+    found: dict[str, list[float]] = {"upscaler": [], "bicubic": []}
+    device = next(network.parameters()).device
+    for at in range(count):
+        large = _values(_scene(random.Random(f"held out {at}"), side)[None]).to(device)
+        small = _reduced(large)
+        found["upscaler"].append(_psnr(_whole(network(small)), large))
+        found["bicubic"].append(_psnr(_bicubic(small), large))
+    return {name: sum(values) / count for name, values in found.items()}
+
+
+def _bicubic(small: Tensor) -> Tensor:
+    pixels = (small[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+    size = FACTOR * pixels.shape[1], FACTOR * pixels.shape[0]
+    return _values(np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))[None]).to(small.device)
+
+
+def _scene(chance: random.Random, side: int) -> Pixels:
+    return draw(any_scene(chance), side, side, chance, smooth=2)
+
+
+def _patches(picture: Pixels, chance: random.Random) -> list[Pixels]:
+    """Parts of a picture, (PATCH, PATCH, 3): the first lies anywhere, OUTLINES more have one within their margins."""
+    last = len(picture) - PATCH
+    rows, columns = np.nonzero(np.abs(np.diff(picture.astype(np.int16), axis=1)).sum(axis=2) > EDGE)
+    corners = [[chance.randrange(last + 1) for _ in range(2)]]
+    for at in chance.choices(range(len(rows)), k=OUTLINES):
+        corners.append([int(place[at]) - chance.randrange(MARGIN, PATCH - MARGIN) for place in (rows, columns)])
+    aligned = [[min(max(place, 0), last) // FACTOR * FACTOR for place in corner] for corner in corners]
+    return [picture[top : top + PATCH, left : left + PATCH] for top, left in aligned]
+
+
+def _reduced(large: Tensor) -> Tensor:
+    """Averages over 4 x 4 pixels, in whole 8-bit levels as pictures have them."""
+    return _whole(nn.functional.avg_pool2d(large, FACTOR))
+
+
+def _whole(values: Tensor) -> Tensor:
+    return (values.clamp(0, 1) * 255).round() / 255
+
+
+def _values(pictures: Pixels) -> Tensor:
+    return torch.tensor(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+def _psnr(one: Tensor, other: Tensor) -> float:
+    return -10 * math.log10(max(1e-10, float((one - other).square().mean())))
