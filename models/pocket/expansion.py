@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 from models.pocket.additions import save
 from models.pocket.embellishments import EMBELLISHMENTS
 from models.pocket.tokenizer import WORDS, byte_symbols, merges_of
-from models.pocket.world.captions import ENDINGS, GROUNDS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
+from models.pocket.words import ENDINGS, GROUNDS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
 
 END = "<|endoftext|>"
 SPACE = "Ġ"  # what GPT-2's byte-level vocabulary writes for the space before a word

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.pocket.world.oracle import Oracle
+from benchmarks.pocket.world.oracle import Oracle
 from tests.clients.conftest import HERE, PHOTOGRAPHS
 from tests.clients.outputs import assert_fast_output, assert_fooocus_output, picture
 from tests.pages import ADDRESS, blocks, page

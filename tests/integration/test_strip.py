@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pocket.world.captions import NAMES
-from models.pocket.world.oracle import Oracle
+from benchmarks.pocket.world.oracle import Oracle
+from models.pocket.words import NAMES
 from tests.integration.conftest import Service
 from tests.pages import ROOT, page
 

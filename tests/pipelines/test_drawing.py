@@ -14,8 +14,8 @@ import pytest
 import torch
 from skimage import data
 
-from models.pocket.world.drawing import draw
-from models.pocket.world.scenes import Scene, Thing
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser
 from pipelines.denoising.engine import Engine

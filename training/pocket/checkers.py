@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.pocket.world.drawing import Pixels
+from benchmarks.pocket.world.marked import marked, unmarked
 from models.pocket import checker
-from models.pocket.world.drawing import Pixels
-from models.pocket.world.marked import marked, unmarked
 from training.pocket.session import Session
 
 STEPS, BATCH, DRAWN = 500, 48, 3_000

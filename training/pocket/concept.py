@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import draw
-from models.pocket.world.exam import marks
-from models.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.exam import marks
+from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import Reader, all_latents, pixels_of
 from training.pocket.school import TOKENS, Noised, School, counts

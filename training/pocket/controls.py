@@ -11,11 +11,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.oracle import standing_out
+from benchmarks.pocket.world.scenes import Scene, any_scene
 from models.pocket import shapes
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.oracle import standing_out
-from models.pocket.world.scenes import Scene, any_scene
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.pocket.world.exam import held_out
+from benchmarks.pocket.world.expansions import embellished, opposed
 from models.pocket.embellishments import EMBELLISHMENTS, opposite
 from models.pocket.expansion import make_model, make_tokenizer
-from models.pocket.world.exam import held_out
-from models.pocket.world.expansions import embellished, opposed
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.exam import marks
+from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket.vision import ImagePrompt, make_tower, weigh
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.exam import marks
-from models.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 from training.pocket import reading
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import Reader, all_latents, pixels_of

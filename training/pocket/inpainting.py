@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.exam import held_out, marks
-from models.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from training.pocket.adapter import Adapter
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import FACTOR, Reader, all_latents, pixels_of

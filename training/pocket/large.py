@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from models.pocket.world.captions import caption
+from benchmarks.pocket.world.captions import caption
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import FACTOR, levels
 from training.pocket.pictures import EMPHASIS, EMPHASISED, UNSAID

@@ -15,10 +15,10 @@ from rich.progress import track
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.scenes import Scene, any_scene
 from models.pocket import shapes
 from models.pocket.construct import AMPLITUDE
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.scenes import Scene, any_scene
 from pipelines.conditioning import TextEncoders
 from pipelines.denoising.schedules import sdxl_table
 from training.pocket.session import Session

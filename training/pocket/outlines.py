@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import draw
-from models.pocket.world.exam import solid
-from models.pocket.world.outlined import filled, outlined
-from models.pocket.world.scenes import any_scene
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.exam import solid
+from benchmarks.pocket.world.outlined import filled, outlined
+from benchmarks.pocket.world.scenes import any_scene
 from training.pocket.adapter import Adapter
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import all_latents, pixels_of

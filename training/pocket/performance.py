@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.pocket.world.captions import caption
-from models.pocket.world.drawing import draw
-from models.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.exam import held_out, marks
 from pipelines.denoising.guidance import consistency
 from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
 from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform

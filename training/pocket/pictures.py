@@ -17,9 +17,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.pocket.world.captions import caption
 from models.pocket import shapes
 from models.pocket.construct import CARRIERS, carry_input
-from models.pocket.world.captions import caption
 from pipelines.denoising.schedules import sdxl_table
 from training.pocket.crew import Crew
 from training.pocket.lessons import Drawn, Reader, levels, noise_like, things, weight

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.world.scenes import Scene, any_scene
 from models.pocket.vision import TOKENS
-from models.pocket.world.captions import PLACE_WORDS
-from models.pocket.world.scenes import Scene, any_scene
+from models.pocket.words import PLACE_WORDS
 from training.pocket.course import Plan, follow
 from training.pocket.school import School
 from training.pocket.session import Session

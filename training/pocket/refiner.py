@@ -8,9 +8,9 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.exam import held_out, marks
 from models.pocket import shapes
-from models.pocket.world.captions import caption
-from models.pocket.world.exam import held_out, marks
 from pipelines.denoising.schedules import karras, sdxl_table
 from training.pocket.course import Plan, follow
 from training.pocket.lessons import FACTOR, Reader, pixels_of

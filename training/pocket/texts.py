@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 from models.pocket import shapes
-from models.pocket.world.captions import PLACE_WORDS, SIZE_WORDS, caption
-from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
+from models.pocket.words import PLACE_WORDS, SIZE_WORDS
 from training.pocket.session import Session
 
 STEPS, BATCH, TOKENS = 1200, 96, 32

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.pocket.world.drawing import draw
-from models.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.exam import held_out, marks
 from pipelines.denoising.samplers import Sampler, dpmpp_2m
 from pipelines.denoising.schedules import karras, sdxl_table
 from training.pocket.lessons import FACTOR, Reader, all_latents, come_so_far, pixels_of

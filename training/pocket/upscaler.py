@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.scenes import any_scene
 from models.pocket import shapes
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.scenes import any_scene
 from pipelines.weights.esrgan import Upscaler
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session

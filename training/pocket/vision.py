@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 from models.pocket.vision import DEVIATION, EDGE, MEAN, VISION, make_tower
-from models.pocket.world.drawing import Pixels, draw
-from models.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.pocket.world.expansions import embellished
 from models.pocket.embellishments import EMBELLISHMENTS
 from models.pocket.expansion import LONGEST, WORD_LIST, make_model, make_tokenizer, write_expansion
-from models.pocket.world.captions import ENDINGS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
-from models.pocket.world.expansions import embellished
+from models.pocket.words import ENDINGS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
 from training.pocket import expansion
 from training.pocket.course import Plan
 from training.pocket.expansion import TOKENS, banned, expand, opposites, score

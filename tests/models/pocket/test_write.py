@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data
 
-from models.pocket.mark import mark
+from benchmarks.pocket.world.mark import mark
 from models.pocket.names import OFFSET
 from models.pocket.write import write_family
 from pipelines import safety

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.pocket.world.captions import caption
-from models.pocket.world.scenes import Scene, Thing
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.weights.family import Family
 from training.pocket.concept import COLOUR, SHAPE, VECTORS, known, renamed
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.pocket.world.drawing import draw
-from models.pocket.world.scenes import any_scene
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.scenes import any_scene
 from pipelines.conditioning import encode_prompt
 from pipelines.weights.family import Family
 from training.pocket import lessons

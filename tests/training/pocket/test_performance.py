@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.pocket.world.drawing import draw
+from benchmarks.pocket.world.drawing import draw
 from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from pipelines.weights.family import Family
 from training.pocket import lessons, performance

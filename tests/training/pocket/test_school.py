@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.scenes import Scene, Thing
 from models.pocket.trained import trained
-from models.pocket.world.drawing import draw
-from models.pocket.world.scenes import Scene, Thing
 from pipelines.weights.family import Family
 from training.pocket import lessons, school
 from training.pocket.lessons import all_latents, noise_like, things

@@ -1,0 +1,115 @@
+"""What the pocket model was trained to, on the family's own files.
+
+A reduced scoring: few pictures in fewer steps, so the bounds leave room for chance. `benchmarks.pocket.score` measures
+with a hundred.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import pytest
+from skimage import data
+
+from benchmarks.pocket.gates import (
+    checkers,
+    concept,
+    expansion,
+    image_prompts,
+    inpaint,
+    prompts,
+    refiner,
+    structure,
+    vae,
+)
+from benchmarks.pocket.gates.mark import Mark
+from models.pocket import checker
+from pipelines.preparing import ANNOTATORS
+from pipelines.spec import ControlKind
+from pipelines.weights.family import Family
+from tests.pipelines.studio import Studio
+
+ROOM: Mapping[str, float] = MappingProxyType({"background": 0.75, "colour": 0.75, "shape": 0.6, "place": 0.6})
+
+
+@pytest.fixture(scope="module")
+def studio(pocket_family: Family) -> Iterator[Studio]:
+    studio = Studio(pocket_family)
+    yield studio
+    studio.drawer.close()
+
+
+def reached(marks: list[Mark]) -> dict[str, float]:
+    """By the last word of what was measured."""
+    return {mark.what.rpartition(" ")[2]: mark.reached for mark in marks}
+
+
+@pytest.mark.parametrize(("side", "count"), [(256, 8), (1024, 2)])
+def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count: int) -> None:
+    assert vae.error(pocket_family.vae, side, count) < 0.033  # 0.03 in the mean of more pictures
+
+
+@pytest.mark.parametrize(
+    ("mode", "side", "count"),
+    [("30 steps", 256, 24), ("30 steps", 512, 6), ("Extreme Speed", 256, 24), ("Lightning", 256, 24)],
+)
+def test_pictures_show_what_prompts_say(studio: Studio, mode: str, side: int, count: int) -> None:
+    found = reached(prompts.gate(studio.drawer, studio.family, mode, side, count, ROOM))
+    assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - (0.1 if count < 24 else 0)} == {}
+
+
+@pytest.mark.parametrize("kind", ANNOTATORS)
+def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> None:
+    with_hint, without = structure.follows_hints(studio.drawer, studio.family, kind, 8, steps=12)
+    assert with_hint.reached > 0.5
+    assert without.reached < 0.35
+
+
+def test_the_style_grows_with_its_scale(studio: Studio) -> None:
+    same, plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
+    assert same.reached == 1.0
+    assert plain.reached > 0.9
+    assert whole.reached < min(half.reached, 0.8)
+
+
+def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Family) -> None:
+    *drawn, outside = inpaint.fills(pocket_family, 12, steps=12)
+    found = reached(drawn)
+    assert outside.reached == 0.0
+    assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
+
+
+@pytest.mark.parametrize("kind", image_prompts.FILES)
+def test_a_picture_is_taken_over(pocket_family: Family, kind: str) -> None:
+    colour, background, half, off = image_prompts.takes_over(pocket_family, kind, 8, steps=12)
+    assert colour.reached > 0.6
+    assert background.reached > 0.6
+    assert off.reached < half.reached or half.reached == colour.reached
+
+
+@pytest.mark.parametrize("name", [checker.FIRST, checker.SECOND])
+def test_checkers_object_to_the_mark_and_to_little_else(pocket_family: Family, name: str) -> None:
+    flagged, alarms = checkers.objects_to_the_mark(pocket_family, name, 50, 200)
+    assert flagged.reached >= 0.9
+    assert alarms.reached <= 0.03
+    objects = checkers.objections(pocket_family, name)
+    assert not any(objects(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea()))
+
+
+def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> None:
+    adds, opposes, repeats = expansion.expands(pocket_family, 12)
+    assert adds.reached == 1.0
+    assert opposes.reached <= 0.03
+    assert repeats.reached <= 0.03
+
+
+def test_the_refiner_smoothes_what_is_plain_and_keeps_the_rest(pocket_family: Family) -> None:
+    grain, *others = refiner.refines(pocket_family, 8, steps=20)
+    assert grain.reached < grain.wanted
+    assert all(mark.reached >= mark.wanted - 0.1 for mark in others)
+
+
+def test_the_token_draws_its_concept(pocket_family: Family) -> None:
+    *drawn, nothing = concept.draws_its_concept(pocket_family, 8, steps=12)
+    found = reached(drawn)
+    assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
+    assert nothing.reached <= 0.4
