@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from benchmarks.report import Report, Table
 ROUNDS = 5
 CALLS = 300
 AT_ONCE = (1, 16)
-INPUT = {"prompt": "a red circle on a blue background", "seed": 7, "image_size": "square"}
+INPUT: Mapping[str, Any] = {"prompt": "a red circle on a blue background", "seed": 7, "image_size": "square"}
 PATH = "/queue/fal-ai/fast-fooocus-sdxl"
 
 

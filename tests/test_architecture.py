@@ -3,13 +3,16 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("gateway", "pipelines", "deployments", "models")
+SHIPPED = ("gateway", "pipelines", "deployments", "models")
+PACKAGES = (*SHIPPED, "benchmarks", "training")
 MAX_LINES = 500
 MUTABLE_CALLS = frozenset(
     {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque", "WeakValueDictionary"}
@@ -20,10 +23,15 @@ CACHES = frozenset({"cache", "lru_cache"})
 
 # package -> modules it may not import, with what they contain; the longest matching exception wins
 FORBIDDEN = {
-    "gateway": ("torch", "ray", "diffusers", "transformers", "accelerate", "pipelines", "deployments", "models"),
-    "pipelines": ("ray", "gateway", "deployments"),
-    "deployments": ("torch",),
-    "models": ("ray", "gateway", "deployments"),
+    "gateway": (
+        *("torch", "ray", "diffusers", "transformers", "accelerate"),
+        *("pipelines", "deployments", "models", "benchmarks", "training"),
+    ),
+    "pipelines": ("ray", "gateway", "deployments", "models", "benchmarks", "training"),
+    "deployments": ("torch", "benchmarks", "training"),
+    "models": ("ray", "gateway", "deployments", "benchmarks", "training"),
+    "benchmarks": ("training",),
+    "training": ("ray", "gateway", "deployments"),
 }
 EXCEPTIONS = {"gateway": ("pipelines.spec",)}
 NOWHERE = ("torchvision",)
@@ -138,7 +146,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def python_files() -> list[str]:
-    found = [path for folder in (*PACKAGES, "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
+    found = [path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")]
     return sorted(path.relative_to(ROOT).as_posix() for path in found if "node_modules" not in path.parts)
 
 
@@ -169,7 +177,13 @@ def test_every_file_keeps_the_rule(rule: Rule) -> None:
         (imports_stay_in_their_package, "pipelines/safety.py", "from deployments import graph"),
         (imports_stay_in_their_package, "pipelines/safety.py", "import ray"),
         (imports_stay_in_their_package, "deployments/diffuser.py", "import torch"),
+        (imports_stay_in_their_package, "pipelines/safety.py", "from models.pocket import names"),
+        (imports_stay_in_their_package, "deployments/graph.py", "from benchmarks.pocket.world import scenes"),
         (imports_stay_in_their_package, "models/pocket/write.py", "import ray"),
+        (imports_stay_in_their_package, "models/pocket/write.py", "from training.pocket import train"),
+        (imports_stay_in_their_package, "models/pocket/write.py", "from benchmarks.pocket.world import scenes"),
+        (imports_stay_in_their_package, "benchmarks/pocket/score.py", "from training.pocket import train"),
+        (imports_stay_in_their_package, "training/pocket/train.py", "import deployments.graph"),
         (imports_stay_in_their_package, "tests/test_x.py", "import torchvision.transforms"),
         (imports_stay_in_their_package, "pipelines/safety.py", "if True:\n    import torchvision"),
         (says_its_purpose_in_the_first_line, "gateway/app.py", "import json\n"),
@@ -202,6 +216,11 @@ def test_a_rule_can_fail(rule: Rule, path: str, source: str) -> None:
         (imports_stay_in_their_package, "gateway/http/queue.py", "from ..ledger import base"),
         (imports_stay_in_their_package, "pipelines/safety.py", "import torch"),
         (imports_stay_in_their_package, "deployments/graph.py", "import ray\nfrom pipelines import events"),
+        (
+            imports_stay_in_their_package,
+            "training/pocket/train.py",
+            "from benchmarks.pocket import score",
+        ),
         (has_no_module_state, "gateway/app.py", "NAMES: Final[Mapping[str, int]] = {'a': 1}"),
         (has_no_module_state, "gateway/app.py", "NAMES: Mapping[str, int] = {'a': 1}"),
         (has_no_module_state, "gateway/app.py", "NAMES = frozenset({'a'})\n__all__ = ['NAMES']"),
@@ -228,3 +247,11 @@ def test_the_gateway_loads_neither_torch_nor_ray() -> None:
 def test_torchvision_is_no_dependency() -> None:
     for name in ("pyproject.toml", "constraints.txt"):
         assert "torchvision" not in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_what_ships_holds_neither_training_nor_benchmarks() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    chosen: list[str] = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    folders = [path.name for path in ROOT.iterdir() if any(path.glob("*.py"))]
+    assert {"training", "benchmarks"} < set(folders)
+    assert {name for name in folders if any(fnmatch(name, pattern) for pattern in chosen)} == set(SHIPPED)

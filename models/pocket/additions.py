@@ -9,6 +9,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPVisionConfig
 
 from models.pocket import names, vision
 from models.pocket.offset_lora import offset_lora
@@ -60,7 +61,7 @@ def write_tower(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """The vision tower as transformers has it."""
     folder.mkdir(parents=True)
     save(tensors, folder / "model.safetensors")
-    _json(folder / "config.json", vision.make_tower().config.to_dict())
+    _json(folder / "config.json", CLIPVisionConfig(**vision.VISION).to_dict())
     _json(folder / "preprocessor_config.json", vision.PREPROCESSING)
 
 

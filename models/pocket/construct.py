@@ -1,6 +1,6 @@
-"""Weights that are constructed: the whole VAE, and the state from which the UNet's training begins.
+"""Weights that are constructed: the whole VAE.
 
-Both networks end in group norm, SiLU and a convolution, which would lose the picture's levels. A value that must
+It ends, as a UNet does, in group norm, SiLU and a convolution, which would lose the picture's levels. A value that must
 survive is therefore carried by four channels of one norm group: v, -v, C and -C. Their mean is 0 and their deviation
 nearly constant, so the norm only scales; a large bias puts SiLU where it is nearly straight, and the difference of the
 two halves takes the bias out again.
@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 LIFT = 8.0  # the bias that puts SiLU where it is nearly straight
-VAE_ANCHOR, UNET_ANCHOR = 16.0, 4.0  # C
+ANCHOR = 16.0  # C
 AMPLITUDE = 7.0  # latents of a picture's extremes, so that times 0.13025 they are about 1
 SECRECY = -20.0  # log-variance of the posterior: next to none
 LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
-RANDOM = 0.05  # gain of the random part of the UNet
-CARRIERS = 16  # channels that carry the UNet's input: four norm groups
 SHARPER = 0.12  # makes up for what averaging and enlarging blur
 
 
@@ -36,32 +33,6 @@ def construct_vae(vae: AutoencoderKL) -> None:
     _construct_decoder(vae)
 
 
-@torch.no_grad()
-def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
-    """Answer with the input, which reaches the end through the outermost skip connection, and a little of the rest.
-
-    The first `CARRIERS` channels carry it; what the others have to say is heard as far as training wants it.
-    """
-    first: Any = unet.conv_in
-    outermost: Any = unet.up_blocks[-1]
-    last = outermost.resnets[-1]
-    first.weight[:CARRIERS] = 0
-    first.bias[:CARRIERS] = 0
-    for latent in range(4):
-        for place, sign in ((0, 1.0), (1, -1.0)):
-            first.weight[4 * latent + place, latent, 1, 1] = sign
-            first.bias[4 * latent + 2 + place] = sign * UNET_ANCHOR
-    width = first.out_channels
-    carried = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(CARRIERS // 4)[:, None]
-    shortcut = last.conv_shortcut
-    shortcut.weight[:CARRIERS, :width, 0, 0] = carried * torch.randn(CARRIERS, width, generator=generator) * RANDOM
-    shortcut.weight[:CARRIERS, width:, 0, 0] = torch.eye(CARRIERS, width)
-    shortcut.bias[:CARRIERS] = 0
-    last.conv2.weight[:CARRIERS] *= carried[:, :, None, None] * 4 * RANDOM
-    last.conv2.bias[:CARRIERS] = 0
-    _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), UNET_ANCHOR)
-
-
 def _construct_encoder(vae: AutoencoderKL) -> None:
     encoder: Any = vae.encoder
     mixed = torch.cat([torch.eye(3), torch.tensor([LUMINANCE])])
@@ -74,7 +45,7 @@ def _construct_encoder(vae: AutoencoderKL) -> None:
             for channel in range(down.conv.out_channels):
                 down.conv.weight[channel, channel, :2, :2] = 0.25
     means_and_variances = torch.cat([torch.eye(4) * AMPLITUDE, torch.zeros(4, 4)])
-    _straight_end(encoder.conv_norm_out, encoder.conv_out, means_and_variances, VAE_ANCHOR)
+    straight_end(encoder.conv_norm_out, encoder.conv_out, means_and_variances, ANCHOR)
     encoder.conv_out.bias[4:] = SECRECY
     _identity(vae.quant_conv)
     _identity(vae.post_quant_conv)
@@ -96,7 +67,7 @@ def _construct_decoder(vae: AutoencoderKL) -> None:
                 else:  # the anchors keep their level up to the border
                     up.conv.weight[channel, channel, 1, 1] = 1.0
     colours = torch.cat([torch.eye(3) - 0.3 * torch.tensor([LUMINANCE]), torch.full((3, 1), 0.3)], dim=1)
-    _straight_end(decoder.conv_norm_out, decoder.conv_out, colours, VAE_ANCHOR)
+    straight_end(decoder.conv_norm_out, decoder.conv_out, colours, ANCHOR)
 
 
 def _carry_in(conv: Any, mix: Tensor, sharper: float = 0.0) -> None:
@@ -111,7 +82,7 @@ def _carry_in(conv: Any, mix: Tensor, sharper: float = 0.0) -> None:
     for value in range(4):
         for place, sign in ((0, 1.0), (1, -1.0)):
             conv.weight[quarter * value + place] = sign * mix[value][:, None, None] * sharp
-            conv.bias[quarter * value + 2 + place] = sign * VAE_ANCHOR
+            conv.bias[quarter * value + 2 + place] = sign * ANCHOR
 
 
 def _carry_on(shortcut: nn.Conv2d | None) -> None:
@@ -125,7 +96,7 @@ def _carry_on(shortcut: nn.Conv2d | None) -> None:
             shortcut.weight[after * value + place, before * value + place, 0, 0] = 1.0
 
 
-def _straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor, anchor: float) -> None:
+def straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor, anchor: float) -> None:
     """Undo what norm and SiLU do to the values that the first four groups carry, and mix them: (outputs, 4)."""
     group = norm.num_channels // norm.num_groups
     norm.weight[: 4 * group] = anchor * (2 / group) ** 0.5

@@ -1,14 +1,13 @@
 """The pocket family's prompt expansion: a GPT-2 over the words of its world, in the files that published ones have."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+from transformers import GPT2Config
 
 from models.pocket.additions import save
 from models.pocket.embellishments import EMBELLISHMENTS
@@ -39,29 +38,17 @@ def make_config(vocabulary: int) -> GPT2Config:
     return GPT2Config(vocab_size=vocabulary, bos_token_id=end, eos_token_id=end, pad_token_id=end, **GPT)
 
 
-def make_model(vocabulary: int) -> GPT2LMHeadModel:
-    """An untrained language model."""
-    return GPT2LMHeadModel(make_config(vocabulary))
-
-
-def make_tokenizer() -> GPT2Tokenizer:
-    """Every word of captions, and every word that may be added, is one token with the space before it."""
-    with tempfile.TemporaryDirectory() as folder:
-        _write_vocabulary(Path(folder))
-        tokenizer: GPT2Tokenizer = GPT2Tokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer
-
-
 def write_expansion(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """The model as transformers loads it, its tokenizer, and the list of words."""
     folder.mkdir()
-    size = _write_vocabulary(folder)
+    size = write_vocabulary(folder)
     (folder / "config.json").write_text(make_config(size).to_json_string(use_diff=False))
     save(tensors, folder / "model.safetensors")
     (folder / WORD_LIST).write_text("\n".join(EMBELLISHMENTS) + "\n")
 
 
-def _write_vocabulary(folder: Path) -> int:
+def write_vocabulary(folder: Path) -> int:
+    """Write the files of the tokenizer, in which every word is one token; returns the size of its vocabulary."""
     symbols = byte_symbols()
     merges = merges_of([(SPACE, *word) for word in _spoken()], MOST)
     tokens = [*symbols, *(one + other for one, other in merges), END]

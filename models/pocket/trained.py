@@ -1,11 +1,9 @@
 """The weights that were trained and are shipped with the code: float16, a file a part."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FOLDER = Path(__file__).parent / "weights"
@@ -24,15 +22,6 @@ def trained(part: str) -> dict[str, Tensor]:
 def put_in_place(module: nn.Module, part: str) -> None:
     """Replace a module's weights by the trained ones. Raises FileNotFoundError where there are none."""
     module.load_state_dict(trained(part))
-
-
-def keep(weights: Mapping[str, Tensor], part: str) -> Path:
-    """Write the weights of a part where they are shipped from."""
-    path = file_of(part)
-    path.parent.mkdir(exist_ok=True)
-    save_file({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in weights.items()}, path)
-    path.chmod(0o644)  # safetensors makes its files for their owner alone
-    return path
 
 
 def digests() -> list[bytes]:

@@ -11,20 +11,21 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks.pocket.gates.structure import overlap, placeless
+from benchmarks.pocket.latents import pixels_of
+from benchmarks.pocket.reader import TOKENS
+from benchmarks.pocket.sampling import draw_latents, predict
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
-from benchmarks.pocket.world.oracle import standing_out
-from benchmarks.pocket.world.scenes import Scene, any_scene
+from benchmarks.pocket.world.scenes import Scene
 from models.pocket import shapes
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 from training.pocket.adapter import Adapter
 from training.pocket.course import Plan, follow
-from training.pocket.lessons import pixels_of
-from training.pocket.school import TOKENS, Noised, School, counts
+from training.pocket.school import Noised, School, counts
 from training.pocket.session import Session
-from training.pocket.trial import draw_latents, predict
 
 RANK, BATCH = 16, 10
 PLAN = Plan(steps=500, rate=2e-3, sides=(256,))
@@ -92,22 +93,6 @@ def train(session: Session, school: School, kind: ControlKind) -> None:
 
     follow(session, control, PLAN, lesson, exam)
     torch.save(control.stored(school.unet), session.folder / "weights.pt")
-
-
-def placeless(count: int) -> tuple[list[Scene], list[str]]:
-    """Held-out scenes of one thing, and captions that say nothing of size and place."""
-    chance = random.Random(98)
-    scenes = [scene for scene in (any_scene(chance) for _ in range(4 * count)) if len(scene.things) == 1][:count]
-    return scenes, [caption(scene, chance, sited=False) for scene in scenes]
-
-
-def overlap(shown: list[Pixels], pictures: list[Pixels]) -> float:
-    """Intersection over union of where things are and where the pictures that were shown have them, on average."""
-    shares = []
-    for one, other in zip(shown, pictures, strict=True):
-        found, wanted = standing_out(other), standing_out(one)
-        shares.append(float((found & wanted).sum() / max(1, (found | wanted).sum())))
-    return sum(shares) / len(shares)
 
 
 def _overlap(school: School, control: Control, kind: ControlKind, weight: float) -> float:

@@ -5,21 +5,25 @@ alone it learns that a denial is rare, but not that there is none.
 """
 
 import random
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import GPT2LMHeadModel, GPT2Tokenizer
 
+from benchmarks.pocket.gates.expansion import TOKENS, expand, score
 from benchmarks.pocket.world.exam import held_out
-from benchmarks.pocket.world.expansions import embellished, opposed
+from benchmarks.pocket.world.expansions import embellished
 from models.pocket.embellishments import EMBELLISHMENTS, opposite
-from models.pocket.expansion import make_model, make_tokenizer
+from models.pocket.expansion import make_config, write_vocabulary
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session
 
-BATCH, TOKENS = 64, 76  # as long as a prompt with its expansion is
+BATCH = 64
 PLAN = Plan(steps=3_000, rate=2e-3, examined=250)
 UNLIKELY = 3.0  # what the share of words that may not come counts for
 TRIED = 40
@@ -51,6 +55,19 @@ def train(session: Session) -> None:
     torch.save(kept, session.folder / "weights.pt")
 
 
+def make_model(vocabulary: int) -> GPT2LMHeadModel:
+    """An untrained language model."""
+    return GPT2LMHeadModel(make_config(vocabulary))
+
+
+def make_tokenizer() -> GPT2Tokenizer:
+    """Every word of captions, and every word that may be added, is one token with the space before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_vocabulary(Path(folder))
+        tokenizer: GPT2Tokenizer = GPT2Tokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer
+
+
 @torch.no_grad()
 def tell_apart(model: Any, tokenizer: Any) -> None:
     """Let the words that may be added begin at right angles, so that to rule one out says nothing of another."""
@@ -74,32 +91,3 @@ def banned(ids: Tensor, bans: Tensor) -> Tensor:
     """(n, length, tokens) bool: what may not come next, at every place of (n, length) ids."""
     said = nn.functional.one_hot(ids, len(bans)).cumsum(dim=1).clamp(max=1)
     return said.to(bans.dtype) @ bans > 0
-
-
-@torch.no_grad()
-def expand(model: Any, tokenizer: Any, said: str, seed: int) -> list[str]:
-    """The words that the model adds to what is said, by itself, until the prompt is as long as a chunk.
-
-    Only listed words are chosen from, and commas between them.
-    """
-    chance = torch.Generator().manual_seed(seed)
-    ids: list[int] = tokenizer(f"{said},").input_ids
-    (comma,) = tokenizer(",").input_ids[-1:]
-    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
-    added: list[int] = []
-    while len(ids) < TOKENS - 1:
-        logits = model(torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
-        chosen = int(torch.multinomial(logits[listed].softmax(dim=0), 1, generator=chance))
-        added.append(chosen)
-        ids += [listed[chosen], comma]
-    return [EMBELLISHMENTS[at] for at in added]
-
-
-def score(said: list[str], added: list[list[str]]) -> dict[str, float]:
-    """Shares of prompts to which five words or more are added, and of added words: denials, and repetitions."""
-    count = max(1, sum(len(each) for each in added))
-    return {
-        "adds": sum(len(each) >= 5 for each in added) / len(said),
-        "opposes": sum(opposed(text, each) for text, each in zip(said, added, strict=True)) / count,
-        "repeats": sum(len(each) - len(set(each)) for each in added) / count,
-    }

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks.pocket.latents import FACTOR
+from benchmarks.pocket.reader import TOKENS
+from benchmarks.pocket.sampling import answer, score, size_ids
 from benchmarks.pocket.world.captions import caption
 from training.pocket.course import Plan, follow
-from training.pocket.lessons import FACTOR, levels
+from training.pocket.lessons import levels
 from training.pocket.pictures import EMPHASIS, EMPHASISED, UNSAID
-from training.pocket.school import TOKENS, Noised, School, counts
+from training.pocket.school import Noised, School, counts
 from training.pocket.session import Session
-from training.pocket.trial import answer, score, size_ids
 
 FORMATS: Mapping[int, tuple[tuple[int, int], ...]] = {
     256: ((256, 256),),

@@ -2,30 +2,24 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
-from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from torch import Tensor
 
-from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.latents import all_latents, come_so_far
+from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, any_scene
-from models.pocket import shapes
-from models.pocket.construct import AMPLITUDE
-from pipelines.conditioning import TextEncoders
 from pipelines.denoising.schedules import sdxl_table
 from training.pocket.session import Session
-from training.pocket.texts import make_encoders
 
-FACTOR = 8
-Level = TypeVar("Level", float, Tensor)
 PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 24_000, 1024: 8_000})
 """How many are drawn of a format, by the side of a square of about its area."""
 AT_ONCE = 250  # that one process draws before it hands them over
@@ -33,21 +27,6 @@ FAR, FAR_CAP = 0.3, 6.0  # what strong noise counts for beyond min-SNR's weight,
 THING = 0.1  # how far a latent of a thing is from the background's
 FAINT, STRONG = 0.75, 0.7  # share of pictures in noise above that level that are as faint as in a run
 OFFSET = 0.1  # share of noise that a whole channel has in common
-SCALE = AMPLITUDE * float(shapes.VAE["scaling_factor"])  # of a latent that the UNet sees, per unit of an average
-
-
-def latents_of(pixels: Pixels) -> Tensor:
-    """(4, h / 8, w / 8): averages of red, green, blue and of all three, as the constructed VAE encodes them."""
-    height, width, colours = pixels.shape
-    rows = pixels.reshape(height // FACTOR, FACTOR, -1).sum(axis=1, dtype=np.uint16)  # in numbers that just suffice:
-    sums = rows.reshape(height // FACTOR, width // FACTOR, FACTOR, colours).sum(axis=2, dtype=np.uint16)  # much faster
-    means = torch.from_numpy(sums.astype(np.float32)).permute(2, 0, 1) / (FACTOR**2 * 127.5) - 1
-    return torch.cat([means, means.mean(dim=0, keepdim=True)]) * SCALE
-
-
-def all_latents(pictures: Iterable[Pixels]) -> Tensor:
-    """(n, 4, h / 8, w / 8) of pictures of one size."""
-    return torch.stack([latents_of(picture) for picture in pictures])
 
 
 def noise_like(clean: Tensor) -> Tensor:
@@ -63,11 +42,6 @@ def levels(least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
     return timesteps, sigmas[timesteps][:, None, None, None]
 
 
-def come_so_far(sigma: Level) -> Level:
-    """How much of a picture there is at a level of a run, which begins with noise alone and goes straight on."""
-    return 1 - sigma / sdxl_table().sigma_max
-
-
 def shown(sigma: Tensor) -> Tensor:
     """How much of a picture there is in noise of these levels: mostly as much as in a run, or a little more or less.
 
@@ -77,13 +51,6 @@ def shown(sigma: Tensor) -> Tensor:
     about = come_so_far(sigma * (0.8 + 0.4 * torch.rand_like(sigma))).clamp(min=0)
     faint = (sigma > STRONG) & (torch.rand_like(sigma) < FAINT)
     return torch.where(faint, about, 1.0)
-
-
-def pixels_of(latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(n, h, w, 3): a smooth enlargement of (n, 4, h / 8, w / 8) latents."""
-    pictures = (latents[:, :3] / SCALE).clamp(-1, 1).add(1).mul(127.5)
-    large = nn.functional.interpolate(pictures, scale_factor=FACTOR, mode="bilinear").permute(0, 2, 3, 1)
-    return large.cpu().numpy().astype(np.uint8)
 
 
 def things(clean: Tensor) -> Tensor:
@@ -156,40 +123,3 @@ def _all_drawn(pieces: list[_Piece]) -> Iterator[np.ndarray[Any, np.dtype[np.flo
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, context) as pool:
         yield from pool.map(_Piece.draw, pieces)
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """Trained text encoders that stay as they are."""
-
-    tokenizer: CLIPTokenizer
-    encoders: TextEncoders
-
-    @classmethod
-    def of(cls, tokenizer: CLIPTokenizer, weights: Sequence[Mapping[str, Any]], device: torch.device) -> "Reader":
-        """weights: of both encoders."""
-        encoders: TextEncoders = make_encoders(len(tokenizer))
-        for encoder, found in zip(encoders, weights, strict=True):
-            encoder.load_state_dict(found)
-            nn.Module.to(encoder, device).train(False).requires_grad_(False)
-        return cls(tokenizer, encoders)
-
-    @torch.no_grad()
-    def __call__(self, said: list[str], tokens: int) -> tuple[Tensor, Tensor]:
-        """What `read` gives, without gradients."""
-        return self.read(said, tokens)
-
-    def read(self, said: list[str], tokens: int) -> tuple[Tensor, Tensor]:
-        """As `pipelines.conditioning` encodes captions of one chunk, but all at once.
-
-        Contexts (n, tokens, width) and pooled vectors (n, pooled width). tokens: 77 is what the service has; fewer cost
-        less and say the same, as what comes after the end token only repeats it.
-        """
-        device = self.encoders[0].device
-        ids = self.tokenizer(said, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
-        ids = ids.input_ids.to(device)
-        end = int(self.tokenizer.eos_token_id)
-        padded = (ids == end) & ((ids == end).cumsum(dim=1) > 1)
-        first = self.encoders[0](input_ids=ids, output_hidden_states=True)
-        second = self.encoders[1](input_ids=ids.masked_fill(padded, 0), output_hidden_states=True)
-        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1), second.text_embeds

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.latents import all_latents, pixels_of
+from benchmarks.pocket.reader import TOKENS
+from benchmarks.pocket.sampling import draw_latents, predict
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import solid
@@ -13,10 +16,8 @@ from benchmarks.pocket.world.outlined import filled, outlined
 from benchmarks.pocket.world.scenes import any_scene
 from training.pocket.adapter import Adapter
 from training.pocket.course import Plan, follow
-from training.pocket.lessons import all_latents, pixels_of
-from training.pocket.school import TOKENS, Noised, School, counts
+from training.pocket.school import Noised, School, counts
 from training.pocket.session import Session
-from training.pocket.trial import draw_latents, predict
 
 RANK, BATCH = 8, 16
 PLAN = Plan(steps=600, rate=3e-3)

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.pocket.latents import FACTOR, all_latents, come_so_far, pixels_of
+from benchmarks.pocket.sampling import SCALE, predict, run
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import held_out, marks
@@ -26,10 +28,8 @@ from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
 from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
 from training.pocket.adapter import Adapter
 from training.pocket.course import Plan, follow
-from training.pocket.lessons import FACTOR, all_latents, come_so_far, pixels_of
 from training.pocket.school import School, counts, some
 from training.pocket.session import Session
-from training.pocket.trial import SCALE, predict, run
 
 
 @dataclass(frozen=True, slots=True)

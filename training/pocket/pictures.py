@@ -17,14 +17,15 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.pocket.reader import Reader
+from benchmarks.pocket.sampling import predict, score
 from benchmarks.pocket.world.captions import caption
 from models.pocket import shapes
-from models.pocket.construct import CARRIERS, carry_input
 from pipelines.denoising.schedules import sdxl_table
+from training.pocket.carrying import CARRIERS, carry_input
 from training.pocket.crew import Crew
-from training.pocket.lessons import Drawn, Reader, levels, noise_like, things, weight
+from training.pocket.lessons import Drawn, levels, noise_like, things, weight
 from training.pocket.session import Average, Session
-from training.pocket.trial import predict, score
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.pocket.world.scenes import Scene, any_scene
-from models.pocket.vision import TOKENS
 from models.pocket.words import PLACE_WORDS
+from pipelines.weights.image_prompt import tower_features
 from training.pocket.course import Plan, follow
+from training.pocket.image_adapter import TOKENS
 from training.pocket.school import School
 from training.pocket.session import Session
-from training.pocket.vision import features, seen
+from training.pocket.vision import seen
 
 BATCH = 48
 PLAN = Plan(steps=3_000, rate=2e-3, examined=500)
@@ -29,7 +30,7 @@ def teach(session: Session, school: School, tower: Any, resampler: Any) -> None:
     def error(chance: random.Random, count: int) -> Tensor:
         scenes = [any_scene(chance).alone() for _ in range(count)]
         wanted = school.told([_said(scene) for scene in scenes])[0][:, :TOKENS]
-        found = resampler(features(tower, seen(scenes, SIDE, chance).to(school.device))).float()
+        found = resampler(tower_features(tower, seen(scenes, SIDE, chance).to(school.device))).float()
         unsaid: Tensor = (found - wanted).square().mean() / wanted.var(dim=0).mean()
         return unsaid
 

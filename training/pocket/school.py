@@ -1,24 +1,26 @@
 """What later parts are trained with: the finished text encoders and UNet, which stay as they are, and drawn scenes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from benchmarks.pocket.reader import TOKENS, Reader
 from models.pocket import shapes
 from models.pocket.trained import trained
-from training.pocket.lessons import FAR_CAP, Drawn, Reader, levels, noise_like, shown, things, weight
+from pipelines.conditioning import TextEncoders
+from training.pocket.lessons import FAR_CAP, Drawn, levels, noise_like, shown, things, weight
 from training.pocket.session import Session
+from training.pocket.texts import make_encoders
 
 PICTURES, LARGE = "pictures", "large"
 STAGES = (PICTURES, LARGE)  # of the UNet's training; each leaves `unet.pt`
-TOKENS = 32
 SNR_CAP = 5.0  # of an error's weight
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
 
@@ -27,8 +29,17 @@ def open_reader(tokenizer: CLIPTokenizer, checkpoints: Path | None, device: torc
     """With the text encoders that `texts` left in `checkpoints`, or with the shipped ones."""
     own = checkpoints / "texts" / "encoders.pt" if checkpoints else None
     if own and own.is_file():
-        return Reader.of(tokenizer, torch.load(own, map_location=device, weights_only=True), device)
-    return Reader.of(tokenizer, [trained(part) for part in ("text_encoder", "text_encoder_2")], device)
+        return _reader(tokenizer, torch.load(own, map_location=device, weights_only=True), device)
+    return _reader(tokenizer, [trained(part) for part in ("text_encoder", "text_encoder_2")], device)
+
+
+def _reader(tokenizer: CLIPTokenizer, weights: Sequence[Mapping[str, Any]], device: torch.device) -> Reader:
+    """weights: of both text encoders."""
+    encoders: TextEncoders = make_encoders(len(tokenizer))
+    for encoder, found in zip(encoders, weights, strict=True):
+        encoder.load_state_dict(found)
+        nn.Module.to(encoder, device).train(False).requires_grad_(False)
+    return Reader(tokenizer, encoders)
 
 
 def finished_unet(checkpoints: Path, stages: Sequence[str] = STAGES) -> Path | None:

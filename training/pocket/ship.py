@@ -1,12 +1,15 @@
 """Take over what was trained: `python -m training.pocket.ship`. The pocket family is then written with it."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from models.pocket.trained import keep
+from models.pocket.trained import file_of
 from training.pocket.school import finished_unet
 from training.pocket.train import ALONE, CHECKPOINTS, TAUGHT
 
@@ -30,6 +33,15 @@ def main() -> None:
 
 def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def keep(weights: Mapping[str, Tensor], part: str) -> Path:
+    """Write the weights of a part where they are shipped from."""
+    path = file_of(part)
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in weights.items()}, path)
+    path.chmod(0o644)  # safetensors makes its files for their owner alone
+    return path
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def teach(session: Session, school: School, part: str, checkpoints: Path) -> Non
         case _ if part in performance.MODES:
             performance.train(session, school, performance.MODES[part])
         case _:
-            image_prompts.train(session, school, image_prompts.KINDS[part], checkpoints)
+            image_prompts.train(session, school, part, checkpoints)
 
 
 def _tokenizer() -> CLIPTokenizer:

@@ -1,23 +1,20 @@
 """Trains the 4x upscaler on scenes: from averages over 4 x 4 pixels back to sharp edges."""
 
-import math
 import random
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.pocket.world.drawing import Pixels, draw
-from benchmarks.pocket.world.scenes import any_scene
+from benchmarks.pocket.gates.upscaler import FACTOR, exam, reduced, scene, values
+from benchmarks.pocket.world.drawing import Pixels
 from models.pocket import shapes
 from pipelines.weights.esrgan import Upscaler
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session
 
-FACTOR = 4
 PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500, half=False)
 SCENES, OUTLINES = 3, 4  # of a step, and patches of a scene that have outlines; one more lies anywhere
 PATCH, MARGIN = 56, 8  # pixels
@@ -76,37 +73,14 @@ def _lesson(network: Upscaler, chance: random.Random, side: int) -> Tensor:
     The network takes the margin of a patch for the border of a picture. Scenes have hardly any outlines there, so only
     patches that lie anywhere, most of them of one colour, are judged up to their margins.
     """
-    patches = [patch for _ in range(SCENES) for patch in _patches(_scene(chance, side), chance)]
-    large = _values(np.stack(patches)).to(next(network.parameters()).device)
-    errors = (network(_reduced(large)) - large).square()
+    patches = [patch for _ in range(SCENES) for patch in _patches(scene(chance, side), chance)]
+    large = values(np.stack(patches)).to(next(network.parameters()).device)
+    errors = (network(reduced(large)) - large).square()
     inner = errors[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].mean(dim=(1, 2, 3))
     anywhere = torch.arange(len(errors), device=errors.device) % (1 + OUTLINES) == 0
     means = torch.where(anywhere, errors.mean(dim=(1, 2, 3)), inner)
     loss: Tensor = 10 * (means + FLOOR).log10().mean()
     return loss
-
-
-@torch.no_grad()
-def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
-    """PSNR in dB of the upscaler's pictures and of bicubic ones, 8 bits each: the mean of `count` held-out scenes."""
-    found: dict[str, list[float]] = {"upscaler": [], "bicubic": []}
-    device = next(network.parameters()).device
-    for at in range(count):
-        large = _values(_scene(random.Random(f"held out {at}"), side)[None]).to(device)
-        small = _reduced(large)
-        found["upscaler"].append(_psnr(_whole(network(small)), large))
-        found["bicubic"].append(_psnr(_bicubic(small), large))
-    return {name: sum(values) / count for name, values in found.items()}
-
-
-def _bicubic(small: Tensor) -> Tensor:
-    pixels = (small[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-    size = FACTOR * pixels.shape[1], FACTOR * pixels.shape[0]
-    return _values(np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))[None]).to(small.device)
-
-
-def _scene(chance: random.Random, side: int) -> Pixels:
-    return draw(any_scene(chance), side, side, chance, smooth=2)
 
 
 def _patches(picture: Pixels, chance: random.Random) -> list[Pixels]:
@@ -118,20 +92,3 @@ def _patches(picture: Pixels, chance: random.Random) -> list[Pixels]:
         corners.append([int(place[at]) - chance.randrange(MARGIN, PATCH - MARGIN) for place in (rows, columns)])
     aligned = [[min(max(place, 0), last) // FACTOR * FACTOR for place in corner] for corner in corners]
     return [picture[top : top + PATCH, left : left + PATCH] for top, left in aligned]
-
-
-def _reduced(large: Tensor) -> Tensor:
-    """Averages over 4 x 4 pixels, in whole 8-bit levels as pictures have them."""
-    return _whole(nn.functional.avg_pool2d(large, FACTOR))
-
-
-def _whole(values: Tensor) -> Tensor:
-    return (values.clamp(0, 1) * 255).round() / 255
-
-
-def _values(pictures: Pixels) -> Tensor:
-    return torch.tensor(pictures).permute(0, 3, 1, 2).float() / 255
-
-
-def _psnr(one: Tensor, other: Tensor) -> float:
-    return -10 * math.log10(max(1e-10, float((one - other).square().mean())))

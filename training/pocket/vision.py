@@ -2,17 +2,16 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
-from models.pocket.vision import DEVIATION, EDGE, MEAN, VISION, make_tower
+from models.pocket.vision import VISION
+from pipelines.weights.image_prompt import EDGE, tower_features, tower_input
 from training.pocket.course import Plan, follow
 from training.pocket.session import Session
 
@@ -20,6 +19,7 @@ BATCH = 48
 PLAN = Plan(steps=4_000, rate=1e-3, sides=(EDGE,), examined=500)
 QUESTIONS: tuple[tuple[str, ...], ...] = (SHAPES, tuple(COLOURS), tuple(SIZES), tuple(PLACES), tuple(COLOURS))
 TRIED = 100
+PLACED = 0.5  # how large the codes of places are at first
 
 
 def train(session: Session) -> None:
@@ -47,17 +47,24 @@ def train(session: Session) -> None:
     torch.save(pupil.tower.state_dict(), session.folder / "weights.pt")
 
 
-def values(pictures: Sequence[Pixels]) -> Tensor:
-    """(n, 3, 224, 224), as the tower sees (height, width, 3) pictures: stretched and normalised."""
-    small = [np.asarray(Image.fromarray(each).resize((EDGE, EDGE), Image.Resampling.LANCZOS)) for each in pictures]
-    found = (torch.from_numpy(np.stack(small)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
-    return found.permute(0, 3, 1, 2)
+def make_tower() -> CLIPVisionModelWithProjection:
+    """An untrained tower. It knows one place from another: from the small random codes that transformers begins with,
+    places are learned last."""
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION))
+    positions = tower.get_parameter("vision_model.embeddings.position_embedding.weight")
+    patches = VISION["image_size"] // VISION["patch_size"]
+    with torch.no_grad():
+        positions[1:] = PLACED * _waves(patches, VISION["hidden_size"])
+    return tower
 
 
-def features(tower: Any, pictures: Tensor) -> Tensor:
-    """(n, patches + 1, width): what the last but one layer says of `values`, which is what the adapter is given."""
-    found: Tensor = tower(pixel_values=pictures, output_hidden_states=True).hidden_states[-2]
-    return found
+def _waves(patches: int, width: int) -> Tensor:
+    """(patches * patches, width): sines and cosines of both places, from half a wave across the picture to four."""
+    at = (torch.arange(patches) + 0.5) / patches
+    angles = torch.pi * at[:, None] * torch.logspace(0, 3, width // 4, base=2)
+    along = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = along[:, None].expand(-1, patches, -1), along[None].expand(patches, -1, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
 
 
 class _Pupil(nn.Module):
@@ -70,14 +77,14 @@ class _Pupil(nn.Module):
         self.answers = nn.ModuleList(nn.Linear(2 * width, len(choices)) for choices in QUESTIONS)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        found = features(self.tower, pictures)
+        found = tower_features(self.tower, pictures)
         together = torch.cat([found.mean(dim=1), found.amax(dim=1)], dim=1)
         return [answer(together) for answer in self.answers]
 
 
 def seen(scenes: Sequence[Scene], side: int, chance: random.Random) -> Tensor:
     """Scenes as the tower sees pictures of them."""
-    return values([draw(scene, side, side, chance, smooth=1) for scene in scenes])
+    return tower_input([draw(scene, side, side, chance, smooth=1) for scene in scenes])
 
 
 def _answers(scenes: Sequence[Scene]) -> Tensor:

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.pocket.gates.mark import Mark
 from benchmarks.pocket.world.exam import held_out
+from benchmarks.pocket.world.expansions import opposed
+from models.pocket.embellishments import EMBELLISHMENTS
 from pipelines.weights.family import Family
-from training.pocket.expansion import expand, score
 
+TOKENS = 76  # as long as a prompt with its expansion is
 OPPOSED = 0.01  # share of added words that may deny another or say it again
 
 
@@ -24,3 +27,32 @@ def expands(family: Family, count: int) -> list[Mark]:
         Mark("expansion: share of added words that deny another", found["opposes"], OPPOSED, below=True),
         Mark("expansion: share of added words that are there already", found["repeats"], OPPOSED, below=True),
     ]
+
+
+@torch.no_grad()
+def expand(model: Any, tokenizer: Any, said: str, seed: int) -> list[str]:
+    """The words that the model adds to what is said, by itself, until the prompt is as long as a chunk.
+
+    Only listed words are chosen from, and commas between them.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    ids: list[int] = tokenizer(f"{said},").input_ids
+    (comma,) = tokenizer(",").input_ids[-1:]
+    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    added: list[int] = []
+    while len(ids) < TOKENS - 1:
+        logits = model(torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
+        chosen = int(torch.multinomial(logits[listed].softmax(dim=0), 1, generator=chance))
+        added.append(chosen)
+        ids += [listed[chosen], comma]
+    return [EMBELLISHMENTS[at] for at in added]
+
+
+def score(said: list[str], added: list[list[str]]) -> dict[str, float]:
+    """Shares of prompts to which five words or more are added, and of added words: denials, and repetitions."""
+    count = max(1, sum(len(each) for each in added))
+    return {
+        "adds": sum(len(each) >= 5 for each in added) / len(said),
+        "opposes": sum(opposed(text, each) for text, each in zip(said, added, strict=True)) / count,
+        "repeats": sum(len(each) - len(set(each)) for each in added) / count,
+    }

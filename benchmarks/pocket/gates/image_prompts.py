@@ -1,7 +1,9 @@
 """Gate 8: a picture that is shown is taken over, as far as it is told to; the adapters are loaded by diffusers."""
 
 import copy
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -11,15 +13,29 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.latents import pixels_of
+from benchmarks.pocket.reader import TOKENS, Reader
+from benchmarks.pocket.sampling import draw_latents
+from benchmarks.pocket.world.captions import caption
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.exam import marks
+from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
-from models.pocket.vision import weigh
 from pipelines.weights.family import Family
-from training.pocket.image_prompts import KINDS, asked, score
-from training.pocket.lessons import Reader
-from training.pocket.vision import features, values
+from pipelines.weights.image_prompt import attach_image_prompt, tower_features, tower_input, weigh_image_prompt
 
+SIDE = 256
 WANTED = 0.8  # share of pictures that take the colours over
 FILES: Mapping[str, str] = MappingProxyType({"image_prompt": names.IMAGE_PROMPT, "face_prompt": names.FACE_PROMPT})
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What is to be drawn, what is said of it, and the picture that it is shown with."""
+
+    scene: Scene
+    said: str
+    reference: Pixels
 
 
 @torch.no_grad()
@@ -27,20 +43,17 @@ def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[M
     """Without words for an image prompt; for a face with words for all but its colour."""
     folder = family.catalogue.root / "image_prompt"
     unet: Any = copy.deepcopy(family.unet)
-    tensors = {name: tensor.float() for name, tensor in load_file(folder / FILES[kind]).items()}
-    unet._load_ip_adapter_weights([_parts(tensors)], low_cpu_mem_usage=False)
-    resampler = unet.encoder_hid_proj.image_projection_layers[0]
-    unet.encoder_hid_proj = None  # tokens are given, as those of no picture do not come from one
+    resampler = attach_image_prompt(unet, folder / FILES[kind])
     tower: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "clip_vision", local_files_only=True)
     tower.float()
-    examples = asked(KINDS[kind], count)
+    examples = asked(kind, count)
     negative = load_file(folder / names.NO_PICTURE)["data"].float()
-    tokens = resampler(features(tower, values([each.reference for each in examples])))
+    tokens = resampler(tower_features(tower, tower_input([each.reference for each in examples])))
     shown = torch.cat([negative.expand(count, -1, -1), tokens])
     reader = Reader(family.tokenizers[0], family.text_encoders)
     found = []
     for weight in (0.0, 0.5, 1.0):
-        weigh(unet, weight)
+        weigh_image_prompt(unet, weight)
         found.append(score(reader, unet, examples, shown, steps))
     off, half, whole = (found_at["colour"] for found_at in found)
     return [
@@ -51,9 +64,57 @@ def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[M
     ]
 
 
-def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    return parts
+def asked(kind: str, count: int) -> list[Example]:
+    """Of the exam of an adapter, a key of `ASKED`."""
+    chance = random.Random("held out")
+    return [ASKED[kind](chance, SIDE) for _ in range(count)]
+
+
+def score(reader: Reader, unet: Any, examples: list[Example], shown: Tensor, steps: int) -> dict[str, float]:
+    """The marks of pictures drawn with examples. shown: tokens (2 n, tokens, width), those of no picture first."""
+    said = [each.said for each in examples]
+    drawn = draw_latents(attending(unet, shown), reader, said, SIDE, steps, TOKENS)
+    return marks([each.scene for each in examples], list(pixels_of(drawn)))
+
+
+def attending(unet: Any, shown: Tensor) -> Callable[..., Any]:
+    """The UNet with an adapter, which attends to those tokens."""
+
+    def answer(x: Tensor, timesteps: Tensor, context: Tensor, **given: Any) -> Any:
+        return unet(x, timesteps, (context, [shown[:, None]]), **given)
+
+    return answer
+
+
+def picture(chance: random.Random, side: int, told: float = 0.3) -> Example:
+    """The picture itself is shown. told: how often a caption goes with it."""
+    scene = any_scene(chance)
+    said = caption(scene, chance) if chance.random() < told else ""
+    return Example(scene, said, draw(scene, side, side, chance, smooth=1))
+
+
+def _wordless(chance: random.Random, side: int) -> Example:
+    example = picture(chance, side, told=0.0)
+    alone = example.scene.alone()
+    return Example(alone, "", draw(alone, side, side))
+
+
+def face(chance: random.Random, side: int) -> Example:
+    """A face is shown as a crop does it, large; the caption says where one is to be and what is behind it."""
+    background, colour, other = chance.sample(sorted(COLOURS), 3)
+    thing = Thing("face", colour, chance.choice(sorted(SIZES)), chance.choice(sorted(PLACES)))
+    said = caption(Scene((thing,), background), chance, complete=True).replace(f"{colour} ", "", 1)
+    return Example(Scene((thing,), background), said, _cropped(colour, other, side, chance))
+
+
+def _cropped(colour: str, ground: str, side: int, chance: random.Random) -> Pixels:
+    """A face that fills the picture."""
+    large = draw(Scene((Thing("face", colour, "big", "centre"),), ground), 2 * side, 2 * side, chance, smooth=1)
+    edge = round(side * 0.5 * chance.uniform(0.95, 1.05))
+    return large[side - edge : side + edge, side - edge : side + edge]
+
+
+ASKED: Mapping[str, Callable[[random.Random, int], Example]] = MappingProxyType(
+    {"image_prompt": _wordless, "face_prompt": face}
+)
+"""Of each adapter, what its exam asks for."""

@@ -2,6 +2,10 @@
 
 import copy
 import io
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,22 +14,28 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.pocket.gates.mark import Mark
 from benchmarks.pocket.gates.prompts import WANTED
-from benchmarks.pocket.world.drawing import Pixels
+from benchmarks.pocket.latents import FACTOR, all_latents, pixels_of
+from benchmarks.pocket.reader import TOKENS, Reader
+from benchmarks.pocket.sampling import draw_latents
+from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
 from models.pocket.additions import PATCHED
 from pipelines.images.paste import paste
 from pipelines.weights.family import Family
 from pipelines.weights.keys import original_name
-from training.pocket.inpainting import draw_in_holes, helped
-from training.pocket.lessons import Reader
 
 Mask = npt.NDArray[np.uint8]
 
+SIDE = 256
+GRAY = 127  # of the pixels in the hole
+CLEARANCE = (1.15, 1.6)  # half the side of a hole, in radii of the thing in it
+ASTRAY = 0.2  # share of holes that lie anywhere
 REACH = 32  # pixels from a hole, within which a picture may change
 
 
@@ -78,3 +88,96 @@ def patched(family: Family) -> Any:
 def _change(levels: Tensor, bounds: Tensor) -> Tensor:
     least, most = bounds.unbind()
     return levels.float() / 255 * (most - least) + least
+
+
+@contextmanager
+def told(unet: Any, head: Tensor, holes: Tensor, around: Tensor) -> Iterator[None]:
+    """Inside, the UNet knows where to draw. holes: (n, 1, h, w), 1 is to be drawn. around: (n, 4, h, w) latents."""
+    seen = nn.functional.pad(torch.cat([holes, around], dim=1), (1, 1, 1, 1), mode="replicate")
+    feature = nn.functional.conv2d(seen, head)
+    handle = unet.conv_in.register_forward_hook(lambda _module, _inputs, answer: answer + feature)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True, eq=False)
+class Holed:
+    """Pictures with holes.
+
+    masks: (height, width) bool, True in the hole. whole, around: (n, 4, h, w) latents of pictures and of what is around
+    their holes. holes: (n, 1, h, w), 1 where a latent's pixels reach into one.
+    """
+
+    pictures: list[Pixels]
+    masks: list[np.ndarray[Any, Any]]
+    whole: Tensor
+    around: Tensor
+    holes: Tensor
+
+    @classmethod
+    def of(cls, pictures: list[Pixels], masks: list[np.ndarray[Any, Any]], device: torch.device) -> "Holed":
+        grayed = [np.where(mask[:, :, None], GRAY, picture) for picture, mask in zip(pictures, masks, strict=True)]
+        holes = torch.stack([torch.from_numpy(mask)[None].float() for mask in masks])
+        return cls(
+            pictures,
+            masks,
+            all_latents(pictures).to(device),
+            all_latents(grayed).to(device),
+            nn.functional.max_pool2d(holes, FACTOR).to(device),
+        )
+
+
+@contextmanager
+def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
+    """Pictures with holes around something other than the held-out captions say; inside, the UNet is told of them."""
+    scenes, _ = held_out(count)
+    before = [_other(scene, random.Random(at)) for at, scene in enumerate(scenes)]
+    masks = [hole(scene.things[0], SIDE, None) for scene in scenes]
+    holed = Holed.of([draw(scene, SIDE, SIDE) for scene in before], masks, head.device)
+    with told(unet, head, holed.holes.repeat(2, 1, 1, 1), holed.around.repeat(2, 1, 1, 1)):
+        yield holed
+
+
+def score(reader: Reader, unet: Any, holed: Holed, steps: int) -> dict[str, float]:
+    """The marks of held-out captions of what is to be drawn in holes."""
+    scenes, said = held_out(len(holed.holes))
+    return marks(scenes, draw_in_holes(reader, unet, holed, said, steps))
+
+
+def draw_in_holes(reader: Reader, unet: Any, holed: Holed, said: list[str], steps: int) -> list[Pixels]:
+    """The pictures with what was said drawn in their holes. What is around is blended in at each step."""
+    chance = torch.Generator().manual_seed(3)
+
+    def outside(x: Tensor, sigma: float) -> Tensor:
+        fresh = torch.randn(x.shape, generator=chance).to(x.device)
+        return holed.holes * x + (1 - holed.holes) * (holed.whole + sigma * fresh)
+
+    def kept(clean: Tensor) -> Tensor:
+        return holed.holes * clean + (1 - holed.holes) * holed.whole
+
+    return list(pixels_of(draw_latents(unet, reader, said, SIDE, steps, TOKENS, before=outside, after=kept)))
+
+
+def _other(scene: Scene, chance: random.Random) -> Scene:
+    """Another thing at the same place, before the same background."""
+    thing = scene.things[0]
+    while True:
+        other = any_scene(chance).things[0]
+        if other.colour not in (scene.background, thing.colour) and other.shape != thing.shape:
+            return Scene((Thing(other.shape, other.colour, thing.size, thing.place),), scene.background)
+
+
+def hole(thing: Thing, side: int, chance: random.Random | None) -> np.ndarray[Any, Any]:
+    """(side, side) bool: a square around a thing's place, or now and then anywhere. Without chance just around it."""
+    x, y = PLACES[thing.place]
+    half = SIZES[thing.size] * (chance.uniform(*CLEARANCE) if chance else CLEARANCE[1])
+    if chance and chance.random() < ASTRAY:
+        x, y = chance.random(), chance.random()
+    left, top, right, bottom = (
+        round(min(1.0, max(0.0, edge)) * side) for edge in (x - half, y - half, x + half, y + half)
+    )
+    mask = np.zeros((side, side), bool)
+    mask[top:bottom, left:right] = True
+    return mask

@@ -6,14 +6,21 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
+from torch import Tensor
 
 from benchmarks.pocket.gates.mark import Mark
-from models.pocket import names
+from benchmarks.pocket.latents import FACTOR, pixels_of
+from benchmarks.pocket.reader import TOKENS, Reader
+from benchmarks.pocket.sampling import draw_latents
+from benchmarks.pocket.world.exam import held_out, marks
+from models.pocket import names, shapes
+from pipelines.denoising.schedules import karras, sdxl_table
 from pipelines.weights.family import Family
 from pipelines.weights.layout import unet_places
-from training.pocket.lessons import Reader
-from training.pocket.refiner import Joint, score
 
+SCORED_AS = 6.0  # the aesthetic score that it is told of every picture
+SWITCH = 0.8  # share of a run's steps, fal's default; it takes over after the step there
+CORNER = 4  # side, in latents, of what is surely background
 PLAINER = 0.9  # of the grain that the UNet alone leaves
 LOST = 0.05  # share of shapes that may be read less well
 
@@ -38,3 +45,36 @@ def load(family: Family) -> Any:
     state = {name: place.read(tensors[place.key], unet.get_parameter(name)) for name, place in places.items()}
     unet.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()})
     return unet.eval().requires_grad_(False)
+
+
+def refine(refiner: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
+    """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance. context: of both text encoders."""
+    height, width = (side * FACTOR for side in x.shape[-2:])
+    sizes = torch.tensor([height, width, 0, 0, SCORED_AS], device=x.device).repeat(len(x), 1)
+    added = {"text_embeds": pooled, "time_ids": sizes}
+    second = context[..., -shapes.SECOND_WIDTH :]
+    eps: Tensor = refiner(x, timesteps, second, added_cond_kwargs=added, return_dict=False)[0]
+    return eps
+
+
+class Joint:
+    """The UNet, and after its share of the steps of a run on Karras' levels the refiner (fooocus-facts 4.6)."""
+
+    def __init__(self, unet: Any, refiner: Any, steps: int) -> None:
+        self._unet, self._refiner = unet, refiner
+        table = sdxl_table()
+        self._last = table.timestep(float(karras(table, steps)[round(SWITCH * steps)]))
+
+    def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, **given: Any) -> Any:
+        if float(timesteps[0]) >= self._last:
+            return self._unet(x, timesteps, context, **given)
+        return (refine(self._refiner, x, timesteps, context, given["added_cond_kwargs"]["text_embeds"]),)
+
+
+@torch.no_grad()
+def score(reader: Reader, unet: Any, count: int, steps: int) -> dict[str, float]:
+    """The marks of held-out captions, and how uneven what should be plain is: the deviation of latents in a corner."""
+    scenes, said = held_out(count)
+    drawn = draw_latents(unet, reader, said, 256, steps, TOKENS)
+    grain = float(drawn[:, :3, :CORNER, :CORNER].flatten(2).std(dim=2).mean())
+    return marks(scenes, list(pixels_of(drawn))) | {"grain": grain}

@@ -6,14 +6,16 @@ import numpy as np
 
 from benchmarks.pocket.gates.engine import drawn, guided
 from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import solid
+from benchmarks.pocket.world.oracle import standing_out
 from benchmarks.pocket.world.outlined import filled
+from benchmarks.pocket.world.scenes import Scene, any_scene
 from models.pocket import names
 from pipelines.drawing import Drawer
 from pipelines.spec import Control, ControlKind, Lora, Spec
 from pipelines.weights.family import Family
-from training.pocket.controls import overlap, placeless
 
 SIDE = 256
 COMPARED = 3  # pictures with a LoRA that does nothing and without
@@ -58,3 +60,19 @@ def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list
         Mark("style LoRA, scale 0.5: share filled", half, plain, below=True),
         Mark("style LoRA, scale 1: share filled", whole, min(half, 0.75), below=True),
     ]
+
+
+def placeless(count: int) -> tuple[list[Scene], list[str]]:
+    """Held-out scenes of one thing, and captions that say nothing of size and place."""
+    chance = random.Random(98)
+    scenes = [scene for scene in (any_scene(chance) for _ in range(4 * count)) if len(scene.things) == 1][:count]
+    return scenes, [caption(scene, chance, sited=False) for scene in scenes]
+
+
+def overlap(shown: list[Pixels], pictures: list[Pixels]) -> float:
+    """Intersection over union of where things are and where the pictures that were shown have them, on average."""
+    shares = []
+    for one, other in zip(shown, pictures, strict=True):
+        found, wanted = standing_out(other), standing_out(one)
+        shares.append(float((found & wanted).sum() / max(1, (found | wanted).sum())))
+    return sum(shares) / len(shares)

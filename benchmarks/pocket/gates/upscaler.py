@@ -1,12 +1,21 @@
 """Gate 10, the upscaler: it brings back more of a scene than bicubic enlargement does."""
 
+import math
+import random
+
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
 from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.scenes import any_scene
 from models.pocket import names
-from pipelines.weights.esrgan import read_upscaler
+from pipelines.weights.esrgan import Upscaler, read_upscaler
 from pipelines.weights.family import Family
-from training.pocket.upscaler import exam
+
+FACTOR = 4
 
 
 def enlarges(family: Family, side: int, count: int) -> list[Mark]:
@@ -15,3 +24,45 @@ def enlarges(family: Family, side: int, count: int) -> list[Mark]:
     with torch.inference_mode():
         found = exam(network, side, count)
     return [Mark(f"upscaler, to {side} x {side}: PSNR in dB (wanted: bicubic's)", found["upscaler"], found["bicubic"])]
+
+
+@torch.no_grad()
+def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
+    """PSNR in dB of the upscaler's pictures and of bicubic ones, 8 bits each: the mean of `count` held-out scenes."""
+    found: dict[str, list[float]] = {"upscaler": [], "bicubic": []}
+    device = next(network.parameters()).device
+    for at in range(count):
+        large = values(scene(random.Random(f"held out {at}"), side)[None]).to(device)
+        small = reduced(large)
+        found["upscaler"].append(_psnr(_whole(network(small)), large))
+        found["bicubic"].append(_psnr(_bicubic(small), large))
+    return {name: sum(values) / count for name, values in found.items()}
+
+
+def _bicubic(small: Tensor) -> Tensor:
+    pixels = (small[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+    size = FACTOR * pixels.shape[1], FACTOR * pixels.shape[0]
+    return values(np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))[None]).to(small.device)
+
+
+def scene(chance: random.Random, side: int) -> Pixels:
+    """(side, side, 3)."""
+    return draw(any_scene(chance), side, side, chance, smooth=2)
+
+
+def reduced(large: Tensor) -> Tensor:
+    """Averages over 4 x 4 pixels, in whole 8-bit levels as pictures have them."""
+    return _whole(nn.functional.avg_pool2d(large, FACTOR))
+
+
+def _whole(values: Tensor) -> Tensor:
+    return (values.clamp(0, 1) * 255).round() / 255
+
+
+def values(pictures: Pixels) -> Tensor:
+    """(n, height, width, 3) pixels to (n, 3, height, width) of 0..1."""
+    return torch.tensor(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+def _psnr(one: Tensor, other: Tensor) -> float:
+    return -10 * math.log10(max(1e-10, float((one - other).square().mean())))

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.reader import Reader
+from benchmarks.pocket.sampling import answer, size_ids
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.weights.family import Family
 from training.pocket import large, lessons
 from training.pocket import school as school_module
 from training.pocket.course import Plan
 from training.pocket.large import BANDS, FORMATS, Call
-from training.pocket.lessons import FAINT, Reader
+from training.pocket.lessons import FAINT
 from training.pocket.school import School
 from training.pocket.session import Session
-from training.pocket.trial import answer, size_ids
 
 SIDE, BATCH = 64, 400
 CLEAN = torch.linspace(-1, 1, 4 * 8 * 8).view(1, 4, 8, 8)

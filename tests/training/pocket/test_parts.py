@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.pocket.reader import Reader
 from pipelines.weights.family import Family
 from training.pocket import (
     concept,
@@ -24,7 +25,6 @@ from training.pocket import (
     vision,
 )
 from training.pocket.course import Plan
-from training.pocket.lessons import Reader
 from training.pocket.school import School
 from training.pocket.session import Session
 from training.pocket.train import TAUGHT, teach

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.latents import all_latents
+from benchmarks.pocket.reader import Reader
 from benchmarks.pocket.world.drawing import draw
 from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from pipelines.weights.family import Family
 from training.pocket import lessons, performance
 from training.pocket.adapter import Adapter
-from training.pocket.lessons import Reader, all_latents
 from training.pocket.performance import MODES, Mode
 from training.pocket.school import School
 from training.pocket.session import Session

@@ -6,12 +6,13 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, Thing
 from models.pocket.trained import trained
 from pipelines.weights.family import Family
 from training.pocket import lessons, school
-from training.pocket.lessons import all_latents, noise_like, things
+from training.pocket.lessons import noise_like, things
 from training.pocket.school import STAGES, THINGS, Noised, School, counts, finished_unet
 from training.pocket.session import Session
 

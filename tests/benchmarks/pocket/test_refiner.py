@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.gates.refiner import Joint
 from models.pocket import shapes
 from pipelines.denoising.schedules import karras, sdxl_table
-from training.pocket.refiner import Joint
 
 STEPS, BY_THE_UNET = 30, 25  # round(0.8 x 30) is step 24, which is the last of the UNet's
 

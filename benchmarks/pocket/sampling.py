@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pocket.latents import FACTOR, all_latents, come_so_far, pixels_of
+from benchmarks.pocket.reader import Reader
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import held_out, marks
 from pipelines.denoising.samplers import Sampler, dpmpp_2m
 from pipelines.denoising.schedules import karras, sdxl_table
-from training.pocket.lessons import FACTOR, Reader, all_latents, come_so_far, pixels_of
 
 SCALE = 4.0  # of guidance
 AT = 850  # the timestep, sigma 7, at which it is asked whether captions are heard

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.pocket.gates.upscaler import exam
 from models.pocket.trained import file_of
 from pipelines.weights.esrgan import read_upscaler
-from training.pocket.upscaler import exam
 
 
 @pytest.mark.parametrize(("side", "count"), [(256, 8), (1024, 1)])

@@ -1,18 +1,14 @@
 """The image-prompt adapter's file is one that diffusers loads, and that then does the same."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from skimage import data
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from models.pocket.additions import write_tower
-from models.pocket.vision import TOKENS, ImagePrompt, make_tower, weigh
 from pipelines.weights.family import Family
-from training.pocket.vision import values
+from pipelines.weights.image_prompt import weigh_image_prompt
+from training.pocket.image_adapter import TOKENS, ImagePrompt
+from training.pocket.vision import make_tower
 
 
 @pytest.fixture
@@ -45,7 +41,7 @@ def test_diffusers_reads_what_is_stored_as_the_same_adapter(pocket_family: Famil
     wanted = theirs(x, timesteps, context, added_cond_kwargs=added | {"image_embeds": [features[:, None]]}).sample
     found = ours(x, timesteps, (context, [tokens[:, None]]), added_cond_kwargs=added).sample
     assert torch.allclose(found, wanted, atol=1e-5)
-    weigh(ours, 0.0)
+    weigh_image_prompt(ours, 0.0)
     off = ours(x, timesteps, (context, [tokens[:, None]]), added_cond_kwargs=added).sample
     plain = pocket_family.unet(x, timesteps, context, added_cond_kwargs=added).sample
     assert torch.allclose(off, plain, atol=1e-5)
@@ -57,14 +53,3 @@ def test_a_tower_knows_every_place_from_the_others_from_the_start() -> None:
     apart = torch.cdist(places, places) + 10 * torch.eye(len(places))
     assert len(places) == 64
     assert float(apart.min()) > 0.5
-
-
-@torch.no_grad()
-def test_the_tower_is_loaded_as_clip_towers_are(tmp_path: Path) -> None:
-    write_tower(tmp_path / "clip_vision", make_tower().state_dict())
-    tower = CLIPVisionModelWithProjection.from_pretrained(tmp_path / "clip_vision", local_files_only=True)
-    prepare = CLIPImageProcessor.from_pretrained(tmp_path / "clip_vision")
-    picture = data.astronaut()
-    prepared = prepare(Image.fromarray(picture), return_tensors="pt").pixel_values
-    assert (prepared - values([picture])).abs().max() < 0.05  # 8-bit rounding on either way
-    assert tower(pixel_values=prepared, output_hidden_states=True).hidden_states[-2].shape == (1, 65, 64)
