@@ -14,9 +14,9 @@ from transformers import CLIPVisionConfig
 from models.pocket import names, vision
 from models.pocket.offset_lora import offset_lora
 from models.pocket.trained import trained
+from pipelines.weights.inpaint import LEVELS, PREFIX, RANGE
 from pipelines.weights.keys import original_name
 
-PATCHED = "diffusion_model."
 TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
     {names.LCM: "extreme_speed", names.LIGHTNING: "lightning", names.OUTLINES: "outlines"}
 )
@@ -51,9 +51,9 @@ def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:
         up, down = (tensors[f"{layer}.lora_{role}.weight"].flatten(1) for role in ("up", "down"))
         change = (up @ down).reshape(parameter.shape)
         least, most = change.min(), change.max()
-        key = PATCHED + original_name(name, unet.config)
-        patch[f"{key}.levels"] = ((change - least) / (most - least).clamp(min=1e-12) * 255).round().to(torch.uint8)
-        patch[f"{key}.range"] = torch.stack([least, most])
+        key = PREFIX + original_name(name, unet.config)
+        patch[key + LEVELS] = ((change - least) / (most - least).clamp(min=1e-12) * 255).round().to(torch.uint8)
+        patch[key + RANGE] = torch.stack([least, most])
     save_file(patch, folder / names.INPAINT_PATCH)
 
 

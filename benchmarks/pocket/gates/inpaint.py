@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.pocket.gates.mark import Mark
@@ -25,10 +24,9 @@ from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import held_out, marks
 from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
-from models.pocket.additions import PATCHED
 from pipelines.images.paste import paste
 from pipelines.weights.family import Family
-from pipelines.weights.keys import original_name
+from pipelines.weights.inpaint import apply_patch, head_feature, read_head
 
 Mask = npt.NDArray[np.uint8]
 
@@ -41,8 +39,10 @@ REACH = 32  # pixels from a hole, within which a picture may change
 
 def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
-    head = load_file(family.catalogue.root / "inpaint" / names.INPAINT_HEAD)["head"].float()
-    unet = patched(family)
+    folder = family.catalogue.root / "inpaint"
+    head = read_head(folder / names.INPAINT_HEAD)
+    unet = copy.deepcopy(family.unet)
+    apply_patch(unet, folder / names.INPAINT_PATCH)
     scenes, said = held_out(count)
     with helped(unet, head, count) as holed:
         drawn = draw_in_holes(reader, unet, holed, said, steps)
@@ -72,29 +72,10 @@ def share_changed(picture: Pixels, before: Pixels, mask: Mask) -> float:
     return float((read != before).any(axis=2)[far].mean())
 
 
-@torch.no_grad()
-def patched(family: Family) -> Any:
-    """The family's UNet with the patch applied."""
-    patch = load_file(family.catalogue.root / "inpaint" / names.INPAINT_PATCH)
-    unet = copy.deepcopy(family.unet)
-    parameter: Any
-    for name, parameter in unet.named_parameters():
-        key = PATCHED + original_name(name, unet.config)
-        if f"{key}.levels" in patch:
-            parameter += _change(patch[f"{key}.levels"], patch[f"{key}.range"])
-    return unet
-
-
-def _change(levels: Tensor, bounds: Tensor) -> Tensor:
-    least, most = bounds.unbind()
-    return levels.float() / 255 * (most - least) + least
-
-
 @contextmanager
 def told(unet: Any, head: Tensor, holes: Tensor, around: Tensor) -> Iterator[None]:
     """Inside, the UNet knows where to draw. holes: (n, 1, h, w), 1 is to be drawn. around: (n, 4, h, w) latents."""
-    seen = nn.functional.pad(torch.cat([holes, around], dim=1), (1, 1, 1, 1), mode="replicate")
-    feature = nn.functional.conv2d(seen, head)
+    feature = head_feature(head, holes, around)
     handle = unet.conv_in.register_forward_hook(lambda _module, _inputs, answer: answer + feature)
     try:
         yield

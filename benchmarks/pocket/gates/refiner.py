@@ -1,11 +1,8 @@
 """Gate 10, the refiner: with it at the end of a run, what should be plain is plainer and nothing else is lost."""
 
-import json
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.pocket.gates.mark import Mark
@@ -16,9 +13,8 @@ from benchmarks.pocket.world.exam import held_out, marks
 from models.pocket import names, shapes
 from pipelines.denoising.schedules import karras, sdxl_table
 from pipelines.weights.family import Family
-from pipelines.weights.layout import unet_places
+from pipelines.weights.refiner import read_refiner, refiner_size_ids
 
-SCORED_AS = 6.0  # the aesthetic score that it is told of every picture
 SWITCH = 0.8  # share of a run's steps, fal's default; it takes over after the step there
 CORNER = 4  # side, in latents, of what is surely background
 PLAINER = 0.9  # of the grain that the UNet alone leaves
@@ -28,7 +24,9 @@ LOST = 0.05  # share of shapes that may be read less well
 def refines(family: Family, count: int, steps: int = 30) -> list[Mark]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     alone = score(reader, family.unet, count, steps)
-    joint = score(reader, Joint(family.unet, load(family), steps), count, steps)
+    root = family.catalogue.root
+    unet = read_refiner(root / names.REFINER, root / "refiner_config" / "unet")
+    joint = score(reader, Joint(family.unet, unet, steps), count, steps)
     return [
         Mark("refiner: grain", joint["grain"], PLAINER * alone["grain"], below=True),
         Mark("refiner: shape", joint["shape"], alone["shape"] - LOST),
@@ -36,22 +34,10 @@ def refines(family: Family, count: int, steps: int = 30) -> list[Mark]:
     ]
 
 
-def load(family: Family) -> Any:
-    """The UNet of the refiner's checkpoint."""
-    root = family.catalogue.root
-    unet: Any = UNet2DConditionModel.from_config(json.loads((root / "refiner_config/unet/config.json").read_text()))
-    tensors = load_file(root / names.REFINER)
-    places = unet_places(unet, unet.config)
-    state = {name: place.read(tensors[place.key], unet.get_parameter(name)) for name, place in places.items()}
-    unet.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()})
-    return unet.eval().requires_grad_(False)
-
-
 def refine(refiner: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
     """eps (n, 4, h, w) for x (n, 4, h, w), which is scaled to unit variance. context: of both text encoders."""
     height, width = (side * FACTOR for side in x.shape[-2:])
-    sizes = torch.tensor([height, width, 0, 0, SCORED_AS], device=x.device).repeat(len(x), 1)
-    added = {"text_embeds": pooled, "time_ids": sizes}
+    added = {"text_embeds": pooled, "time_ids": refiner_size_ids(height, width, len(x)).to(x.device)}
     second = context[..., -shapes.SECOND_WIDTH :]
     eps: Tensor = refiner(x, timesteps, second, added_cond_kwargs=added, return_dict=False)[0]
     return eps
