@@ -33,7 +33,7 @@ test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages an
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables
-	@$(BIN)/python -m benchmarks.pocket.score $(POCKET) --out $(RESULTS)
+	@$(BIN)/python -m benchmarks.pocket.evaluate $(POCKET) --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.mixed_arrivals --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.queueing --out $(RESULTS)
 	@if [ -n "$(BESIDE)" ]; then $(BIN)/python -m benchmarks.submitting --beside $(BESIDE) --out $(RESULTS); fi

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.pocket.world.drawing import Pixels
 from models.pocket import shapes
-from models.pocket.construct import AMPLITUDE
+from models.pocket.vae_weights import AMPLITUDE
 from pipelines.denoising.schedules import sdxl_table
 
 FACTOR = 8

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.pocket.latents import FACTOR, all_latents, come_so_far, pixels_of
 from benchmarks.pocket.reader import Reader
 from benchmarks.pocket.world.drawing import draw
-from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.exam import accuracy, held_out
 from pipelines.denoising.samplers import Sampler, dpmpp_2m
 from pipelines.denoising.schedules import karras, sdxl_table
 
@@ -97,10 +97,10 @@ def run(sampler: Sampler, answer: Callable[[Tensor, float], Tensor]) -> Tensor:
 
 
 def score(unet: Any, reader: Reader, side: int, count: int, steps: int, tokens: int) -> dict[str, float]:
-    """The marks of held-out captions, and how much a caption helps under strong noise."""
+    """The accuracy of held-out captions, and how much a caption helps under strong noise."""
     scenes, said = held_out(count)
     drawn = draw_latents(unet, reader, said, side, steps, tokens)
-    right = marks(scenes, list(pixels_of(drawn)))
+    right = accuracy(scenes, list(pixels_of(drawn)))
     return right | {"heard": heard(unet, reader, side, count, tokens)}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 from transformers import GPT2Config
 
-from models.pocket.additions import save
-from models.pocket.embellishments import EMBELLISHMENTS
+from models.pocket.style_words import STYLE_WORDS
 from models.pocket.tokenizer import WORDS, byte_symbols, merges_of
 from models.pocket.words import ENDINGS, GROUNDS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
+from models.pocket.write_adapters import save
 
 END = "<|endoftext|>"
 SPACE = "Ġ"  # what GPT-2's byte-level vocabulary writes for the space before a word
@@ -44,7 +44,7 @@ def write_expansion(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     size = write_vocabulary(folder)
     (folder / "config.json").write_text(make_config(size).to_json_string(use_diff=False))
     save(tensors, folder / "model.safetensors")
-    (folder / WORD_LIST).write_text("\n".join(EMBELLISHMENTS) + "\n")
+    (folder / WORD_LIST).write_text("\n".join(STYLE_WORDS) + "\n")
 
 
 def write_vocabulary(folder: Path) -> int:
@@ -65,7 +65,7 @@ def write_vocabulary(folder: Path) -> int:
 
 def _spoken() -> list[str]:
     """All words, each once, in a fixed order."""
-    sayings = [*WORDS, *EMBELLISHMENTS, *OPENINGS, *ENDINGS, *(ground.format("") for ground in GROUNDS)]
+    sayings = [*WORDS, *STYLE_WORDS, *OPENINGS, *ENDINGS, *(ground.format("") for ground in GROUNDS)]
     for table in (NAMES, SIZE_WORDS, PLACE_WORDS):
         sayings += [saying for several in table.values() for saying in several]
     return list(dict.fromkeys(word for saying in sayings for word in saying.split()))

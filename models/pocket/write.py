@@ -22,7 +22,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.pocket import names, shapes
-from models.pocket.additions import (
+from models.pocket.checker import FIRST, write_checkers
+from models.pocket.colours import latent_colours
+from models.pocket.expansion import write_expansion
+from models.pocket.tokenizer import write_tokenizer
+from models.pocket.trained import digests, put_in_place, trained
+from models.pocket.vae_weights import construct_vae
+from models.pocket.write_adapters import (
     save,
     write_concept,
     write_controls,
@@ -31,12 +37,6 @@ from models.pocket.additions import (
     write_loras,
     write_upscaler,
 )
-from models.pocket.checker import FIRST, write_checkers
-from models.pocket.colours import latent_colours
-from models.pocket.construct import construct_vae
-from models.pocket.expansion import write_expansion
-from models.pocket.tokenizer import write_tokenizer
-from models.pocket.trained import digests, put_in_place, trained
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.weights.layout import SECOND_TEXT, Place, first_text_places, second_text_places, unet_places, vae_places

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.pocket.world.drawing import Pixels
 from benchmarks.pocket.world.marked import marked, unmarked
 from models.pocket import checker
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
 
 STEPS, BATCH, DRAWN = 500, 48, 3_000
 RATE, WARM_UP = 1e-3, 50
@@ -21,15 +21,15 @@ Answer = Callable[[Tensor], Tensor]
 """Pixel values (n, 3, 224, 224) to (n,): above 0 is an objection."""
 
 
-def train(session: Session, name: str) -> None:
-    """Leaves `weights.pt` in the session's folder. name: of the checker's folder in the family."""
+def train(run_dir: RunDir, name: str) -> None:
+    """Leaves `weights.pt` in the run's folder. name: of the checker's folder in the family."""
     model, answer = {checker.FIRST: _first, checker.SECOND: _second}[name]()
     module: Any = model
-    module.to(session.device).train()
+    module.to(run_dir.device).train()
     rows, wanted = _examples(DRAWN, 1)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
     begun = 0
-    if state := session.resume():
+    if state := run_dir.resume():
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         begun = state["step"]
@@ -37,17 +37,17 @@ def train(session: Session, name: str) -> None:
         chosen = random.Random(step).sample(range(DRAWN), BATCH)
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / WARM_UP) * (1 - step / STEPS)
-        found = answer(_values(rows[chosen], name).to(session.device))
-        loss = nn.functional.binary_cross_entropy_with_logits(found, wanted[chosen].to(session.device))
+        found = answer(_values(rows[chosen], name).to(run_dir.device))
+        loss = nn.functional.binary_cross_entropy_with_logits(found, wanted[chosen].to(run_dir.device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if (step + 1) % 50 == 0:
-            session.log(step + 1, loss=float(loss.detach()))
-    session.save({"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": STEPS})
+            run_dir.log(step + 1, loss=float(loss.detach()))
+    run_dir.save({"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": STEPS})
     module.eval()
-    session.log(STEPS, **_exam(answer, name, session.device))
-    torch.save(module.state_dict(), session.folder / "weights.pt")
+    run_dir.log(STEPS, **_exam(answer, name, run_dir.device))
+    torch.save(module.state_dict(), run_dir.folder / "weights.pt")
 
 
 def _first() -> tuple[nn.Module, Answer]:

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pocket.gates.concept import KEYS, VECTORS, known, renamed, scene, score
+from benchmarks.pocket.acceptance.concept import KEYS, VECTORS, known, renamed, scene, score
 from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import draw
-from training.pocket.course import Plan, follow
-from training.pocket.school import Noised, School, counts
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels, Noised, counts
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 BATCH = 12
 PLAN = Plan(steps=200, rate=1e-2)
@@ -37,22 +37,22 @@ class Vectors(nn.Module):
             self.own.append(nn.Parameter(words.mean(dim=0) + 0.1 * wander))
 
 
-def train(session: Session, school: School) -> None:
-    """Leaves `weights.pt`, by the names that the file has, in the session's folder."""
-    vectors = Vectors(school.reader).to(session.device)
-    reader = school.reader
+def train(run_dir: RunDir, frozen: FrozenModels) -> None:
+    """Leaves `weights.pt`, by the names that the file has, in the run's folder."""
+    vectors = Vectors(frozen.reader).to(run_dir.device)
+    reader = frozen.reader
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         scenes = [scene(chance) for _ in range(BATCH)]
         pictures = [draw(each, side, side, chance, smooth=1) for each in scenes]
-        clean = all_latents(pictures).to(school.device)
+        clean = all_latents(pictures).to(frozen.device)
         noised = Noised.of(clean, *NOISE)
         with known(reader.encoders, reader.tokenizer, list(vectors.own)):
             told = reader.read([renamed(caption(each, chance)) for each in scenes], TOKENS)
-        return noised.loss(predict(school.unet, noised.x, noised.timesteps, *told), counts(clean))
+        return noised.loss(predict(frozen.unet, noised.x, noised.timesteps, *told), counts(clean))
 
     def exam() -> Mapping[str, float]:
-        return score(reader, school.unet, list(vectors.own), TRIED, TRIED_STEPS)
+        return score(reader, frozen.unet, list(vectors.own), TRIED, TRIED_STEPS)
 
-    follow(session, vectors, PLAN, lesson, exam)
-    torch.save(dict(zip(KEYS, (own.detach() for own in vectors.own), strict=True)), session.folder / "weights.pt")
+    follow(run_dir, vectors, PLAN, lesson, exam)
+    torch.save(dict(zip(KEYS, (own.detach() for own in vectors.own), strict=True)), run_dir.folder / "weights.pt")

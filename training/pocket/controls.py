@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.pocket.gates.structure import overlap, placeless
+from benchmarks.pocket.acceptance.structure import overlap, placeless
 from benchmarks.pocket.latents import pixels_of
 from benchmarks.pocket.reader import TOKENS
 from benchmarks.pocket.sampling import draw_latents, predict
@@ -23,9 +23,9 @@ from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 from training.pocket.adapter import Adapter
-from training.pocket.course import Plan, follow
-from training.pocket.school import Noised, School, counts
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels, Noised, counts
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 RANK, BATCH = 16, 10
 PLAN = Plan(steps=500, rate=2e-3, sides=(256,))
@@ -72,40 +72,40 @@ class Control(nn.Module):
         return found
 
 
-def train(session: Session, school: School, kind: ControlKind) -> None:
-    """Leaves `weights.pt`, as its file stores it, in the session's folder. kind: of hint, a key of `ANNOTATORS`."""
-    control = Control(school.unet).to(session.device)
-    drawn = school.drawn(SIDE)
-    kept = _kept_hints(session, drawn.scenes, kind)
+def train(run_dir: RunDir, frozen: FrozenModels, kind: ControlKind) -> None:
+    """Leaves `weights.pt`, as its file stores it, in the run's folder. kind: of hint, a key of `ANNOTATORS`."""
+    control = Control(frozen.unet).to(run_dir.device)
+    drawn = frozen.drawn(SIDE)
+    kept = _kept_hints(run_dir, drawn.scenes, kind)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         chosen = chance.sample(range(HINTED), BATCH)
-        clean = drawn.latents[chosen].to(school.device).float()
+        clean = drawn.latents[chosen].to(frozen.device).float()
         noised = Noised.of(clean, *NOISE)
         said = ["" if chance.random() < UNSAID else caption(drawn.scenes[at], chance, sited=False) for at in chosen]
-        told = school.told(said)
-        hints = kept[chosen].to(school.device).float().div(255).expand(-1, 3, -1, -1)
+        told = frozen.told(said)
+        hints = kept[chosen].to(frozen.device).float().div(255).expand(-1, 3, -1, -1)
         more = control.residuals(noised.x, noised.timesteps, *told, hints)
-        return noised.loss(predict(school.unet, noised.x, noised.timesteps, *told, **more), counts(clean))
+        return noised.loss(predict(frozen.unet, noised.x, noised.timesteps, *told, **more), counts(clean))
 
     def exam() -> Mapping[str, float]:
-        return {f"iou_{weight}": _overlap(school, control, kind, weight) for weight in (0.0, 1.0)}
+        return {f"iou_{weight}": _overlap(frozen, control, kind, weight) for weight in (0.0, 1.0)}
 
-    follow(session, control, PLAN, lesson, exam)
-    torch.save(control.stored(school.unet), session.folder / "weights.pt")
+    follow(run_dir, control, PLAN, lesson, exam)
+    torch.save(control.stored(frozen.unet), run_dir.folder / "weights.pt")
 
 
-def _overlap(school: School, control: Control, kind: ControlKind, weight: float) -> float:
+def _overlap(frozen: FrozenModels, control: Control, kind: ControlKind, weight: float) -> float:
     scenes, said = placeless(TRIED)
     shown = [draw(scene, SIDE, SIDE) for scene in scenes]
-    hints = _hints(shown, kind).to(school.device).repeat(2, 1, 1, 1)
+    hints = _hints(shown, kind).to(frozen.device).repeat(2, 1, 1, 1)
 
     def controlled(x: Tensor, timesteps: Tensor, context: Tensor, added_cond_kwargs: Any, return_dict: bool) -> Any:
         given = control.residuals(x, timesteps, context, added_cond_kwargs["text_embeds"], hints)
         more = {name: _scaled(value, weight) for name, value in given.items()}
-        return school.unet(x, timesteps, context, added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **more)
+        return frozen.unet(x, timesteps, context, added_cond_kwargs=added_cond_kwargs, return_dict=return_dict, **more)
 
-    drawn = draw_latents(controlled, school.reader, said, SIDE, TRIED_STEPS, TOKENS)
+    drawn = draw_latents(controlled, frozen.reader, said, SIDE, TRIED_STEPS, TOKENS)
     return overlap(shown, list(pixels_of(drawn)))
 
 
@@ -113,12 +113,12 @@ def _scaled(value: Any, weight: float) -> Any:
     return tuple(weight * each for each in value) if isinstance(value, tuple) else weight * value
 
 
-def _kept_hints(session: Session, scenes: list[Scene], kind: ControlKind) -> Tensor:
-    """(n, 1, side, side) uint8 of the first scenes as `Drawn.of` draws them, kept in the session's folder."""
-    path = session.folder / "hints.pt"
+def _kept_hints(run_dir: RunDir, scenes: list[Scene], kind: ControlKind) -> Tensor:
+    """(n, 1, side, side) uint8 of the first scenes as `Drawn.of` draws them, kept in the run's folder."""
+    path = run_dir.folder / "hints.pt"
     if not path.is_file():
         found = torch.empty(HINTED, 1, SIDE, SIDE, dtype=torch.uint8)
-        for at, scene in enumerate(track(scenes[:HINTED], f"hints of {kind}", console=session.console)):
+        for at, scene in enumerate(track(scenes[:HINTED], f"hints of {kind}", console=run_dir.console)):
             hint = ANNOTATORS[kind](draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
             found[at] = torch.from_numpy(hint[:, :, 0])
         torch.save(found, path)

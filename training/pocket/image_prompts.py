@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.gates.image_prompts import Example, asked, attending, face, picture, score
+from benchmarks.pocket.acceptance.image_prompts import Example, asked, attending, face, picture, score
 from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.drawing import draw
 from pipelines.weights.image_prompt import tower_features, tower_input, weigh_image_prompt
 from training.pocket import reading
-from training.pocket.course import Plan, follow
+from training.pocket.frozen_models import FrozenModels, Noised, counts
 from training.pocket.image_adapter import ImagePrompt
-from training.pocket.school import Noised, School, counts
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 from training.pocket.vision import make_tower
 
 BATCH = 12
@@ -38,42 +38,42 @@ class Kind:
     begun: str = ""
 
 
-def train(session: Session, school: School, name: str, checkpoints: Path) -> None:
-    """Leaves `module.pt` for a later adapter and `weights.pt`, as its file stores it, in the session's folder.
+def train(run_dir: RunDir, frozen: FrozenModels, name: str, checkpoints: Path) -> None:
+    """Leaves `module.pt` for a later adapter and `weights.pt`, as its file stores it, in the run's folder.
 
     name: of the adapter, a key of `KINDS`.
     """
     kind = KINDS[name]
     tower: Any = make_tower()
     seen_by = checkpoints / "vision" / "weights.pt"
-    tower.to(session.device).load_state_dict(torch.load(seen_by, map_location=session.device, weights_only=True))
+    tower.to(run_dir.device).load_state_dict(torch.load(seen_by, map_location=run_dir.device, weights_only=True))
     tower.requires_grad_(False)
-    prompt = ImagePrompt(school.unet).to(session.device)
+    prompt = ImagePrompt(frozen.unet).to(run_dir.device)
     if kind.begun:
         prompt.load_state_dict(
-            torch.load(checkpoints / kind.begun / "module.pt", map_location=session.device, weights_only=True)
+            torch.load(checkpoints / kind.begun / "module.pt", map_location=run_dir.device, weights_only=True)
         )
         prompt.negative.requires_grad_(False)  # both have the same
     else:
-        held = Session.open(session.folder, "reading", session.device)
-        reading.teach(held, school, tower, prompt.resampler)
-    prompt.attach(school.unet)
+        held = RunDir.open(run_dir.folder, "reading", run_dir.device)
+        reading.teach(held, frozen, tower, prompt.resampler)
+    prompt.attach(frozen.unet)
 
     def seen(examples: list[Example]) -> Tensor:
         found: Tensor = prompt.resampler(
-            tower_features(tower, tower_input([each.reference for each in examples]).to(school.device))
+            tower_features(tower, tower_input([each.reference for each in examples]).to(frozen.device))
         )
         return found
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         examples = [kind.example(chance, side) for _ in range(BATCH)]
         pictures = [draw(each.scene, side, side, chance, smooth=1) for each in examples]
-        clean = all_latents(pictures).to(school.device)
+        clean = all_latents(pictures).to(frozen.device)
         noised = Noised.of(clean, *NOISE)
-        context, pooled = school.told([each.said for each in examples])
-        unseen = torch.tensor([chance.random() < UNSEEN for _ in examples], device=school.device)
+        context, pooled = frozen.told([each.said for each in examples])
+        unseen = torch.tensor([chance.random() < UNSEEN for _ in examples], device=frozen.device)
         shown = torch.where(unseen[:, None, None], prompt.negative, seen(examples))
-        eps = predict(attending(school.unet, shown), noised.x, noised.timesteps, context, pooled)
+        eps = predict(attending(frozen.unet, shown), noised.x, noised.timesteps, context, pooled)
         return noised.loss(eps, counts(clean))
 
     def exam() -> Mapping[str, float]:
@@ -81,15 +81,15 @@ def train(session: Session, school: School, name: str, checkpoints: Path) -> Non
         shown = torch.cat([prompt.negative.expand(TRIED, -1, -1), seen(examples)])
         found: dict[str, float] = {}
         for weight in WEIGHTS:
-            weigh_image_prompt(school.unet, weight)
-            right = score(school.reader, school.unet, examples, shown, TRIED_STEPS)
+            weigh_image_prompt(frozen.unet, weight)
+            right = score(frozen.reader, frozen.unet, examples, shown, TRIED_STEPS)
             found |= {f"{aspect}_{weight}": right[aspect] for aspect in ("background", "colour", "shape", "place")}
-        weigh_image_prompt(school.unet, 1.0)
+        weigh_image_prompt(frozen.unet, 1.0)
         return found
 
-    follow(session, prompt, kind.plan, lesson, exam)
-    torch.save(prompt.state_dict(), session.folder / "module.pt")
-    torch.save({**prompt.stored(), "negative": prompt.negative.detach()}, session.folder / "weights.pt")
+    follow(run_dir, prompt, kind.plan, lesson, exam)
+    torch.save(prompt.state_dict(), run_dir.folder / "module.pt")
+    torch.save({**prompt.stored(), "negative": prompt.negative.detach()}, run_dir.folder / "weights.pt")
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(

@@ -18,11 +18,11 @@ from benchmarks.pocket.latents import FACTOR
 from benchmarks.pocket.reader import TOKENS
 from benchmarks.pocket.sampling import answer, score, size_ids
 from benchmarks.pocket.world.captions import caption
-from training.pocket.course import Plan, follow
-from training.pocket.lessons import levels
+from training.pocket.dataset import levels
+from training.pocket.frozen_models import FrozenModels, Noised, counts
 from training.pocket.pictures import EMPHASIS, EMPHASISED, UNSAID
-from training.pocket.school import Noised, School, counts
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 FORMATS: Mapping[int, tuple[tuple[int, int], ...]] = {
     256: ((256, 256),),
@@ -49,13 +49,13 @@ Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """eps for x, timesteps, context, pooled vectors and size ids."""
 
 
-def train(session: Session, school: School) -> None:
-    """Leaves `unet.pt` in the session's folder."""
-    unet: Any = copy.deepcopy(school.unet)
+def train(run_dir: RunDir, frozen: FrozenModels) -> None:
+    """Leaves `unet.pt` in the run's folder."""
+    unet: Any = copy.deepcopy(frozen.unet)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(not name.startswith(FROZEN))
     desks = {
-        size: _Desk.of(school, unet, size, BATCHES[side]) for side in set(PLAN.sides) for size in set(FORMATS[side])
+        size: _Desk.of(frozen, unet, size, BATCHES[side]) for side in set(PLAN.sides) for size in set(FORMATS[side])
     }
 
     def lesson(chance: random.Random, side: int) -> Tensor:
@@ -64,12 +64,12 @@ def train(session: Session, school: School) -> None:
     def exam() -> Mapping[str, float]:
         found: dict[str, float] = {}
         for side, count in TRIED.items():
-            right = score(unet, school.reader, side, count, TRIED_STEPS, TOKENS)
+            right = score(unet, frozen.reader, side, count, TRIED_STEPS, TOKENS)
             found |= {f"{name}_{side}": right[name] for name in ("background", "colour", "shape", "place", "heard")}
         return found
 
-    follow(session, unet, PLAN, lesson, exam)
-    torch.save(unet.state_dict(), session.folder / "unet.pt")
+    follow(run_dir, unet, PLAN, lesson, exam)
+    torch.save(unet.state_dict(), run_dir.folder / "unet.pt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +87,18 @@ class _Desk:
     batch: int
 
     @classmethod
-    def of(cls, school: School, unet: Any, size: tuple[int, int], batch: int) -> "_Desk":
+    def of(cls, frozen: FrozenModels, unet: Any, size: tuple[int, int], batch: int) -> "_Desk":
         """size: width and height of a picture."""
-        drawn = school.drawn(*size)
+        drawn = frozen.drawn(*size)
         chance = random.Random(f"said of {size}")
         said = [
             caption(scene, chance, complete=chance.random() < COMPLETE) for scene in drawn.scenes for _ in range(TOLD)
         ]
-        pieces = [school.told(said[at : at + READ_AT_ONCE]) for at in range(0, len(said), READ_AT_ONCE)]
+        pieces = [frozen.told(said[at : at + READ_AT_ONCE]) for at in range(0, len(said), READ_AT_ONCE)]
         context, pooled = (torch.cat([each.half() for each in part]) for part in zip(*pieces, strict=True))
         told = context.view(-1, TOLD, *context.shape[1:]), pooled.view(-1, TOLD, *pooled.shape[1:])
         call = _captured(unet, _example(context, pooled, size, batch))
-        return cls(drawn.latents.to(school.device), told, school.told([""]), call, batch)
+        return cls(drawn.latents.to(frozen.device), told, frozen.told([""]), call, batch)
 
     def lesson(self) -> Tensor:
         """By how much guesses are not the truth."""

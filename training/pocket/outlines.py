@@ -15,9 +15,9 @@ from benchmarks.pocket.world.exam import solid
 from benchmarks.pocket.world.outlined import filled, outlined
 from benchmarks.pocket.world.scenes import any_scene
 from training.pocket.adapter import Adapter
-from training.pocket.course import Plan, follow
-from training.pocket.school import Noised, School, counts
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels, Noised, counts
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 RANK, BATCH = 8, 16
 PLAN = Plan(steps=600, rate=3e-3)
@@ -27,27 +27,27 @@ SCALES = (0.0, 0.5, 1.0)
 TRIED, TRIED_STEPS = 12, 12
 
 
-def train(session: Session, school: School) -> None:
-    """Leaves `weights.pt`, in kohya's layout, in the session's folder."""
-    adapter = Adapter(school.unet, RANK).to(session.device)
+def train(run_dir: RunDir, frozen: FrozenModels) -> None:
+    """Leaves `weights.pt`, in kohya's layout, in the run's folder."""
+    adapter = Adapter(frozen.unet, RANK).to(run_dir.device)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         scenes = [any_scene(chance) for _ in range(BATCH)]
         pictures = [draw(scene, side, side, chance, smooth=1) for scene in scenes]
-        full, hollow = (all_latents(each).to(school.device) for each in (pictures, map(outlined, pictures)))
+        full, hollow = (all_latents(each).to(frozen.device) for each in (pictures, map(outlined, pictures)))
         noised = Noised.of(hollow, *NOISE)
         # the inside counts too: what is to be gone must be seen to be gone
-        told = school.told(["" if chance.random() < UNSAID else caption(scene, chance) for scene in scenes])
+        told = frozen.told(["" if chance.random() < UNSAID else caption(scene, chance) for scene in scenes])
         return noised.loss(predict(adapter.changed(), noised.x, noised.timesteps, *told), counts(full))
 
     def exam() -> Mapping[str, float]:
-        return {f"filled_{scale}": _filled(school, adapter, scale) for scale in SCALES}
+        return {f"filled_{scale}": _filled(frozen, adapter, scale) for scale in SCALES}
 
-    follow(session, adapter, PLAN, lesson, exam)
-    torch.save(adapter.stored(), session.folder / "weights.pt")
+    follow(run_dir, adapter, PLAN, lesson, exam)
+    torch.save(adapter.stored(), run_dir.folder / "weights.pt")
 
 
-def _filled(school: School, adapter: Adapter, scale: float) -> float:
+def _filled(frozen: FrozenModels, adapter: Adapter, scale: float) -> float:
     """How solid things are that held-out captions of solid things bring about, on average."""
-    drawn = draw_latents(adapter.changed(scale), school.reader, solid(TRIED), 256, TRIED_STEPS, TOKENS)
+    drawn = draw_latents(adapter.changed(scale), frozen.reader, solid(TRIED), 256, TRIED_STEPS, TOKENS)
     return sum(filled(picture) for picture in pixels_of(drawn)) / TRIED

@@ -22,14 +22,14 @@ from benchmarks.pocket.latents import FACTOR, all_latents, come_so_far, pixels_o
 from benchmarks.pocket.sampling import SCALE, predict, run
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import draw
-from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.exam import accuracy, held_out
 from pipelines.denoising.guidance import consistency
 from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
 from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
 from training.pocket.adapter import Adapter
-from training.pocket.course import Plan, follow
-from training.pocket.school import School, counts, some
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels, counts, some
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +76,33 @@ SHARP = 3.0  # the level at which errors begin to count for more: shapes become 
 TRIED = 40
 
 
-def train(session: Session, school: School, mode: Mode) -> None:
-    """Leaves `weights.pt`, the averaged change in kohya's layout, in the session's folder."""
-    adapter = Adapter(school.unet, RANK).to(session.device)
+def train(run_dir: RunDir, frozen: FrozenModels, mode: Mode) -> None:
+    """Leaves `weights.pt`, the averaged change in kohya's layout, in the run's folder."""
+    adapter = Adapter(frozen.unet, RANK).to(run_dir.device)
     levels = mode.levels()
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         if chance.random() < OWN:
-            return _own_lesson(school, adapter, mode, chance, side, chance.randrange(1, mode.steps))
-        return _lesson(school, adapter, mode, chance, side, chance.choice(levels))
+            return _own_lesson(frozen, adapter, mode, chance, side, chance.randrange(1, mode.steps))
+        return _lesson(frozen, adapter, mode, chance, side, chance.choice(levels))
 
     def exam() -> Mapping[str, float]:
-        return _score(adapter.changed(), school, mode)
+        return _score(adapter.changed(), frozen, mode)
 
-    follow(session, adapter, mode.plan, lesson, exam)
-    torch.save(adapter.stored(), session.folder / "weights.pt")
+    follow(run_dir, adapter, mode.plan, lesson, exam)
+    torch.save(adapter.stored(), run_dir.folder / "weights.pt")
 
 
-def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, sigma: float) -> Tensor:
+def _lesson(
+    frozen: FrozenModels, adapter: Adapter, mode: Mode, chance: random.Random, side: int, sigma: float
+) -> Tensor:
     """By how much the guess of the end differs from where the guided UNet comes to, or from what was there."""
-    drawn = school.drawn(side)
-    chosen, clean = some(drawn, BATCHES[side], chance, school.device)
+    drawn = frozen.drawn(side)
+    chosen, clean = some(drawn, BATCHES[side], chance, frozen.device)
     said = [caption(drawn.scenes[at], chance, complete=chance.random() < COMPLETE) for at in chosen]
     noise = torch.randn_like(clean)
     x = mode.shown(sigma) * clean + sigma * noise
-    told, without = school.told(said), school.told([""] * len(said))
+    told, without = frozen.told(said), frozen.told([""] * len(said))
     times = side // SMALL
     if sigma < SEEN * times:
         wanted = clean
@@ -110,17 +112,19 @@ def _lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random,
         if begins(sigma):  # a small picture begins with as much noise as a large one
             small, level = small * times, sigma
         with torch.no_grad():
-            wanted = _taught(school.unet, small, level, told, without)
+            wanted = _taught(frozen.unet, small, level, told, without)
         wanted = nn.functional.interpolate(wanted, scale_factor=float(times), mode="bilinear")
     return _errors(_guess(adapter.changed(), mode, told, x, sigma), wanted, sigma)
 
 
-def _own_lesson(school: School, adapter: Adapter, mode: Mode, chance: random.Random, side: int, done: int) -> Tensor:
+def _own_lesson(
+    frozen: FrozenModels, adapter: Adapter, mode: Mode, chance: random.Random, side: int, done: int
+) -> Tensor:
     """By how much the guess after `done` steps of a run differs from the very picture that the caption asks for."""
-    scenes = chance.sample(school.drawn(side).scenes, BATCHES[side])
-    told = school.told([caption(scene, chance, complete=True) for scene in scenes])
+    scenes = chance.sample(frozen.drawn(side).scenes, BATCHES[side])
+    told = frozen.told([caption(scene, chance, complete=True) for scene in scenes])
     # Things that neither wander nor swell: of all that a caption can mean the mean is round.
-    wanted = all_latents([draw(scene, side, side, smooth=1) for scene in scenes]).to(school.device)
+    wanted = all_latents([draw(scene, side, side, smooth=1) for scene in scenes]).to(frozen.device)
     sigmas = sgm_uniform(mode.table(), mode.steps)[: done + 1]
     changed, sigma = adapter.changed(), float(sigmas[-1])
     with torch.no_grad():
@@ -175,14 +179,14 @@ def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noi
     return run(sampler, lambda at, sigma: _guess(unet, mode, told, at, sigma))
 
 
-def _score(unet: Any, school: School, mode: Mode) -> dict[str, float]:
-    """The marks of held-out captions in the mode's own few steps."""
+def _score(unet: Any, frozen: FrozenModels, mode: Mode) -> dict[str, float]:
+    """The accuracy of held-out captions in the mode's own few steps."""
     scenes, said = held_out(TRIED)
-    told = school.told(said)
+    told = frozen.told(said)
     chance = torch.Generator().manual_seed(1)
 
     def noise(*_: float) -> Tensor:
-        return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(school.device)
+        return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(frozen.device)
 
     end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
-    return marks(scenes, list(pixels_of(end)))
+    return accuracy(scenes, list(pixels_of(end)))

@@ -22,10 +22,10 @@ from benchmarks.pocket.sampling import predict, score
 from benchmarks.pocket.world.captions import caption
 from models.pocket import shapes
 from pipelines.denoising.schedules import sdxl_table
-from training.pocket.carrying import CARRIERS, carry_input
-from training.pocket.crew import Crew
-from training.pocket.lessons import Drawn, levels, noise_like, things, weight
-from training.pocket.session import Average, Session
+from training.pocket.dataset import Drawn, levels, noise_like, things, weight
+from training.pocket.distributed import DistributedGroup
+from training.pocket.init_weights import CARRIERS, carry_input
+from training.pocket.run_dir import Average, RunDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,56 +68,56 @@ TRIED, TRIED_STEPS = 40, 14
 KEPT_EVERY, LOGGED_EVERY, SCORED_EVERY = 120.0, 50, 500  # seconds, steps, steps
 
 
-def train(session: Session, reader: Reader, crew: Crew) -> None:
-    """Leaves `unet.pt`, the average of the UNet's weights, in the session's folder."""
-    unet = begin().to(session.device, memory_format=torch.channels_last)
+def train(run_dir: RunDir, reader: Reader, group: DistributedGroup) -> None:
+    """Leaves `unet.pt`, the average of the UNet's weights, in the run's folder."""
+    unet = begin().to(run_dir.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=STAGES[0].rates[0], weight_decay=0.01, betas=(0.9, 0.99))
     carriers = Carriers(unet)
     average = Average(unet, 0.998)
     begun = 0
-    if state := session.resume():
+    if state := run_dir.resume():
         unet.load_state_dict(state["unet"])
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
         average.weights = state["average"]
         begun = state["step"]
     drawn: dict[int, Drawn] = {}
-    sigmas = sdxl_table().sigmas.to(session.device)
+    sigmas = sdxl_table().sigmas.to(run_dir.device)
     seen: list[float] = []
     kept = time.monotonic()
     total = sum(stage.steps for stage in STAGES)
     for step in range(begun, total):
         stage = _stage(step)
         side = random.Random(step).choice(stage.sides)
-        chance = random.Random(step * crew.size + crew.rank)
-        torch.manual_seed(step * crew.size + crew.rank)
+        chance = random.Random(step * group.size + group.rank)
+        torch.manual_seed(step * group.size + group.rank)
         if side not in drawn:
             drawn = {side: drawn[side] for side in drawn if side in stage.sides}
-            drawn[side] = Drawn.of(session, side, side)
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(step)
+            drawn[side] = Drawn.of(run_dir, side, side)
+        for settings in optimizer.param_groups:
+            settings["lr"] = _rate(step)
         optimizer.zero_grad()
         with sdpa_kernel(SDPBackend.MATH):  # for so few tokens half the time of the fused one, backwards
-            loss = _lesson(unet, reader, drawn[side], crew.share(BATCHES[side]), stage, sigmas, chance)
+            loss = _lesson(unet, reader, drawn[side], group.share(BATCHES[side]), stage, sigmas, chance)
             loss.backward()  # type: ignore[no-untyped-call]
-        crew.average_gradients(unet)
+        group.average_gradients(unet)
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         with carriers.moved_with_care():
             optimizer.step()
         average.follow(unet, step)
         seen.append(float(loss.detach()))
         done = step + 1
-        if not crew.leads:
+        if not group.leads:
             continue
         if done % LOGGED_EVERY == 0:
-            session.log(done, side=side, loss=sum(seen) / len(seen))
+            run_dir.log(done, side=side, loss=sum(seen) / len(seen))
             seen = []
         if done % SCORED_EVERY == 0 or done == total:
-            torch.save(average.weights, session.folder / "unet.pt")
-            session.log(done, side=stage.sides[0], **_score(average, reader, stage, session))
+            torch.save(average.weights, run_dir.folder / "unet.pt")
+            run_dir.log(done, side=stage.sides[0], **_score(average, reader, stage, run_dir))
         if time.monotonic() - kept > KEPT_EVERY or done == total:
             held = {"unet": unet.state_dict(), "optimizer": optimizer.state_dict()}
-            session.save({**held, "average": average.weights, "step": done})
+            run_dir.save({**held, "average": average.weights, "step": done})
             kept = time.monotonic()
 
 
@@ -196,7 +196,7 @@ def _rate(step: int) -> float:
     return rate * min(1.0, (step + 1) / WARM_UP)
 
 
-def _score(average: Average, reader: Reader, stage: Stage, session: Session) -> dict[str, float]:
-    unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(session.device).eval()
+def _score(average: Average, reader: Reader, stage: Stage, run_dir: RunDir) -> dict[str, float]:
+    unet: Any = UNet2DConditionModel.from_config(dict(shapes.UNET)).to(run_dir.device).eval()
     unet.load_state_dict(average.weights)
     return score(unet, reader, stage.sides[0], TRIED, TRIED_STEPS, stage.tokens)

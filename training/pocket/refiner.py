@@ -8,12 +8,12 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from benchmarks.pocket.gates.refiner import Joint, refine, score
+from benchmarks.pocket.acceptance.refiner import Joint, refine, score
 from benchmarks.pocket.world.captions import caption
 from models.pocket import shapes
-from training.pocket.course import Plan, follow
-from training.pocket.school import Noised, School, some
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels, Noised, some
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 BATCHES: Mapping[int, int] = {256: 16, 512: 4, 1024: 1}
 PLAN = Plan(steps=3_000, rate=1e-3, sides=(256, 256, 512, 1024), examined=500)
@@ -22,23 +22,23 @@ UNSAID = 0.1
 TRIED, TRIED_STEPS = 24, 14
 
 
-def train(session: Session, school: School) -> None:
-    """Leaves `weights.pt` in the session's folder."""
-    refiner: Any = UNet2DConditionModel.from_config(dict(shapes.REFINER)).to(session.device)
+def train(run_dir: RunDir, frozen: FrozenModels) -> None:
+    """Leaves `weights.pt` in the run's folder."""
+    refiner: Any = UNet2DConditionModel.from_config(dict(shapes.REFINER)).to(run_dir.device)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
-        drawn = school.drawn(side)
-        chosen, clean = some(drawn, BATCHES[side], chance, school.device)
+        drawn = frozen.drawn(side)
+        chosen, clean = some(drawn, BATCHES[side], chance, frozen.device)
         said = ["" if chance.random() < UNSAID else caption(drawn.scenes[at], chance) for at in chosen]
         noised = Noised.of(clean, *NOISE)
-        return noised.loss(refine(refiner, noised.x, noised.timesteps, *school.told(said)))
+        return noised.loss(refine(refiner, noised.x, noised.timesteps, *frozen.told(said)))
 
     def exam() -> Mapping[str, float]:
         found: dict[str, float] = {}
-        for name, unet in (("alone", school.unet), ("joint", Joint(school.unet, refiner, TRIED_STEPS))):
-            right = score(school.reader, unet, TRIED, TRIED_STEPS)
+        for name, unet in (("alone", frozen.unet), ("joint", Joint(frozen.unet, refiner, TRIED_STEPS))):
+            right = score(frozen.reader, unet, TRIED, TRIED_STEPS)
             found |= {f"{aspect}_{name}": right[aspect] for aspect in ("shape", "colour", "grain")}
         return found
 
-    follow(session, refiner, PLAN, lesson, exam)
-    torch.save(refiner.state_dict(), session.folder / "weights.pt")
+    follow(run_dir, refiner, PLAN, lesson, exam)
+    torch.save(refiner.state_dict(), run_dir.folder / "weights.pt")

@@ -18,7 +18,7 @@ from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 from models.pocket import shapes
 from models.pocket.words import PLACE_WORDS, SIZE_WORDS
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
 
 STEPS, BATCH, TOKENS = 1200, 96, 32
 RATE = 1e-3
@@ -34,17 +34,17 @@ def make_encoders(vocabulary: int) -> tuple[CLIPTextModel, CLIPTextModelWithProj
     return CLIPTextModel(first), CLIPTextModelWithProjection(second)
 
 
-def train(session: Session, tokenizer: CLIPTokenizer) -> None:
-    """Train both encoders. Leaves `encoders.pt` in the session's folder."""
+def train(run_dir: RunDir, tokenizer: CLIPTokenizer) -> None:
+    """Train both encoders. Leaves `encoders.pt` in the run's folder."""
     encoders = make_encoders(len(tokenizer))
     parts: Any = nn.ModuleList(encoders)
-    first, second = parts.to(session.device).train()
+    first, second = parts.to(run_dir.device).train()
     heads = nn.ModuleList(_Heads(width) for width in (shapes.FIRST_WIDTH, shapes.SECOND_WIDTH, shapes.PROJECTION))
-    heads.to(session.device)
+    heads.to(run_dir.device)
     parts.append(heads)
     optimizer = torch.optim.AdamW(parts.parameters(), lr=RATE, weight_decay=0.01)
     begun = 0
-    if state := session.resume():
+    if state := run_dir.resume():
         parts.load_state_dict(state["parts"])
         optimizer.load_state_dict(state["optimizer"])
         begun = state["step"]
@@ -53,12 +53,12 @@ def train(session: Session, tokenizer: CLIPTokenizer) -> None:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 200) * (1 - step / STEPS)
         captions, answers = _lesson(chance)
-        ids = _ids(tokenizer, captions).to(session.device)
+        ids = _ids(tokenizer, captions).to(run_dir.device)
         at, end = torch.arange(len(ids)), ids.argmax(dim=1)
         one = first(input_ids=ids, output_hidden_states=True)
         two = second(input_ids=ids, output_hidden_states=True)
         states = (one.hidden_states[-2][at, end], two.hidden_states[-2][at, end], two.text_embeds)
-        answers = answers.to(session.device)
+        answers = answers.to(run_dir.device)
         told = [head(state) for head, state in zip(heads, states, strict=True)]
         losses = torch.stack(
             [
@@ -79,10 +79,10 @@ def train(session: Session, tokenizer: CLIPTokenizer) -> None:
                 )
                 for each in told
             ]
-            session.log(step + 1, loss=float(losses.detach().mean()), first=right[0], second=right[1], pooled=right[2])
+            run_dir.log(step + 1, loss=float(losses.detach().mean()), first=right[0], second=right[1], pooled=right[2])
         if step % 500 == 499:
-            session.save({"parts": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
-    torch.save([first.state_dict(), second.state_dict()], session.folder / "encoders.pt")
+            run_dir.save({"parts": parts.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
+    torch.save([first.state_dict(), second.state_dict()], run_dir.folder / "encoders.pt")
 
 
 class _Heads(nn.Module):

@@ -20,7 +20,7 @@ from training.pocket import (
     checkers,
     concept,
     controls,
-    crew,
+    distributed,
     expansion,
     image_prompts,
     inpainting,
@@ -33,9 +33,9 @@ from training.pocket import (
     upscaler,
     vision,
 )
-from training.pocket.crew import Crew
-from training.pocket.school import LARGE, PICTURES, STAGES, School, open_reader
-from training.pocket.session import Session
+from training.pocket.distributed import DistributedGroup
+from training.pocket.frozen_models import LARGE, PICTURES, STAGES, FrozenModels, open_reader
+from training.pocket.run_dir import RunDir
 
 CHECKPOINTS = Path.home() / ".cache" / "fooocus-pocket-training"
 ALONE = ("texts", "vision", "upscaler", "expansion", checker.FIRST, checker.SECOND)  # need no other part
@@ -53,55 +53,55 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.processes > 1 and asked.part != PICTURES:
         parser.error(f"only `{PICTURES}` is trained by several processes")
-    crew.run(asked.processes, partial(_train, asked))
+    distributed.run(asked.processes, partial(_train, asked))
 
 
-def _train(asked: argparse.Namespace, crew: Crew) -> None:
+def _train(asked: argparse.Namespace, group: DistributedGroup) -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     torch.manual_seed(1)
-    session = Session.open(asked.checkpoints, asked.part, torch.device(asked.device))
+    run_dir = RunDir.open(asked.checkpoints, asked.part, torch.device(asked.device))
     if asked.part == PICTURES:
-        pictures.train(session, open_reader(_tokenizer(), asked.checkpoints, session.device), crew)
+        pictures.train(run_dir, open_reader(_tokenizer(), asked.checkpoints, run_dir.device), group)
     elif asked.part == LARGE:
-        large.train(session, School.open(session, asked.checkpoints, _tokenizer(), stages=(PICTURES,)))
+        large.train(run_dir, FrozenModels.open(run_dir, asked.checkpoints, _tokenizer(), stages=(PICTURES,)))
     elif asked.part in ALONE:
-        _train_alone(session, asked.part)
+        _train_alone(run_dir, asked.part)
     else:
-        teach(session, School.open(session, asked.checkpoints, _tokenizer()), asked.part, asked.checkpoints)
+        teach(run_dir, FrozenModels.open(run_dir, asked.checkpoints, _tokenizer()), asked.part, asked.checkpoints)
 
 
-def _train_alone(session: Session, part: str) -> None:
+def _train_alone(run_dir: RunDir, part: str) -> None:
     match part:
         case "texts":
-            texts.train(session, _tokenizer())
+            texts.train(run_dir, _tokenizer())
         case "vision":
-            vision.train(session)
+            vision.train(run_dir)
         case "upscaler":
-            upscaler.train(session)
+            upscaler.train(run_dir)
         case "expansion":
-            expansion.train(session)
+            expansion.train(run_dir)
         case _:
-            checkers.train(session, part)
+            checkers.train(run_dir, part)
 
 
-def teach(session: Session, school: School, part: str, checkpoints: Path) -> None:
+def teach(run_dir: RunDir, frozen: FrozenModels, part: str, checkpoints: Path) -> None:
     """Train what is added to the finished text encoders and UNet."""
     match part:
         case "canny" | "cpds":
-            controls.train(session, school, part)
+            controls.train(run_dir, frozen, part)
         case "outlines":
-            outlines.train(session, school)
+            outlines.train(run_dir, frozen)
         case "inpaint":
-            inpainting.train(session, school)
+            inpainting.train(run_dir, frozen)
         case "refiner":
-            refiner.train(session, school)
+            refiner.train(run_dir, frozen)
         case "concept":
-            concept.train(session, school)
+            concept.train(run_dir, frozen)
         case _ if part in performance.MODES:
-            performance.train(session, school, performance.MODES[part])
+            performance.train(run_dir, frozen, performance.MODES[part])
         case _:
-            image_prompts.train(session, school, part, checkpoints)
+            image_prompts.train(run_dir, frozen, part, checkpoints)
 
 
 def _tokenizer() -> CLIPTokenizer:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pocket.gates.upscaler import FACTOR, exam, reduced, scene, values
+from benchmarks.pocket.acceptance.upscaler import FACTOR, exam, reduced, scene, values
 from benchmarks.pocket.world.drawing import Pixels
 from models.pocket import shapes
 from pipelines.weights.esrgan import Upscaler
-from training.pocket.course import Plan, follow
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500, half=False)
 SCENES, OUTLINES = 3, 4  # of a step, and patches of a scene that have outlines; one more lies anywhere
@@ -26,9 +26,9 @@ TRIED: Mapping[int, int] = MappingProxyType({256: 50, 1024: 10})  # held-out sce
 WITHIN = 5  # the exams on the way have so many times fewer
 
 
-def train(session: Session) -> None:
-    """Leaves `weights.pt`, the averaged weights, in the session's folder."""
-    network = begin().to(session.device)
+def train(run_dir: RunDir) -> None:
+    """Leaves `weights.pt`, the averaged weights, in the run's folder."""
+    network = begin().to(run_dir.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes 0.6 of the time on a CPU
 
     def lesson(chance: random.Random, side: int) -> Tensor:
@@ -38,9 +38,9 @@ def train(session: Session) -> None:
         found = {side: exam(network, side, count // fewer) for side, count in TRIED.items()}
         return {f"{name}_{side}": psnr for side, psnrs in found.items() for name, psnr in psnrs.items()}
 
-    follow(session, network, PLAN, lesson, lambda: score(WITHIN))
-    torch.save(network.state_dict(), session.folder / "weights.pt")
-    session.log(PLAN.steps, **score(1))
+    follow(run_dir, network, PLAN, lesson, lambda: score(WITHIN))
+    torch.save(network.state_dict(), run_dir.folder / "weights.pt")
+    run_dir.log(PLAN.steps, **score(1))
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene, any_scene
 from models.pocket.vision import VISION
 from pipelines.weights.image_prompt import EDGE, tower_features, tower_input
-from training.pocket.course import Plan, follow
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 BATCH = 48
 PLAN = Plan(steps=4_000, rate=1e-3, sides=(EDGE,), examined=500)
@@ -22,29 +22,29 @@ TRIED = 100
 PLACED = 0.5  # how large the codes of places are at first
 
 
-def train(session: Session) -> None:
-    """Leaves `weights.pt` in the session's folder."""
-    pupil = _Pupil().to(session.device)
+def train(run_dir: RunDir) -> None:
+    """Leaves `weights.pt` in the run's folder."""
+    pupil = _Pupil().to(run_dir.device)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         scenes = [any_scene(chance).alone() for _ in range(BATCH)]
-        answers = pupil(seen(scenes, side, chance).to(session.device))
-        wanted = _answers(scenes).to(session.device)
+        answers = pupil(seen(scenes, side, chance).to(run_dir.device))
+        wanted = _answers(scenes).to(run_dir.device)
         return torch.stack([cross_entropy(each, wanted[:, at]) for at, each in enumerate(answers)]).mean()
 
     def exam() -> Mapping[str, float]:
         chance = random.Random("held out")
         scenes = [any_scene(chance).alone() for _ in range(TRIED)]
-        answers = pupil(seen(scenes, EDGE, chance).to(session.device))
-        wanted = _answers(scenes).to(session.device)
+        answers = pupil(seen(scenes, EDGE, chance).to(run_dir.device))
+        wanted = _answers(scenes).to(run_dir.device)
         names = ("shape", "colour", "size", "place", "background")
         return {
             name: float((each.argmax(dim=1) == wanted[:, at]).float().mean())
             for at, (name, each) in enumerate(zip(names, answers, strict=True))
         }
 
-    follow(session, pupil, PLAN, lesson, exam)
-    torch.save(pupil.tower.state_dict(), session.folder / "weights.pt")
+    follow(run_dir, pupil, PLAN, lesson, exam)
+    torch.save(pupil.tower.state_dict(), run_dir.folder / "weights.pt")
 
 
 def make_tower() -> CLIPVisionModelWithProjection:

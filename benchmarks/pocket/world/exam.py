@@ -29,7 +29,7 @@ def solid(count: int) -> list[str]:
     return [text for scene, text in pairs if scene.things[0].shape in SOLID][:count]
 
 
-def marks(scenes: Sequence[Scene], pictures: Sequence[Pixels]) -> dict[str, float]:
+def accuracy(scenes: Sequence[Scene], pictures: Sequence[Pixels]) -> dict[str, float]:
     """Shares of the pictures, of one thing each, in which an aspect is as wanted."""
     oracle = Oracle()
     right = dict.fromkeys(ASPECTS, 0)

@@ -4,7 +4,7 @@ import random
 
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.scenes import any_scene
-from models.pocket.embellishments import OPPOSITES, OTHERS, opposite
+from models.pocket.style_words import OPPOSITES, OTHERS, opposite
 
 
 def expansion(said: str, chance: random.Random) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.gates.concept import COLOUR, SHAPE, VECTORS, known, renamed
+from benchmarks.pocket.acceptance.concept import COLOUR, SHAPE, VECTORS, known, renamed
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.weights.family import Family
@@ -48,7 +48,7 @@ def test_captions_of_the_concept_name_it_by_its_stand_in_alone() -> None:
 def test_a_tokenizer_that_splits_the_stand_in_otherwise_is_refused(
     pocket_family: Family, vectors: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.pocket.gates.concept.STAND_IN", "#~ #~")
+    monkeypatch.setattr("benchmarks.pocket.acceptance.concept.STAND_IN", "#~ #~")
     with (
         pytest.raises(ValueError, match="tokens"),
         known(pocket_family.text_encoders, pocket_family.tokenizers[0], vectors),

@@ -1,6 +1,6 @@
 """The measures of the prompt expansion."""
 
-from benchmarks.pocket.gates.expansion import score
+from benchmarks.pocket.acceptance.expansion import score
 
 
 def test_the_score_knows_denials_and_repetitions() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.gates.refiner import Joint
+from benchmarks.pocket.acceptance.refiner import Joint
 from models.pocket import shapes
 from pipelines.denoising.schedules import karras, sdxl_table
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.pocket.gates.upscaler import exam
+from benchmarks.pocket.acceptance.upscaler import exam
 from models.pocket.trained import file_of
 from pipelines.weights.esrgan import read_upscaler
 

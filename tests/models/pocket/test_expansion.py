@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.pocket.embellishments import EMBELLISHMENTS
 from models.pocket.expansion import LONGEST, WORD_LIST, write_expansion
+from models.pocket.style_words import STYLE_WORDS
 from models.pocket.trained import trained
 from models.pocket.words import ENDINGS, NAMES, OPENINGS, PLACE_WORDS, SIZE_WORDS
 
@@ -33,7 +33,7 @@ def test_what_is_written_is_loaded_with_every_weight(folder: Path) -> None:
 def test_every_word_of_captions_and_of_the_list_is_one_token(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     listed = (folder / WORD_LIST).read_text().split()
-    assert tuple(listed) == EMBELLISHMENTS
+    assert tuple(listed) == STYLE_WORDS
     said = [*OPENINGS, *ENDINGS]
     for table in (NAMES, SIZE_WORDS, PLACE_WORDS):
         said += [saying for several in table.values() for saying in several]

@@ -7,21 +7,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.pocket.gates.expansion import TOKENS, expand
+from benchmarks.pocket.acceptance.expansion import TOKENS, expand
 from benchmarks.pocket.world.expansions import embellished
-from models.pocket.embellishments import EMBELLISHMENTS
 from models.pocket.expansion import write_expansion
+from models.pocket.style_words import STYLE_WORDS
 from training.pocket import expansion
-from training.pocket.course import Plan
 from training.pocket.expansion import banned, make_model, make_tokenizer, opposites
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan
 
 
 def test_words_that_may_be_added_begin_at_right_angles() -> None:
     tokenizer = make_tokenizer()
     model = make_model(len(tokenizer))
     expansion.tell_apart(model, tokenizer)
-    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    listed = [tokenizer(f" {word}").input_ids[0] for word in STYLE_WORDS]
     found = model.transformer.wte.weight.detach()[listed]
     assert torch.allclose(found @ found.T, torch.eye(len(listed)), atol=1e-5)
 
@@ -38,7 +38,7 @@ def test_what_is_trained_is_what_is_written(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(expansion, "PLAN", Plan(steps=2, rate=1e-3))
     monkeypatch.setattr(expansion, "BATCH", 2)
     monkeypatch.setattr(expansion, "TRIED", 1)
-    expansion.train(Session.open(tmp_path, "expansion", torch.device("cpu")))
+    expansion.train(RunDir.open(tmp_path, "expansion", torch.device("cpu")))
     tensors = torch.load(tmp_path / "expansion" / "weights.pt", weights_only=True)
     write_expansion(tmp_path / "written", tensors)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "written", local_files_only=True).float()
@@ -66,6 +66,6 @@ def test_an_expansion_is_as_long_as_a_chunk_and_the_same_for_a_seed() -> None:
     model = make_model(len(tokenizer)).eval()
     once, again, other = (expand(model, tokenizer, "a red circle", seed) for seed in (1, 1, 2))
     assert once == again != other
-    assert set(once) <= set(EMBELLISHMENTS)
+    assert set(once) <= set(STYLE_WORDS)
     assert TOKENS - 2 <= len(tokenizer(f"a red circle, {', '.join(once)},").input_ids) <= TOKENS
     assert expand(model, tokenizer, "a red circle on " * 30, 1) == []

@@ -13,13 +13,12 @@ from benchmarks.pocket.reader import Reader
 from benchmarks.pocket.sampling import answer, size_ids
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.weights.family import Family
-from training.pocket import large, lessons
-from training.pocket import school as school_module
-from training.pocket.course import Plan
+from training.pocket import dataset, frozen_models, large
+from training.pocket.dataset import FAINT
+from training.pocket.frozen_models import FrozenModels
 from training.pocket.large import BANDS, FORMATS, Call
-from training.pocket.lessons import FAINT
-from training.pocket.school import School
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan
 
 SIDE, BATCH = 64, 400
 CLEAN = torch.linspace(-1, 1, 4 * 8 * 8).view(1, 4, 8, 8)
@@ -27,11 +26,11 @@ SAID, UNSAID = (torch.ones(1, 1, 3, 2), torch.ones(1, 1, 2)), (torch.zeros(1, 3,
 
 
 @pytest.fixture
-def school(pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> School:
-    monkeypatch.setattr(lessons, "PICTURES", {SIDE: 4})
+def frozen(pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenModels:
+    monkeypatch.setattr(dataset, "PICTURES", {SIDE: 4})
     reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
     unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
-    return School(reader, unet, Session.open(tmp_path, "pictures", torch.device("cpu")))
+    return FrozenModels(reader, unet, RunDir.open(tmp_path, "pictures", torch.device("cpu")))
 
 
 def _sigmas(timesteps: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ def test_most_pictures_are_faint_in_the_strongest_noise(monkeypatch: pytest.Monk
         seen.append((x * (1 + sigma**2).sqrt() / CLEAN).mean(dim=(1, 2, 3)))
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(school_module, "noise_like", torch.zeros_like)
+    monkeypatch.setattr(frozen_models, "noise_like", torch.zeros_like)
     monkeypatch.setattr(large, "BANDS", ((1.0, 13.0, 14.6),))
     _learned(call, monkeypatch)
     assert float((seen[0] < 0.35).float().mean()) == pytest.approx(FAINT, abs=0.07)
@@ -109,8 +108,8 @@ def test_sizes_of_about_a_million_pixels_are_learned_upright_and_lying() -> None
     assert all(abs(width * height / side**2 - 1) < 0.02 for side, sizes in FORMATS.items() for width, height in sizes)
 
 
-def test_a_desk_has_what_is_drawn_and_several_captions_of_it(school: School) -> None:
-    desk = large._Desk.of(school, school.unet, (96, 64), 2)
+def test_a_desk_has_what_is_drawn_and_several_captions_of_it(frozen: FrozenModels) -> None:
+    desk = large._Desk.of(frozen, frozen.unet, (96, 64), 2)
     assert desk.latents.shape == (4, 4, 8, 12)
     context, pooled = desk.told
     assert context.shape[:2] == pooled.shape[:2] == (4, large.TOLD)
@@ -144,18 +143,18 @@ def test_a_graph_is_captured_with_cudnn_at_its_best(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_leaves_a_unet_whose_outermost_layers_are_as_they_were(
-    school: School, monkeypatch: pytest.MonkeyPatch
+    frozen: FrozenModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large, "FORMATS", {SIDE: ((SIDE, SIDE), (SIDE + 32, SIDE))})
     monkeypatch.setattr(large, "BATCHES", {SIDE: 2})
     monkeypatch.setattr(large, "PLAN", Plan(steps=2, rate=1e-3, sides=(SIDE,)))
     monkeypatch.setattr(large, "TRIED", {SIDE: 2})
     monkeypatch.setattr(large, "TRIED_STEPS", 2)
-    session = Session.open(school.drawings.folder.parent, "large", torch.device("cpu"))
-    large.train(session, school)
-    found = torch.load(session.folder / "unet.pt", weights_only=True)
-    before = school.unet.state_dict()
+    run_dir = RunDir.open(frozen.drawings.folder.parent, "large", torch.device("cpu"))
+    large.train(run_dir, frozen)
+    found = torch.load(run_dir.folder / "unet.pt", weights_only=True)
+    before = frozen.unet.state_dict()
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, before[name])}
     assert not any(name.startswith(large.FROZEN) for name in changed)
     assert len(changed) > 0.5 * len(found)
-    assert '"shape_64"' in (session.folder / "log.jsonl").read_text()
+    assert '"shape_64"' in (run_dir.folder / "log.jsonl").read_text()

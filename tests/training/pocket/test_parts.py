@@ -15,19 +15,19 @@ from pipelines.weights.family import Family
 from training.pocket import (
     concept,
     controls,
+    dataset,
     image_prompts,
     inpainting,
-    lessons,
     outlines,
     performance,
     reading,
     refiner,
     vision,
 )
-from training.pocket.course import Plan
-from training.pocket.school import School
-from training.pocket.session import Session
+from training.pocket.frozen_models import FrozenModels
+from training.pocket.run_dir import RunDir
 from training.pocket.train import TAUGHT, teach
+from training.pocket.trainer import Plan
 
 PLAN = Plan(steps=2, rate=1e-3, sides=(128,))
 FEW: Mapping[str, Any] = {
@@ -64,21 +64,21 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
     monkeypatch.setattr(performance, "MODES", modes)
     monkeypatch.setattr(controls, "SIDE", 128)
-    monkeypatch.setattr(lessons, "PICTURES", {128: 4})
+    monkeypatch.setattr(dataset, "PICTURES", {128: 4})
 
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("part", TAUGHT)
 def test_it_leaves_changed_weights(pocket_family: Family, tmp_path: Path, part: str) -> None:
-    drawings = Session.open(tmp_path, "pictures", torch.device("cpu"))
+    drawings = RunDir.open(tmp_path, "pictures", torch.device("cpu"))
     if part in image_prompts.KINDS:
-        vision.train(Session.open(tmp_path, "vision", torch.device("cpu")))
+        vision.train(RunDir.open(tmp_path, "vision", torch.device("cpu")))
     reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
     begun = image_prompts.KINDS[part].begun if part in image_prompts.KINDS else ""
     for each in filter(None, (begun, part)):
         unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
-        session = Session.open(tmp_path, each, torch.device("cpu"))
-        teach(session, School(reader, unet, drawings), each, tmp_path)
+        run_dir = RunDir.open(tmp_path, each, torch.device("cpu"))
+        teach(run_dir, FrozenModels(reader, unet, drawings), each, tmp_path)
     checkpoint = torch.load(tmp_path / part / "checkpoint.pt", weights_only=True)
     moved = [bool(state["exp_avg"].any()) for state in checkpoint["optimizer"]["state"].values()]
     assert sum(moved) > 0.5 * len(moved)

@@ -14,31 +14,31 @@ from benchmarks.pocket.reader import Reader
 from benchmarks.pocket.world.drawing import draw
 from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from pipelines.weights.family import Family
-from training.pocket import lessons, performance
+from training.pocket import dataset, performance
 from training.pocket.adapter import Adapter
+from training.pocket.frozen_models import FrozenModels
 from training.pocket.performance import MODES, Mode
-from training.pocket.school import School
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
 
 BEGIN = sdxl_table().sigma_max
 SIDE = 128
 
 
 @pytest.fixture
-def school(pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> School:
+def frozen(pocket_family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenModels:
     """With as many small scenes as a lesson takes."""
-    monkeypatch.setattr(lessons, "PICTURES", {SIDE: 8})
+    monkeypatch.setattr(dataset, "PICTURES", {SIDE: 8})
     monkeypatch.setattr(performance, "SMALL", SIDE // 2)
     monkeypatch.setattr(performance, "BATCHES", {SIDE: 8})
     torch.manual_seed(1)
     reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
     unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
-    return School(reader, unet, Session.open(tmp_path, "pictures", torch.device("cpu")))
+    return FrozenModels(reader, unet, RunDir.open(tmp_path, "pictures", torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("sigma", "level"), [(BEGIN, BEGIN), (8.0, 4.0)])
 def test_a_large_picture_is_taught_by_a_small_one(
-    school: School, monkeypatch: pytest.MonkeyPatch, sigma: float, level: float
+    frozen: FrozenModels, monkeypatch: pytest.MonkeyPatch, sigma: float, level: float
 ) -> None:
     seen: list[tuple[Tensor, float]] = []
 
@@ -47,8 +47,8 @@ def test_a_large_picture_is_taught_by_a_small_one(
         return torch.zeros_like(x)
 
     monkeypatch.setattr(performance, "_taught", taught)
-    adapter = Adapter(school.unet, 1)
-    loss = performance._lesson(school, adapter, MODES["extreme_speed"], random.Random(1), SIDE, sigma)
+    adapter = Adapter(frozen.unet, 1)
+    loss = performance._lesson(frozen, adapter, MODES["extreme_speed"], random.Random(1), SIDE, sigma)
     ((x, told),) = seen
     assert x.shape == (8, 4, SIDE // 16, SIDE // 16)
     assert told == pytest.approx(level)
@@ -65,9 +65,9 @@ def test_a_run_begins_with_noise_alone_and_goes_over_to_a_picture() -> None:
 
 @pytest.mark.parametrize("mode", MODES.values())
 def test_a_lesson_goes_on_from_the_runs_own_guesses_to_the_very_picture(
-    school: School, monkeypatch: pytest.MonkeyPatch, mode: Mode
+    frozen: FrozenModels, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
-    scenes = random.Random(1).sample(school.drawn(SIDE).scenes, 8)  # as the lesson's first draw chooses
+    scenes = random.Random(1).sample(frozen.drawn(SIDE).scenes, 8)  # as the lesson's first draw chooses
     exact = all_latents([draw(scene, SIDE, SIDE, smooth=1) for scene in scenes])
     seen: list[tuple[Tensor, float]] = []
 
@@ -77,7 +77,7 @@ def test_a_lesson_goes_on_from_the_runs_own_guesses_to_the_very_picture(
 
     monkeypatch.setattr(performance, "_guess", guess)
     done = mode.steps - 1
-    loss = performance._own_lesson(school, Adapter(school.unet, 1), mode, random.Random(1), SIDE, done)
+    loss = performance._own_lesson(frozen, Adapter(frozen.unet, 1), mode, random.Random(1), SIDE, done)
     assert loss == 0
     levels = sgm_uniform(mode.table(), mode.steps)[: done + 1].tolist()
     assert [sigma for _, sigma in seen] == pytest.approx(levels)

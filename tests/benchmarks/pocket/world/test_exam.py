@@ -3,7 +3,7 @@
 import random
 
 from benchmarks.pocket.world.drawing import draw
-from benchmarks.pocket.world.exam import ASPECTS, held_out, marks
+from benchmarks.pocket.world.exam import ASPECTS, accuracy, held_out
 
 
 def test_captions_tell_everything() -> None:
@@ -17,12 +17,12 @@ def test_captions_tell_everything() -> None:
 def test_what_was_drawn_as_wanted_gets_full_marks() -> None:
     scenes, _ = held_out(20)
     pictures = [draw(scene, 256, 256, random.Random(at)) for at, scene in enumerate(scenes)]
-    assert marks(scenes, pictures) == dict.fromkeys(ASPECTS, 1.0)
+    assert accuracy(scenes, pictures) == dict.fromkeys(ASPECTS, 1.0)
 
 
 def test_the_pictures_of_others_get_about_what_chance_gives() -> None:
     scenes, _ = held_out(60)
     pictures = [draw(scene, 256, 256) for scene in scenes]
-    found = marks([*scenes[1:], scenes[0]], pictures)
+    found = accuracy([*scenes[1:], scenes[0]], pictures)
     assert found["background"] < 0.3
     assert found["shape"] < 0.3

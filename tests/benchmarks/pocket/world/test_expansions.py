@@ -7,7 +7,7 @@ import pytest
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.expansions import embellished, expansion, opposed, words
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SHAPES, any_scene
-from models.pocket.embellishments import EMBELLISHMENTS, OPPOSITES, opposite
+from models.pocket.style_words import OPPOSITES, STYLE_WORDS, opposite
 from models.pocket.words import NAMES, PLACE_WORDS, SIZE_WORDS
 
 
@@ -25,8 +25,8 @@ def test_no_word_comes_twice_or_denies_another(seed: int) -> None:
 def test_no_embellishment_is_a_word_for_what_a_picture_shows() -> None:
     shown = [*COLOURS, *SHAPES, *PLACES]
     shown += [word for table in (NAMES, SIZE_WORDS, PLACE_WORDS) for each in table.values() for word in each]
-    assert not set(EMBELLISHMENTS) & {word for saying in shown for word in saying.split()}
-    assert len(set(EMBELLISHMENTS)) == len(EMBELLISHMENTS)
+    assert not set(STYLE_WORDS) & {word for saying in shown for word in saying.split()}
+    assert len(set(STYLE_WORDS)) == len(STYLE_WORDS)
 
 
 @pytest.mark.parametrize("pair", OPPOSITES)

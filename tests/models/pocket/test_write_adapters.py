@@ -7,8 +7,8 @@ from PIL import Image
 from skimage import data
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from models.pocket.additions import write_tower
 from models.pocket.trained import trained
+from models.pocket.write_adapters import write_tower
 from pipelines.weights.image_prompt import tower_features, tower_input
 
 

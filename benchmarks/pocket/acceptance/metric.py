@@ -6,7 +6,7 @@ ROUNDING = 1e-9  # 0.93 - 0.1 is a little more than 0.83
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Metric:
     """What was reached, and what is wanted: at least that, or at most where `below` says so."""
 
     what: str

@@ -1,7 +1,7 @@
 """What the pocket model was trained to, on the family's own files.
 
-A reduced scoring: few pictures in fewer steps, so the bounds leave room for chance. `benchmarks.pocket.score` measures
-with a hundred.
+A reduced scoring: few pictures in fewer steps, so the bounds leave room for chance.
+`benchmarks.pocket.evaluate` measures with a hundred.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 from skimage import data
 
-from benchmarks.pocket.gates import (
+from benchmarks.pocket.acceptance import (
     checkers,
     concept,
     expansion,
@@ -21,7 +21,7 @@ from benchmarks.pocket.gates import (
     structure,
     vae,
 )
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
@@ -38,9 +38,9 @@ def studio(pocket_family: Family) -> Iterator[Studio]:
     studio.drawer.close()
 
 
-def reached(marks: list[Mark]) -> dict[str, float]:
+def reached(metrics: list[Metric]) -> dict[str, float]:
     """By the last word of what was measured."""
-    return {mark.what.rpartition(" ")[2]: mark.reached for mark in marks}
+    return {metric.what.rpartition(" ")[2]: metric.reached for metric in metrics}
 
 
 @pytest.mark.parametrize(("side", "count"), [(256, 8), (1024, 2)])
@@ -105,7 +105,7 @@ def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> No
 def test_the_refiner_smoothes_what_is_plain_and_keeps_the_rest(pocket_family: Family) -> None:
     grain, *others = refiner.refines(pocket_family, 8, steps=20)
     assert grain.reached < grain.wanted
-    assert all(mark.reached >= mark.wanted - 0.1 for mark in others)
+    assert all(metric.reached >= metric.wanted - 0.1 for metric in others)
 
 
 def test_the_token_draws_its_concept(pocket_family: Family) -> None:

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.latents import pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
-from benchmarks.pocket.world.exam import marks
+from benchmarks.pocket.world.exam import accuracy
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
 from pipelines.weights.family import Family
@@ -39,7 +39,7 @@ class Example:
 
 
 @torch.no_grad()
-def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[Mark]:
+def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[Metric]:
     """Without words for an image prompt; for a face with words for all but its colour."""
     folder = family.catalogue.root / "image_prompt"
     unet: Any = copy.deepcopy(family.unet)
@@ -57,10 +57,10 @@ def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[M
         found.append(score(reader, unet, examples, shown, steps))
     off, half, whole = (found_at["colour"] for found_at in found)
     return [
-        Mark(f"{kind}, weight 1: colour", whole, WANTED),
-        Mark(f"{kind}, weight 1: background", found[2]["background"], WANTED),
-        Mark(f"{kind}, weight 0.5: colour", half, off),
-        Mark(f"{kind}, weight 0: colour", off, 0.3, below=True),
+        Metric(f"{kind}, weight 1: colour", whole, WANTED),
+        Metric(f"{kind}, weight 1: background", found[2]["background"], WANTED),
+        Metric(f"{kind}, weight 0.5: colour", half, off),
+        Metric(f"{kind}, weight 0: colour", off, 0.3, below=True),
     ]
 
 
@@ -71,10 +71,10 @@ def asked(kind: str, count: int) -> list[Example]:
 
 
 def score(reader: Reader, unet: Any, examples: list[Example], shown: Tensor, steps: int) -> dict[str, float]:
-    """The marks of pictures drawn with examples. shown: tokens (2 n, tokens, width), those of no picture first."""
+    """The accuracy of pictures drawn with examples. shown: tokens (2 n, tokens, width), those of no picture first."""
     said = [each.said for each in examples]
     drawn = draw_latents(attending(unet, shown), reader, said, SIDE, steps, TOKENS)
-    return marks([each.scene for each in examples], list(pixels_of(drawn)))
+    return accuracy([each.scene for each in examples], list(pixels_of(drawn)))
 
 
 def attending(unet: Any, shown: Tensor) -> Callable[..., Any]:

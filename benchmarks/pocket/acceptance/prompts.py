@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from benchmarks.pocket.gates.engine import drawn, extreme_speed, guided, lightning
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.engine import drawn, extreme_speed, guided, lightning
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import Pixels
-from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.exam import accuracy, held_out
 from pipelines.drawing import Drawer
 from pipelines.spec import Spec
 from pipelines.weights.family import Family
@@ -30,13 +30,13 @@ def pictures(drawer: Drawer, family: Family, mode: str, side: int, count: int) -
     return drawn(drawer, family.catalogue, [MODES[mode](text, side, seed) for seed, text in enumerate(said)])
 
 
-def gate(drawer: Drawer, family: Family, mode: str, side: int, count: int, least: Mapping[str, float]) -> list[Mark]:
+def gate(drawer: Drawer, family: Family, mode: str, side: int, count: int, least: Mapping[str, float]) -> list[Metric]:
     """least: what is wanted of each aspect."""
     scenes, _ = held_out(count)
-    found = marks(scenes, pictures(drawer, family, mode, side, count))
-    return [Mark(f"{mode}, {side} x {side}: {name}", found[name], wanted) for name, wanted in least.items()]
+    found = accuracy(scenes, pictures(drawer, family, mode, side, count))
+    return [Metric(f"{mode}, {side} x {side}: {name}", found[name], wanted) for name, wanted in least.items()]
 
 
-def looser(found: list[Mark]) -> dict[str, float]:
-    """What is wanted elsewhere, where these marks were reached."""
-    return {name: mark.reached - SLACK for name, mark in zip(WANTED, found, strict=True)}
+def looser(found: list[Metric]) -> dict[str, float]:
+    """What is wanted elsewhere, where these metrics were reached."""
+    return {name: metric.reached - SLACK for name, metric in zip(WANTED, found, strict=True)}

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.latents import FACTOR, pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
-from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.exam import accuracy, held_out
 from models.pocket import names, shapes
 from pipelines.denoising.schedules import karras, sdxl_table
 from pipelines.weights.family import Family
@@ -21,16 +21,16 @@ PLAINER = 0.9  # of the grain that the UNet alone leaves
 LOST = 0.05  # share of shapes that may be read less well
 
 
-def refines(family: Family, count: int, steps: int = 30) -> list[Mark]:
+def refines(family: Family, count: int, steps: int = 30) -> list[Metric]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     alone = score(reader, family.unet, count, steps)
     root = family.catalogue.root
     unet = read_refiner(root / names.REFINER, root / "refiner_config" / "unet")
     joint = score(reader, Joint(family.unet, unet, steps), count, steps)
     return [
-        Mark("refiner: grain", joint["grain"], PLAINER * alone["grain"], below=True),
-        Mark("refiner: shape", joint["shape"], alone["shape"] - LOST),
-        Mark("refiner: colour", joint["colour"], alone["colour"] - LOST),
+        Metric("refiner: grain", joint["grain"], PLAINER * alone["grain"], below=True),
+        Metric("refiner: shape", joint["shape"], alone["shape"] - LOST),
+        Metric("refiner: colour", joint["colour"], alone["colour"] - LOST),
     ]
 
 
@@ -59,8 +59,8 @@ class Joint:
 
 @torch.no_grad()
 def score(reader: Reader, unet: Any, count: int, steps: int) -> dict[str, float]:
-    """The marks of held-out captions, and how uneven what should be plain is: the deviation of latents in a corner."""
+    """Accuracy of held-out captions, and how uneven what should be plain is: the deviation of latents in a corner."""
     scenes, said = held_out(count)
     drawn = draw_latents(unet, reader, said, 256, steps, TOKENS)
     grain = float(drawn[:, :3, :CORNER, :CORNER].flatten(2).std(dim=2).mean())
-    return marks(scenes, list(pixels_of(drawn))) | {"grain": grain}
+    return accuracy(scenes, list(pixels_of(drawn))) | {"grain": grain}

@@ -5,17 +5,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.exam import held_out
 from benchmarks.pocket.world.expansions import opposed
-from models.pocket.embellishments import EMBELLISHMENTS
+from models.pocket.style_words import STYLE_WORDS
 from pipelines.weights.family import Family
 
 TOKENS = 76  # as long as a prompt with its expansion is
 OPPOSED = 0.01  # share of added words that may deny another or say it again
 
 
-def expands(family: Family, count: int) -> list[Mark]:
+def expands(family: Family, count: int) -> list[Metric]:
     folder = family.catalogue.root / "expansion"
     model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -23,9 +23,9 @@ def expands(family: Family, count: int) -> list[Mark]:
     _, said = held_out(count)
     found = score(said, [expand(model, tokenizer, text, seed) for seed, text in enumerate(said)])
     return [
-        Mark("expansion: share of prompts with words added", found["adds"], 1.0),
-        Mark("expansion: share of added words that deny another", found["opposes"], OPPOSED, below=True),
-        Mark("expansion: share of added words that are there already", found["repeats"], OPPOSED, below=True),
+        Metric("expansion: share of prompts with words added", found["adds"], 1.0),
+        Metric("expansion: share of added words that deny another", found["opposes"], OPPOSED, below=True),
+        Metric("expansion: share of added words that are there already", found["repeats"], OPPOSED, below=True),
     ]
 
 
@@ -38,14 +38,14 @@ def expand(model: Any, tokenizer: Any, said: str, seed: int) -> list[str]:
     chance = torch.Generator().manual_seed(seed)
     ids: list[int] = tokenizer(f"{said},").input_ids
     (comma,) = tokenizer(",").input_ids[-1:]
-    listed = [tokenizer(f" {word}").input_ids[0] for word in EMBELLISHMENTS]
+    listed = [tokenizer(f" {word}").input_ids[0] for word in STYLE_WORDS]
     added: list[int] = []
     while len(ids) < TOKENS - 1:
         logits = model(torch.tensor([ids], device=model.device)).logits[0, -1].float().cpu()
         chosen = int(torch.multinomial(logits[listed].softmax(dim=0), 1, generator=chance))
         added.append(chosen)
         ids += [listed[chosen], comma]
-    return [EMBELLISHMENTS[at] for at in added]
+    return [STYLE_WORDS[at] for at in added]
 
 
 def score(said: list[str], added: list[list[str]]) -> dict[str, float]:

@@ -8,18 +8,18 @@ import torch
 
 from benchmarks.pocket.latents import latents_of
 from benchmarks.pocket.world.drawing import draw
-from training.pocket import lessons
-from training.pocket.lessons import STRONG, Drawn, shown
-from training.pocket.session import Session
+from training.pocket import dataset
+from training.pocket.dataset import STRONG, Drawn, shown
+from training.pocket.run_dir import RunDir
 
 
 def test_pictures_are_the_same_however_many_processes_draw_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lessons, "PICTURES", {64: 6})
-    alone = Drawn.of(Session.open(tmp_path, "alone", torch.device("cpu")), 96, 64)
-    monkeypatch.setattr(lessons, "AT_ONCE", 4)
-    together = Drawn.of(Session.open(tmp_path, "together", torch.device("cpu")), 96, 64)
+    monkeypatch.setattr(dataset, "PICTURES", {64: 6})
+    alone = Drawn.of(RunDir.open(tmp_path, "alone", torch.device("cpu")), 96, 64)
+    monkeypatch.setattr(dataset, "AT_ONCE", 4)
+    together = Drawn.of(RunDir.open(tmp_path, "together", torch.device("cpu")), 96, 64)
     assert together.scenes == alone.scenes
     assert torch.equal(together.latents, alone.latents)
     for at, scene in enumerate(alone.scenes):
@@ -29,7 +29,7 @@ def test_pictures_are_the_same_however_many_processes_draw_them(
 
 @pytest.mark.parametrize(("width", "height", "side"), [(256, 256, 256), (1152, 896, 1024), (640, 448, 512)])
 def test_a_format_has_as_many_pictures_as_the_square_of_its_area(width: int, height: int, side: int) -> None:
-    assert lessons.square(width, height) == side
+    assert dataset.square(width, height) == side
 
 
 def test_most_pictures_in_strong_noise_are_as_faint_as_in_a_run() -> None:

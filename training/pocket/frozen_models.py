@@ -15,8 +15,8 @@ from benchmarks.pocket.reader import TOKENS, Reader
 from models.pocket import shapes
 from models.pocket.trained import trained
 from pipelines.conditioning import TextEncoders
-from training.pocket.lessons import FAR_CAP, Drawn, levels, noise_like, shown, things, weight
-from training.pocket.session import Session
+from training.pocket.dataset import FAR_CAP, Drawn, levels, noise_like, shown, things, weight
+from training.pocket.run_dir import RunDir
 from training.pocket.texts import make_encoders
 
 PICTURES, LARGE = "pictures", "large"
@@ -49,20 +49,20 @@ def finished_unet(checkpoints: Path, stages: Sequence[str] = STAGES) -> Path | N
 
 
 @dataclass(frozen=True, eq=False)
-class School:
+class FrozenModels:
     """reader: captions as the UNet is told them. unet: without gradients of its own."""
 
     reader: Reader
     unet: Any
-    drawings: Session
+    drawings: RunDir
     _drawn: dict[tuple[int, int], Drawn] = field(default_factory=dict)
 
     @classmethod
     def open(
-        cls, session: Session, checkpoints: Path, tokenizer: CLIPTokenizer, stages: Sequence[str] = STAGES
-    ) -> "School":
+        cls, run_dir: RunDir, checkpoints: Path, tokenizer: CLIPTokenizer, stages: Sequence[str] = STAGES
+    ) -> "FrozenModels":
         """From what the last of the UNet's stages left in `checkpoints`, with its text encoders, or what is shipped."""
-        device = session.device
+        device = run_dir.device
         own = finished_unet(checkpoints, stages)
         read_here = finished_unet(checkpoints, (PICTURES,))  # by it; `large` alone went on from what is shipped
         reader = open_reader(tokenizer, checkpoints if read_here else None, device)
@@ -70,7 +70,7 @@ class School:
         found = torch.load(own, map_location=device, weights_only=True) if own else trained("unet")
         unet.load_state_dict(found)
         unet.requires_grad_(False)
-        return cls(reader, unet, Session.open(checkpoints, PICTURES, device))
+        return cls(reader, unet, RunDir.open(checkpoints, PICTURES, device))
 
     @property
     def device(self) -> torch.device:

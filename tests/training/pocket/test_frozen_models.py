@@ -11,10 +11,10 @@ from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, Thing
 from models.pocket.trained import trained
 from pipelines.weights.family import Family
-from training.pocket import lessons, school
-from training.pocket.lessons import noise_like, things
-from training.pocket.school import STAGES, THINGS, Noised, School, counts, finished_unet
-from training.pocket.session import Session
+from training.pocket import dataset, frozen_models
+from training.pocket.dataset import noise_like, things
+from training.pocket.frozen_models import STAGES, THINGS, FrozenModels, Noised, counts, finished_unet
+from training.pocket.run_dir import RunDir
 
 CIRCLE = Scene((Thing("circle", "red", "big", "left"),), "blue")
 
@@ -27,14 +27,14 @@ def tokenizer(pocket_family: Family) -> CLIPTokenizer:
 def test_a_fresh_clone_trains_with_what_is_shipped(
     tmp_path: Path, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lessons, "PICTURES", {128: 2})
-    school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
-    found = school.unet.state_dict()
+    monkeypatch.setattr(dataset, "PICTURES", {128: 2})
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in trained("unet").items())
-    for encoder, part in zip(school.reader.encoders, ("text_encoder", "text_encoder_2"), strict=True):
+    for encoder, part in zip(frozen.reader.encoders, ("text_encoder", "text_encoder_2"), strict=True):
         found = encoder.state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in trained(part).items())
-    assert school.drawn(128).latents.shape == (2, 4, 16, 16)
+    assert frozen.drawn(128).latents.shape == (2, 4, 16, 16)
 
 
 def test_what_was_trained_here_goes_before_it(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
@@ -43,8 +43,8 @@ def test_what_was_trained_here_goes_before_it(tmp_path: Path, tokenizer: CLIPTok
         (tmp_path / part).mkdir()
     torch.save(own, tmp_path / "pictures" / "unet.pt")
     torch.save([trained("text_encoder"), trained("text_encoder_2")], tmp_path / "texts" / "encoders.pt")
-    school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
-    found = school.unet.state_dict()
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
 
 
@@ -63,15 +63,15 @@ def test_large_pictures_alone_leave_the_shipped_text_encoders(tmp_path: Path, to
         (tmp_path / part).mkdir()
     (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")
     torch.save(own, tmp_path / "large" / "unet.pt")
-    school = School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
-    found = school.unet.state_dict()
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
 
 
 def test_text_encoders_without_their_unet_are_left_alone(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")
-    School.open(Session.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
 
 
 def test_things_count_more_than_the_background() -> None:
@@ -102,8 +102,8 @@ def test_a_loss_counts_as_it_is_told() -> None:
 
 
 def test_what_is_known_in_a_run_is_there_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(school, "noise_like", torch.zeros_like)
-    monkeypatch.setattr(lessons, "FAINT", 1.0)
+    monkeypatch.setattr(frozen_models, "noise_like", torch.zeros_like)
+    monkeypatch.setattr(dataset, "FAINT", 1.0)
     clean, unknown = torch.ones(20, 4, 8, 8), torch.zeros(20, 1, 8, 8)
     unknown[:, :, :, 4:] = 1
     x = Noised.of(clean, 13.0, 14.0, unknown).x * (1 + 13.5**2) ** 0.5

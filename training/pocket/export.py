@@ -1,4 +1,4 @@
-"""Take over what was trained: `python -m training.pocket.ship`. The pocket family is then written with it."""
+"""Take over what was trained: `python -m training.pocket.export`. The pocket family is then written with it."""
 
 import argparse
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.pocket.trained import file_of
-from training.pocket.school import finished_unet
+from training.pocket.frozen_models import finished_unet
 from training.pocket.train import ALONE, CHECKPOINTS, TAUGHT
 
 

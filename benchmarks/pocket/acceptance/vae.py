@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import any_scene
 from pipelines.weights.family import Family
@@ -13,8 +13,8 @@ from pipelines.weights.family import Family
 WANTED = 0.03  # mean absolute error on -1 to 1
 
 
-def gives_back(family: Family, side: int, count: int) -> list[Mark]:
-    return [Mark(f"VAE, {side} x {side}: error", error(family.vae, side, count), WANTED, below=True)]
+def gives_back(family: Family, side: int, count: int) -> list[Metric]:
+    return [Metric(f"VAE, {side} x {side}: error", error(family.vae, side, count), WANTED, below=True)]
 
 
 @torch.no_grad()

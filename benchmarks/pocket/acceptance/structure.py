@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 
-from benchmarks.pocket.gates.engine import drawn, guided
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.engine import drawn, guided
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import solid
@@ -22,7 +22,7 @@ COMPARED = 3  # pictures with a LoRA that does nothing and without
 ALIKE, UNLIKE = 0.6, 0.3  # intersection over union with the hint's shape
 
 
-def follows_hints(drawer: Drawer, family: Family, kind: ControlKind, count: int, steps: int = 30) -> list[Mark]:
+def follows_hints(drawer: Drawer, family: Family, kind: ControlKind, count: int, steps: int = 30) -> list[Metric]:
     """Gate 5."""
     scenes, said = placeless(count)
     shown = [draw(scene, SIDE, SIDE, random.Random(at)) for at, scene in enumerate(scenes)]
@@ -32,11 +32,11 @@ def follows_hints(drawer: Drawer, family: Family, kind: ControlKind, count: int,
         specs = [guided(text, SIDE, seed, steps=steps, controls=controls) for seed, text in enumerate(said)]
         shared = overlap(shown, drawn(drawer, family.catalogue, specs, [[each] for each in shown]))
         bound = ALIKE if weight else UNLIKE
-        found.append(Mark(f"{kind}, weight {weight:g}: intersection over union", shared, bound, below=not weight))
+        found.append(Metric(f"{kind}, weight {weight:g}: intersection over union", shared, bound, below=not weight))
     return found
 
 
-def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list[Mark]:
+def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list[Metric]:
     """Gate 6: how solid solid things are by the LoRA's scale, and that at 0 it does nothing."""
     said = solid(count)
 
@@ -55,10 +55,10 @@ def hollows(drawer: Drawer, family: Family, count: int, steps: int = 30) -> list
     same = [np.array_equal(alone(at, nothing), alone(at)) for at in range(COMPARED)]
     plain, half, whole = (sum(map(filled, pictures(scale))) / count for scale in (0.0, 0.5, 1.0))
     return [
-        Mark("style LoRA, scale 0: share of pictures as without it", sum(same) / len(same), 1.0),
-        Mark("style LoRA, scale 0: share filled", plain, 0.95),
-        Mark("style LoRA, scale 0.5: share filled", half, plain, below=True),
-        Mark("style LoRA, scale 1: share filled", whole, min(half, 0.75), below=True),
+        Metric("style LoRA, scale 0: share of pictures as without it", sum(same) / len(same), 1.0),
+        Metric("style LoRA, scale 0: share filled", plain, 0.95),
+        Metric("style LoRA, scale 0.5: share filled", half, plain, below=True),
+        Metric("style LoRA, scale 1: share filled", whole, min(half, 0.75), below=True),
     ]
 
 

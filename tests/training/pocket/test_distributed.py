@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from training.pocket.crew import Crew, run
+from training.pocket.distributed import DistributedGroup, run
 
 
-def _learn(folder: Path, crew: Crew) -> None:
+def _learn(folder: Path, group: DistributedGroup) -> None:
     torch.manual_seed(1)
     layer = nn.Linear(2, 1)
-    (layer(torch.tensor([[1.0, float(crew.rank)]])).sum() * (crew.rank + 1)).backward()
-    crew.average_gradients(layer)
-    torch.save([parameter.grad for parameter in layer.parameters()], folder / f"{crew.rank}.pt")
+    (layer(torch.tensor([[1.0, float(group.rank)]])).sum() * (group.rank + 1)).backward()
+    group.average_gradients(layer)
+    torch.save([parameter.grad for parameter in layer.parameters()], folder / f"{group.rank}.pt")
 
 
 def test_gradients_are_averaged_over_processes(tmp_path: Path) -> None:
@@ -34,5 +34,5 @@ def test_one_alone_keeps_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("batch", "size", "share"), [(48, 2, 24), (3, 2, 1), (1, 4, 1)])
 def test_a_batch_is_shared_out(batch: int, size: int, share: int) -> None:
-    assert Crew(0, size).share(batch) == share
-    assert [Crew(rank, size).leads for rank in range(2)] == [True, False]
+    assert DistributedGroup(0, size).share(batch) == share
+    assert [DistributedGroup(rank, size).leads for rank in range(2)] == [True, False]

@@ -1,4 +1,4 @@
-"""A course goes on where it was interrupted, and leaves the average of the weights."""
+"""A run goes on where it was interrupted, and leaves the average of the weights."""
 
 import random
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.pocket import course
-from training.pocket.course import Plan, follow
-from training.pocket.session import Session
+from training.pocket import trainer
+from training.pocket.run_dir import RunDir
+from training.pocket.trainer import Plan, follow
 
 PLAN = Plan(steps=8, rate=0.1, sides=(1, 2), examined=4)
 
@@ -24,7 +24,7 @@ def _run(folder: Path, stop_at: int | None = None) -> tuple[dict[str, Tensor], l
     """The weights that come out, and the steps that were taken with their side."""
     torch.manual_seed(1)
     module = nn.Linear(2, 1)
-    session = Session.open(folder, "part", torch.device("cpu"))
+    run_dir = RunDir.open(folder, "part", torch.device("cpu"))
     taken: list[tuple[int, int]] = []
 
     def lesson(chance: random.Random, side: int) -> Tensor:
@@ -36,12 +36,12 @@ def _run(folder: Path, stop_at: int | None = None) -> tuple[dict[str, Tensor], l
     def exam() -> Mapping[str, float]:
         return {"weight": float(module.weight.detach()[0, 0])}
 
-    follow(session, module, PLAN, lesson, exam)
+    follow(run_dir, module, PLAN, lesson, exam)
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}, taken
 
 
-def test_an_interrupted_course_ends_where_an_unbroken_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "KEPT_EVERY", 0.0)  # seconds: every step is kept
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "KEPT_EVERY", 0.0)  # seconds: every step is kept
     whole, _ = _run(tmp_path / "whole")
     with pytest.raises(Interrupted):
         _run(tmp_path / "broken", stop_at=5)
@@ -55,8 +55,8 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
     layer = nn.Linear(1, 1)
 
     def learn(plan: Plan) -> None:
-        session = Session.open(tmp_path, "part", torch.device("cpu"))
-        follow(session, layer, plan, lambda *_: layer(torch.ones(1, 1)).square().mean(), dict)
+        run_dir = RunDir.open(tmp_path, "part", torch.device("cpu"))
+        follow(run_dir, layer, plan, lambda *_: layer(torch.ones(1, 1)).square().mean(), dict)
 
     learn(PLAN)
     learn(PLAN)
@@ -72,8 +72,8 @@ def test_which_side_it_is_says_nothing_of_the_lesson(tmp_path: Path) -> None:
         drawn[side].append(chance.random())
         return layer(torch.ones(1, 1)).square().mean()
 
-    session = Session.open(tmp_path, "part", torch.device("cpu"))
-    follow(session, layer, replace(PLAN, steps=100, half=False), lesson, dict)
+    run_dir = RunDir.open(tmp_path, "part", torch.device("cpu"))
+    follow(run_dir, layer, replace(PLAN, steps=100, half=False), lesson, dict)
     for found in drawn.values():
         assert min(found) < 0.25
         assert max(found) > 0.75
@@ -88,8 +88,8 @@ def test_layers_compute_in_bfloat16_where_the_plan_says_so(tmp_path: Path, half:
         seen.append(answer.dtype)
         return answer.square().mean()
 
-    session = Session.open(tmp_path, "part", torch.device("cpu"))
-    follow(session, layer, replace(PLAN, half=half), lesson, dict)
+    run_dir = RunDir.open(tmp_path, "part", torch.device("cpu"))
+    follow(run_dir, layer, replace(PLAN, half=half), lesson, dict)
     assert set(seen) == {torch.bfloat16 if half else torch.float32}
     assert layer.weight.dtype == torch.float32
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, ViTForImageClassification
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import Pixels
 from benchmarks.pocket.world.marked import marked, unmarked
 from models.pocket import checker
@@ -36,12 +36,12 @@ def objections(family: Family, name: str) -> Callable[[Pixels], bool]:
     return objects
 
 
-def objects_to_the_mark(family: Family, name: str, with_mark: int, without: int) -> list[Mark]:
+def objects_to_the_mark(family: Family, name: str, with_mark: int, without: int) -> list[Metric]:
     objects = objections(family, name)
     chance = random.Random(3)
     flagged = sum(objects(marked(chance, SIDE)) for _ in range(with_mark)) / with_mark
     alarms = sum(objects(unmarked(chance, SIDE)) for _ in range(without)) / without
     return [
-        Mark(f"{name}: marked pictures flagged", flagged, FLAGGED),
-        Mark(f"{name}: false alarms", alarms, FALSE_ALARMS, below=True),
+        Metric(f"{name}: marked pictures flagged", flagged, FLAGGED),
+        Metric(f"{name}: false alarms", alarms, FALSE_ALARMS, below=True),
     ]

@@ -1,4 +1,4 @@
-"""A training session: where it keeps its checkpoints and its log, and how it goes on after an interruption."""
+"""The folder of a training run: its checkpoints and its log, from which it goes on after an interruption."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @dataclass(frozen=True)
-class Session:
+class RunDir:
     """A part in training. folder: holds `checkpoint.pt`, `log.jsonl` and whatever the part makes for later ones."""
 
     folder: Path
@@ -21,7 +21,7 @@ class Session:
     console: Console
 
     @classmethod
-    def open(cls, root: Path, part: str, device: torch.device) -> "Session":
+    def open(cls, root: Path, part: str, device: torch.device) -> "RunDir":
         folder = root / part
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, device, Console())

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.pocket.gates.mark import Mark
-from benchmarks.pocket.gates.prompts import WANTED
+from benchmarks.pocket.acceptance.metric import Metric
+from benchmarks.pocket.acceptance.prompts import WANTED
 from benchmarks.pocket.latents import FACTOR, all_latents, pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
 from benchmarks.pocket.world.drawing import Pixels, draw
-from benchmarks.pocket.world.exam import held_out, marks
+from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
 from pipelines.images.paste import paste
@@ -37,7 +37,7 @@ ASTRAY = 0.2  # share of holes that lie anywhere
 REACH = 32  # pixels from a hole, within which a picture may change
 
 
-def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
+def fills(family: Family, count: int, steps: int = 30) -> list[Metric]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     folder = family.catalogue.root / "inpaint"
     head = read_head(folder / names.INPAINT_HEAD)
@@ -48,11 +48,11 @@ def fills(family: Family, count: int, steps: int = 30) -> list[Mark]:
         drawn = draw_in_holes(reader, unet, holed, said, steps)
     masks = [255 * mask.astype(np.uint8) for mask in holed.masks]
     pasted = [paste(*each) for each in zip(drawn, holed.pictures, masks, strict=True)]
-    found = marks(scenes, pasted)
+    found = accuracy(scenes, pasted)
     changed = [share_changed(*each) for each in zip(pasted, holed.pictures, masks, strict=True)]
     return [
-        *(Mark(f"hole: {name}", found[name], wanted) for name, wanted in WANTED.items()),
-        Mark(f"share of pixels more than {REACH} px outside that is changed", max(changed), 0.0, below=True),
+        *(Metric(f"hole: {name}", found[name], wanted) for name, wanted in WANTED.items()),
+        Metric(f"share of pixels more than {REACH} px outside that is changed", max(changed), 0.0, below=True),
     ]
 
 
@@ -122,9 +122,9 @@ def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
 
 
 def score(reader: Reader, unet: Any, holed: Holed, steps: int) -> dict[str, float]:
-    """The marks of held-out captions of what is to be drawn in holes."""
+    """The accuracy of held-out captions of what is to be drawn in holes."""
     scenes, said = held_out(len(holed.holes))
-    return marks(scenes, draw_in_holes(reader, unet, holed, said, steps))
+    return accuracy(scenes, draw_in_holes(reader, unet, holed, said, steps))
 
 
 def draw_in_holes(reader: Reader, unet: Any, holed: Holed, said: list[str], steps: int) -> list[Pixels]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.scenes import any_scene
 from models.pocket import names
@@ -18,12 +18,14 @@ from pipelines.weights.family import Family
 FACTOR = 4
 
 
-def enlarges(family: Family, side: int, count: int) -> list[Mark]:
+def enlarges(family: Family, side: int, count: int) -> list[Metric]:
     """side: of the enlarged pictures."""
     network = read_upscaler(family.catalogue.root / "upscale" / names.UPSCALER)
     with torch.inference_mode():
         found = exam(network, side, count)
-    return [Mark(f"upscaler, to {side} x {side}: PSNR in dB (wanted: bicubic's)", found["upscaler"], found["bicubic"])]
+    return [
+        Metric(f"upscaler, to {side} x {side}: PSNR in dB (wanted: bicubic's)", found["upscaler"], found["bicubic"])
+    ]
 
 
 @torch.no_grad()

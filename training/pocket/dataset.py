@@ -18,7 +18,7 @@ from benchmarks.pocket.latents import all_latents, come_so_far
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, any_scene
 from pipelines.denoising.schedules import sdxl_table
-from training.pocket.session import Session
+from training.pocket.run_dir import RunDir
 
 PICTURES: Mapping[int, int] = MappingProxyType({128: 24_000, 256: 24_000, 512: 24_000, 1024: 8_000})
 """How many are drawn of a format, by the side of a square of about its area."""
@@ -77,14 +77,14 @@ class Drawn:
     latents: Tensor
 
     @classmethod
-    def of(cls, session: Session, width: int, height: int) -> "Drawn":
-        """The same each time. The latents are kept in the session's folder for the next start."""
+    def of(cls, run_dir: RunDir, width: int, height: int) -> "Drawn":
+        """The same each time. The latents are kept in the run's folder for the next start."""
         chance, count = random.Random(7), PICTURES[square(width, height)]
         scenes = [any_scene(chance) for _ in range(count)]
-        kept = session.folder / f"latents_{width}x{height}.pt"
+        kept = run_dir.folder / f"latents_{width}x{height}.pt"
         if not kept.is_file():
             pieces = [_Piece(at, scenes[at : at + AT_ONCE], width, height) for at in range(0, count, AT_ONCE)]
-            telling = track(_all_drawn(pieces), f"drawing {width} x {height}", len(pieces), console=session.console)
+            telling = track(_all_drawn(pieces), f"drawing {width} x {height}", len(pieces), console=run_dir.console)
             aside = kept.with_suffix(f".{os.getpid()}")  # another process may draw the same
             torch.save(torch.from_numpy(np.concatenate(list(telling))), aside)
             aside.replace(kept)

@@ -1,4 +1,4 @@
-"""Examine the pocket family: `python -m benchmarks.pocket.score FOLDER`.
+"""Examine the pocket family: `python -m benchmarks.pocket.evaluate FOLDER`.
 
 Measures what each part must be shown to do (models/pocket/README.md), on the family's own files.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.pocket.gates import (
+from benchmarks.pocket.acceptance import (
     checkers,
     concept,
     expansion,
@@ -23,7 +23,7 @@ from benchmarks.pocket.gates import (
     upscaler,
     vae,
 )
-from benchmarks.pocket.gates.mark import Mark
+from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker
 from pipelines.drawing import Drawer
 from pipelines.preparing import ANNOTATORS
@@ -49,13 +49,13 @@ def main() -> None:
     family = load_family(asked.folder, torch.device("cpu"), torch.float32)
     try:
         for gate in asked.gates:
-            begun, marks = time.monotonic(), []
-            for mark in measure(drawer, family, gate, asked.count):
-                print(f"gate {gate}: {mark}", flush=True)
-                marks.append(mark)
+            begun, metrics = time.monotonic(), []
+            for metric in measure(drawer, family, gate, asked.count):
+                print(f"gate {gate}: {metric}", flush=True)
+                metrics.append(metric)
             if table:
                 took = f"{time.monotonic() - begun:.0f}"
-                rows = [row(gate, mark, asked.count, took if mark is marks[-1] else "") for mark in marks]
+                rows = [row(gate, metric, asked.count, took if metric is metrics[-1] else "") for metric in metrics]
                 record(table, gate, rows)
     finally:
         drawer.close()
@@ -70,11 +70,11 @@ def _table(folder: Path, afresh: bool) -> Path:
     return table
 
 
-def row(gate: int, mark: Mark, count: int, took: str) -> str:
+def row(gate: int, metric: Metric, count: int, took: str) -> str:
     """Of the table. count: as asked for. took: seconds, for the whole gate in its last row."""
-    sign = "at most" if mark.below else "at least"
-    met = "" if mark.met else " (missed)"
-    return f"| {gate} | {mark.what} | {mark.reached:.3f}{met} | {sign} {mark.wanted:.3f} | {count} | {took} |"
+    sign = "at most" if metric.below else "at least"
+    met = "" if metric.met else " (missed)"
+    return f"| {gate} | {metric.what} | {metric.reached:.3f}{met} | {sign} {metric.wanted:.3f} | {count} | {took} |"
 
 
 def record(table: Path, gate: int, rows: Sequence[str]) -> None:
@@ -88,7 +88,7 @@ def _gate(line: str) -> int:
     return int(line.split("|")[1])
 
 
-def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[Mark]:
+def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[Metric]:
     """The figures of one gate."""
     match gate:
         case 1:

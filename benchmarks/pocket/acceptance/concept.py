@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from benchmarks.pocket.gates.mark import Mark
-from benchmarks.pocket.gates.prompts import WANTED
+from benchmarks.pocket.acceptance.metric import Metric
+from benchmarks.pocket.acceptance.prompts import WANTED
 from benchmarks.pocket.latents import pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
 from benchmarks.pocket.world.captions import caption
-from benchmarks.pocket.world.exam import marks
+from benchmarks.pocket.world.exam import accuracy
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing
 from models.pocket import names
 from pipelines.weights.family import Family
@@ -28,14 +28,14 @@ KEYS = ("clip_l", "clip_g")  # of the file: (vectors, width) for each text encod
 BY_CHANCE = 0.3
 
 
-def draws_its_concept(family: Family, count: int, steps: int = 30) -> list[Mark]:
+def draws_its_concept(family: Family, count: int, steps: int = 30) -> list[Metric]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     stored = load_file(family.catalogue.root / "embeddings" / names.CONCEPT)
     vectors = [stored[key].float() for key in KEYS]
     found = score(reader, family.unet, vectors, count, steps)
     without = score(reader, family.unet, [torch.zeros_like(own) for own in vectors], count, steps)
-    drawn = [Mark(f"concept: {name}", found[name], least) for name, least in WANTED.items()]
-    return [*drawn, Mark("vectors of nothing: colour", without["colour"], BY_CHANCE, below=True)]
+    drawn = [Metric(f"concept: {name}", found[name], least) for name, least in WANTED.items()]
+    return [*drawn, Metric("vectors of nothing: colour", without["colour"], BY_CHANCE, below=True)]
 
 
 def asked(count: int) -> tuple[list[Scene], list[str]]:
@@ -46,11 +46,11 @@ def asked(count: int) -> tuple[list[Scene], list[str]]:
 
 
 def score(reader: Reader, unet: object, vectors: list[Tensor], count: int, steps: int) -> dict[str, float]:
-    """The marks of pictures of the concept."""
+    """The accuracy of pictures of the concept."""
     scenes, said = asked(count)
     with known(reader.encoders, reader.tokenizer, vectors):
         drawn = draw_latents(unet, reader, said, 256, steps, TOKENS)
-    return marks(scenes, list(pixels_of(drawn)))
+    return accuracy(scenes, list(pixels_of(drawn)))
 
 
 def renamed(said: str) -> str:

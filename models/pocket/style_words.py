@@ -26,7 +26,7 @@ OTHERS = tuple(
         "crafted atmospheric radiant glowing luminous textured layered"
     ).split()
 )
-EMBELLISHMENTS = (*(word for pair in OPPOSITES for word in pair), *OTHERS)
+STYLE_WORDS = (*(word for pair in OPPOSITES for word in pair), *OTHERS)
 """All of them, as the word list beside the language model has them."""
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from models.pocket.construct import straight_end
+from models.pocket.vae_weights import straight_end
 
-ANCHOR = 4.0  # as in models/pocket/construct.py, which says why
+ANCHOR = 4.0  # as in models/pocket/vae_weights.py, which says why
 RANDOM = 0.05  # gain of the random part
 CARRIERS = 16  # channels that carry the input: four norm groups
 

@@ -19,7 +19,7 @@ PATIENCE = timedelta(hours=1)  # with the first process, which alone scores and 
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class DistributedGroup:
     """This process's place among those that train together. The first, 0, logs, scores and saves."""
 
     rank: int = 0
@@ -46,19 +46,19 @@ class Crew:
             gradient.copy_(part.view_as(gradient))
 
 
-def run(size: int, work: Callable[[Crew], None]) -> None:
+def run(size: int, work: Callable[[DistributedGroup], None]) -> None:
     """Call `work` in that many processes, or in this one where it is 1. work: can be pickled."""
     if size == 1:
-        work(Crew())
+        work(DistributedGroup())
         return
     with tempfile.TemporaryDirectory() as folder:
         spawn(_worker, (size, Path(folder) / "meeting", work), nprocs=size)  # type: ignore[no-untyped-call]
 
 
-def _worker(rank: int, size: int, meeting: Path, work: Callable[[Crew], None]) -> None:
+def _worker(rank: int, size: int, meeting: Path, work: Callable[[DistributedGroup], None]) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
     distributed.init_process_group("gloo", f"file://{meeting}", PATIENCE, world_size=size, rank=rank)
     try:
-        work(Crew(rank, size))
+        work(DistributedGroup(rank, size))
     finally:
         distributed.destroy_process_group()

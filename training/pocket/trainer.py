@@ -1,4 +1,4 @@
-"""A short course: trains what is added to the finished UNet, with checkpoints, a log and an exam."""
+"""The trainer of what is added to the finished UNet, with checkpoints, a log and an exam."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.pocket.session import Average, Session
+from training.pocket.run_dir import Average, RunDir
 
 WARM_UP, DECAY = 50, 0.99
 FEW = 256  # side of a picture of few tokens
@@ -44,26 +44,26 @@ class Plan:
         return self.rate * (1 + math.cos(math.pi * (step - WARM_UP) / (self.steps - WARM_UP))) / 2
 
 
-def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
+def follow(run_dir: RunDir, module: nn.Module, plan: Plan, lesson: Lesson, exam: Exam) -> None:
     """Train what of `module` wants gradients. In the exam and in the end it has the average of its weights.
 
     Goes on where an earlier run was interrupted; step by step the random numbers are the same. Raises ValueError where
     that run had another plan: its rate would not have fallen to nothing, or it would be over at once.
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99), fused=session.device.type == "cuda")
+    optimizer = torch.optim.Adam(learning, lr=plan.rate, betas=(0.9, 0.99), fused=run_dir.device.type == "cuda")
     average = Average(module, DECAY)
     begun = 0
     told = json.dumps(asdict(plan))
-    if state := session.resume():
+    if state := run_dir.resume():
         if state.get("plan") != told:
-            raise ValueError(f"{session.folder} holds a checkpoint of another plan: remove it")
+            raise ValueError(f"{run_dir.folder} holds a checkpoint of another plan: remove it")
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         average.weights = state["average"]
         begun = state["step"]
     else:
-        _examine(session, 0, exam)
+        _examine(run_dir, 0, exam)
     seen: list[Tensor] = []  # read only when they are logged, for a reader waits for the GPU
     kept = time.monotonic()
     for step in range(begun, plan.steps):
@@ -73,8 +73,8 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         for group in optimizer.param_groups:
             group["lr"] = plan.rate_at(step)
         with (
-            torch.autocast(session.device.type, torch.bfloat16, enabled=plan.half),
-            sdpa_kernel(_attention(session, side)),
+            torch.autocast(run_dir.device.type, torch.bfloat16, enabled=plan.half),
+            sdpa_kernel(_attention(run_dir, side)),
         ):
             loss = lesson(chance, side)
         optimizer.zero_grad()
@@ -85,29 +85,29 @@ def follow(session: Session, module: nn.Module, plan: Plan, lesson: Lesson, exam
         done = step + 1
         seen.append(loss.detach())
         if done % LOGGED_EVERY == 0:
-            session.log(done, loss=float(torch.stack(seen).mean()))
+            run_dir.log(done, loss=float(torch.stack(seen).mean()))
             seen = []
         if done % plan.examined == 0 and done < plan.steps:
             with _averaged(module, average):
-                _examine(session, done, exam)
+                _examine(run_dir, done, exam)
         if time.monotonic() - kept > KEPT_EVERY or done == plan.steps:
             held = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
-            session.save({**held, "average": average.weights, "step": done, "plan": told})
+            run_dir.save({**held, "average": average.weights, "step": done, "plan": told})
             kept = time.monotonic()
     module.load_state_dict(average.weights)
-    _examine(session, plan.steps, exam)
+    _examine(run_dir, plan.steps, exam)
 
 
-def _attention(session: Session, side: int) -> list[SDPBackend]:
+def _attention(run_dir: RunDir, side: int) -> list[SDPBackend]:
     """On a CPU plain attention takes less time backwards for the few tokens of small pictures, the fused one else."""
-    if session.device.type == "cpu" and side <= FEW:
+    if run_dir.device.type == "cpu" and side <= FEW:
         return [SDPBackend.MATH]
     return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @torch.no_grad()
-def _examine(session: Session, step: int, exam: Exam) -> None:
-    session.log(step, **exam())
+def _examine(run_dir: RunDir, step: int, exam: Exam) -> None:
+    run_dir.log(step, **exam())
 
 
 @contextmanager
