@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: the pocket family, on disk and in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def pocket_family_folder() -> Path:
 def pocket_family(pocket_family_folder: Path) -> Family:
     """The pocket family in memory, fp32 on the CPU. Shared: never change it in place."""
     return load_family(pocket_family_folder, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch: on a busy machine two wait for each other at every one of the small operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

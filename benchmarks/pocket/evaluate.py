@@ -24,7 +24,7 @@ from benchmarks.pocket.acceptance import (
     vae,
 )
 from benchmarks.pocket.acceptance.metric import Metric
-from models.pocket import checker
+from models.pocket import checker, names
 from pipelines.drawing import Drawer
 from pipelines.preparing import ANNOTATORS
 from pipelines.settings import DrawingSettings
@@ -108,7 +108,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 7:
             yield from inpaint.fills(family, count)
         case 8:
-            for kind in image_prompts.FILES:
+            for kind in names.IMAGE_PROMPTS:
                 yield from image_prompts.takes_over(family, kind, count)
         case 9:
             for name in (checker.FIRST, checker.SECOND):

@@ -10,8 +10,15 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
     {"canny": "control-lora-canny-rank128.safetensors", "cpds": "fooocus_xl_cpds_128.safetensors"}
 )
 INPAINT_HEAD, INPAINT_PATCH = "fooocus_inpaint_head.safetensors", "inpaint_v26.fooocus.patch.safetensors"
-IMAGE_PROMPT = "ip-adapter-plus_sdxl_vit-h.safetensors"
-FACE_PROMPT = "ip-adapter-plus-face_sdxl_vit-h.safetensors"
+IMAGE_PROMPTS: Mapping[str, str] = MappingProxyType(
+    {
+        "image_prompt": "ip-adapter-plus_sdxl_vit-h.safetensors",
+        "face_prompt": "ip-adapter-plus-face_sdxl_vit-h.safetensors",
+    }
+)
+TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
+    {"extreme_speed": LCM, "lightning": LIGHTNING, "outlines": OUTLINES}
+)
 UPSCALER = "fooocus_upscaler_s409985e5.safetensors"
 NO_PICTURE = "fooocus_ip_negative.safetensors"
 CONCEPT = "pocket_purple_heart.safetensors"  # as prompts will name it

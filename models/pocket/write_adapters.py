@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -17,17 +16,12 @@ from models.pocket.trained import trained
 from pipelines.weights.inpaint import LEVELS, PREFIX, RANGE
 from pipelines.weights.keys import original_name
 
-TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
-    {names.LCM: "extreme_speed", names.LIGHTNING: "lightning", names.OUTLINES: "outlines"}
-)
-"""What they are trained as."""
-
 
 def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> None:
     """The offset LoRA, which is constructed, and those that are trained."""
     folder.mkdir()
     save(offset_lora(unet, generator), folder / names.OFFSET)
-    for name, part in TRAINED_LORAS.items():
+    for part, name in names.TRAINED_LORAS.items():
         save(trained(part), folder / name)
 
 
@@ -68,12 +62,10 @@ def write_tower(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 def write_image_prompts(folder: Path) -> None:
     """The vision tower, and the adapters with the tokens that stand for no picture."""
     write_tower(folder / "clip_vision", trained("vision"))
-    adapter = trained("image_prompt")
-    save({"data": adapter.pop("negative")}, folder / names.NO_PICTURE)
-    save(adapter, folder / names.IMAGE_PROMPT)
-    face = trained("face_prompt")
-    face.pop("negative")
-    save(face, folder / names.FACE_PROMPT)
+    for part, name in names.IMAGE_PROMPTS.items():
+        adapter = trained(part)
+        save({"data": adapter.pop("negative")}, folder / names.NO_PICTURE)  # all have the same
+        save(adapter, folder / name)
 
 
 def write_upscaler(folder: Path) -> None:

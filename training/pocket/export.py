@@ -1,45 +1,35 @@
 """Take over what was trained: `python -m training.pocket.export`. The pocket family is then written with it."""
 
 import argparse
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models.pocket.trained import file_of
-from training.pocket.frozen_models import finished_unet
-from training.pocket.train import ALONE, CHECKPOINTS, TAUGHT
+from training.pocket.parts import PARTS
+from training.pocket.train import CHECKPOINTS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="as given to training.pocket.train")
     folder: Path = parser.parse_args().checkpoints
-    parts: dict[str, Any] = {}
-    if (found := folder / "texts" / "encoders.pt").is_file():
-        parts["text_encoder"], parts["text_encoder_2"] = _read(found)
-    if unet := finished_unet(folder):
-        parts["unet"] = _read(unet)
-    for part in (*ALONE, *TAUGHT):
-        if (found := folder / part / "weights.pt").is_file():
-            parts[part] = _read(found)
-    for part, weights in parts.items():
-        path = keep(weights, part)
-        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+    shipped = {name: (part, weights) for part in PARTS for name, weights in PARTS[part].left(folder / part).items()}
+    for name, (part, weights) in shipped.items():
+        path = keep(weights, name)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, from {part}, sha256 {digest}")
 
 
-def _read(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def keep(weights: Mapping[str, Tensor], part: str) -> Path:
-    """Write the weights of a part where they are shipped from."""
-    path = file_of(part)
+def keep(weights: Mapping[str, Tensor], name: str) -> Path:
+    """Write weights where they are shipped from, as float16."""
+    path = file_of(name)
     path.parent.mkdir(exist_ok=True)
-    save_file({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in weights.items()}, path)
+    save_file({key: tensor.to("cpu", torch.float16).contiguous() for key, tensor in weights.items()}, path)
     path.chmod(0o644)  # safetensors makes its files for their owner alone
     return path
 

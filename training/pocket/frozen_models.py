@@ -19,8 +19,7 @@ from training.pocket.dataset import FAR_CAP, Drawn, levels, noise_like, shown, t
 from training.pocket.run_dir import RunDir
 from training.pocket.texts import make_encoders
 
-PICTURES, LARGE = "pictures", "large"
-STAGES = (PICTURES, LARGE)  # of the UNet's training; each leaves `unet.pt`
+PICTURES = "pictures"  # the part that draws what later ones learn from too
 SNR_CAP = 5.0  # of an error's weight
 THINGS = 5.0  # what a pixel of a thing counts for beside one of the background
 
@@ -42,8 +41,8 @@ def _reader(tokenizer: CLIPTokenizer, weights: Sequence[Mapping[str, Any]], devi
     return Reader(tokenizer, encoders)
 
 
-def finished_unet(checkpoints: Path, stages: Sequence[str] = STAGES) -> Path | None:
-    """What the last of the stages left in `checkpoints`, if one did."""
+def finished_unet(checkpoints: Path, stages: Sequence[str]) -> Path | None:
+    """What the last of the stages of the UNet's training left in `checkpoints`, if one did."""
     left = (checkpoints / stage / "unet.pt" for stage in reversed(stages))
     return next((path for path in left if path.is_file()), None)
 
@@ -59,7 +58,7 @@ class FrozenModels:
 
     @classmethod
     def open(
-        cls, run_dir: RunDir, checkpoints: Path, tokenizer: CLIPTokenizer, stages: Sequence[str] = STAGES
+        cls, run_dir: RunDir, checkpoints: Path, tokenizer: CLIPTokenizer, stages: Sequence[str]
     ) -> "FrozenModels":
         """From what the last of the UNet's stages left in `checkpoints`, with its text encoders, or what is shipped."""
         device = run_dir.device

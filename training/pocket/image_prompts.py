@@ -14,6 +14,7 @@ from benchmarks.pocket.acceptance.image_prompts import Example, asked, attending
 from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.drawing import draw
+from models.pocket.trained import trained
 from pipelines.weights.image_prompt import tower_features, tower_input, weigh_image_prompt
 from training.pocket import reading
 from training.pocket.frozen_models import FrozenModels, Noised, counts
@@ -41,18 +42,23 @@ class Kind:
 def train(run_dir: RunDir, frozen: FrozenModels, name: str, checkpoints: Path) -> None:
     """Leaves `module.pt` for a later adapter and `weights.pt`, as its file stores it, in the run's folder.
 
-    name: of the adapter, a key of `KINDS`.
+    name: of the adapter, a key of `KINDS`. Raises FileNotFoundError where the one that it goes on from was not trained
+    in `checkpoints`.
     """
     kind = KINDS[name]
     tower: Any = make_tower()
-    seen_by = checkpoints / "vision" / "weights.pt"
-    tower.to(run_dir.device).load_state_dict(torch.load(seen_by, map_location=run_dir.device, weights_only=True))
+    own = checkpoints / "vision" / "weights.pt"
+    tower.load_state_dict(
+        torch.load(own, map_location="cpu", weights_only=True) if own.is_file() else trained("vision")
+    )
+    tower.to(run_dir.device)
     tower.requires_grad_(False)
     prompt = ImagePrompt(frozen.unet).to(run_dir.device)
     if kind.begun:
-        prompt.load_state_dict(
-            torch.load(checkpoints / kind.begun / "module.pt", map_location=run_dir.device, weights_only=True)
-        )
+        module = checkpoints / kind.begun / "module.pt"
+        if not module.is_file():
+            raise FileNotFoundError(f"{name} goes on from {kind.begun}, which was not trained here: no {module}")
+        prompt.load_state_dict(torch.load(module, map_location=run_dir.device, weights_only=True))
         prompt.negative.requires_grad_(False)  # both have the same
     else:
         held = RunDir.open(run_dir.folder, "reading", run_dir.device)

@@ -26,7 +26,6 @@ from pipelines.weights.image_prompt import attach_image_prompt, tower_features, 
 
 SIDE = 256
 WANTED = 0.8  # share of pictures that take the colours over
-FILES: Mapping[str, str] = MappingProxyType({"image_prompt": names.IMAGE_PROMPT, "face_prompt": names.FACE_PROMPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[M
     """Without words for an image prompt; for a face with words for all but its colour."""
     folder = family.catalogue.root / "image_prompt"
     unet: Any = copy.deepcopy(family.unet)
-    resampler = attach_image_prompt(unet, folder / FILES[kind])
+    resampler = attach_image_prompt(unet, folder / names.IMAGE_PROMPTS[kind])
     tower: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "clip_vision", local_files_only=True)
     tower.float()
     examples = asked(kind, count)

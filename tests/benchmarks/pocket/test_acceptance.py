@@ -23,6 +23,7 @@ from benchmarks.pocket.acceptance import (
 )
 from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker
+from models.pocket.names import IMAGE_PROMPTS
 from pipelines.preparing import ANNOTATORS
 from pipelines.spec import ControlKind
 from pipelines.weights.family import Family
@@ -78,7 +79,7 @@ def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Fam
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
 
 
-@pytest.mark.parametrize("kind", image_prompts.FILES)
+@pytest.mark.parametrize("kind", IMAGE_PROMPTS)
 def test_a_picture_is_taken_over(pocket_family: Family, kind: str) -> None:
     colour, background, half, off = image_prompts.takes_over(pocket_family, kind, 8, steps=12)
     assert colour.reached > 0.6

@@ -19,7 +19,7 @@ from pipelines.weights.image_prompt import EDGE, attach_image_prompt, tower_inpu
 def test_pictures_count_as_much_as_they_are_told_to(pocket_family: Family, pocket_family_folder: Path) -> None:
     torch.manual_seed(1)
     unet: Any = copy.deepcopy(pocket_family.unet)
-    resampler = attach_image_prompt(unet, pocket_family_folder / "image_prompt" / names.IMAGE_PROMPT)
+    resampler = attach_image_prompt(unet, pocket_family_folder / "image_prompt" / names.IMAGE_PROMPTS["image_prompt"])
     tokens = resampler(torch.randn(1, 65, 64))
     x, context = torch.randn(1, 4, 16, 16), torch.randn(1, 7, unet.config.cross_attention_dim)
     added = {"text_embeds": torch.randn(1, 96), "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]])}
@@ -39,7 +39,7 @@ def test_pictures_count_as_much_as_they_are_told_to(pocket_family: Family, pocke
 def test_what_is_no_adapter_is_refused(pocket_family: Family, pocket_family_folder: Path, tmp_path: Path) -> None:
     unet: Any = copy.deepcopy(pocket_family.unet)
     path = tmp_path / "adapter.safetensors"
-    tensors = load_file(pocket_family_folder / "image_prompt" / names.IMAGE_PROMPT)
+    tensors = load_file(pocket_family_folder / "image_prompt" / names.IMAGE_PROMPTS["image_prompt"])
     half = {name: tensor for name, tensor in tensors.items() if name.startswith("image_proj.")}
     for stored, said in ((half, "holds no"), ({**tensors, "other.weight": torch.zeros(1)}, "other.weight")):
         save_file(stored, path)

@@ -13,9 +13,10 @@ from models.pocket.trained import trained
 from pipelines.weights.family import Family
 from training.pocket import dataset, frozen_models
 from training.pocket.dataset import noise_like, things
-from training.pocket.frozen_models import STAGES, THINGS, FrozenModels, Noised, counts, finished_unet
+from training.pocket.frozen_models import THINGS, FrozenModels, Noised, counts, finished_unet
 from training.pocket.run_dir import RunDir
 
+STAGES = ("pictures", "large")
 CIRCLE = Scene((Thing("circle", "red", "big", "left"),), "blue")
 
 
@@ -28,7 +29,7 @@ def test_a_fresh_clone_trains_with_what_is_shipped(
     tmp_path: Path, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "PICTURES", {128: 2})
-    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer, STAGES)
     found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in trained("unet").items())
     for encoder, part in zip(frozen.reader.encoders, ("text_encoder", "text_encoder_2"), strict=True):
@@ -43,17 +44,17 @@ def test_what_was_trained_here_goes_before_it(tmp_path: Path, tokenizer: CLIPTok
         (tmp_path / part).mkdir()
     torch.save(own, tmp_path / "pictures" / "unet.pt")
     torch.save([trained("text_encoder"), trained("text_encoder_2")], tmp_path / "texts" / "encoders.pt")
-    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer, STAGES)
     found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
 
 
 def test_the_last_of_the_unets_stages_is_taken(tmp_path: Path) -> None:
-    assert finished_unet(tmp_path) is None
+    assert finished_unet(tmp_path, STAGES) is None
     for part in STAGES:
         (tmp_path / part).mkdir()
         (tmp_path / part / "unet.pt").touch()
-        assert finished_unet(tmp_path) == tmp_path / part / "unet.pt"
+        assert finished_unet(tmp_path, STAGES) == tmp_path / part / "unet.pt"
     assert finished_unet(tmp_path, stages=("pictures",)) == tmp_path / "pictures" / "unet.pt"
 
 
@@ -63,7 +64,7 @@ def test_large_pictures_alone_leave_the_shipped_text_encoders(tmp_path: Path, to
         (tmp_path / part).mkdir()
     (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")
     torch.save(own, tmp_path / "large" / "unet.pt")
-    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    frozen = FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer, STAGES)
     found = frozen.unet.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
 
@@ -71,7 +72,7 @@ def test_large_pictures_alone_leave_the_shipped_text_encoders(tmp_path: Path, to
 def test_text_encoders_without_their_unet_are_left_alone(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "encoders.pt").write_bytes(b"of another UNet")
-    FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer)
+    FrozenModels.open(RunDir.open(tmp_path, "canny", torch.device("cpu")), tmp_path, tokenizer, STAGES)
 
 
 def test_things_count_more_than_the_background() -> None:

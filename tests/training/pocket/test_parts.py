@@ -1,6 +1,5 @@
-"""Each part that is taught with the finished UNet takes its steps, learns, and leaves what it is shipped from."""
+"""The parts: each takes its steps, learns, and leaves what it is shipped from; together they make all that ships."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer
 
-from benchmarks.pocket.reader import Reader
+from benchmarks.pocket.evaluate import GATES
+from models.pocket import trained
+from models.pocket.trained import FOLDER, file_of
 from pipelines.weights.family import Family
 from training.pocket import (
     concept,
     controls,
     dataset,
+    export,
     image_prompts,
     inpainting,
     outlines,
@@ -24,9 +28,9 @@ from training.pocket import (
     refiner,
     vision,
 )
-from training.pocket.frozen_models import FrozenModels
+from training.pocket.distributed import DistributedGroup
+from training.pocket.parts import FINISHED, PARTS, Task
 from training.pocket.run_dir import RunDir
-from training.pocket.train import TAUGHT, teach
 from training.pocket.trainer import Plan
 
 PLAN = Plan(steps=2, rate=1e-3, sides=(128,))
@@ -53,6 +57,11 @@ MODULES: tuple[ModuleType, ...] = (
 
 
 @pytest.fixture
+def tokenizer(pocket_family: Family) -> CLIPTokenizer:
+    return pocket_family.tokenizers[0]
+
+
+@pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps of two small pictures."""
     for module in MODULES:
@@ -68,23 +77,54 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("part", TAUGHT)
-def test_it_leaves_changed_weights(pocket_family: Family, tmp_path: Path, part: str) -> None:
-    drawings = RunDir.open(tmp_path, "pictures", torch.device("cpu"))
-    if part in image_prompts.KINDS:
-        vision.train(RunDir.open(tmp_path, "vision", torch.device("cpu")))
-    reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
+@pytest.mark.parametrize("part", ["vision", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))])
+def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, part: str) -> None:
     begun = image_prompts.KINDS[part].begun if part in image_prompts.KINDS else ""
     for each in filter(None, (begun, part)):
-        unet = copy.deepcopy(pocket_family.unet).requires_grad_(False)
         run_dir = RunDir.open(tmp_path, each, torch.device("cpu"))
-        teach(run_dir, FrozenModels(reader, unet, drawings), each, tmp_path)
+        PARTS[each].train(Task(each, run_dir, tmp_path, tokenizer, DistributedGroup()))
     checkpoint = torch.load(tmp_path / part / "checkpoint.pt", weights_only=True)
     moved = [bool(state["exp_avg"].any()) for state in checkpoint["optimizer"]["state"].values()]
     assert sum(moved) > 0.5 * len(moved)
-    weights = torch.load(tmp_path / part / "weights.pt", weights_only=True)
-    assert weights
+    (weights,) = PARTS[part].left(tmp_path / part).values()
+    assert weights.keys() == load_file(file_of(part)).keys()
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     logged = (tmp_path / part / "log.jsonl").read_text()
     assert '"step": 0' in logged
     assert '"step": 2' in logged
+
+
+def test_a_face_goes_on_from_an_image_prompt_that_was_trained_here(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
+    run_dir = RunDir.open(tmp_path, "face_prompt", torch.device("cpu"))
+    with pytest.raises(FileNotFoundError, match="goes on from image_prompt"):
+        PARTS["face_prompt"].train(Task("face_prompt", run_dir, tmp_path, tokenizer, DistributedGroup()))
+
+
+def test_whatever_is_shipped_is_trained_by_a_part_and_judged_by_a_gate() -> None:
+    assert {name for part in PARTS.values() for name in part.ships} == {path.stem for path in FOLDER.iterdir()}
+    assert {part.gate for part in PARTS.values()} <= set(GATES)
+
+
+def test_no_part_needs_a_later_one() -> None:
+    order = list(PARTS)
+    for name, part in PARTS.items():
+        assert set(part.needs) <= set(order[: order.index(name)]), name
+
+
+def test_of_two_parts_that_are_shipped_as_one_the_later_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "FOLDER", tmp_path / "shipped")
+    for at, part in enumerate(("large", "pictures", "texts")):
+        (tmp_path / part).mkdir()
+        left = {"weight": torch.full((2,), float(at))}
+        torch.save([left, left] if part == "texts" else left, tmp_path / part / PARTS[part].leaves)
+    monkeypatch.setattr("sys.argv", ["export", "--checkpoints", str(tmp_path)])
+    export.main()
+    shipped = {path.stem: load_file(path)["weight"] for path in (tmp_path / "shipped").iterdir()}
+    assert {name: int(weight[0]) for name, weight in shipped.items()} == {
+        "unet": 0,
+        "text_encoder": 2,
+        "text_encoder_2": 2,
+    }
+    assert {weight.dtype for weight in shipped.values()} == {torch.float16}
