@@ -15,6 +15,7 @@ from pipelines.settings import DrawingSettings
 from tests.pages import ROOT, blocks, languages, page, section
 
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")
+CARDS = ("models/pocket/README.md", "training/pocket/README.md")
 
 
 def test_every_block_of_code_is_one_that_a_test_runs() -> None:
@@ -34,7 +35,7 @@ def test_the_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_every_link_leads_to_a_file() -> None:
-    for name in (*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+    for name in (*PAGES, *CARDS, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page(name)):
             assert target.startswith("https://") or ((ROOT / name).parent / target).is_file(), f"{name}: {target}"
 

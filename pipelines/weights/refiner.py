@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
@@ -29,8 +30,9 @@ def read_refiner(path: Path, config: Path) -> UNet2DConditionModel:
         raise WeightsFault(f"The refiner {path} cannot be read: {fault}") from fault
     unet: UNet2DConditionModel = UNet2DConditionModel.from_config(about)
     there = sum(key.startswith(PREFIX) for key in tensors)
+    convert: Any = convert_ldm_unet_checkpoint  # which carries no types
     try:
-        found = convert_ldm_unet_checkpoint(tensors, about)
+        found: dict[str, Tensor] = convert(tensors, about)
         if len(found) != there:
             raise WeightsFault(f"The refiner {path} has {there - len(found)} tensors without a place in {config}")
         unet.load_state_dict({name: tensor.float() for name, tensor in found.items()})
