@@ -1,6 +1,7 @@
 """What stands below the face for judges, `tests/reference.py`, whose docstrings say what each function here does.
 
-Plain arguments become the product's own. When the product is redesigned, this file follows and that one does not.
+Plain arguments become the product's own. When the product is redesigned, this file and `tests/reaching_inputs.py`
+follow, and that one does not.
 """
 
 import queue
@@ -16,32 +17,24 @@ from torch import Tensor
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import ValidationErrors
 from models.pocket.write import write_family
-from pipelines import picture, safety
-from pipelines.conditioning import Conditioning, encode_prompt
+from pipelines import picture
+from pipelines.conditioning import Conditioning
 from pipelines.denoising import guidance, samplers, sharpening
 from pipelines.denoising.asks import Advance, Routine
 from pipelines.denoising.brownian import BrownianTree
 from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide
+from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide, _guided
 from pipelines.denoising.runs import Run, _tcd_level, run_of, sampler_of
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.drawing import Drawer
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.events import Drawn, Pixels
-from pipelines.images import canny as pyra
-from pipelines.images import cpds as contrast
-from pipelines.images import paste as pasting
-from pipelines.images import resize, sizes
 from pipelines.inputs import Inputs
 from pipelines.preparing import prepare
-from pipelines.prompts import chunks as chunking
-from pipelines.prompts import emphasis as weighing
-from pipelines.prompts import lines as lining
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Control, Guidance, Lora, Size, SizeEmphasis, Spec, Start
 from pipelines.stages.hint import EncodeHint, HintStage
-from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
-from pipelines.weights import checkpoint, control_lora, esrgan, family, lora
+from pipelines.weights import checkpoint, control_lora, family, lora
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import VariantStore
 
@@ -215,6 +208,13 @@ def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
     return sharpening.joint_bilateral(signal, guide)
 
 
+def guided(settings: Plain, x: Tensor, sigma: float, positive: Tensor, negative: Tensor) -> Tensor:
+    unseen: Any = SimpleNamespace()  # neither UNet nor conditionings: their answer is given
+    guide = Guide(unseen, unseen, unseen, picture._guidance(_spec(settings)), unseen)
+    ask = Evaluate(x, sigma, _run(settings).table.timestep(sigma), guide)
+    return _guided([ask], torch.stack([positive, negative]))[0]
+
+
 def size_ids(settings: Plain, timestep: int) -> tuple[Tensor, Tensor]:
     somewhere: Any = SimpleNamespace(unet=SimpleNamespace(conv_in=SimpleNamespace(weight=torch.zeros(0))))
     size = Size(width=settings["width"], height=settings["height"])
@@ -328,81 +328,6 @@ def softness(count: int) -> list[float]:
     return control_lora.softness_ramp(count)
 
 
-# -- text
-
-
-def prompt_lines(text: str) -> list[str]:
-    return lining.prompt_lines(text)
-
-
-def emphasis(text: str) -> list[tuple[str, float]]:
-    return weighing.parse_emphasis(text)
-
-
-def chunks(lines: Sequence[str], tokenizers: Sequence[Any]) -> list[list[list[list[tuple[int, float]]]]]:
-    return [list(line) for line in chunking.chunk_prompt(lines, tokenizers)]
-
-
-def encode_text(lines: Sequence[str], models: Plain) -> tuple[Tensor, Tensor]:
-    with refusals(), torch.no_grad():
-        found = encode_prompt(lines, (models["tokenizer"], models["tokenizer_2"]), _encoders(models))
-    return found.context, found.pooled
-
-
-# -- pictures
-
-
-def canny(pixels: Pixels) -> Pixels:
-    return pyra.pyra_canny(pixels)
-
-
-def cpds(pixels: Pixels) -> Pixels:
-    return contrast.cpds(pixels)
-
-
-def cover(pixels: Pixels, width: int, height: int) -> Pixels:
-    return resize.cover(pixels, Size(width=width, height=height))
-
-
-def stretch(pixels: Pixels, width: int, height: int) -> Pixels:
-    return resize.stretch(pixels, Size(width=width, height=height))
-
-
-def size_of_start(width: int, height: int) -> tuple[int, int]:
-    with refusals():
-        size = sizes.size_of_start(width, height)
-    return size.width, size.height
-
-
-def soft_mask(mask: Pixels) -> Pixels:
-    return pasting.soft_mask(mask)
-
-
-def paste(drawn: Pixels, original: Pixels, mask: Pixels) -> Pixels:
-    return pasting.paste(drawn, original, mask)
-
-
-def encode_pixels(models: Plain, pixels: Pixels, seed: int) -> Tensor:
-    with torch.no_grad():
-        return EncodeStage(models["vae"]).run([EncodeImage(pixels, seed)])[0]
-
-
-def decode_latent(models: Plain, latent: Tensor) -> Pixels:
-    with torch.no_grad():
-        return DecodeStage(models["vae"]).run([DecodeLatent(latent)])[0]
-
-
-def upscale(path: Path, pictures: Tensor) -> Tensor:
-    with refusals(), torch.no_grad():
-        answer: Tensor = esrgan.read_upscaler(path)(pictures)
-    return answer
-
-
-def safety_scores(folder: Path, pictures: Pixels) -> Tensor:
-    with refusals():
-        return safety.load(folder).scores(pictures)
-
-
 # -- weights
 
 
@@ -429,7 +354,7 @@ def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
 
 def load_lora(path: Path, models: Plain) -> dict[str, Any]:
     with refusals():
-        match = lora.Targets(models["unet"], _encoders(models)).match(lora.read_lora(path))
+        match = lora.Targets(models["unet"], encoders(models)).match(lora.read_lora(path))
     changes = {
         (component, name): layer.delta(models[component].get_parameter(name))
         for (component, name), layer in match.layers.items()
@@ -446,7 +371,7 @@ def effective_weight(models: Plain, loras: Sequence[tuple[Path, float]], compone
     return weight
 
 
-def _encoders(models: Plain) -> Any:
+def encoders(models: Plain) -> Any:
     return models["text_encoder"], models["text_encoder_2"]
 
 
@@ -456,7 +381,7 @@ def _recipe(loras: Sequence[tuple[Path, float]]) -> Recipe:
 
 def _store(models: Plain) -> VariantStore:
     catalogue = SimpleNamespace(checkpoint=Path("judged"))
-    whole: Any = SimpleNamespace(unet=models["unet"], text_encoders=_encoders(models), catalogue=catalogue)
+    whole: Any = SimpleNamespace(unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue)
     return VariantStore(whole, 2**40)
 
 

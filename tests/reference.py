@@ -1,7 +1,7 @@
 """The face that judges see: every promise of the pictures in plain tensors and arrays. Its signatures do not change.
 
 Vectors that others made (with Fooocus itself, with diffusers, by formula) reach the code through these functions alone,
-so what stands below them may be rewritten, and then `tests/reaching.py` follows and this file does not. Common to all:
+so what stands below them may be rewritten, and then `tests/reaching*.py` follow and this file does not. Common to all:
 
 - A latent is (channels, h, w) float32, scaled by the VAE's factor, h and w an eighth of the picture's pixels. Where n
   comes first it says so. x is a latent with noise of deviation sigma added to it, not divided by sqrt(1 + sigma^2).
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tests import reaching
+from tests import reaching, reaching_inputs
 from tests.reaching import Refused as Refused  # an exception; `kind`: fal's machine value, if the client is at fault
 
 Pixels = npt.NDArray[np.uint8]
@@ -222,6 +222,12 @@ def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
     return reaching.joint_bilateral(signal, guide)
 
 
+def guided(settings: Settings, x: Tensor, sigma: float, positive: Tensor, negative: Tensor) -> Tensor:
+    """The clean latent of x (4, h, w) at sigma from the noises (4, h, w) that a UNet predicted for both prompts: all of
+    the guidance that settings ask for (sharpness, adaptive scale, rescale), put together."""
+    return reaching.guided(settings, x, sigma, positive, negative)
+
+
 def size_ids(settings: Settings, timestep: int) -> tuple[Tensor, Tensor]:
     """(6,) float32 for the positive and for the negative prompt at a training timestep: height, width, 0, 0, target
     height, target width. settings: with width and height."""
@@ -303,12 +309,12 @@ def softness(count: int) -> list[float]:
 
 def prompt_lines(text: str) -> list[str]:
     """The lines of a prompt, cleaned, without empty ones; at least one."""
-    return reaching.prompt_lines(text)
+    return reaching_inputs.prompt_lines(text)
 
 
 def emphasis(text: str) -> list[tuple[str, float]]:
     """(text, weight) pieces of a prompt with `(text)` and `(text:1.3)`, in order."""
-    return reaching.emphasis(text)
+    return reaching_inputs.emphasis(text)
 
 
 def chunks(
@@ -316,14 +322,14 @@ def chunks(
 ) -> list[list[list[list[tuple[int, float]]]]]:
     """The tokens of a prompt in rows of at most 75, by line, tokenizer, row: (id, weight), without start and end tokens
     and padding. tokenizers: each gives the ids of each of some words."""
-    return reaching.chunks(lines, tokenizers)
+    return reaching_inputs.chunks(lines, tokenizers)
 
 
 def encode_text(lines: Sequence[str], models: Models) -> Prompt:
     """A prompt's lines by both text encoders: contexts of the lines joined along the tokens, 77 to a row; pooled
     vectors summed. models: both text encoders and both tokenizers. Raises `Refused` for too many rows or too large a
     weight."""
-    return reaching.encode_text(lines, models)
+    return reaching_inputs.encode_text(lines, models)
 
 
 # -- pictures
@@ -331,58 +337,58 @@ def encode_text(lines: Sequence[str], models: Models) -> Prompt:
 
 def canny(pixels: Pixels) -> Pixels:
     """PyraCanny's edges of a picture, in its shape, three equal channels."""
-    return reaching.canny(pixels)
+    return reaching_inputs.canny(pixels)
 
 
 def cpds(pixels: Pixels) -> Pixels:
     """CPDS' structure of a picture, in its shape, three equal channels."""
-    return reaching.cpds(pixels)
+    return reaching_inputs.cpds(pixels)
 
 
 def cover(pixels: Pixels, width: int, height: int) -> Pixels:
     """A picture scaled until it covers width x height, and its centre cut out. Sides: multiples of 8."""
-    return reaching.cover(pixels, width, height)
+    return reaching_inputs.cover(pixels, width, height)
 
 
 def stretch(pixels: Pixels, width: int, height: int) -> Pixels:
     """A picture stretched to width x height. Sides: multiples of 8."""
-    return reaching.stretch(pixels, width, height)
+    return reaching_inputs.stretch(pixels, width, height)
 
 
 def size_of_start(width: int, height: int) -> tuple[int, int]:
     """(width, height) to draw for a start picture of that size where the request names none. Raises `Refused` for one
     that is too small."""
-    return reaching.size_of_start(width, height)
+    return reaching_inputs.size_of_start(width, height)
 
 
 def soft_mask(mask: Pixels) -> Pixels:
     """(height, width) uint8: 255 in the hole (mask above 127), less the further from it, 0 from 32 pixels on."""
-    return reaching.soft_mask(mask)
+    return reaching_inputs.soft_mask(mask)
 
 
 def paste(drawn: Pixels, original: Pixels, mask: Pixels) -> Pixels:
     """`drawn` in the mask's hole, `original` far from it, mixed by `soft_mask` between. mask: (height, width) uint8."""
-    return reaching.paste(drawn, original, mask)
+    return reaching_inputs.paste(drawn, original, mask)
 
 
 def encode_pixels(models: Models, pixels: Pixels, seed: int) -> Tensor:
     """The scaled latent of a picture, a sample of the VAE's posterior with the noise of `seed`. models: `vae`."""
-    return reaching.encode_pixels(models, pixels, seed)
+    return reaching_inputs.encode_pixels(models, pixels, seed)
 
 
 def decode_latent(models: Models, latent: Tensor) -> Pixels:
     """The picture of a scaled latent. models: `vae`."""
-    return reaching.decode_latent(models, latent)
+    return reaching_inputs.decode_latent(models, latent)
 
 
 def upscale(path: Path, pictures: Tensor) -> Tensor:
     """(n, 3, 4 x height, 4 x width) float32 of pictures (n, 3, height, width) of 0 to 1, by the upscaler at `path`."""
-    return reaching.upscale(path, pictures)
+    return reaching_inputs.upscale(path, pictures)
 
 
 def safety_scores(folder: Path, pictures: Pixels) -> Tensor:
     """(n, concepts) float32 by the checker in `folder`, of pictures (n, height, width, 3); above 0 is not shown."""
-    return reaching.safety_scores(folder, pictures)
+    return reaching_inputs.safety_scores(folder, pictures)
 
 
 # -- weights

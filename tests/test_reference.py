@@ -176,8 +176,10 @@ def test_an_evaluation_is_the_unets_predictions_guided_by_formula(
     assert reference.adaptive_scale(9.0, 7.0, done) == pytest.approx(scale)
     guided = negative + scale * (sharp - negative)
     guided *= 0.3 + 0.7 * sharp.std() / guided.std()
-    found = reference.evaluate(models, settings, x, sigma, *prompts)
-    torch.testing.assert_close(found, (x[None] - sigma * guided)[0], atol=1e-4, rtol=0)
+    wanted = (x[None] - sigma * guided)[0]
+    torch.testing.assert_close(reference.evaluate(models, settings, x, sigma, *prompts), wanted, atol=1e-4, rtol=0)
+    found = reference.guided(settings, x, sigma, positive[0], negative[0])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 # -- denoising
