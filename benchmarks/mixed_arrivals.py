@@ -23,7 +23,7 @@ from benchmarks.report import Cell, Report, Table, machine
 from benchmarks.timeline import timeline
 from models.pocket.write import write_family
 from pipelines.preparing import find_loras, prepare
-from pipelines.spec import Control, Guidance, Lora, Size, Spec
+from pipelines.spec import Guidance, Lora, Size, Spec, Structure
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variants import VariantStore
 
@@ -87,9 +87,9 @@ def job(family: Family, sort: int, steps: int, size: int, seed: int, *, controll
         schedule="lcm" if sort == 1 else "sgm_uniform",
         guidance=Guidance(scale=4.0 if guided else 1.0),
         loras=() if guided or plain else ((LIGHTNING, LCM)[sort],),
-        controls=(Control(kind="canny", image=""),) if controlled else (),
+        pictures=(Structure(kind="PyraCanny", source=""),) if controlled else (),
     )
-    inputs = prepare(spec, None, [pixels] * controlled, find_loras(spec, family.catalogue))
+    inputs = prepare(spec, [pixels] * controlled, find_loras(spec, family.catalogue))
     return Work(f"{steps} steps{', control' if controlled else ''}", spec, inputs)
 
 

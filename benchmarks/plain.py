@@ -35,9 +35,9 @@ class Work:
     @property
     def like(self) -> Hashable:
         """Jobs with equal values can be one batch: same weights, sampler, size, guidance or none, control or none."""
-        spec = self.spec
+        spec, inputs = self.spec, self.inputs
         guided = spec.guidance.scale != 1
-        return spec.loras, spec.sampler, self.inputs.size, guided, tuple(each.kind for each in spec.controls)
+        return spec.loras, spec.sampler, inputs.size, guided, tuple(hint.control for hint in inputs.structures)
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,15 @@ class PlainLoop:
         pooled = torch.stack([conditioning.pooled for _, conditioning in each])
         added = {"text_embeds": pooled, "time_ids": sizes.expand(len(each), 6)}
         down = middle = None
-        for at, control in enumerate(rows[0].work.spec.controls):
-            network = variant.controls[control.kind]
-            hints = np.stack([row.work.inputs.hints[at] for row, _ in each])
+        for at, hint in enumerate(rows[0].work.inputs.structures):
+            network = variant.controls[hint.control]
+            hints = np.stack([row.work.inputs.structures[at].pixels for row, _ in each])
             down, middle = network(
                 x,
                 timesteps,
                 encoder_hidden_states=context,
                 controlnet_cond=torch.from_numpy(hints).permute(0, 3, 1, 2).float() / 255,
-                conditioning_scale=control.weight,
+                conditioning_scale=hint.structure.weight,
                 added_cond_kwargs=added,
                 return_dict=False,
             )

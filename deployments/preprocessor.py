@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
 from pipelines.inputs import Inputs
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
-from pipelines.spec import Control, Spec, Start
+from pipelines.spec import Picture, Spec
 
 DECODED_AT_ONCE = 2  # requests
 
@@ -46,19 +46,17 @@ class Preprocessor:
         """The inputs of `spec`. Raises ModelError for a picture or a LoRA that cannot be had."""
         with service_errors():
             loras = find_loras(spec, self._catalogue)
-            named: list[Start | Control] = [*([spec.start] if spec.start is not None else []), *spec.controls]
-            if not named:
-                return await asyncio.to_thread(prepare, spec, None, (), loras)
-            fetched = (self._pictures.fetch(one.image, one.field) for one in named)
+            if not spec.pictures:
+                return await asyncio.to_thread(prepare, spec, (), loras)
+            fetched = (self._pictures.fetch(picture.source, picture.field) for picture in spec.pictures)
             contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
             async with self._room:
-                pictures = _sound([await self._decoded(*each) for each in zip(contents, named, strict=True)])
-                start = pictures.pop(0) if spec.start is not None else None
-                return await asyncio.to_thread(prepare, spec, start, pictures, loras)
+                decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
+                return await asyncio.to_thread(prepare, spec, decoded, loras)
 
-    async def _decoded(self, content: bytes, named: Start | Control) -> Pixels | ModelError:
+    async def _decoded(self, content: bytes, picture: Picture) -> Pixels | ModelError:
         try:
-            return await self._pictures.decode(content, named.field)
+            return await self._pictures.decode(content, picture.field)
         except ModelError as fault:
             return fault
 

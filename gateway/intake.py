@@ -33,13 +33,11 @@ async def take_in(
     which files these may be. Other http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises
     ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has been stored.
     """
-    named = [(control.image, control.field) for control in spec.controls]
-    if spec.start is not None:
-        named.insert(0, (spec.start.image, spec.start.field))
     faults: list[ModelError] = []
-    sources: list[str] = []
     contents: dict[str, tuple[bytes, str]] = {}
-    for number, (source, field) in enumerate(named):
+    sources: dict[int, str] = {}
+    for place, picture in enumerate(spec.pictures):
+        source, field = picture.source, picture.field
         try:
             if not _ADDRESS.match(source):
                 content = await asyncio.to_thread(_inline, source, field, max_bytes)
@@ -48,15 +46,14 @@ async def take_in(
             elif own is not None and (own_key := own.key_of(source)) is not None:
                 content = await own.read(own_key, max_bytes, field)
             else:
-                sources.append(source)
                 continue
             _, _, content_type = await asyncio.to_thread(check_image, content, max_pixels, field)
         except ModelError as fault:
             faults.append(fault)
             continue
-        key = f"inputs/{request_id}/{number}.{SUFFIXES[content_type]}"
+        key = f"inputs/{request_id}/{place}.{SUFFIXES[content_type]}"
         contents[key] = content, content_type
-        sources.append(STORED + key)
+        sources[place] = STORED + key
     if faults:
         raise ValidationErrors(faults)
     stored: list[str] = []
@@ -74,7 +71,7 @@ async def take_in(
     except BaseException:
         await uninterrupted(discard(stored, files))
         raise
-    return _with_sources(spec, sources)
+    return spec.with_sources(sources)
 
 
 def _too_long(field: str) -> ModelError:
@@ -108,10 +105,3 @@ def _decode(source: str, field: str, max_bytes: int) -> bytes:
         return base64.b64decode(octets, validate=True) if in_base64 else octets
     except (ValueError, binascii.Error) as error:
         raise ModelError("image_load_error", "The data URI of the picture is broken.", location(field)) from error
-
-
-def _with_sources(spec: Spec, sources: list[str]) -> Spec:
-    remaining = iter(sources)
-    start = None if spec.start is None else spec.start.model_copy(update={"image": next(remaining)})
-    controls = tuple(control.model_copy(update={"image": next(remaining)}) for control in spec.controls)
-    return spec.model_copy(update={"start": start, "controls": controls})

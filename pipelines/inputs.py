@@ -1,22 +1,34 @@
 """What the CPU stages add to a spec before it can be drawn."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.events import Pixels
-from pipelines.spec import Size
+from pipelines.spec import Size, Structure
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A structure of the spec, made ready.
+
+    structure: the spec's picture that it was made of. control: which of the family's control networks reads it.
+    pixels: (height, width, 3) uint8 at the size to draw, annotated.
+    """
+
+    structure: Structure
+    control: str
+    pixels: Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The pictures and files of a spec, made ready.
+    """The pictures of a spec by role, and its files, made ready.
 
-    size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, when the spec has a start image.
-    hints: one annotated (height, width, 3) uint8 picture per control of the spec, in its order.
-    loras: one local safetensors file per LoRA of the spec, in its order.
+    size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start.
+    structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in its order.
     """
 
     size: Size
     start: Pixels | None = None
-    hints: tuple[Pixels, ...] = ()
-    loras: tuple[Path, ...] = field(default=())
+    structures: tuple[Hint, ...] = ()
+    loras: tuple[Path, ...] = ()

@@ -17,10 +17,10 @@ from pipelines.denoising.guidance import LAST_TIMESTEP, consistency
 from pipelines.denoising.runs import Run, run_of, sampler_of
 from pipelines.denoising.samplers import Sampler
 from pipelines.denoising.schedules import sdxl_table
-from pipelines.inputs import Inputs
+from pipelines.inputs import Hint, Inputs
 from pipelines.previews import Previews
 from pipelines.prompts.lines import prompt_lines
-from pipelines.spec import Control, Spec
+from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint
 from pipelines.stages.text import EncodeText
 from pipelines.stages.vae import FACTOR, DecodeLatent, EncodeImage
@@ -42,7 +42,7 @@ def recipe(spec: Spec, inputs: Inputs) -> Recipe:
     return Recipe(
         performance=tuple(each for performance, each in loras if performance),
         adapters=tuple(each for performance, each in loras if not performance),
-        controls=tuple(sorted({control.kind for control in spec.controls if _acts(control)})),
+        controls=tuple(sorted({hint.control for hint in inputs.structures if _acts(hint)})),
     )
 
 
@@ -55,7 +55,7 @@ def draw(spec: Spec, inputs: Inputs, prompt: str, variant: Variant, previews: Pr
     negative = None
     if abs(spec.guidance.scale - 1) >= UNGUIDED:
         negative = yield EncodeText(variant, tuple(prompt_lines(spec.negative_prompt)), "negative_prompt")
-    controls = yield from _controls(spec, inputs, variant)
+    controls = yield from _controls(inputs, variant)
     sizes = _size_ids(spec, inputs, variant)
     guide = Guide(variant.unet, positive, negative, _guidance(spec), sizes, controls, variant.group)
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(spec.seeds))]
@@ -100,18 +100,16 @@ def denoise(sampler: Sampler, run: Run, guide: Guide, *, distilled: bool, watch:
         return end.value
 
 
-def _acts(control: Control) -> bool:
-    return control.weight != 0 and control.stop_at > 0
+def _acts(hint: Hint) -> bool:
+    return hint.structure.weight != 0 and hint.structure.stop_at > 0
 
 
-def _controls(spec: Spec, inputs: Inputs, variant: Variant) -> Routine:
+def _controls(inputs: Inputs, variant: Variant) -> Routine:
     branches = []
-    for control, hint in zip(spec.controls, inputs.hints, strict=True):
-        if not _acts(control):
-            continue
-        network = variant.controls[control.kind]
-        embedded = yield EncodeHint(network, hint)
-        branches.append(ControlBranch(network, embedded, control.weight, _until(control.stop_at)))
+    for hint in filter(_acts, inputs.structures):
+        network = variant.controls[hint.control]
+        embedded = yield EncodeHint(network, hint.pixels)
+        branches.append(ControlBranch(network, embedded, hint.structure.weight, _until(hint.structure.stop_at)))
     return tuple(branches)
 
 

@@ -1,20 +1,16 @@
 """From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
-from pipelines.images.canny import pyra_canny
-from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover, stretch
 from pipelines.images.sizes import size_of_start
-from pipelines.inputs import Inputs
-from pipelines.spec import ControlKind, Size, Spec
-
-ANNOTATORS: Mapping[ControlKind, Callable[[Pixels], Pixels]] = MappingProxyType({"canny": pyra_canny, "cpds": cpds})
+from pipelines.inputs import Hint, Inputs
+from pipelines.spec import Picture, Size, Spec, Start, Structure
+from pipelines.structures import STRUCTURES
 
 
 class LoraCatalogue(Protocol):
@@ -23,27 +19,30 @@ class LoraCatalogue(Protocol):
     def lora(self, source: str) -> Path | None: ...
 
 
-def prepare(spec: Spec, start: Pixels | None, controls: Sequence[Pixels], loras: Sequence[Path]) -> Inputs:
+def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> Inputs:
     """The inputs of `spec`.
 
-    start, controls: the decoded pictures of `spec.start` and `spec.controls`, (height, width, 3) uint8 RGB of any
-    size. The start is stretched to the size to draw; a control is scaled to cover it, cut to its centre and annotated.
-    Raises InputFault when the start picture is too small to take the size from.
+    pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
+    is stretched to the size to draw; a structure is scaled to cover it, cut to its centre and annotated.
+    loras: the files of `spec.loras`, in their order. Raises InputFault when the start is too small to take the size
+    from.
     """
-    if (start is None) != (spec.start is None):
-        raise ValueError("a start picture must be given exactly when the spec has one")
-    if len(controls) != len(spec.controls) or len(loras) != len(spec.loras):
-        raise ValueError("one picture per control and one file per LoRA of the spec")
-    size = _size(spec, start)
-    return Inputs(
-        size=size,
-        start=None if start is None else stretch(start, size),
-        hints=tuple(
-            ANNOTATORS[control.kind](cover(picture, size))
-            for control, picture in zip(spec.controls, controls, strict=True)
-        ),
-        loras=tuple(loras),
-    )
+    if len(pictures) != len(spec.pictures) or len(loras) != len(spec.loras):
+        raise ValueError("one decoded picture per picture and one file per LoRA of the spec")
+    given = list(zip(spec.pictures, pictures, strict=True))
+    size = spec.size or _size_of_start(given)
+    start: Pixels | None = None
+    structures: list[Hint] = []
+    for picture, pixels in given:
+        match picture:
+            case Start():
+                start = stretch(pixels, size)
+            case Structure():
+                kind = STRUCTURES[picture.kind]
+                structures.append(Hint(picture, kind.control, kind.annotate(cover(pixels, size))))
+            case _:
+                assert_never(picture)
+    return Inputs(size, start, tuple(structures), tuple(loras))
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
@@ -64,10 +63,9 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
     return found
 
 
-def _size(spec: Spec, start: Pixels | None) -> Size:
-    if spec.size is not None:
-        return spec.size
-    if start is None or spec.start is None:
-        raise ValueError("a spec without a size needs a start picture")
-    height, width = start.shape[:2]
-    return size_of_start(width, height, spec.start.field)
+def _size_of_start(given: Sequence[tuple[Picture, Pixels]]) -> Size:
+    for picture, pixels in given:
+        if isinstance(picture, Start):
+            height, width = pixels.shape[:2]
+            return size_of_start(width, height, picture.field)
+    raise ValueError("a spec without a size needs a start picture")

@@ -1,8 +1,9 @@
 """The spec: what to draw, in pipeline terms. Immutable, serialisable, free of torch."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SamplerName = Literal[
     "euler",
@@ -29,7 +30,7 @@ ScheduleName = Literal[
     "lcm",
     "tail",
 ]
-ControlKind = Literal["canny", "cpds"]
+StructureKind = Literal["PyraCanny", "CPDS"]  # as fal names them (fal-protocol 9.7)
 
 MAX_SEED = 2**63 - 1
 
@@ -62,26 +63,37 @@ class Lora(_Frozen):
     performance: bool = False
 
 
-class Control(_Frozen):
-    """A picture whose structure guides the drawing.
+class _Given(_Frozen):
+    """What pictures of every role have.
 
-    image: an http(s) address, or `stored:<key>` in the files store.
+    source: an http(s) address, or `stored:<key>` in the files store. field: where in the client's input it was named,
+    dotted (`image_prompt_1.image_url`).
+    """
+
+    source: str
+    field: str = ""
+
+
+class Start(_Given):
+    """A picture to begin from. strength: the share of the noise schedule that is run, above 0 and at most 1."""
+
+    role: Literal["start"] = "start"
+    strength: Annotated[float, Field(gt=0, le=1)]
+
+
+class Structure(_Given):
+    """A picture that shows where things are. kind: what of it is taken over.
+
     weight: 0 is off. stop_at: active while the denoising progress 1 - t/999 is below it; 1 is always.
     """
 
-    kind: ControlKind
-    image: str
+    role: Literal["structure"] = "structure"
+    kind: StructureKind
     weight: float = 1.0
     stop_at: float = 1.0
-    field: str = ""
 
 
-class Start(_Frozen):
-    """A picture to begin from. strength: the share of the noise schedule that is run, above 0 and at most 1."""
-
-    image: str
-    strength: Annotated[float, Field(gt=0, le=1)]
-    field: str = ""
+Picture = Annotated[Start | Structure, Field(discriminator="role")]
 
 
 class SizeEmphasis(_Frozen):
@@ -112,8 +124,9 @@ class Guidance(_Frozen):
 class Spec(_Frozen):
     """What to draw. One picture per seed; everything else is common to all of them.
 
-    size: None takes the size from the start image (`pipelines.images.sizes`).
+    size: None takes the size from the start picture (`pipelines.images.sizes`).
     steps, sampler, schedule, guidance: of the denoising run.
+    pictures: what it is drawn from, by role, at most one start among them; whatever is made of them keeps their order.
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
@@ -126,7 +139,28 @@ class Spec(_Frozen):
     schedule: ScheduleName
     guidance: Guidance = Guidance()
     loras: tuple[Lora, ...] = ()
-    controls: tuple[Control, ...] = ()
-    start: Start | None = None
+    pictures: tuple[Picture, ...] = ()
     expand_prompt: bool = False
     check_safety: bool = True
+
+    @field_validator("pictures")
+    @classmethod
+    def _has_one_start_at_most(cls, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        if sum(isinstance(picture, Start) for picture in pictures) > 1:
+            raise ValueError("a picture is drawn from one start at most")
+        return pictures
+
+    @property
+    def start(self) -> Start | None:
+        """The picture to begin from, where there is one."""
+        return next((picture for picture in self.pictures if isinstance(picture, Start)), None)
+
+    def with_sources(self, sources: Mapping[int, str]) -> Self:
+        """This spec with other sources of some pictures, by their places in `pictures`.
+
+        By place, not by the former source: two pictures may have the same. Raises IndexError for a place that is none.
+        """
+        pictures = list(self.pictures)
+        for place, source in sources.items():
+            pictures[place] = pictures[place].model_copy(update={"source": source})
+        return self.model_copy(update={"pictures": tuple(pictures)})

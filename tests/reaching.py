@@ -32,8 +32,9 @@ from pipelines.events import Drawn, Pixels
 from pipelines.inputs import Inputs
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Control, Guidance, Lora, Size, SizeEmphasis, Spec, Start
+from pipelines.spec import Guidance, Lora, Size, SizeEmphasis, Spec, Start, Structure
 from pipelines.stages.hint import EncodeHint, HintStage
+from pipelines.structures import STRUCTURES
 from pipelines.weights import checkpoint, control_lora, family, lora
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import VariantStore
@@ -85,6 +86,7 @@ def asked(endpoint: str, body: Plain) -> dict[str, Any]:
     }
     if spec.size is not None:
         settings |= {"width": spec.size.width, "height": spec.size.height}
+    structures = [each for each in spec.pictures if isinstance(each, Structure)]
     if spec.start is not None:
         settings["denoise"] = spec.start.strength
     return {
@@ -93,7 +95,7 @@ def asked(endpoint: str, body: Plain) -> dict[str, Any]:
         "negative": spec.negative_prompt,
         "seeds": spec.seeds,
         "loras": [(each.source, each.scale, each.performance) for each in spec.loras],
-        "controls": [(each.kind, each.weight, each.stop_at) for each in spec.controls],
+        "controls": [(STRUCTURES[each.kind].control, each.weight, each.stop_at) for each in structures],
     }
 
 
@@ -102,7 +104,8 @@ def mode(performance: str, scale: float, sharpness: float) -> Any:
     return asked("fal-ai/fooocus", body)["settings"]
 
 
-def _spec(settings: Plain, seeds: Sequence[int] = (0,), **more: Any) -> Spec:
+def _spec(settings: Plain, seeds: Sequence[int] = (0,), structures: Sequence[Structure] = (), **more: Any) -> Spec:
+    starts = [Start(source="", strength=settings["denoise"])] if "denoise" in settings else []
     positive, negative, end = settings.get("sizes", (1.0, 1.0, 0.0))
     return Spec(
         seeds=tuple(seeds),
@@ -110,7 +113,7 @@ def _spec(settings: Plain, seeds: Sequence[int] = (0,), **more: Any) -> Spec:
         sampler=settings["sampler"],
         schedule=settings["schedule"],
         size=Size(width=settings["width"], height=settings["height"]) if "width" in settings else None,
-        start=Start(image="", strength=settings["denoise"]) if "denoise" in settings else None,
+        pictures=(*starts, *structures),
         guidance=Guidance(
             scale=settings.get("scale", 1.0),
             mimicked=settings.get("mimicked"),
@@ -401,17 +404,18 @@ def draw(folder: Path, jobs: Sequence[Plain]) -> list[Pixels]:
 def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
     loras = [(True, *each) for each in job.get("performance", ())] + [(False, *each) for each in job.get("loras", ())]
     controls = job.get("controls", ())
+    kinds = {each.control: kind for kind, each in STRUCTURES.items()}
+    structures = [Structure(kind=kinds[key], source="", weight=of, stop_at=end) for key, _, of, end in controls]
     spec = _spec(
         job["settings"],
         job["seeds"],
+        structures,
         prompt=job["prompt"],
         negative_prompt=job.get("negative", ""),
         loras=tuple(Lora(source=str(path), scale=scale, performance=of) for of, path, scale in loras),
-        controls=tuple(
-            Control(kind=kind, image="", weight=weight, stop_at=stop_at) for kind, _, weight, stop_at in controls
-        ),
     )
-    inputs = prepare(spec, job.get("start"), [pixels for _, pixels, *_ in controls], [path for _, path, _ in loras])
+    pictures = [each for each in (job.get("start"), *(each[1] for each in controls)) if each is not None]
+    inputs = prepare(spec, pictures, [path for _, path, _ in loras])
     events: queue.Queue[Any] = queue.Queue()
     drawer.submit(name, spec, inputs, spec.prompt, events.put)
     return events

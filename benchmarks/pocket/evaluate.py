@@ -26,8 +26,8 @@ from benchmarks.pocket.acceptance import (
 from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker, names
 from pipelines.drawing import Drawer
-from pipelines.preparing import ANNOTATORS
 from pipelines.settings import DrawingSettings
+from pipelines.structures import STRUCTURES
 from pipelines.weights.family import Family, load_family
 
 GATES = range(1, 12)
@@ -101,8 +101,8 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
             for mode, side in prompts.OTHERS[gate]:
                 yield from prompts.gate(drawer, family, mode, side, count, least)
         case 5:
-            for hint in ANNOTATORS:
-                yield from structure.follows_hints(drawer, family, hint, count)
+            for structure_kind in STRUCTURES:
+                yield from structure.follows_hints(drawer, family, structure_kind, count)
         case 6:
             yield from structure.hollows(drawer, family, count)
         case 7:

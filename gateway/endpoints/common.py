@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gateway.endpoints.base import Input, Part
-from gateway.endpoints.hints import HINTS
 from gateway.endpoints.pending import Family
 from gateway.endpoints.performance import MODES, Performance
 from gateway.endpoints.seeds import seeds_of
@@ -13,7 +12,7 @@ from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
-from pipelines.spec import Control, Lora, Spec
+from pipelines.spec import Lora, Picture, Spec, Structure, StructureKind
 
 OFFSET_LORA = (
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
@@ -23,7 +22,7 @@ OFFSET_LORA = (
 # these modes force their own values, as in Fooocus (fooocus-facts 1)
 NO_EFFECT = " Without effect in the performance modes Extreme Speed and Lightning."
 
-ImagePromptType = Annotated[Literal["ImagePrompt", "PyraCanny", "CPDS", "FaceSwap"], OneOf()]
+ImagePromptType = Annotated[Literal["ImagePrompt", StructureKind, "FaceSwap"], OneOf()]
 RefinerModel = Annotated[Literal["None", "realisticVisionV60B1_v51VAE.safetensors"], OneOf()]
 OutputFormat = Annotated[Literal["png", "jpeg", "webp"], OneOf()]
 
@@ -47,6 +46,15 @@ class ImagePrompt(Part):
     image_url: Text | None = Field(None, description="http(s) URL or data URI of the image.")
     stop_at: StopAt = Field(0.5, description="Progress of the denoising at which the image stops guiding it.")
     weight: Weight = Field(1.0, description="Strength of the guidance; 0 is none.")
+
+
+def guiding(type: ImagePromptType, image_url: str, weight: float, stop_at: float, field: str) -> Picture:
+    """The picture of an image prompt, in the role that its type means. Those that are pending were refused before."""
+    match type:
+        case "ImagePrompt" | "FaceSwap":
+            raise ValueError(f"{field}: {type} is not built yet")
+        case kind:
+            return Structure(source=image_url, field=field, kind=kind, weight=weight, stop_at=stop_at)
 
 
 class FooocusFields(Input):
@@ -84,7 +92,7 @@ class FooocusFields(Input):
     )
     enable_safety_checker: bool = Field(True, description="Check the pictures for content that is not safe for work.")
 
-    def controls(self) -> tuple[Control, ...]:
+    def pictures(self) -> tuple[Picture, ...]:
         """The images that guide the drawing."""
         return ()
 
@@ -105,7 +113,7 @@ class FooocusFields(Input):
             schedule=mode.schedule,
             guidance=mode.guidance(self.guidance_scale, self.sharpness),
             loras=(*loras, mode.lora) if mode.lora else (*loras,),
-            controls=self.controls(),
+            pictures=self.pictures(),
             expand_prompt=EXPANSION in self.styles,
             check_safety=self.enable_safety_checker,
         )
@@ -122,16 +130,10 @@ class ImagePromptFields(FooocusFields):
     image_prompt_3: ImagePrompt | None = Field(None, description="Third image prompt.")
     image_prompt_4: ImagePrompt | None = Field(None, description="Fourth image prompt.")
 
-    def controls(self) -> tuple[Control, ...]:
+    def pictures(self) -> tuple[Picture, ...]:
         slots = (self.image_prompt_1, self.image_prompt_2, self.image_prompt_3, self.image_prompt_4)
         return tuple(
-            Control(
-                kind=HINTS[slot.type],
-                image=slot.image_url,
-                weight=slot.weight,
-                stop_at=slot.stop_at,
-                field=f"image_prompt_{number}.image_url",
-            )
+            guiding(slot.type, slot.image_url, slot.weight, slot.stop_at, f"image_prompt_{number}.image_url")
             for number, slot in enumerate(slots, start=1)
-            if slot is not None and slot.image_url and slot.type in HINTS
+            if slot is not None and slot.image_url
         )

@@ -101,7 +101,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             schedule="tail",
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
-            start=Start(image=self.image_url, strength=self.strength, field="image_url"),
+            pictures=(Start(source=self.image_url, strength=self.strength, field="image_url"),),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
         )

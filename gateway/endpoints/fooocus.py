@@ -3,12 +3,11 @@
 from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
-from gateway.endpoints.common import ImagePromptType, StopAt, Weight
-from gateway.endpoints.hints import HINTS
+from gateway.endpoints.common import ImagePromptType, StopAt, Weight, guiding
 from gateway.endpoints.inpaint import MaskFields
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import Text
-from pipelines.spec import Control
+from pipelines.spec import Picture
 
 
 class FooocusInput(MaskFields):
@@ -23,18 +22,11 @@ class FooocusInput(MaskFields):
         1.0, description="Progress of the denoising at which the image stops guiding it."
     )
 
-    def controls(self) -> tuple[Control, ...]:
+    def pictures(self) -> tuple[Picture, ...]:
         if not self.control_image_url:
             return ()
-        return (
-            Control(
-                kind=HINTS[self.control_type],
-                image=self.control_image_url,
-                weight=self.control_image_weight,
-                stop_at=self.control_image_stop_at,
-                field="control_image_url",
-            ),
-        )
+        how = self.control_image_weight, self.control_image_stop_at
+        return (guiding(self.control_type, self.control_image_url, *how, "control_image_url"),)
 
 
 FOOOCUS = Endpoint("fal-ai/fooocus", FooocusInput, FooocusOutput)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
-from gateway.endpoints.hints import HINTS
 from gateway.errors import ModelError
 from gateway.validation import shown
+from pipelines.spec import StructureKind
 
 Family = Literal["fooocus", "fast"]
 
@@ -32,7 +32,8 @@ class Unbuilt:
 _NO_INPAINT = "Inpainting is not supported yet; only requests without it are drawn"
 _NO_UOV = "Upscaling and varying are not supported yet; only requests without them are drawn"
 _NO_MIXING = "Mixing image prompts with another use of an image is not supported yet; send false"
-_ONLY_HINTS = f"Only image prompts of the types {' and '.join(map(repr, HINTS))} are supported yet"
+_STRUCTURES: tuple[str, ...] = get_args(StructureKind)
+_ONLY_STRUCTURES = f"Only image prompts of the types {' and '.join(map(repr, _STRUCTURES))} are supported yet"
 _NO_IMAGE: tuple[Any, ...] = (None, "")
 
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
@@ -45,12 +46,12 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
             ),
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
-            Unbuilt("control_type", _ONLY_HINTS, served=tuple(HINTS)),
+            Unbuilt("control_type", _ONLY_STRUCTURES, served=_STRUCTURES),
             *(
                 Unbuilt(
                     f"image_prompt_{slot}.type",
-                    _ONLY_HINTS,
-                    served=tuple(HINTS),
+                    _ONLY_STRUCTURES,
+                    served=_STRUCTURES,
                     only_with="image_url",
                     default_served=False,
                 )

@@ -88,7 +88,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     }
     delivery = order.work.delivery.model_copy(update=kept)
     spec = order.work.spec
-    if spec.controls or spec.start is not None:
+    if spec.pictures:
         own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
         limits = settings.max_image_bytes, settings.max_image_pixels
         spec = await take_in(spec, request_id, parts.files, *limits, own)
@@ -134,7 +134,7 @@ def _unicode(text: str) -> str:
 
 
 def _stored(spec: Spec) -> tuple[str, ...]:
-    sources = [control.image for control in spec.controls] + ([spec.start.image] if spec.start else [])
+    sources = (picture.source for picture in spec.pictures)
     return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
 
 

@@ -43,6 +43,7 @@ from gateway.ledger.ending import (
     platform_answer,
     to_let_go,
 )
+from gateway.ledger.former_work import read_work
 from gateway.ledger.history import SqlHistory
 from gateway.ledger.ordering import ORDER, POSITION, next_turn, note_claimed
 from gateway.ledger.outbox import SqlOutbox
@@ -120,7 +121,7 @@ class SqlLedger:
             claims = []
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
-                    claims.append(Claim(Work.model_validate_json(row.work), owner, row.attempt))
+                    claims.append(Claim(read_work(row.work), owner, row.attempt))
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")

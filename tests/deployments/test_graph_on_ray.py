@@ -16,7 +16,7 @@ from gateway.files.output_names import OutputNames
 from gateway.files.store import FileStore
 from gateway.media import decode_image
 from gateway.work import Delivering, Delivery, Finished, Preview, Step, Work
-from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
+from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
 from tests.gateway.files.away import AwayBlobs
@@ -143,7 +143,7 @@ async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:
 
 async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> None:
     with pytest.raises(ModelError) as caught:
-        await run(stages, work(start=Start(image="http://x/missing", strength=0.5, field="image_url")))
+        await run(stages, work(pictures=(Start(source="http://x/missing", strength=0.5, field="image_url"),)))
     assert type(caught.value) is ModelError
     assert caught.value.type == "file_download_error"
     assert caught.value.loc == ("image_url",)
@@ -151,9 +151,9 @@ async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> 
 
 
 async def test_all_faulty_pictures_are_told_at_once(stages: Any) -> None:
-    controls = tuple(Control(kind="canny", image=f"http://x/{n}/missing", field=f"p{n}") for n in range(2))
+    edges = tuple(Structure(kind="PyraCanny", source=f"http://x/{n}/missing", field=f"p{n}") for n in range(2))
     with pytest.raises(ValidationErrors) as caught:
-        await run(stages, work(controls=controls))
+        await run(stages, work(pictures=edges))
     assert [error.loc for error in caught.value.errors] == [("p0",), ("p1",)]
 
 
@@ -203,8 +203,8 @@ async def until_live(stages: Any, jobs: int) -> None:
 
 
 async def test_cancelling_reaches_a_stage_before_the_drawing(stages: Any, tmp_path: Path) -> None:
-    fetching = Start(image=str(tmp_path / "slow"), strength=0.5, field="image_url")
-    reading = asyncio.create_task(run(stages, work(start=fetching)))
+    fetching = Start(source=str(tmp_path / "slow"), strength=0.5, field="image_url")
+    reading = asyncio.create_task(run(stages, work(pictures=(fetching,))))
     await asyncio.sleep(0.5)  # it is being fetched
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -215,8 +215,8 @@ async def test_cancelling_reaches_a_stage_before_the_drawing(stages: Any, tmp_pa
 
 
 async def test_faults_in_preparing_take_no_slot_of_the_diffuser(stages: Any) -> None:
-    missing = Start(image="http://x/missing", strength=0.5, field="image_url")
-    runs = (run(stages, work(start=missing)) for _ in range(60))  # more than a replica may have at once
+    missing = Start(source="http://x/missing", strength=0.5, field="image_url")
+    runs = (run(stages, work(pictures=(missing,))) for _ in range(60))  # more than a replica may have at once
     faults = await asyncio.gather(*runs, return_exceptions=True)
     assert {type(fault) for fault in faults} == {ModelError}
     async with asyncio.timeout(20):
@@ -224,8 +224,8 @@ async def test_faults_in_preparing_take_no_slot_of_the_diffuser(stages: Any) -> 
 
 
 async def test_a_replica_that_dies_while_preparing_is_a_clear_retryable_error(stages: Any, tmp_path: Path) -> None:
-    fetching = Start(image=str(tmp_path / "slow"), strength=0.5, field="image_url")
-    reading = asyncio.create_task(run(stages, work(start=fetching)))
+    fetching = Start(source=str(tmp_path / "slow"), strength=0.5, field="image_url")
+    reading = asyncio.create_task(run(stages, work(pictures=(fetching,))))
     await asyncio.sleep(0.5)  # it is being fetched
     kill_replicas(APP, "Preprocessor")
     with pytest.raises(PlatformError) as caught:
@@ -258,8 +258,9 @@ async def test_handles_by_value_carry_pictures_beyond_the_size_of_a_message(stag
     names = [stage.name for stage in fields(stages)]
     by_value = replace(stages, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
     size = Size(width=1280, height=1280)  # 4.9 MB, as a start, a hint and a picture each
-    start, hint = Start(image="a start", strength=0.5, field="f"), Control(kind="canny", image="a hint", field="g")
-    request = work(size=size, start=start, controls=(hint,), expand_prompt=True)
+    start = Start(source="a start", strength=0.5, field="f")
+    edges = Structure(kind="PyraCanny", source="a structure", field="g")
+    request = work(size=size, pictures=(start, edges), expand_prompt=True)
     _, finished = await run(by_value, request)
     assert finished.prompt == "a red cube"
     (image,) = finished.images
@@ -324,7 +325,7 @@ async def test_a_cancelled_request_stops_asking_a_store_that_is_away(stages: Any
 
 async def test_a_store_that_keeps_an_input_away_arrives_as_what_it_is(stages: Any) -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        await run(stages, work(start=Start(image="stored:away", strength=0.5, field="image_url")))
+        await run(stages, work(pictures=(Start(source="stored:away", strength=0.5, field="image_url"),)))
     assert caught.value.store == "files"
 
 

@@ -26,7 +26,7 @@ from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from pipelines.events import Drawn, Pixels
-from pipelines.spec import Control, Guidance, Lora, Size, Spec
+from pipelines.spec import Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
@@ -147,14 +147,15 @@ SPEC = Spec(
     schedule="sgm_uniform",
     guidance=Guidance(scale=1),
     loras=(Lora(source="known", scale=1),),
-    controls=(Control(kind="canny", image="http://x/a"), Control(kind="canny", image="http://x/b")),
+    pictures=tuple(Structure(kind="PyraCanny", source=f"http://x/{name}") for name in "ab"),
 )
 
 
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:
     inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(SPEC)
     assert inputs.loras == (Path("/loras/known"),)
-    assert [hint.shape for hint in inputs.hints] == [(32, 64, 3)] * 2
+    assert [hint.pixels.shape for hint in inputs.structures] == [(32, 64, 3)] * 2
+    assert [hint.structure.source for hint in inputs.structures] == ["http://x/a", "http://x/b"]
 
 
 def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:

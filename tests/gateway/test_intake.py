@@ -19,7 +19,7 @@ from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
 from gateway.intake import LONGEST_ADDRESS, take_in
 from gateway.own_files import OwnFiles
-from pipelines.spec import Control, Guidance, Spec, Start
+from pipelines.spec import Guidance, Picture, Spec, Start, Structure
 from tests.gateway.images import png_header, saved
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -28,18 +28,20 @@ JPEG = saved(Image.new("RGB", (8, 8), "red"), "JPEG")
 IN_BASE64 = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 
-def spec(start: str | None, *controls: str) -> Spec:
+def spec(start: str | None, *structures: str) -> Spec:
+    pictures: list[Picture] = [
+        Structure(kind="PyraCanny", source=source, weight=0.5, field=f"control.{i}.image_url")
+        for i, source in enumerate(structures)
+    ]
+    if start is not None:
+        pictures.insert(0, Start(source=start, strength=0.5, field="image_url"))
     return Spec(
         seeds=(1,),
         steps=4,
         sampler="euler",
         schedule="lcm",
         guidance=Guidance(scale=1),
-        start=None if start is None else Start(image=start, strength=0.5, field="image_url"),
-        controls=tuple(
-            Control(kind="canny", image=image, weight=0.5, field=f"control.{i}.image_url")
-            for i, image in enumerate(controls)
-        ),
+        pictures=tuple(pictures),
     )
 
 
@@ -65,6 +67,17 @@ async def test_data_uris_are_stored_and_addresses_stay(tmp_path: Path) -> None:
     assert [file and file.content for file in stored] == [PNG, JPEG]
 
 
+async def test_pictures_that_are_equal_are_each_stored(tmp_path: Path) -> None:
+    first, second = f"inputs/{ID}/0.png", f"inputs/{ID}/2.png"
+    given = spec(IN_BASE64, "https://pictures.example/a.png", IN_BASE64, "https://pictures.example/a.png")
+    assert [picture.source for picture in (await taken(given, tmp_path)).pictures] == [
+        f"stored:{first}",
+        "https://pictures.example/a.png",
+        f"stored:{second}",
+        "https://pictures.example/a.png",
+    ]
+
+
 class Nosy(OwnFiles):
     """Remembers what it was asked about."""
 
@@ -80,7 +93,7 @@ async def test_only_addresses_of_a_sane_length_are_parsed_as_such(tmp_path: Path
     """Parsing keeps what it has seen: a gigabyte of private pictures in every replica of the gateway."""
     own, longest = Nosy(), "https://pictures.example/".ljust(LONGEST_ADDRESS, "a")
     given = spec(IN_BASE64, longest)
-    assert (await take_in(given, ID, LocalFiles(tmp_path), 2_000, 1_000, own)).controls[0].image == longest
+    assert (await take_in(given, ID, LocalFiles(tmp_path), 2_000, 1_000, own)).pictures[1].source == longest
     assert own.asked == [longest]
     assert await faults(spec(None, longest + "a"), tmp_path / "none") == [
         ("file_download_error", ("control", 0, "image_url"))

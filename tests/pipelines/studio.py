@@ -43,8 +43,8 @@ class Studio:
         self.variants = VariantStore(family, 2**30)
         self.drawer = Drawer(self.engine, self.variants, family.catalogue.colours)
 
-    def inputs(self, spec: Spec, start: Pixels | None = None, controls: Sequence[Pixels] = ()) -> Inputs:
-        return prepare(spec, start, controls, find_loras(spec, self.family.catalogue))
+    def inputs(self, spec: Spec, pictures: Sequence[Pixels] = ()) -> Inputs:
+        return prepare(spec, pictures, find_loras(spec, self.family.catalogue))
 
     def submit(self, name: str, spec: Spec, **pictures: Any) -> "queue.Queue[Any]":
         events: queue.Queue[Any] = queue.Queue()

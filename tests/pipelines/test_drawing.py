@@ -23,12 +23,12 @@ from pipelines.denoising.jobs import JobCancelled
 from pipelines.drawing import Drawer, stages
 from pipelines.errors import InputFault
 from pipelines.events import Drawn, Pixels, Progress
-from pipelines.inputs import Inputs
+from pipelines.inputs import Hint, Inputs
 from pipelines.picture import recipe
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Control, Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start
+from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import Variant, VariantStore
@@ -80,7 +80,7 @@ def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder
     try:
         given = spec(loras=(), prompt="\n".join("a" * 9))
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("long", given, prepare(given, None, (), ()), given.prompt, events.put)
+        drawer.submit("long", given, prepare(given, (), ()), given.prompt, events.put)
         assert last(events).ctx == {"max_length": 8}
     finally:
         drawer.close()
@@ -153,8 +153,8 @@ def test_each_sampler_draws_a_picture_of_its_own(studio: Studio, sampler: Sample
 def test_each_schedule_can_be_run_whole_and_from_a_picture(studio: Studio, schedule: ScheduleName) -> None:
     circle = draw(Scene((Thing("circle", "red", "big", "left"),), "blue"), 256, 256)
     assert studio.draw(spec(sampler="euler", schedule=schedule)).std() > 0
-    start = Start(image="", strength=0.6)
-    part = studio.draw(spec(sampler="euler", schedule=schedule, size=None, start=start), start=circle)[0]
+    start = Start(source="", strength=0.6)
+    part = studio.draw(spec(sampler="euler", schedule=schedule, size=None, pictures=(start,)), pictures=[circle])[0]
     assert correlation(part, circle) > correlation(part, circle[:, ::-1]) + 0.1  # the prompt says nothing of the place
 
 
@@ -168,7 +168,8 @@ def test_image_to_image_keeps_less_of_its_start_the_stronger_it_is(studio: Studi
     kept = [
         correlation(
             studio.draw(
-                spec(size=None, schedule="tail", start=Start(image="", strength=strength), steps=8), start=cross
+                spec(size=None, schedule="tail", pictures=(Start(source="", strength=strength),), steps=8),
+                pictures=[cross],
             )[0],
             cross,
         )
@@ -182,8 +183,8 @@ def test_a_control_image_acts_by_weight_and_stop(studio: Studio) -> None:
     photo = data.astronaut()
 
     def drawn(weight: float, stop_at: float) -> Pixels:
-        control = Control(kind="canny", image="", weight=weight, stop_at=stop_at)
-        return studio.draw(spec(controls=(control,)), controls=[photo]).astype(int)
+        edges = Structure(kind="PyraCanny", source="", weight=weight, stop_at=stop_at)
+        return studio.draw(spec(pictures=(edges,)), pictures=[photo]).astype(int)
 
     plain = studio.draw(spec()).astype(int)
     assert np.array_equal(drawn(0.0, 1.0), plain)
@@ -197,15 +198,15 @@ def test_a_control_image_acts_by_weight_and_stop(studio: Studio) -> None:
 def test_pictures_do_not_depend_on_what_is_drawn_beside_them(studio: Studio) -> None:
     """Unlike jobs at once and alone: equal within 1e-3 on latents and within one 8-bit level on pixels."""
     photo = data.coffee()
-    control = Control(kind="canny", image="", weight=1.0, stop_at=0.8)
+    edges = Structure(kind="PyraCanny", source="", weight=1.0, stop_at=0.8)
     works: list[tuple[Spec, dict[str, Any]]] = [
         (spec(prompt="a", seeds=(1,)), {}),
         (spec(prompt="b " * 120, seeds=(2,)), {}),
         (spec(prompt="c", guidance=Guidance(scale=3.0)), {}),
         (spec(prompt="d", steps=8), {}),
         (spec(prompt="e", sampler="euler", schedule="sgm_uniform"), {}),
-        (spec(prompt="f", controls=(control,)), {"controls": [photo]}),
-        (spec(prompt="g", schedule="tail", start=Start(image="", strength=0.7)), {"start": photo}),
+        (spec(prompt="f", pictures=(edges,)), {"pictures": [photo]}),
+        (spec(prompt="g", schedule="tail", pictures=(Start(source="", strength=0.7),)), {"pictures": [photo]}),
         (spec(prompt="h", guidance=Guidance(scale=6.0), negative_prompt="x " * 100), {}),
     ]
     alone = [(studio.draw(each, **pictures), studio.watched.latents[-1]) for each, pictures in works]
@@ -244,10 +245,10 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     """Neither the engine, nor the drawer, nor a stage: a store without room lets them go for any others."""
     variants = VariantStore(pocket_family, 0)
     drawer = Drawer(Engine(stages(pocket_family, RowCaps(8)), counted=Denoiser.name), variants)
-    control = Control(kind="canny", image="", weight=1.0)
+    edges = Structure(kind="PyraCanny", source="", weight=1.0)
     alive: list[weakref.ref[Any]] = []
-    wanted = spec(controls=(control,), steps=2)
-    inputs = prepare(wanted, None, [data.coffee()], find_loras(wanted, pocket_family.catalogue))
+    wanted = spec(pictures=(edges,), steps=2)
+    inputs = prepare(wanted, [data.coffee()], find_loras(wanted, pocket_family.catalogue))
     original = VariantStore.get
 
     def noted(store: VariantStore, recipe: Recipe) -> Variant:
@@ -311,9 +312,10 @@ def test_weights_that_cannot_be_built_fail_their_job_alone(studio: Studio, tmp_p
 def test_a_performance_lora_is_of_the_base_and_the_others_of_the_row() -> None:
     """So that requests of one mode have one base, whatever their own LoRAs are."""
     fast, style = Lora(source="fast", scale=1.0, performance=True), Lora(source="style", scale=0.5, field="loras.0")
-    off = Control(kind="canny", image="", weight=0.0)
-    wanted = spec(loras=(style, fast), controls=(off,))
-    inputs = Inputs(Size(width=128, height=128), loras=(Path("style"), Path("fast")))
+    off = Structure(kind="PyraCanny", source="", weight=0.0)
+    wanted = spec(loras=(style, fast), pictures=(off,))
+    hint = Hint(off, "canny", data.coffee()[:128, :128])
+    inputs = Inputs(Size(width=128, height=128), structures=(hint,), loras=(Path("style"), Path("fast")))
     assert recipe(wanted, inputs) == Recipe(
         performance=(Scaled(Path("fast"), 1.0),), adapters=(Scaled(Path("style"), 0.5, "loras.0"),), controls=()
     )

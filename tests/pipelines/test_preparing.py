@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover
 from pipelines.preparing import find_loras, prepare
-from pipelines.spec import Control, Guidance, Lora, Size, Spec, Start
+from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure, StructureKind
+from pipelines.structures import STRUCTURES
 
 SQUARE = Size(width=64, height=64)
 
@@ -42,57 +43,64 @@ class Known:
 
 
 def test_text_alone_needs_only_its_size() -> None:
-    inputs = prepare(spec(), None, [], [])
+    inputs = prepare(spec(), [], [])
     assert inputs.size == SQUARE
     assert inputs.start is None
-    assert inputs.hints == ()
+    assert inputs.structures == ()
     assert inputs.loras == ()
 
 
 def test_the_start_picture_is_stretched_to_the_size_of_the_spec() -> None:
-    inputs = prepare(spec(start=Start(image="x", strength=0.5)), picture(100, 30), [], [])
+    inputs = prepare(spec(pictures=(Start(source="x", strength=0.5),)), [picture(100, 30)], [])
     assert inputs.start is not None
     assert inputs.start.shape == (64, 64, 3)
 
 
 def test_without_a_size_the_start_picture_gives_it() -> None:
-    inputs = prepare(spec(size=None, start=Start(image="x", strength=0.5)), picture(131, 70), [], [])
+    inputs = prepare(spec(size=None, pictures=(Start(source="x", strength=0.5),)), [picture(131, 70)], [])
     assert inputs.size == Size(width=128, height=64)
     assert inputs.start is not None
     assert inputs.start.shape == (64, 128, 3)
 
 
 def test_a_start_picture_that_is_too_small_is_the_clients_fault_with_its_field() -> None:
-    tiny = spec(size=None, start=Start(image="x", strength=0.5, field="image_url"))
+    tiny = spec(size=None, pictures=(Start(source="x", strength=0.5, field="image_url"),))
     with pytest.raises(InputFault) as caught:
-        prepare(tiny, picture(40, 200), [], [])
+        prepare(tiny, [picture(40, 200)], [])
     assert (caught.value.type, caught.value.field) == ("image_too_small", "image_url")
 
 
-def test_controls_are_covered_then_annotated_in_their_order() -> None:
-    first, second = picture(90, 50, seed=1), picture(50, 90, seed=2)
-    wanted = spec(controls=(Control(kind="canny", image="a"), Control(kind="cpds", image="b")))
-    inputs = prepare(wanted, None, [first, second], [])
-    assert [hint.shape for hint in inputs.hints] == [(64, 64, 3), (64, 64, 3)]
-    assert np.array_equal(inputs.hints[0], pyra_canny(cover(first, SQUARE)))
-    assert np.array_equal(inputs.hints[1], cpds(cover(second, SQUARE)))
+def test_structures_are_covered_then_annotated_and_know_their_picture() -> None:
+    first, second, begun = picture(90, 50, seed=1), picture(50, 90, seed=2), picture(64, 64, seed=3)
+    edges, shades = Structure(kind="PyraCanny", source="a", weight=0.5), Structure(kind="CPDS", source="b")
+    wanted = spec(pictures=(edges, Start(source="c", strength=0.5), shades))
+    inputs = prepare(wanted, [first, begun, second], [])
+    assert [(hint.structure, hint.control) for hint in inputs.structures] == [(edges, "canny"), (shades, "cpds")]
+    assert np.array_equal(inputs.structures[0].pixels, pyra_canny(cover(first, SQUARE)))
+    assert np.array_equal(inputs.structures[1].pixels, cpds(cover(second, SQUARE)))
+    assert np.array_equal(inputs.start, begun)
+
+
+def test_every_kind_of_structure_can_be_prepared() -> None:
+    assert set(STRUCTURES) == set(get_args(StructureKind))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "start", "controls", "loras"),
+    ("wanted", "pictures", "loras"),
     [
-        (spec(), picture(64, 64), [], []),
-        (spec(start=Start(image="x", strength=1)), None, [], []),
-        (spec(controls=(Control(kind="canny", image="a"),)), None, [], []),
-        (spec(loras=(Lora(source="known", scale=1),)), None, [], []),
-        (spec(size=None), None, [], []),
+        (spec(), [picture(64, 64)], []),
+        (spec(pictures=(Start(source="x", strength=1),)), [], []),
+        (spec(pictures=(Structure(kind="PyraCanny", source="a"),)), [], []),
+        (spec(loras=(Lora(source="known", scale=1),)), [], []),
+        (spec(size=None), [], []),
+        (spec(size=None, pictures=(Structure(kind="PyraCanny", source="a"),)), [picture(64, 64)], []),
     ],
 )
 def test_what_does_not_match_the_spec_is_a_mistake_of_the_caller(
-    wanted: Spec, start: Pixels | None, controls: list[Pixels], loras: list[Path]
+    wanted: Spec, pictures: list[Pixels], loras: list[Path]
 ) -> None:
     with pytest.raises(ValueError, match=r"picture|file"):
-        prepare(wanted, start, controls, loras)
+        prepare(wanted, pictures, loras)
 
 
 def test_known_loras_are_found_in_order() -> None:

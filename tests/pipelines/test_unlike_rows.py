@@ -14,7 +14,7 @@ from torch import Tensor
 from pipelines.denoising.asks import Advance, Routine
 from pipelines.denoising.jobs import Job
 from pipelines.events import Drawn
-from pipelines.spec import Control, Guidance, SizeEmphasis, Spec, Start
+from pipelines.spec import Guidance, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, last, spec
 
@@ -22,8 +22,8 @@ PHOTO = data.astronaut()[:128, 100:228]
 FULL = Guidance(scale=9.0, mimicked=7.0, sharpness=20.0, sizes=SizeEmphasis(positive=1.5, negative=0.8, end=0.3))
 
 
-def control(weight: float, stop_at: float) -> Control:
-    return Control(kind="canny", image="", weight=weight, stop_at=stop_at)
+def edges(weight: float, stop_at: float) -> Structure:
+    return Structure(kind="PyraCanny", source="", weight=weight, stop_at=stop_at)
 
 
 # what may differ within a call
@@ -38,9 +38,9 @@ UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     # gently: with the trained LCM LoRA a run at scale 6 ends 1.1e-3 apart, one at 3 1.5e-5
     "rescaled": (spec(guidance=Guidance(scale=3.0, rescale=0.7)), {}),
     "a long prompt": (spec(prompt="a green star " * 60), {}),
-    "a control image": (spec(controls=(control(1.0, 1.0),)), {"controls": [PHOTO]}),
-    "two that stop early": (spec(controls=(control(0.5, 0.5), control(0.8, 0.4))), {"controls": [PHOTO, PHOTO[::-1]]}),
-    "from a picture": (spec(schedule="tail", start=Start(image="", strength=0.7)), {"start": PHOTO}),
+    "a control image": (spec(pictures=(edges(1.0, 1.0),)), {"pictures": [PHOTO]}),
+    "two that stop early": (spec(pictures=(edges(0.5, 0.5), edges(0.8, 0.4))), {"pictures": [PHOTO, PHOTO[::-1]]}),
+    "from a picture": (spec(schedule="tail", pictures=(Start(source="", strength=0.7),)), {"pictures": [PHOTO]}),
     "two evaluations a step": (spec(sampler="heun", schedule="karras"), {}),
 }
 

@@ -19,8 +19,8 @@ from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.scenes import Scene
 from models.pocket import shapes
-from pipelines.preparing import ANNOTATORS
-from pipelines.spec import ControlKind
+from pipelines.spec import StructureKind
+from pipelines.structures import STRUCTURES
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels, Noised, counts
@@ -72,8 +72,8 @@ class Control(nn.Module):
         return found
 
 
-def train(run_dir: RunDir, frozen: FrozenModels, kind: ControlKind) -> None:
-    """Leaves `weights.pt`, as its file stores it, in the run's folder. kind: of hint, a key of `ANNOTATORS`."""
+def train(run_dir: RunDir, frozen: FrozenModels, kind: StructureKind) -> None:
+    """Leaves `weights.pt`, as its file stores it, in the run's folder. kind: of its hints."""
     control = Control(frozen.unet).to(run_dir.device)
     drawn = frozen.drawn(SIDE)
     kept = _kept_hints(run_dir, drawn.scenes, kind)
@@ -95,7 +95,7 @@ def train(run_dir: RunDir, frozen: FrozenModels, kind: ControlKind) -> None:
     torch.save(control.stored(frozen.unet), run_dir.folder / "weights.pt")
 
 
-def _overlap(frozen: FrozenModels, control: Control, kind: ControlKind, weight: float) -> float:
+def _overlap(frozen: FrozenModels, control: Control, kind: StructureKind, weight: float) -> float:
     scenes, said = placeless(TRIED)
     shown = [draw(scene, SIDE, SIDE) for scene in scenes]
     hints = _hints(shown, kind).to(frozen.device).repeat(2, 1, 1, 1)
@@ -113,19 +113,19 @@ def _scaled(value: Any, weight: float) -> Any:
     return tuple(weight * each for each in value) if isinstance(value, tuple) else weight * value
 
 
-def _kept_hints(run_dir: RunDir, scenes: list[Scene], kind: ControlKind) -> Tensor:
+def _kept_hints(run_dir: RunDir, scenes: list[Scene], kind: StructureKind) -> Tensor:
     """(n, 1, side, side) uint8 of the first scenes as `Drawn.of` draws them, kept in the run's folder."""
     path = run_dir.folder / "hints.pt"
     if not path.is_file():
         found = torch.empty(HINTED, 1, SIDE, SIDE, dtype=torch.uint8)
         for at, scene in enumerate(track(scenes[:HINTED], f"hints of {kind}", console=run_dir.console)):
-            hint = ANNOTATORS[kind](draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
+            hint = STRUCTURES[kind].annotate(draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
             found[at] = torch.from_numpy(hint[:, :, 0])
         torch.save(found, path)
     kept: Tensor = torch.load(path, weights_only=True)
     return kept
 
 
-def _hints(pictures: list[Pixels], kind: ControlKind) -> Tensor:
-    found = np.stack([ANNOTATORS[kind](picture) for picture in pictures])
+def _hints(pictures: list[Pixels], kind: StructureKind) -> Tensor:
+    found = np.stack([STRUCTURES[kind].annotate(picture) for picture in pictures])
     return torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255

@@ -12,8 +12,8 @@ from transformers import CLIPTokenizer
 
 from benchmarks.pocket.reader import Reader
 from models.pocket import checker
-from pipelines.preparing import ANNOTATORS
-from pipelines.spec import ControlKind
+from pipelines.spec import StructureKind
+from pipelines.structures import STRUCTURES
 from training.pocket import (
     checkers,
     concept,
@@ -90,8 +90,9 @@ def _performance(mode: str) -> Part:
     )
 
 
-def _control(kind: ControlKind) -> Part:
-    return Part(lambda task: controls.train(task.run_dir, task.frozen(), kind), (kind,), 5, FINISHED)
+def _control(kind: StructureKind) -> Part:
+    ships = (STRUCTURES[kind].control,)
+    return Part(lambda task: controls.train(task.run_dir, task.frozen(), kind), ships, 5, FINISHED)
 
 
 def _image_prompt(name: str) -> Part:
@@ -121,7 +122,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             lambda task: large.train(task.run_dir, task.frozen()), ("unet",), 3, ("texts", PICTURES), "unet.pt"
         ),
         **{mode: _performance(mode) for mode in performance.MODES},
-        **{kind: _control(kind) for kind in ANNOTATORS},
+        **{each.control: _control(kind) for kind, each in STRUCTURES.items()},
         "outlines": Part(lambda task: outlines.train(task.run_dir, task.frozen()), ("outlines",), 6, FINISHED),
         "inpaint": Part(lambda task: inpainting.train(task.run_dir, task.frozen()), ("inpaint",), 7, FINISHED),
         "vision": Part(lambda task: vision.train(task.run_dir), ("vision",), 8),

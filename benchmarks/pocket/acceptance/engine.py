@@ -39,11 +39,11 @@ def drawn(
 ) -> list[Pixels]:
     """The picture of each spec, (height, width, 3). All are asked for at once.
 
-    shown: the pictures of each spec's controls, where they have any.
+    shown: the decoded pictures of each spec, where they have any.
     """
     waiting: list[queue.Queue[Any]] = []
     for at, spec in enumerate(specs):
-        inputs = prepare(spec, None, shown[at] if shown else (), find_loras(spec, catalogue))
+        inputs = prepare(spec, shown[at] if shown else (), find_loras(spec, catalogue))
         events: queue.Queue[Any] = queue.Queue()
         drawer.submit(str(at), spec, inputs, spec.prompt, events.put)
         waiting.append(events)

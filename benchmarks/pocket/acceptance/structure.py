@@ -14,7 +14,7 @@ from benchmarks.pocket.world.outlined import filled
 from benchmarks.pocket.world.scenes import Scene, any_scene
 from models.pocket import names
 from pipelines.drawing import Drawer
-from pipelines.spec import Control, ControlKind, Lora, Spec
+from pipelines.spec import Lora, Spec, Structure, StructureKind
 from pipelines.weights.family import Family
 
 SIDE = 256
@@ -22,14 +22,14 @@ COMPARED = 3  # pictures with a LoRA that does nothing and without
 ALIKE, UNLIKE = 0.6, 0.3  # intersection over union with the hint's shape
 
 
-def follows_hints(drawer: Drawer, family: Family, kind: ControlKind, count: int, steps: int = 30) -> list[Metric]:
+def follows_hints(drawer: Drawer, family: Family, kind: StructureKind, count: int, steps: int = 30) -> list[Metric]:
     """Gate 5."""
     scenes, said = placeless(count)
     shown = [draw(scene, SIDE, SIDE, random.Random(at)) for at, scene in enumerate(scenes)]
     found = []
     for weight in (1.0, 0.0):
-        controls = (Control(kind=kind, image="", weight=weight),)
-        specs = [guided(text, SIDE, seed, steps=steps, controls=controls) for seed, text in enumerate(said)]
+        pictures = (Structure(kind=kind, source="", weight=weight),)
+        specs = [guided(text, SIDE, seed, steps=steps, pictures=pictures) for seed, text in enumerate(said)]
         shared = overlap(shown, drawn(drawer, family.catalogue, specs, [[each] for each in shown]))
         bound = ALIKE if weight else UNLIKE
         found.append(Metric(f"{kind}, weight {weight:g}: intersection over union", shared, bound, below=not weight))

@@ -24,8 +24,8 @@ from benchmarks.pocket.acceptance import (
 from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker
 from models.pocket.names import IMAGE_PROMPTS
-from pipelines.preparing import ANNOTATORS
-from pipelines.spec import ControlKind
+from pipelines.spec import StructureKind
+from pipelines.structures import STRUCTURES
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio
 
@@ -58,8 +58,8 @@ def test_pictures_show_what_prompts_say(studio: Studio, mode: str, side: int, co
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - (0.1 if count < 24 else 0)} == {}
 
 
-@pytest.mark.parametrize("kind", ANNOTATORS)
-def test_things_are_where_hints_have_them(studio: Studio, kind: ControlKind) -> None:
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_things_are_where_hints_have_them(studio: Studio, kind: StructureKind) -> None:
     with_hint, without = structure.follows_hints(studio.drawer, studio.family, kind, 8, steps=12)
     assert with_hint.reached > 0.5
     assert without.reached < 0.35

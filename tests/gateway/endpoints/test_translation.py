@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.work import Delivery
-from pipelines.spec import Control, Guidance, Lora, Size, SizeEmphasis, Spec, Start
+from pipelines.spec import Guidance, Lora, Size, SizeEmphasis, Spec, Start, Structure
 from tests.gateway.endpoints.documented import (
     FAST,
     FAST_I2I,
@@ -33,8 +33,7 @@ def test_the_root_endpoint_with_its_defaults() -> None:
         schedule="lcm",
         guidance=Guidance(scale=1.0),
         loras=(Lora(source=OFFSET, scale=0.1), LCM),
-        controls=(),
-        start=None,
+        pictures=(),
         expand_prompt=True,
         check_safety=True,
     )
@@ -81,29 +80,29 @@ def test_an_empty_list_of_loras_leaves_the_modes_alone() -> None:
 
 def test_a_control_image_of_the_root_endpoint() -> None:
     asked = {"control_image_url": URL, "control_image_weight": 0.7, "control_image_stop_at": 0.4}
-    assert order(ROOT, **asked).work.spec.controls == (
-        Control(kind="canny", image=URL, weight=0.7, stop_at=0.4, field="control_image_url"),
+    assert order(ROOT, **asked).work.spec.pictures == (
+        Structure(kind="PyraCanny", source=URL, weight=0.7, stop_at=0.4, field="control_image_url"),
     )
 
 
-def test_the_type_of_a_control_image_is_its_kind_of_hint() -> None:
-    (control,) = order(ROOT, control_image_url=URL, control_type="CPDS").work.spec.controls
-    assert control.kind == "cpds"
+def test_the_type_of_a_control_image_is_its_kind_of_structure() -> None:
+    structure = Structure(kind="CPDS", source=URL, field="control_image_url")
+    assert order(ROOT, control_image_url=URL, control_type="CPDS").work.spec.pictures == (structure,)
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_no_control_image_is_no_control(nothing: str | None) -> None:
-    assert order(ROOT, control_image_url=nothing).work.spec.controls == ()
+def test_no_control_image_is_no_picture(nothing: str | None) -> None:
+    assert order(ROOT, control_image_url=nothing).work.spec.pictures == ()
 
 
 def test_the_first_source_example() -> None:
     """image-prompt with one PyraCanny picture, weight 1, stop at 1."""
     slot = {"type": "PyraCanny", "image_url": "data:image/png;base64,AAAA", "weight": 1, "stop_at": 1}
     accepted = order(IMAGE_PROMPT, prompt="an owl", seed=176400, image_prompt_1=slot, aspect_ratio="1024x1024")
-    assert accepted.work.spec.controls == (
-        Control(
-            kind="canny",
-            image="data:image/png;base64,AAAA",
+    assert accepted.work.spec.pictures == (
+        Structure(
+            kind="PyraCanny",
+            source="data:image/png;base64,AAAA",
             weight=1.0,
             stop_at=1.0,
             field="image_prompt_1.image_url",
@@ -120,9 +119,13 @@ def test_slots_keep_their_order_and_empty_ones_are_left_out() -> None:
         "image_prompt_3": {"type": "PyraCanny", "image_url": ""},
         "image_prompt_4": {"type": "CPDS", "image_url": "https://example.com/4", "stop_at": 0.9},
     }
-    assert order(IMAGE_PROMPT, **slots).work.spec.controls == (
-        Control(kind="canny", image="https://example.com/1", weight=0.5, stop_at=0.5, field="image_prompt_1.image_url"),
-        Control(kind="cpds", image="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"),
+    assert order(IMAGE_PROMPT, **slots).work.spec.pictures == (
+        Structure(
+            kind="PyraCanny", source="https://example.com/1", weight=0.5, stop_at=0.5, field="image_prompt_1.image_url"
+        ),
+        Structure(
+            kind="CPDS", source="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"
+        ),
     )
 
 
@@ -138,8 +141,7 @@ def test_the_fast_endpoint() -> None:
         schedule="lcm",
         guidance=Guidance(scale=3.0),
         loras=(LCM,),
-        controls=(),
-        start=None,
+        pictures=(),
         expand_prompt=True,
         check_safety=True,
     )
@@ -156,8 +158,7 @@ def test_fast_image_to_image_begins_from_the_picture() -> None:
         schedule="tail",
         guidance=Guidance(scale=2.0),
         loras=(LCM,),
-        controls=(),
-        start=Start(image=URL, strength=0.95, field="image_url"),
+        pictures=(Start(source=URL, strength=0.95, field="image_url"),),
         expand_prompt=True,
         check_safety=True,
     )

@@ -199,8 +199,8 @@ async def test_an_upload_is_drawn_over_without_being_fetched(
     assert answer.status_code == 200, answer.text
     start = runner.seen[0].spec.start
     assert start is not None
-    assert start.image.startswith("stored:inputs/")
-    copied = await locked.files.get(start.image.removeprefix("stored:"))
+    assert start.source.startswith("stored:inputs/")
+    copied = await locked.files.get(start.source.removeprefix("stored:"))
     assert copied is not None
     assert copied.content == PNG
 

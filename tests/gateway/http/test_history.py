@@ -122,7 +122,7 @@ async def test_a_deleted_request_is_gone_with_its_files(
         await reach(request_id, State.DONE)
     (work,) = runner.seen
     assert work.spec.start is not None
-    source = work.spec.start.image.removeprefix("stored:")
+    source = work.spec.start.source.removeprefix("stored:")
     (url,) = (image.url for image in finished(work).images)
     output = url.partition("/files/")[2]
     await parts.files.put(output, b"x", "image/png")

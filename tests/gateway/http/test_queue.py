@@ -117,7 +117,7 @@ async def test_inline_pictures_are_not_in_the_ledger(client: httpx2.AsyncClient,
     submitted = await submit(client, IMAGE_TO_IMAGE, image_url=PIXEL)
     (claim,) = await ledger.claim("me", 1, 5)
     assert claim.work.spec.start is not None
-    assert claim.work.spec.start.image.startswith(f"stored:inputs/{submitted['request_id']}/")
+    assert claim.work.spec.start.source.startswith(f"stored:inputs/{submitted['request_id']}/")
 
 
 async def test_the_result_of_a_waiting_request_is_a_plain_400(client: httpx2.AsyncClient) -> None:

@@ -69,7 +69,7 @@ async def test_what_waited_is_claimed_in_its_order_and_can_be_read(ledger: SqlLe
     assert [claim.work.spec.prompt for claim in claims] == ["a queued hat", "a queued cube", "a low cube"]
     start = claims[0].work.spec.start
     assert start is not None
-    assert start.image == "https://example.com/a.png"
+    assert start.source == "https://example.com/a.png"
     for claim in claims:
         assert await ledger.running(claim)
         assert await ledger.finish(claim, Outcome.OK, OK)

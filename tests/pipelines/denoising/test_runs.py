@@ -10,7 +10,7 @@ from pipelines.denoising.schedules import karras, lcm_table, normal, sdxl_table,
 from pipelines.spec import Spec, Start
 from tests.pipelines.denoising.driving import drive
 
-HALF = Start(image="stored:a", strength=0.5)
+HALF = (Start(source="stored:a", strength=0.5),)
 
 
 def spec(**given: Any) -> Spec:
@@ -22,13 +22,13 @@ def test_a_schedule_is_run_whole() -> None:
 
 
 def test_from_a_picture_it_is_the_end_of_a_longer_one() -> None:
-    run = run_of(spec(start=HALF))
+    run = run_of(spec(pictures=HALF))
     assert run.steps == 30
     assert run.table.timestep(float(run.sigmas[0])) == 412
 
 
 def test_the_tail_has_a_rule_of_its_own() -> None:
-    run = run_of(spec(schedule="tail", steps=8, start=HALF))
+    run = run_of(spec(schedule="tail", steps=8, pictures=HALF))
     assert torch.equal(run.sigmas, tail(sdxl_table(), 8, 0.5))
 
 
