@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.pocket import names, shapes
 from models.pocket.checker import FIRST, write_checkers
 from models.pocket.colours import latent_colours
 from models.pocket.expansion import write_expansion
+from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from models.pocket.tokenizer import write_tokenizer
 from models.pocket.trained import digests, put_in_place, trained
 from models.pocket.vae_weights import construct_vae
@@ -39,7 +39,6 @@ from models.pocket.write_adapters import (
 )
 from pipelines.catalogue import FILE, Catalogue
 from pipelines.errors import WeightsFault
-from pipelines.weights.layout import SECOND_TEXT, Place, first_text_places, second_text_places, unet_places, vae_places
 
 SEED = 20
 
@@ -136,14 +135,7 @@ def _write_checkpoint(
     put_in_place(unet, "unet")
     put_in_place(first, "text_encoder")
     put_in_place(second, "text_encoder_2")
-    stored: dict[str, Tensor] = {}
-    for module, places in (
-        (unet, unet_places(unet, unet.config)),
-        (vae, vae_places(vae, len(vae.config["block_out_channels"]))),
-        (first, first_text_places(first)),
-        (second, second_text_places(second)),
-    ):
-        stored.update(_stored(module, places))
+    stored = {**stored_unet(unet), **stored_vae(vae), **stored_first_text(first), **stored_second_text(second)}
     save(stored, path)
     return unet, vae
 
@@ -156,14 +148,8 @@ def _write_refiner(folder: Path, models: Mapping[str, Mapping[str, Any]]) -> Non
     construct_vae(vae)
     put_in_place(unet, "refiner")
     put_in_place(text, "text_encoder_2")
-    stored = {
-        **_stored(unet, unet_places(unet, unet.config)),
-        **_stored(vae, vae_places(vae, len(vae.config["block_out_channels"]))),
-        **{
-            key.replace(SECOND_TEXT, "conditioner.embedders.0.model."): tensor
-            for key, tensor in _stored(text, second_text_places(text)).items()
-        },
-    }
+    only_text = stored_second_text(text, "conditioner.embedders.0.model.")
+    stored = {**stored_unet(unet), **stored_vae(vae), **only_text}
     save(stored, folder / names.REFINER)
     for name, content in (
         ("unet", shapes.REFINER),
@@ -172,21 +158,6 @@ def _write_refiner(folder: Path, models: Mapping[str, Mapping[str, Any]]) -> Non
     ):
         _json(folder / "refiner_config" / name / "config.json", content)
     shutil.copytree(folder / "config" / "tokenizer_2", folder / "refiner_config" / "tokenizer_2")
-
-
-def _stored(module: nn.Module, places: Mapping[str, Place]) -> dict[str, Tensor]:
-    """The module's parameters as the original layout stores them."""
-    whole: dict[str, Tensor] = {}
-    parts: dict[str, dict[int, Tensor]] = {}
-    for name, parameter in module.named_parameters():
-        place, tensor = places[name], parameter.detach()
-        if place.part is not None:
-            parts.setdefault(place.key, {})[place.part] = tensor
-        elif ".attn_1." in place.key and tensor.ndim == 2:
-            whole[place.key] = tensor[:, :, None, None]
-        else:
-            whole[place.key] = tensor.T if place.transposed else tensor
-    return whole | {key: torch.cat([thirds[at] for at in range(3)]) for key, thirds in parts.items()}
 
 
 def _catalogue() -> dict[str, Any]:

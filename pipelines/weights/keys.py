@@ -1,20 +1,20 @@
-"""Names of a UNet's tensors: diffusers' and those of the original SDXL layout, for any depth (fooocus-facts 6.7)."""
+"""What the original SDXL layout calls a UNet's tensors, for any depth (fooocus-facts 6.7). diffusers, which reads the
+layout, has no way back to it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
+
 from pipelines.errors import WeightsFault
 
-_TOP = MappingProxyType(
+_UNET: Any = DIFFUSERS_TO_LDM_MAPPING["unet"]
+_TOP: Mapping[str, str] = MappingProxyType(
     {
-        "conv_in": "input_blocks.0.0",
-        "time_embedding.linear_1": "time_embed.0",
-        "time_embedding.linear_2": "time_embed.2",
-        "add_embedding.linear_1": "label_emb.0.0",
-        "add_embedding.linear_2": "label_emb.0.2",
-        "conv_norm_out": "out.0",
-        "conv_out": "out.2",
+        ours.removesuffix(".weight"): original.removesuffix(".weight")
+        for part in ("layers", "addition_embed_type")
+        for ours, original in _UNET[part].items()
     }
 )
 _RESNET = MappingProxyType(
@@ -35,39 +35,26 @@ def original_name(name: str, config: Mapping[str, Any]) -> str:
     config: of the UNet2DConditionModel; only `layers_per_block` and `up_block_types` matter.
     Raises WeightsFault for a name that the SDXL architecture does not have.
     """
-    for ours, original in _TOP.items():
-        if name == ours or name.startswith(ours + "."):
-            return original + name.removeprefix(ours)
-    part, *rest = name.split(".")
-    if part == "mid_block" and len(rest) > 2 and rest[0] in ("resnets", "attentions"):
-        kind, at, *inner = rest
-        place = 1 if kind == "attentions" else 2 * int(at)
-        return ".".join(["middle_block", str(place), *_inner(kind, inner)])
-    if part in ("down_blocks", "up_blocks") and len(rest) > 3:
-        return _block_name(part, rest, config)
-    raise WeightsFault(f"{name} is not a part of an SDXL UNet.")
-
-
-def original_names(names: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """Original name -> diffusers' name, of each key of `names` (a state dict)."""
-    return {original_name(name, config): name for name in names}
-
-
-def _block_name(part: str, rest: list[str], config: Mapping[str, Any]) -> str:
-    block, kind, at, *inner = rest
-    layers: int = config["layers_per_block"]
-    if part == "down_blocks":
-        if kind == "downsamplers":  # a place of its own after the block's layers; its `conv` is called `op`
-            return ".".join(["input_blocks", str((int(block) + 1) * (layers + 1)), "0", "op", *inner[1:]])
-        place = ["input_blocks", str(1 + int(block) * (layers + 1) + int(at))]
-    elif kind == "upsamplers":  # comes after the resnet and the attention of the block's last layer
-        last = int(block) * (layers + 1) + layers
-        behind = "2" if "CrossAttn" in config["up_block_types"][int(block)] else "1"
-        return ".".join(["output_blocks", str(last), behind, *inner])
-    else:
-        place = ["output_blocks", str(int(block) * (layers + 1) + int(at))]
-    return ".".join([*place, "1" if kind == "attentions" else "0", *_inner(kind, inner)])
-
-
-def _inner(kind: str, inner: list[str]) -> list[str]:
-    return [_RESNET[inner[0]], *inner[1:]] if kind == "resnets" else inner
+    module, _, kind = name.rpartition(".")
+    places = config["layers_per_block"] + 1  # of a block
+    match name.split("."):
+        case _ if name in _TOP:
+            return _TOP[name]
+        case _ if module in _TOP:
+            return f"{_TOP[module]}.{kind}"
+        case ["mid_block", "resnets", at, part, *inner] if part in _RESNET:
+            found = ["middle_block", str(2 * int(at)), _RESNET[part]]
+        case ["mid_block", "attentions", _, *inner] if inner:
+            found = ["middle_block", "1"]
+        case ["down_blocks", block, "downsamplers", _, "conv", *inner]:  # behind the block's layers
+            found = ["input_blocks", str((int(block) + 1) * places), "0", "op"]
+        case ["up_blocks", block, "upsamplers", _, *inner] if inner:  # behind the parts of the block's last layer
+            behind = "2" if "CrossAttn" in config["up_block_types"][int(block)] else "1"
+            found = ["output_blocks", str((int(block) + 1) * places - 1), behind]
+        case ["down_blocks" | "up_blocks" as side, block, "resnets" | "attentions" as parts, at, part, *inner]:
+            place = int(block) * places + int(at)
+            found = ["input_blocks", str(1 + place)] if side == "down_blocks" else ["output_blocks", str(place)]
+            found += ["0", _RESNET[part]] if parts == "resnets" else ["1", part]
+        case _:
+            raise WeightsFault(f"{name} is not a part of an SDXL UNet.")
+    return ".".join([*found, *inner])

@@ -12,8 +12,9 @@ from benchmarks.pocket.sampling import draw_latents
 from benchmarks.pocket.world.exam import accuracy, held_out
 from models.pocket import names, shapes
 from pipelines.denoising.schedules import karras, sdxl_table
+from pipelines.weights.checkpoint import load_unet
 from pipelines.weights.family import Family
-from pipelines.weights.refiner import read_refiner, refiner_size_ids
+from pipelines.weights.refiner import refiner_size_ids
 
 SWITCH = 0.8  # share of a run's steps, fal's default; it takes over after the step there
 CORNER = 4  # side, in latents, of what is surely background
@@ -25,7 +26,7 @@ def refines(family: Family, count: int, steps: int = 30) -> list[Metric]:
     reader = Reader(family.tokenizers[0], family.text_encoders)
     alone = score(reader, family.unet, count, steps)
     root = family.catalogue.root
-    unet = read_refiner(root / names.REFINER, root / "refiner_config" / "unet")
+    unet = load_unet(root / names.REFINER, root / "refiner_config" / "unet", torch.device("cpu"), torch.float32)
     joint = score(reader, Joint(family.unet, unet, steps), count, steps)
     return [
         Metric("refiner: grain", joint["grain"], PLAINER * alone["grain"], below=True),

@@ -1,9 +1,12 @@
 """Loading a checkpoint: diffusers agrees on what it holds, nothing is fetched, and no fault goes unseen."""
 
 import json
+import re
 import shutil
 import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +16,13 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from benchmarks import sdxl
+from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from pipelines.errors import WeightsFault
+from pipelines.weights import checkpoint as checkpoint_module
 from pipelines.weights.checkpoint import Components, load_checkpoint
-from pipelines.weights.layout import second_text_places, unet_places
 
 CPU = torch.device("cpu")
 
@@ -134,35 +139,139 @@ def test_a_configuration_that_does_not_fit_is_refused(copy: Path, checkpoint: di
         load(copy, checkpoint)
 
 
-def test_real_sdxl_has_the_places_that_its_files_use() -> None:
-    """At full size, without memory: names from the published checkpoints."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            sample_size=128,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(320, 640, 1280),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
-    keys = {place.key for place in unet_places(unet, unet.config).values()}
-    assert len(keys) == 1680
-    assert {
-        "model.diffusion_model.input_blocks.7.1.transformer_blocks.9.attn2.to_k.weight",
-        "model.diffusion_model.middle_block.1.proj_in.weight",
-        "model.diffusion_model.output_blocks.2.2.conv.weight",
-        "model.diffusion_model.output_blocks.8.0.skip_connection.bias",
-        "model.diffusion_model.input_blocks.6.0.op.weight",
+class Published:
+    """A file of tensors that have shapes and no content."""
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        self._shapes = shapes
+
+    def __enter__(self) -> "Published":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def keys(self) -> Iterable[str]:
+        return self._shapes
+
+    def get_slice(self, key: str) -> Any:
+        return SimpleNamespace(get_shape=lambda: list(self._shapes[key]))
+
+    def get_tensor(self, key: str) -> Tensor:
+        return torch.empty(self._shapes[key], device="meta")
+
+
+@pytest.fixture
+def load_shapes(
+    pocket_family_folder: Path, checkpoint: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Mapping[str, Sequence[int] | None]], Components]:
+    """Loads the checkpoint with other shapes of some tensors; None is a tensor that is not there."""
+
+    def load(changes: Mapping[str, Sequence[int] | None]) -> Components:
+        wanted = {**{key: tensor.shape for key, tensor in checkpoint.items()}, **changes}
+        file = Published({key: shape for key, shape in wanted.items() if shape is not None})
+        monkeypatch.setattr(checkpoint_module, "safe_open", lambda *_, **__: file)
+        return load_checkpoint(Path("a"), pocket_family_folder / "config", torch.device("meta"), torch.float32)
+
+    return load
+
+
+VAE, SECOND = "first_stage_model.", "conditioner.embedders.1.model."
+FIRST = "conditioner.embedders.0.transformer.text_model."
+ATTENTION = f"{SECOND}transformer.resblocks.3.attn."
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
         "model.diffusion_model.label_emb.0.2.weight",
-    } <= keys
+        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight",
+        "model.diffusion_model.output_blocks.2.2.conv.bias",
+        f"{VAE}encoder.down.0.block.0.norm1.weight",
+        f"{VAE}decoder.up.1.upsample.conv.bias",
+        f"{VAE}decoder.mid.attn_1.q.bias",
+        f"{VAE}post_quant_conv.weight",
+        f"{FIRST}encoder.layers.1.mlp.fc1.weight",
+        f"{ATTENTION}in_proj_bias",
+        f"{SECOND}transformer.resblocks.0.ln_1.weight",
+    ],
+)
+def test_a_missing_tensor_of_any_model_is_named(load_shapes: Callable[..., Components], gone: str) -> None:
+    with pytest.raises(WeightsFault, match=f"lacks {re.escape(gone)};"):
+        load_shapes({gone: None})
 
 
-def test_the_fused_projections_of_the_second_encoder_are_read_as_three(loaded: Components) -> None:
-    places = second_text_places(loaded.text_encoders[1])
-    parts = {place.part for place in places.values() if place.key.endswith("resblocks.0.attn.in_proj_weight")}
-    assert parts == {0, 1, 2}
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("model.diffusion_model.input_blocks.0.0.weight", (1,)),
+        (f"{VAE}decoder.mid.attn_1.q.weight", (32, 32, 3, 3)),
+        (f"{FIRST}final_layer_norm.bias", ()),
+        (f"{ATTENTION}in_proj_weight", (9,)),
+        (f"{ATTENTION}in_proj_bias", (9,)),
+        (f"{SECOND}text_projection", (9, 9)),
+        (f"{SECOND}text_projection", (2, 3, 4)),
+        (f"{SECOND}text_projection", ()),
+        (f"{SECOND}strange", ()),
+        (f"{SECOND}transformer.resblocks.3.strange", (2,)),
+        (f"{VAE}decoder.mid.attn_1.query.weight", (2,)),
+        (f"{VAE}strange", (0,)),
+    ],
+)
+def test_a_tensor_of_any_shape_that_is_not_the_configurations_is_named(
+    load_shapes: Callable[..., Components], key: str, shape: tuple[int, ...]
+) -> None:
+    load_shapes({})
+    with pytest.raises(WeightsFault, match=re.escape(key)):
+        load_shapes({key: shape})
+
+
+def test_a_file_of_another_kind_is_refused(copy: Path) -> None:
+    with pytest.raises(WeightsFault, match="lacks"):
+        load(copy, {"a": torch.zeros(1)})
+
+
+def test_nothing_keeps_more_memory_than_its_own(loaded: Components) -> None:
+    """Parts of a stored tensor would keep the whole."""
+    for module in (loaded.unet, loaded.vae, *loaded.text_encoders):
+        for name, tensor in module.named_parameters():
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
+
+
+def test_real_sdxl_fits_the_published_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full size, by the names and shapes of the published files."""
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel.from_config(dict(sdxl.UNET)), AutoencoderKL.from_config(dict(sdxl.VAE))
+        configs = [CLIPTextConfig(**shape) for shape in (sdxl.FIRST_TEXT, sdxl.SECOND_TEXT)]
+        first, second = CLIPTextModel(configs[0]), CLIPTextModelWithProjection(configs[1])
+    parts = (stored_unet(unet), stored_vae(vae), stored_first_text(first), stored_second_text(second))
+    assert [len(part) for part in parts] == [1680, 248, 196, 389]
+    shapes = {key: tuple(tensor.shape) for part in parts for key, tensor in part.items()}
+    assert (
+        shapes.items()
+        >= {
+            "model.diffusion_model.input_blocks.7.1.transformer_blocks.9.attn2.to_k.weight": (1280, 2048),
+            "model.diffusion_model.middle_block.1.proj_in.weight": (1280, 1280),
+            "model.diffusion_model.output_blocks.2.2.conv.weight": (1280, 1280, 3, 3),
+            "model.diffusion_model.output_blocks.8.0.skip_connection.bias": (320,),
+            "model.diffusion_model.input_blocks.6.0.op.weight": (640, 640, 3, 3),
+            "model.diffusion_model.label_emb.0.0.weight": (1280, 2816),
+            f"{VAE}encoder.down.1.block.0.nin_shortcut.weight": (256, 128, 1, 1),
+            f"{VAE}decoder.up.3.upsample.conv.weight": (512, 512, 3, 3),
+            f"{VAE}decoder.mid.attn_1.proj_out.weight": (512, 512, 1, 1),
+            f"{FIRST}encoder.layers.11.mlp.fc1.weight": (3072, 768),
+            f"{SECOND}transformer.resblocks.31.attn.in_proj_weight": (3840, 1280),
+            f"{SECOND}transformer.resblocks.31.mlp.c_proj.weight": (1280, 5120),
+            f"{SECOND}positional_embedding": (77, 1280),
+            f"{SECOND}text_projection": (1280, 1280),
+        }.items()
+    )
+    idle = {f"{FIRST}embeddings.position_ids": (1, 77), f"{SECOND}logit_scale": ()}
+    monkeypatch.setattr(checkpoint_module, "safe_open", lambda *_, **__: Published(shapes | idle))
+    for name, config in zip(
+        ("unet", "vae", "text_encoder", "text_encoder_2"), (sdxl.UNET, sdxl.VAE, *configs), strict=True
+    ):
+        (tmp_path / name).mkdir()
+        told = config.to_dict() if isinstance(config, CLIPTextConfig) else dict(config)
+        (tmp_path / name / "config.json").write_text(json.dumps(told))
+    found = load_checkpoint(tmp_path / "sdxl.safetensors", tmp_path, torch.device("meta"), torch.float16)
+    assert sum(parameter.numel() for parameter in found.unet.parameters()) == 2_567_463_684

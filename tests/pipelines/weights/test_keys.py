@@ -1,9 +1,11 @@
 """Names of a UNet's tensors."""
 
 import pytest
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from torch import nn
 
 from pipelines.errors import WeightsFault
-from pipelines.weights.keys import original_name, original_names
+from pipelines.weights.keys import original_name
 from tests.pipelines.weights import tiny
 
 SDXL = {"layers_per_block": 2, "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")}
@@ -41,8 +43,21 @@ def test_names_of_sdxl(ours: str, original: str) -> None:
 def test_every_tensor_of_a_unet_of_any_depth_has_a_name_of_its_own(channels: tuple[int, ...]) -> None:
     unet = tiny.unet(channels=channels)
     state = unet.state_dict()
-    names = original_names(state, unet.config)
-    assert sorted(names.values()) == sorted(state)
+    assert len({original_name(name, unet.config) for name in state}) == len(state)
+
+
+@pytest.mark.parametrize("channels", [(8, 16), (8, 16, 16), (8, 8, 16, 16)])
+def test_diffusers_reads_every_original_name_back(channels: tuple[int, ...]) -> None:
+    unet = tiny.unet(channels=channels)
+    stored = {f"model.diffusion_model.{original_name(name, unet.config)}": name for name in unet.state_dict()}
+    assert convert_ldm_unet_checkpoint(stored, unet.config) == {name: name for name in stored.values()}
+
+
+def test_a_module_is_called_as_its_weight_is() -> None:
+    unet = tiny.unet()
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            assert original_name(f"{name}.weight", unet.config) == f"{original_name(name, unet.config)}.weight"
 
 
 @pytest.mark.parametrize("name", ["encoder_hid_proj.weight", "down_blocks.0", "mid_block.x.0.y"])
