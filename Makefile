@@ -35,6 +35,7 @@ test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages an
 bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables
 	@$(BIN)/python -m benchmarks.pocket.evaluate $(POCKET) --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.mixed_arrivals --out $(RESULTS)
+	@$(BIN)/python -m benchmarks.mixed_arrivals --size 128 --neighbours --out $(RESULTS)/at_128
 	@$(BIN)/python -m benchmarks.queueing --out $(RESULTS)
 	@if [ -n "$(BESIDE)" ]; then $(BIN)/python -m benchmarks.submitting --beside $(BESIDE) --out $(RESULTS); fi
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from pipelines.denoising.caps import RowCaps
+from pipelines.denoising.denoiser import Denoiser
+from pipelines.denoising.engine import Engine
 from torch import nn
 
 from benchmarks.report import Cell, Report, Table, machine
 from models.pocket.write import write_family
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser
-from pipelines.denoising.engine import Engine
 from pipelines.drawing import Drawer, stages
 from pipelines.events import Drawn
 from pipelines.preparing import prepare

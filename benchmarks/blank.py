@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.denoising.jobs import EngineStats, JobCancelled
-from pipelines.events import Drawn, Event, Progress
+from pipelines.errors import JobCancelled
+from pipelines.events import Drawn, EngineStats, Event, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 

@@ -19,11 +19,17 @@ from ray.serve.schema import ReplicaRank
 from torch import Tensor
 
 from benchmarks.plain import Call, PlainLoop, Work
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser, Evaluate
-from pipelines.denoising.engine import Engine
+from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
+from pipelines.engine.engine import Engine
+from pipelines.engine.tasks import Answers
 from pipelines.events import Drawn, Pixels
+from pipelines.unet.gathering import Gatherer
+from pipelines.unet.guide import Evaluate
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.runner import UNetRunner
+from pipelines.unet.stage import EvaluationStage
+from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.family import Family
 from pipelines.weights.variants import VariantStore
 
@@ -40,7 +46,7 @@ class Competitor(Protocol):
     name: str
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> Sequence[Call]:
         """The UNet calls so far."""
 
     def draw(self, work: Work) -> Pixels: ...
@@ -48,14 +54,12 @@ class Competitor(Protocol):
     def close(self) -> None: ...
 
 
-class _Watched(Denoiser):
+class _Watched(EvaluationStage):
     """Notes when each call ran and with how many rows."""
 
-    def __init__(self, rows: int) -> None:
-        super().__init__(RowCaps(rows))
-        self.calls: list[Call] = []
+    calls: list[Call]
 
-    def run(self, asks: Sequence[Evaluate]) -> list[Tensor]:
+    def run(self, asks: Sequence[Evaluate]) -> Answers[Tensor]:
         began = perf_counter()
         answers = super().run(asks)
         rows = sum(ask.rows for ask in asks)
@@ -69,9 +73,11 @@ class OurEngine:
     name = "engine"
 
     def __init__(self, family: Family, variants: VariantStore) -> None:
-        self._watched = _Watched(ROWS)
-        served = {**stages(family, RowCaps(ROWS)), Evaluate: self._watched}
-        self._drawer = Drawer(Engine(served, counted=Denoiser.name), variants)
+        device, caps = PlainDevice(family.device), RowCaps(ROWS)
+        self._watched = _Watched(UNetRunner(family.rows), Gatherer(device), caps, TokenCost(family.unet))
+        self._watched.calls = []
+        served = [*stages(family, device, caps), self._watched]  # the last stage of an ask is the one that serves it
+        self._drawer = Drawer(Engine(served, EvaluationStage.name, device), family, variants, device)
 
     @property
     def calls(self) -> list[Call]:

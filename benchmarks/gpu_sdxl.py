@@ -17,22 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from torch import Tensor
-
-from benchmarks.report import Cell, Report, Table, machine, shown
-from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Cost, Models, build, cost
 from pipelines.denoising.asks import Fork, Routine, Stage
 from pipelines.denoising.caps import RowCaps
 from pipelines.denoising.denoiser import Denoiser, Evaluate, Guidance, Guide, SizeIds
 from pipelines.denoising.engine import Engine
 from pipelines.denoising.jobs import Job
+from torch import Tensor
+
+from benchmarks.plain_sdxl import GUIDANCE, PlainLoop
+from benchmarks.report import Cell, Report, Table, machine, shown
+from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Cost, build, cost
 from pipelines.denoising.samplers import euler
 from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from pipelines.events import Drawn
 from pipelines.stages.vae import DecodeLatent, DecodeStage
 
-GUIDANCE = 4.0
 WARM_UPS = 2
 ENOUGH_S, MOST_CALLS = 1.0, 20  # a measured mean is over this long or this many calls, whichever ends first
 RATES = 5  # of the matrix rate, which is a floor's base: the best counts
@@ -257,60 +256,6 @@ class Bench:
     def _publish(self) -> None:
         if self._options.out is not None:
             self._report.write(self._options.out)
-
-
-class PlainLoop:
-    """What `StableDiffusionXLPipeline` does after its prompts are encoded: one scheduler, one batch, one decode."""
-
-    def __init__(self, models: Models, side: int, pictures: int, *, guided: bool) -> None:
-        self._models = models
-        self._guided = guided
-        self._shape = (pictures, LATENT_CHANNELS, side // FACTOR, side // FACTOR)
-        rows = pictures * (2 if guided else 1)
-        conditionings = [models.conditioning(seed) for seed in range(rows)]
-        self._context = torch.stack([each.context for each in conditionings]).to(models.dtype)
-        self._added = {
-            "text_embeds": torch.stack([each.pooled for each in conditionings]).to(models.dtype),
-            "time_ids": models.size_ids(side).to(models.dtype).repeat(rows, 1),
-        }
-        self._ready = torch.randn(rows, *self._shape[1:], device=models.device, dtype=models.dtype)
-        self._at = torch.full((rows,), 500, device=models.device)
-
-    def call(self) -> Tensor:
-        """The UNet's answer to arguments that lie ready."""
-        return self._predict(self._ready, self._at)
-
-    def draw(self, steps: int) -> np.ndarray[Any, Any]:
-        """Draw the batch. Returns (pictures, height, width, 3) uint8."""
-        models = self._models
-        scheduler = EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="leading",
-            steps_offset=1,
-        )
-        scheduler.set_timesteps(steps, device=models.device)
-        latents = torch.randn(self._shape, device=models.device, dtype=models.dtype) * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps:
-            x = torch.cat([latents] * 2) if self._guided else latents
-            x = scheduler.scale_model_input(x, timestep)
-            # a row of integers as the engine has it, so that a compiled UNet is compiled once for both
-            predicted = self._predict(x, timestep.long().expand(len(x)).contiguous())
-            if self._guided:
-                negative, positive = predicted.chunk(2)
-                predicted = negative + GUIDANCE * (positive - negative)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        decoded = models.vae.decode(latents / models.vae.config["scaling_factor"], return_dict=False)[0]
-        pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).float().cpu().numpy()
-        drawn: np.ndarray[Any, Any] = pixels.astype(np.uint8)
-        return drawn
-
-    def _predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        predicted: Tensor = self._models.unet(
-            x, timesteps, encoder_hidden_states=self._context, added_cond_kwargs=self._added, return_dict=False
-        )[0]
-        return predicted
 
 
 def _routine(noise: Tensor, guide: Guide, steps: int) -> Routine:

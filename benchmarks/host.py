@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,23 +28,27 @@ from statistics import median
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.counting import HOST, KERNEL, KINDS, LATER, READ, STAGED, UPLOAD, WAITS, Asked, Counts
 from benchmarks.report import Cell, Report, Table, machine
-from pipelines.conditioning import Conditioning
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser, Evaluate
-from pipelines.denoising.engine import Engine
-from pipelines.denoising.jobs import Job
+from pipelines.conditioning import Conditioning, Prompt
+from pipelines.device import Device, Download, PlainDevice
+from pipelines.engine.engine import Engine
+from pipelines.engine.tasks import Answers, Ask, Job, Last, Routine, Stage, Start
 from pipelines.events import Drawn
 from pipelines.inputs import Inputs
-from pipelines.picture import draw
 from pipelines.spec import Guidance, Size, SizeEmphasis, Spec
 from pipelines.stages.text import EncodeText
 from pipelines.stages.vae import DecodeLatent
+from pipelines.trajectory import draw, prepare_job
+from pipelines.unet.gathering import Gatherer
+from pipelines.unet.guide import Evaluate
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.rows import RowContext
+from pipelines.unet.runner import UNetRunner
+from pipelines.unet.stage import EvaluationStage
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 5
@@ -91,6 +96,9 @@ class Watch(Protocol):
     def unet(self) -> AbstractContextManager[None]:
         """Holds where the UNet would run."""
 
+    def read(self, tensor: Tensor) -> Tensor:
+        """What a tensor of the device is in the host's memory, where nobody waits for it."""
+
 
 # -- this checkout's engine: the part that follows a change of its interfaces
 
@@ -109,37 +117,52 @@ class _Unet(nn.Module):
             return (self._ready[: len(x)],)
 
 
-class _Turns(Denoiser):
-    """Says when a turn begins."""
+class _MetaDevice:
+    """The device path: copies wait for nothing."""
 
     def __init__(self, watch: Watch) -> None:
-        super().__init__(RowCaps(DEEPEST))
+        self.device, self._watch = META, watch
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        return tensor.to(META, non_blocking=True)
+
+    def download(self, tensor: Tensor) -> Download:
+        copy = self._watch.read(tensor)
+        return lambda: copy
+
+
+class _Turns(EvaluationStage):
+    """Says when a turn begins."""
+
+    def __init__(self, device: Device, watch: Watch) -> None:
+        super().__init__(UNetRunner(RowContext()), Gatherer(device), RowCaps(DEEPEST))
         self._watch = watch
 
-    def run(self, asks: Sequence[Evaluate]) -> list[Tensor]:
+    def run(self, asks: Sequence[Evaluate]) -> Answers[Tensor]:
         self._watch.turn(sum(ask.rows for ask in asks))
         return super().run(asks)
 
 
-class _Ready:
+class _Ready(Stage[Any, Any]):
     """A stage that has one answer."""
 
-    def __init__(self, name: str, answer: Any) -> None:
-        self.name, self._answer = name, answer
+    def __init__(self, asked: type[Ask[Any]], answer: Any) -> None:
+        self.name, self.asked, self._answer = asked.__name__, asked, answer  # type: ignore[misc]
 
     def cap(self, ask: Any) -> int:
         return DEEPEST
 
-    def run(self, asks: Sequence[Any]) -> list[Any]:
-        return [self._answer] * len(asks)
+    def run(self, asks: Sequence[Any]) -> Answers[Any]:
+        return Answers([self._answer] * len(asks))
 
 
-def drive(case: Case, latent: int, turns: int, device: torch.device, watch: Watch) -> None:
+def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch) -> None:
     """Draw the case's images, a job each, all in the same `turns` calls of a UNet that is not there.
 
     latent: its side. Raises what the engine ends with when it breaks.
     """
-    side, dtype = 8 * latent, torch.float32 if device == CPU else torch.bfloat16
+    side, dtype = 8 * latent, torch.float32 if place == CPU else torch.bfloat16
+    device: Device = PlainDevice(CPU) if place == CPU else _MetaDevice(watch)
     guidance = Guidance(scale=4, mimicked=7, sharpness=2, sizes=SizeEmphasis(positive=1.5, negative=0.8, end=0.3))
     inputs = Inputs(Size(width=side, height=side))
     spec = Spec(
@@ -150,32 +173,34 @@ def drive(case: Case, latent: int, turns: int, device: torch.device, watch: Watc
         schedule="karras" if case.guided else "lcm",
         guidance=guidance if case.guided else Guidance(),
     )
-    prompt = Conditioning(torch.randn(TOKENS, WIDTH, device=device), torch.randn(POOLED, device=device))
-    variant: Any = SimpleNamespace(
-        key="stub", unet=_Unet(case.rows, latent, device, dtype, watch), group="stub", controls={}
-    )
-    pixels = np.zeros((side, side, 3), np.uint8)
-    stages: Any = {
-        EncodeText: _Ready("text", prompt),
-        Evaluate: _Turns(watch),
-        DecodeLatent: _Ready("decode", pixels),
-    }
+    said = Conditioning(torch.randn(TOKENS, WIDTH, device=place), torch.randn(POOLED, device=place))
+    unet = _Unet(case.rows, latent, place, dtype, watch)
+    variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={})
+    prompt, picture = Prompt(("",), [([[]], [[]])]), torch.zeros(side, side, 3, dtype=torch.uint8)
+    stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]
     all_there = threading.Event()
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def job() -> Generator[Any, Any, Any]:
-        return draw(spec, inputs, "", variant)
+    def job() -> Start:
+        ready = prepare_job(spec, inputs, variant, prompt, prompt if case.guided else None, device)
+        return lambda: draw(ready)
 
-    def first() -> Generator[Any, Any, Any]:
-        with watch.running():
-            all_there.wait()
-            return (yield from job())
+    def first() -> Start:
+        start = job()
 
-    engine = Engine(stages, counted=Denoiser.name)
+        def routine() -> Routine[Last]:
+            with watch.running():
+                all_there.wait()
+                return (yield from start())
+
+        return routine
+
+    engine = Engine(stages, counted=EvaluationStage.name, device=device, ahead=place != CPU)
     try:
-        for at in range(case.images):
-            engine.submit(Job(str(at), job if at else first, Drawn, turns, ended.put))
-        all_there.set()
+        with ThreadPoolExecutor(1) as workers:
+            for at in range(case.images):
+                engine.submit(Job(str(at), job if at else first, turns, ended.put), workers)
+        all_there.set()  # all are prepared
         missing = case.images
         while missing:
             event = ended.get()
@@ -208,6 +233,9 @@ class _Counting:
     def unet(self) -> AbstractContextManager[None]:
         return self.counts.paused()
 
+    def read(self, tensor: Tensor) -> Tensor:
+        return tensor.to(CPU, non_blocking=True)
+
     def middle(self) -> Counter[Asked]:
         """The turn of the median count."""
         steady = sorted(self.turns[SKIPPED:], key=lambda turn: turn.total())
@@ -230,6 +258,9 @@ class _Timing:
 
     def unet(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def read(self, tensor: Tensor) -> Tensor:
+        return torch.ones(tensor.shape)
 
     def turns(self) -> list[float]:
         return [after - before for before, after in pairwise(self._at[SKIPPED:])]

@@ -1,7 +1,8 @@
 """Unlike jobs that arrive over time: the engine, `@serve.batch` and one job after the other, on the pocket family.
 
 The jobs take 4, 8, 30 and 60 steps, with and without a control image; their arrivals are drawn from a seed. Every
-competitor gets the same jobs at the same times, round by round in turn, and what counts are the ratios.
+competitor gets the same jobs at the same times, round by round in turn, and what counts are the ratios. Time is CPU
+time of this process, which stands still while others have the machine; jobs arrive by the clock on the wall.
 """
 
 import argparse
@@ -31,12 +32,16 @@ FAMILY = Path(__file__).parent.parent / ".cache" / "pocket"
 VARIANT_BYTES = 2**31  # every variant of every job: merging is not what is measured
 LIGHTNING, LCM = (Lora(source=f"sdxl_{name}_lora.safetensors", scale=1.0) for name in ("lightning_4step", "lcm"))
 HEAD_START_S = 0.5  # of the long jobs before the short one
+BESIDE_ROUNDS = 3  # of the short job beside long ones
+WARM_UP_STEPS = 2
+FIGURES = ("total", "mean", "p95", "UNet calls")
 
 
 @dataclass(frozen=True)
 class Options:
     """What to measure. steps: of the four sorts of jobs, which are drawn by Lightning, LCM, and twice Euler with
-    guidance. gap_s: mean time between two arrivals. neighbours: long jobs beside the short one."""
+    guidance. gap_s: mean time between two arrivals. threads: of torch; None leaves its choice. neighbours: long jobs
+    beside the short one."""
 
     jobs: int
     size: int
@@ -44,6 +49,7 @@ class Options:
     rounds: int
     seed: int
     steps: tuple[int, int, int, int]
+    threads: int | None
     neighbours: tuple[int, ...]
     out: Path
     command: str
@@ -59,10 +65,15 @@ class Arrival:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What one competitor made of the arrivals: seconds, and its UNet calls since the start."""
+    """What one competitor made of the arrivals.
+
+    total: CPU seconds from the start to the last answer. latencies: of each job, CPU seconds of the whole process from
+    its arrival to its answer. wall_s: the total by the clock. calls: of the UNet, since the start.
+    """
 
     total: float
     latencies: Sequence[float]
+    wall_s: float
     calls: Sequence[Call]
 
     @property
@@ -71,6 +82,7 @@ class Round:
             "total": self.total,
             "mean": statistics.mean(self.latencies),
             "p95": float(np.percentile(self.latencies, 95)),
+            "UNet calls": len(self.calls),
         }
 
 
@@ -107,25 +119,36 @@ def arrivals(family: Family, options: Options) -> list[Arrival]:
     return found
 
 
+def _one_of_each_sort(family: Family, options: Options, steps: int) -> list[Work]:
+    return [
+        job(family, sort, steps, options.size, seed=sort, controlled=controlled)
+        for sort in range(4)
+        for controlled in (False, True)
+    ]
+
+
 def play(competitor: Competitor, coming: Sequence[Arrival]) -> Round:
     """Send every job at its time and wait for all."""
     before = len(competitor.calls)
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), time.process_time()
 
     def send(arrival: Arrival) -> float:
         time.sleep(max(0.0, start + arrival.at - time.perf_counter()))
+        arrived = time.process_time()
         competitor.draw(arrival.work)
-        return time.perf_counter() - start - arrival.at
+        return time.process_time() - arrived
 
     with ThreadPoolExecutor(len(coming)) as clients:
         latencies = list(clients.map(send, coming))
-    total = time.perf_counter() - start
+    total, wall_s = time.process_time() - spent, time.perf_counter() - start
     calls = [Call(call.began - start, call.ended - start, call.rows, call.useful) for call in competitor.calls[before:]]
-    return Round(total, latencies, calls)
+    return Round(total, latencies, wall_s, calls)
 
 
 def run(options: Options) -> Report:
     write_family(FAMILY)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     device = torch.device("cpu")
     family = load_family(FAMILY, device, torch.float32)
     variants = VariantStore(family, VARIANT_BYTES)
@@ -136,7 +159,8 @@ def run(options: Options) -> Report:
         OneByOne(family, variants),
     ]
     coming = arrivals(family, options)
-    figures, ratios = Table("Latency, seconds, median of the rounds"), Table("Engine / other, median of the rounds")
+    figures = Table("CPU seconds until all are drawn, and from a job's arrival to its answer; medians of the rounds")
+    ratios = Table("Engine / other, median of the rounds")
     short = Table(f"A job of {options.steps[0]} steps beside jobs of {options.steps[3]}, times its time alone")
     facts: dict[str, Cell] = {
         **machine(device),
@@ -148,10 +172,11 @@ def run(options: Options) -> Report:
     report = Report("mixed_arrivals", options.command, facts, (figures, ratios, short))
     try:
         for competitor in competitors:  # whatever happens once only
-            play(competitor, [Arrival(0.0, each.work) for each in coming[: min(8, len(coming))]])
+            play(competitor, [Arrival(0.0, work) for work in _one_of_each_sort(family, options, WARM_UP_STEPS)])
         rounds: dict[str, list[Round]] = {competitor.name: [] for competitor in competitors}
         for number in range(options.rounds):
-            for competitor in competitors[number:] + competitors[:number]:  # nobody is always first
+            first = number % len(competitors)  # nobody is always first
+            for competitor in competitors[first:] + competitors[:first]:
                 rounds[competitor.name].append(play(competitor, coming))
                 print(competitor.name, rounds[competitor.name][-1].figures, flush=True)
         _fill(figures, ratios, rounds, competitors[0].name)
@@ -169,17 +194,20 @@ def run(options: Options) -> Report:
 
 
 def _fill(figures: Table, ratios: Table, rounds: dict[str, list[Round]], ours: str) -> None:
-    names = ("total", "mean", "p95")
     for competitor, played in rounds.items():
         row: dict[str, Cell] = {"competitor": competitor}
-        row |= {name: statistics.median(each.figures[name] for each in played) for name in names}
-        calls = played[-1].calls
-        row |= {"UNet calls": len(calls), "useful rows a call": sum(call.useful for call in calls) / len(calls)}
+        row |= {name: statistics.median(each.figures[name] for each in played) for name in FIGURES}
+        calls = [call for each in played for call in each.calls]
+        row |= {
+            "rows": sum(call.rows for call in calls) / len(played),
+            "useful rows a call": sum(call.useful for call in calls) / len(calls),
+            "wall s": statistics.median(each.wall_s for each in played),
+        }
         figures.rows.append(row)
         if competitor == ours:
             continue
         compared: dict[str, Cell] = {"other": competitor}
-        for name in names:
+        for name in FIGURES:
             each = [one.figures[name] / other.figures[name] for one, other in zip(rounds[ours], played, strict=True)]
             compared[name] = statistics.median(each)
             compared[f"{name}, worst round"] = max(each)
@@ -198,7 +226,7 @@ def _beside(competitor: Competitor, family: Family, options: Options) -> list[di
                 for at in range(neighbours)
             ]
             taken = [
-                play(competitor, [*long, Arrival(HEAD_START_S, brief)]).latencies[-1] for _ in range(options.rounds)
+                play(competitor, [*long, Arrival(HEAD_START_S, brief)]).latencies[-1] for _ in range(BESIDE_ROUNDS)
             ]
             rows.append(
                 {
@@ -218,9 +246,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--size", type=int, default=256, help="side of the pictures")
     parser.add_argument("--gap", type=float, default=0.3, help="mean seconds between two arrivals; 0: all at once")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs=4, default=(4, 8, 30, 60), help="of the four sorts of jobs")
+    parser.add_argument("--threads", type=int, help="of torch, which chooses them itself otherwise")
     parser.add_argument("--neighbours", type=int, nargs="*", default=(1, 3), help="long jobs beside the short one")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args(arguments)
@@ -233,6 +262,7 @@ def main(arguments: Sequence[str]) -> int:
             rounds=given.rounds,
             seed=given.seed,
             steps=(lightning, lcm, speed, quality),
+            threads=given.threads,
             neighbours=tuple(given.neighbours),
             out=given.out,
             command=" ".join(("python -m benchmarks.mixed_arrivals", *arguments)),

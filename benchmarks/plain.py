@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from torch import Tensor
 
-from pipelines.conditioning import Conditioning
+from pipelines.conditioning import Conditioning, read_prompt
 from pipelines.events import Pixels
 from pipelines.inputs import Inputs
-from pipelines.picture import recipe
 from pipelines.spec import Spec
 from pipelines.stages.text import EncodeText, TextStage
+from pipelines.trajectory import recipe
 from pipelines.weights.family import Family
 from pipelines.weights.variants import Variant, VariantStore
 
@@ -71,6 +72,14 @@ class _Row:
         return self.done == len(self.scheduler.timesteps)
 
 
+def plain_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A UNet of the same weights whose layers are diffusers' own, which read no row context."""
+    with torch.device("meta"):
+        plain = UNet2DConditionModel.from_config(dict(unet.config))
+    plain.load_state_dict(unet.state_dict(), assign=True)
+    return plain.eval().requires_grad_(False)
+
+
 class PlainLoop:
     """Draws batches of like jobs, one batch after the other. padded: whether finished rows are computed to the end."""
 
@@ -79,6 +88,7 @@ class PlainLoop:
         self._variants = variants
         self._padded = padded
         self._text = TextStage(family.tokenizers)
+        self._unets: dict[Hashable, UNet2DConditionModel] = {}
         self.calls: list[Call] = []
 
     def draw(self, works: Sequence[Work]) -> list[Pixels]:
@@ -99,14 +109,10 @@ class PlainLoop:
         scheduler = LCMScheduler(**dict(BETAS)) if spec.sampler == "lcm" else EulerDiscreteScheduler(**dict(BETAS))
         scheduler.set_timesteps(spec.steps)
         prompts = [spec.prompt] if spec.guidance.scale == 1 else [spec.negative_prompt, spec.prompt]
+        reads = [EncodeText(variant, read_prompt([prompt], self._family.tokenizers)) for prompt in prompts]
         generator = torch.Generator().manual_seed(spec.seeds[0])
         noise = torch.randn(1, 4, size.height // FACTOR, size.width // FACTOR, generator=generator)[0]
-        return _Row(
-            work,
-            scheduler,
-            noise * scheduler.init_noise_sigma,
-            tuple(self._text.run([EncodeText(variant, (prompt,))])[0] for prompt in prompts),
-        )
+        return _Row(work, scheduler, noise * scheduler.init_noise_sigma, tuple(self._text.run(reads).values))
 
     def _step(self, variant: Variant, rows: Sequence[_Row]) -> None:
         """One step of every row: one UNet call, guidance, each row's own scheduler."""
@@ -147,7 +153,9 @@ class PlainLoop:
                 added_cond_kwargs=added,
                 return_dict=False,
             )
-        predicted: Tensor = variant.unet(
+        if variant.key not in self._unets:
+            self._unets[variant.key] = plain_unet(variant.unet)
+        predicted: Tensor = self._unets[variant.key](
             x,
             timesteps,
             encoder_hidden_states=context,

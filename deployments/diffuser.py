@@ -17,7 +17,7 @@ from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
 if TYPE_CHECKING:
-    from pipelines.denoising.jobs import EngineStats
+    from pipelines.events import EngineStats
     from pipelines.settings import DrawingSettings
 
 

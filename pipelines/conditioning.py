@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipelines.prompts.chunks import CHUNK, Rows, chunk_prompt
+from pipelines.prompts.chunks import CHUNK, Rows, chunk_prompt, count_chunks
 from pipelines.prompts.limits import MAX_CHUNKS, check_chunked
 
 SKIPPED_LAYERS = 2  # the hidden state before the last layer, without the final norm: SDXL's default
@@ -26,6 +26,40 @@ class Conditioning:
     pooled: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt as both text encoders read it. lines: its text. chunks: of each line, its rows by each tokenizer."""
+
+    lines: tuple[str, ...]
+    chunks: Sequence[tuple[Rows, ...]]
+
+    @property
+    def rows(self) -> int:
+        """Of 77 tokens."""
+        return count_chunks(self.chunks)
+
+
+def read_prompt(
+    lines: Sequence[str], tokenizers: Tokenizers, field: str = "prompt", max_chunks: int = MAX_CHUNKS
+) -> Prompt:
+    """Cut the lines of a prompt into chunks.
+
+    Raises InputFault with `field` for a prompt of more than `max_chunks` rows, or with too large a weight: nothing that
+    has lengthened the prompt on its way gets past here.
+    """
+    chunks = chunk_prompt(lines, [_Words(tokenizer) for tokenizer in tokenizers])
+    check_chunked(chunks, field, max_chunks)
+    return Prompt(tuple(lines), chunks)
+
+
+def encode_chunks(prompt: Prompt, tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
+    """Encode a prompt: the contexts of its lines are joined along the tokens, their pooled vectors are summed."""
+    end = int(tokenizers[0].eos_token_id)
+    narrow, _ = _hidden_states([first for first, _ in prompt.chunks], tokenizers[0], encoders[0], pad=end)
+    wide, pooled = _hidden_states([second for _, second in prompt.chunks], tokenizers[1], encoders[1], pad=SECOND_PAD)
+    return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
+
+
 def encode_prompt(
     lines: Sequence[str],
     tokenizers: Tokenizers,
@@ -33,17 +67,8 @@ def encode_prompt(
     field: str = "prompt",
     max_chunks: int = MAX_CHUNKS,
 ) -> Conditioning:
-    """Encode the lines of a prompt: contexts are joined along the tokens, pooled vectors are summed.
-
-    Raises InputFault with `field` for a prompt of more than `max_chunks` rows, or with too large a weight: nothing that
-    has lengthened the prompt on its way gets past here.
-    """
-    chunked = chunk_prompt(lines, [_Words(tokenizer) for tokenizer in tokenizers])
-    check_chunked(chunked, field, max_chunks)
-    end = int(tokenizers[0].eos_token_id)
-    narrow, _ = _hidden_states([first for first, _ in chunked], tokenizers[0], encoders[0], pad=end)
-    wide, pooled = _hidden_states([second for _, second in chunked], tokenizers[1], encoders[1], pad=SECOND_PAD)
-    return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
+    """Read and encode the lines of a prompt. Raises as `read_prompt`."""
+    return encode_chunks(read_prompt(lines, tokenizers, field, max_chunks), tokenizers, encoders)
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,51 @@
 """The drawer: a family of weights, its variants and the engine behind one door."""
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
 
-from pipelines.catalogue import LatentColours
-from pipelines.denoising.asks import Stage
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser, Evaluate
-from pipelines.denoising.engine import Engine
-from pipelines.denoising.jobs import EngineStats, Job, JobCancelled, OnEvent
-from pipelines.denoising.profiling import row_caps
-from pipelines.denoising.runs import run_of
-from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Drawn, Preview, Progress
+from pipelines.conditioning import Prompt, read_prompt
+from pipelines.denoising.sigma_schedule import sigma_schedule
+from pipelines.device import Device, PinnedDevice, PlainDevice
+from pipelines.engine.engine import Engine
+from pipelines.engine.tasks import Job, Stage, Start
+from pipelines.events import EngineStats, Event, Preview, Progress
 from pipelines.inputs import Inputs
-from pipelines.picture import draw, recipe
+from pipelines.listeners import OnEvent
 from pipelines.previews import Previews
 from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.prompts.lines import prompt_lines
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
-from pipelines.stages.hint import EncodeHint, HintStage
-from pipelines.stages.text import EncodeText, TextStage
-from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
+from pipelines.stages.hint import HintStage
+from pipelines.stages.text import TextStage
+from pipelines.stages.vae import DecodeStage, EncodeStage
+from pipelines.trajectory import draw, is_guided, prepare_job, recipe
+from pipelines.unet.compiling import CompiledBody
+from pipelines.unet.gathering import Gatherer
+from pipelines.unet.profiling import row_caps
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.runner import UNetRunner
+from pipelines.unet.stage import EvaluationStage
+from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.family import Family, load_family
-from pipelines.weights.recipe import Recipe
 from pipelines.weights.variants import Variant, VariantStore
 
-_SDXL = LatentColours()
 
-log = logging.getLogger("fooocus.engine")
-
-
-def stages(family: Family, caps: RowCaps, max_prompt_chunks: int = MAX_CHUNKS) -> dict[type, Stage]:
-    """The stages of the engine for a family. caps: the most rows in one UNet call."""
-    return {
-        EncodeText: TextStage(family.tokenizers, max_prompt_chunks),
-        EncodeImage: EncodeStage(family.vae),
-        EncodeHint: HintStage(),
-        Evaluate: Denoiser(caps),
-        DecodeLatent: DecodeStage(family.vae),
-    }
+def stages(
+    family: Family, device: Device, caps: RowCaps, compiled: CompiledBody | None = None
+) -> list[Stage[Any, Any]]:
+    """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls."""
+    runner, gatherer = UNetRunner(family.rows, compiled), Gatherer(device, rounded=compiled is not None)
+    return [
+        TextStage(family.tokenizers),
+        EncodeStage(family.vae, device),
+        HintStage(device),
+        EvaluationStage(runner, gatherer, caps, TokenCost(family.unet)),
+        DecodeStage(family.vae, device),
+    ]
 
 
 class Drawer:
@@ -52,34 +53,43 @@ class Drawer:
 
     Merging LoRAs into a large model takes seconds. On the engine's thread that would stop every running picture; on
     the caller's, which is an event loop, every listener. So a job whose weights are not at hand waits for a thread
-    that does nothing else, while the others go straight to the engine. One such thread: merging is bound by memory.
-    On a GPU its kernels, each of milliseconds, take turns with the engine's on the device's one stream.
+    that does nothing else, while the others are prepared on another one. One such thread: merging is bound by memory.
     """
 
-    def __init__(self, engine: Engine, variants: VariantStore, colours: LatentColours = _SDXL) -> None:
-        """colours: of the family's latents, for previews."""
-        self._engine = engine
-        self._variants = variants
-        self._colours = colours
+    def __init__(
+        self,
+        engine: Engine,
+        family: Family,
+        variants: VariantStore,
+        device: Device,
+        max_prompt_chunks: int = MAX_CHUNKS,
+    ) -> None:
+        self._engine, self._family, self._variants, self._device = engine, family, variants, device
+        self._max_prompt_chunks = max_prompt_chunks
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
-        self._cancelled: dict[str, threading.Event] = {}  # by job, until its last event
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
-        self._closing = False
 
     @classmethod
     def open(cls, settings: DrawingSettings) -> "Drawer":
         """Load the weights and start the engine. Blocks; raises WeightsFault when the family is not usable."""
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        family = load_family(settings.family, torch.device(settings.device), getattr(torch, settings.dtype))
-        caps = row_caps(family.unet, settings.rows, settings.profile_sizes, settings.profiles)
+        place = torch.device(settings.device)
+        device = PinnedDevice(place) if settings.ahead else PlainDevice(place)
+        family = load_family(settings.family, place, getattr(torch, settings.dtype))
+        caps = row_caps(family.unet, device, settings.rows, settings.profile_sizes, settings.profiles)
+        compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(
-            stages(family, caps, settings.max_prompt_chunks),
-            counted=Denoiser.name,
+            stages(family, device, caps, compiled),
+            counted=EvaluationStage.name,
+            device=device,
             hang_after_s=settings.hang_after_s,
+            ahead=settings.ahead,
             one_at_a_time=settings.one_at_a_time,
         )
-        return cls(engine, VariantStore(family, settings.variant_budget_mb * 2**20), family.catalogue.colours)
+        variants = VariantStore(family, settings.variant_budget_mb * 2**20)
+        return cls(engine, family, variants, device, settings.max_prompt_chunks)
 
     def submit(
         self,
@@ -94,68 +104,40 @@ class Drawer:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: `Progress`
         events, then once `Drawn` or an exception; with `previews` also `Preview` events, at most one each half second,
         of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
-        self._engine.check()
-        wanted = recipe(spec, inputs)
-        variant = self._variants.find(wanted)
-        cancelled = threading.Event()
+        at_hand = self._variants.find(recipe(spec, inputs))
 
         def preview(event: Preview) -> None:
-            if job_id in self._cancelled:
+            if not job.over:
                 on_event(event)
 
-        seen = Previews(len(spec.seeds), self._colours, self._previewer, preview) if previews else None
+        seen = Previews(len(spec.seeds), self._family.catalogue.colours, self._previewer, preview) if previews else None
 
-        def forward(event: Any) -> None:
+        def tell(event: Event | BaseException) -> None:
             if seen is not None and isinstance(event, Progress):
                 seen.heard(event)
-            if isinstance(event, Progress) or self._cancelled.pop(job_id, None) is not None:
-                on_event(event)
+            on_event(event)
 
-        def start(variant: Variant) -> None:
-            self._engine.submit(
-                Job(
-                    id=job_id,
-                    make=lambda: draw(spec, inputs, prompt, variant, seen),
-                    finish=_drawn,
-                    steps=run_of(spec).steps * len(spec.seeds),
-                    on_event=forward,
-                    cancelled=cancelled,
-                )
-            )
+        def prepare() -> Start:
+            return self._prepare(spec, inputs, prompt, at_hand, seen)
 
-        self._cancelled[job_id] = cancelled
-        if variant is None:
-            self._builder.submit(self._build, wanted, start, forward, cancelled)
-            return
-        try:
-            start(variant)
-        except EngineDead:
-            self._cancelled.pop(job_id, None)
-            raise
+        job = Job(job_id, prepare, sigma_schedule(spec).steps * len(spec.seeds), tell)
+        self._engine.submit(job, self._preparer if at_hand else self._builder)
 
-    def _build(
-        self,
-        wanted: Recipe,
-        start: Callable[[Variant], None],
-        forward: Callable[[BaseException], None],
-        cancelled: threading.Event,
-    ) -> None:
-        try:
-            if cancelled.is_set():
-                raise JobCancelled("the job was cancelled")
-            if self._closing:
-                raise EngineDead("the engine has stopped: closed")
-            start(self._variants.get(wanted))
-        except Exception as fault:
-            if not isinstance(fault, (InputFault, JobCancelled, EngineDead)):
-                log.exception("weights could not be built")
-            forward(fault)
+    def _prepare(
+        self, spec: Spec, inputs: Inputs, prompt: str, at_hand: Variant | None, previews: Previews | None
+    ) -> Start:
+        def read(text: str, field: str) -> Prompt:
+            return read_prompt(prompt_lines(text), self._family.tokenizers, field, self._max_prompt_chunks)
+
+        positive = read(prompt, "prompt")
+        negative = read(spec.negative_prompt, "negative_prompt") if is_guided(spec) else None
+        variant = at_hand or self._variants.get(recipe(spec, inputs))
+        job = prepare_job(spec, inputs, variant, positive, negative, self._device)
+        return partial(draw, job, previews)
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""
-        cancelled = self._cancelled.get(job_id)
-        if cancelled is not None:
-            cancelled.set()
+        self._engine.cancel(job_id)
 
     def check(self) -> None:
         """Raise EngineDead unless the engine works."""
@@ -170,11 +152,6 @@ class Drawer:
 
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead."""
-        self._closing = True
         self._engine.close()
-        self._builder.shutdown()
-        self._previewer.shutdown()
-
-
-def _drawn(images: Any, timings: Mapping[str, float]) -> Drawn:
-    return Drawn(images, timings)
+        for threads in (self._builder, self._preparer, self._previewer):
+            threads.shutdown()

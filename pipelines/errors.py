@@ -27,5 +27,9 @@ class DrawingFault(Exception):
     """A job cannot be drawn on this device or with these weights, though nothing that the client gave is malformed."""
 
 
+class JobCancelled(Exception):
+    """The job was cancelled and has left the batch."""
+
+
 class EngineDead(Exception):
     """The engine's thread has ended or hangs; its replica must be replaced."""

@@ -1,4 +1,4 @@
-"""What a running job tells its caller: steps, previews where it asked for them, and at the end the pictures."""
+"""What a running job tells its caller (steps, previews if it wants them, at the end the pictures), and its engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,3 +37,19 @@ class Drawn:
 
 
 Event = Progress | Preview | Drawn
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """An engine's counts since its start. unet_rows / unet_calls is the mean number of rows per step.
+
+    retried: asks that were tried again after a call had failed, and jobs begun again. lowered: sizes whose row cap was
+    found too large.
+    """
+
+    unet_calls: int
+    unet_rows: int
+    largest_call: int
+    live_jobs: int
+    retried: int = 0
+    lowered: int = 0

@@ -14,12 +14,15 @@ class DrawingSettings(BaseModel):
 
     family: the folder of a model family. threads: torch's threads on the CPU; None leaves torch's choice.
     variant_budget_mb: memory for merged weights besides the family's own. hang_after_s: a single call that takes longer
-    means that the engine hangs. one_at_a_time: batch nothing, for debugging.
+    means that the engine hangs. one_at_a_time: batch nothing, for debugging. ahead: the host never waits for the
+    device: copies go through pinned memory, and answers are held to be finite a call later; needs a CUDA device.
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
     holds for all. profiles: the folder where what was measured is kept for the next start; None measures each time.
+    compile: what of the UNet is compiled, while calls still run as they are: transformer blocks, which takes a minute,
+    or the whole, which takes many for each size and count of rows. Counts of rows and tokens are rounded up then.
     max_prompt_chunks: the most chunks, rows of up to 75 tokens, that a prompt may have with its styles and expansion,
-    and the negative prompt too. All rows of a UNet call attend to as many tokens as the longest of its prompts has.
+    and the negative prompt too. Prompts of unlike length share a UNet call only where their padding costs it little.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,3 +38,5 @@ class DrawingSettings(BaseModel):
     max_prompt_chunks: int = Field(default=MAX_CHUNKS, ge=8)
     hang_after_s: float = Field(default=300.0, gt=0)
     one_at_a_time: bool = False
+    ahead: bool = False
+    compile: Literal["off", "blocks", "whole"] = "off"

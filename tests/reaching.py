@@ -4,6 +4,7 @@ Plain arguments become the product's own. When the product is redesigned, this f
 follow, and that one does not.
 """
 
+import math
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +18,16 @@ from torch import Tensor
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import ValidationErrors
 from models.pocket.write import write_family
-from pipelines import picture
+from pipelines import trajectory
 from pipelines.conditioning import Conditioning
-from pipelines.denoising import guidance, samplers, sharpening
-from pipelines.denoising.asks import Advance, Routine
+from pipelines.denoising import denoisers, samplers
 from pipelines.denoising.brownian import BrownianTree
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import ControlBranch, Denoiser, Evaluate, Guide, _guided
-from pipelines.denoising.runs import Run, _tcd_level, run_of, sampler_of
+from pipelines.denoising.noise import SAMPLERS, draw_noise
 from pipelines.denoising.schedules import sdxl_table
+from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
+from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer
+from pipelines.engine.tasks import Advance, Routine
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import Inputs
@@ -35,12 +36,20 @@ from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, Size, SizeEmphasis, Spec, Start, Structure
 from pipelines.stages.hint import EncodeHint, HintStage
 from pipelines.structures import STRUCTURES
+from pipelines.unet import guidance, sharpening
+from pipelines.unet.gathering import Gatherer
+from pipelines.unet.guide import ControlImage, Evaluate, Guide
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.rows import RowContext
+from pipelines.unet.runner import UNetRunner
+from pipelines.unet.stage import EvaluationStage, _guided
 from pipelines.weights import checkpoint, control_lora, family, lora
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import VariantStore
 
 POCKET = Path(__file__).parent.parent / ".cache" / "pocket"
 CPU = torch.device("cpu")
+DEVICE = PlainDevice(CPU)
 
 Plain = Mapping[str, Any]
 Evaluations = list[tuple[Tensor, float, Tensor]]
@@ -142,19 +151,20 @@ def sigma_at(timestep: float) -> float:
 
 def first_latents(settings: Plain, seed: int, start: Tensor | None) -> Tensor:
     shape = (4, settings["height"] // 8, settings["width"] // 8)
-    x = next(picture._noise(seed, shape, CPU)) * picture._first_level(_run(settings))
+    run = _run(settings)
+    x = draw_noise(settings["sampler"], run, shape, seed).first * run.first_deviation
     return x if start is None else x + start
 
 
-def _run(settings: Plain) -> Run:
-    return run_of(_spec(settings))
+def _run(settings: Plain) -> SigmaSchedule:
+    return sigma_schedule(_spec(settings))
 
 
 # -- samplers and their noise
 
 
 def sample(name: str, x: Tensor, sigmas: Tensor, denoiser: Callable[[Tensor, float], Tensor], noise: Any) -> Tensor:
-    asking = _sampler(name, x, Run(sdxl_table(), sigmas), noise)
+    asking = _sampler(name, x, SigmaSchedule(sdxl_table(), sigmas), noise)
     try:
         x, sigma = next(asking)
         while True:
@@ -164,17 +174,10 @@ def sample(name: str, x: Tensor, sigmas: Tensor, denoiser: Callable[[Tensor, flo
         return result
 
 
-def _sampler(name: str, x: Tensor, run: Run, noise: Any) -> samplers.Sampler:
-    if callable(noise) and name == "tcd":
-        return samplers.tcd(x, run.sigmas, noise, below=lambda after: _tcd_level(run.table, after))
-    if callable(noise) and name in ("euler_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "lcm"):
-        chosen: samplers.Sampler = getattr(samplers, name)(x, run.sigmas, noise)
-        return chosen
-    seed = 0 if callable(noise) else int(noise)
-    drawn = picture._noise(seed, tuple(x.shape), x.device)
-    next(drawn)  # what the run began with
-    named = _spec({"sampler": name, "schedule": "karras", "steps": 1})
-    return sampler_of(named, x, run, lambda *_: next(drawn), seed)
+def _sampler(name: Any, x: Tensor, run: SigmaSchedule, noise: Any) -> samplers.Sampler:
+    if not callable(noise):
+        noise = draw_noise(name, run, tuple(x.shape), int(noise)).on(DEVICE).replay()
+    return SAMPLERS[name].make(x, run, noise)
 
 
 def brownian(
@@ -196,7 +199,7 @@ def classifier_free(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
 
 
 def adaptive_scale(scale: float, mimicked: float, progress: float) -> float:
-    return float(guidance.adaptive_scale(*(torch.tensor([each]) for each in (scale, mimicked, progress))))
+    return guidance.adaptive_scale(scale, mimicked, progress)
 
 
 def rescaled(guided: Tensor, positive: Tensor, share: float) -> Tensor:
@@ -204,7 +207,7 @@ def rescaled(guided: Tensor, positive: Tensor, share: float) -> Tensor:
 
 
 def sharpen(eps: Tensor, guide: Tensor, sharpness: float, progress: float) -> Tensor:
-    return sharpening.sharpen(eps, guide, *(torch.full((len(eps),), float(each)) for each in (sharpness, progress)))
+    return sharpening.sharpen(eps, guide, torch.full((len(eps),), sharpening.filtered_share(sharpness, progress)))
 
 
 def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
@@ -212,16 +215,16 @@ def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
 
 
 def guided(settings: Plain, x: Tensor, sigma: float, positive: Tensor, negative: Tensor) -> Tensor:
-    unseen: Any = SimpleNamespace()  # neither UNet nor conditionings: their answer is given
-    guide = Guide(unseen, unseen, unseen, picture._guidance(_spec(settings)), unseen)
-    ask = Evaluate(x, sigma, _run(settings).table.timestep(sigma), guide)
-    return _guided([ask], torch.stack([positive, negative]))[0]
+    unseen: Any = SimpleNamespace(true=None, emphasised_above=math.inf)  # what the UNet is told: its answer is given
+    guide = Guide(unseen, unseen, unseen, trajectory._guidance(_spec(settings)), unseen)
+    ask = guide.evaluate(x, sigma, _run(settings).table.timestep(sigma))
+    numbers = (torch.tensor([number]) for number in (sigma, ask.scale, ask.sharpened, ask.rescale))
+    return _guided([ask], torch.stack([positive, negative]), *numbers)[0]
 
 
 def size_ids(settings: Plain, timestep: int) -> tuple[Tensor, Tensor]:
-    somewhere: Any = SimpleNamespace(unet=SimpleNamespace(conv_in=SimpleNamespace(weight=torch.zeros(0))))
     size = Size(width=settings["width"], height=settings["height"])
-    ids = picture._size_ids(_spec(settings), Inputs(size), somewhere)
+    ids = trajectory._size_ids(_spec(settings), Inputs(size), DEVICE)
     return (ids.positive, ids.negative) if timestep > ids.emphasised_above else (ids.true, ids.true)
 
 
@@ -231,29 +234,36 @@ def size_ids(settings: Plain, timestep: int) -> tuple[Tensor, Tensor]:
 def evaluate(models: Plain, row: Plain, sigma: float) -> Tensor:
     with refusals(), torch.no_grad():
         (guide,) = _guides(models, [row])
-        ask = Evaluate(row["latents"], sigma, _run(row["settings"]).table.timestep(sigma), guide)
-        return Denoiser(RowCaps(2)).run([ask])[0]
+        ask = guide.evaluate(row["latents"], sigma, _run(row["settings"]).table.timestep(sigma))
+        return _stage().run([ask]).values[0]
 
 
 def denoise(models: Plain, rows: Sequence[Plain], evaluations: Sequence[Evaluations]) -> list[Tensor]:
     """evaluations: of each row, to be filled."""
-    routines: list[Routine] = []
+    routines: list[Routine[Tensor]] = []
     questions: list[list[tuple[Tensor, float]]] = [[] for _ in rows]
     answers: list[list[Tensor]] = [[] for _ in rows]
     with refusals(), torch.no_grad():
         for row, guide, heard in zip(rows, _guides(models, rows), answers, strict=True):
             run, name = _run(row["settings"]), row["settings"]["sampler"]
             sampler = _sampler(name, row["latents"], run, row.get("noise", 0))
-            routines.append(picture.denoise(sampler, run, guide, distilled=name == "lcm", watch=heard.append))
+            denoiser = denoisers.evaluate(guide, run.table)
+            if name == "lcm":
+                denoiser = denoisers.consistent(denoiser, run.table)
+            routines.append(denoisers.sample(sampler, denoisers.watched(denoiser, run, heard.append)))
         results = _side_by_side(routines, questions)
     for found, asked, heard in zip(evaluations, questions, answers, strict=True):
         found += [(x, sigma, clean) for (x, sigma), clean in zip(asked, heard, strict=True)]
     return results
 
 
-def _side_by_side(routines: Sequence[Routine], questions: Sequence[list[tuple[Tensor, float]]]) -> list[Tensor]:
+def _stage() -> EvaluationStage:
+    return EvaluationStage(UNetRunner(RowContext()), Gatherer(DEVICE), RowCaps(2**30))
+
+
+def _side_by_side(routines: Sequence[Routine[Tensor]], questions: Sequence[list[tuple[Tensor, float]]]) -> list[Tensor]:
     """Run routines to their ends; in each round what may share a call does."""
-    denoiser = Denoiser(RowCaps(2**30))
+    stage = _stage()
     results: dict[int, Tensor] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(routines)))
     while answers:
@@ -270,7 +280,7 @@ def _side_by_side(routines: Sequence[Routine], questions: Sequence[list[tuple[Te
             groups.setdefault(ask.key, {})[at] = ask
         answers = {}
         for group in groups.values():
-            answers |= zip(group, denoiser.run(list(group.values())), strict=True)
+            answers |= zip(group, stage.run(list(group.values())).values, strict=True)
     return [results[at] for at in range(len(routines))]
 
 
@@ -279,13 +289,13 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
     store = _store(models) if any(row.get("loras") for row in rows) else None
     networks: dict[tuple[int, Path], Any] = {}
 
-    def branch(unet: Any, hint: Plain) -> ControlBranch:
+    def branch(unet: Any, hint: Plain) -> ControlImage:
         key = id(unet), hint["path"]
         if key not in networks:
             networks[key] = control_lora.build_control(unet, hint["path"])
-        embedded = HintStage().run([EncodeHint(networks[key], hint["hint"])])[0]
-        until = picture._until(hint.get("stop_at", 1.0))
-        return ControlBranch(networks[key], embedded, hint.get("weight", 1.0), until)
+        embedded = HintStage(DEVICE).run([EncodeHint(networks[key], hint["hint"])]).values[0]
+        until = trajectory._until(hint.get("stop_at", 1.0))
+        return ControlImage(networks[key], embedded, hint.get("weight", 1.0), until)
 
     def guide(row: Plain) -> Guide:
         spec, loras = _spec(row["settings"]), row.get("loras", ())
@@ -294,14 +304,14 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
             variant = store.get(_recipe(loras))
         height, width = row["latents"].shape[-2:]
         inputs = Inputs(spec.size or Size(width=8 * width, height=8 * height))
-        guided = abs(spec.guidance.scale - 1) >= picture.UNGUIDED
+        guided = trajectory.is_guided(spec)
         hints = [hint for hint in row.get("controls", ()) if hint.get("weight", 1.0) and hint.get("stop_at", 1.0) > 0]
         return Guide(
             variant.unet,
             Conditioning(*row["positive"]),
             Conditioning(*row["negative"]) if guided else None,
-            picture._guidance(spec),
-            picture._size_ids(spec, inputs, variant),
+            trajectory._guidance(spec),
+            trajectory._size_ids(spec, inputs, DEVICE),
             tuple(branch(variant.unet, hint) for hint in hints),
             variant.group,
         )

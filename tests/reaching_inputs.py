@@ -20,7 +20,7 @@ from pipelines.prompts import lines as lining
 from pipelines.spec import Size
 from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
 from pipelines.weights import esrgan
-from tests.reaching import Plain, encoders, refusals
+from tests.reaching import DEVICE, Plain, encoders, refusals
 
 # -- text
 
@@ -78,12 +78,13 @@ def paste(drawn: Pixels, original: Pixels, mask: Pixels) -> Pixels:
 
 def encode_pixels(models: Plain, pixels: Pixels, seed: int) -> Tensor:
     with torch.no_grad():
-        return EncodeStage(models["vae"]).run([EncodeImage(pixels, seed)])[0]
+        return EncodeStage(models["vae"], DEVICE).run([EncodeImage(pixels, seed)]).values[0]
 
 
 def decode_latent(models: Plain, latent: Tensor) -> Pixels:
     with torch.no_grad():
-        return DecodeStage(models["vae"]).run([DecodeLatent(latent)])[0]
+        pixels: Pixels = DecodeStage(models["vae"], DEVICE).run([DecodeLatent(latent)]).values[0]().numpy()
+    return pixels
 
 
 def upscale(path: Path, pictures: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ A schedule is a function of a table and a number of steps; it gives (steps + 1,)
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,10 +64,18 @@ class NoiseTable:
         share = place - below
         return ((1 - share) * self._log_sigmas[below] + share * self._log_sigmas[above]).exp()
 
+    @cached_property
+    def _listed(self) -> tuple[list[int], list[float]]:
+        """Timesteps and log-sigmas, for the host."""
+        return self.timesteps.tolist(), self._log_sigmas.tolist()
+
     def timestep(self, sigma: float) -> int:
         """The table's timestep whose log-sigma is nearest; of two that tie, the lower."""
-        distance = (self._log_sigmas - torch.tensor(sigma).log()).abs()
-        return int(self.timesteps[distance <= distance.min() + TIE][0])
+        timesteps, levels = self._listed
+        level = math.log(sigma)
+        above = min(max(bisect_left(levels, level), 1), len(levels) - 1)
+        nearer_below = level - levels[above - 1] <= levels[above] - level + TIE
+        return timesteps[above - 1 if nearer_below else above]
 
 
 def sdxl_table() -> NoiseTable:

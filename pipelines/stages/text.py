@@ -3,25 +3,21 @@
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipelines.conditioning import Conditioning, Tokenizers, encode_prompt
-from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.conditioning import Conditioning, Prompt, Tokenizers, encode_chunks
+from pipelines.engine.tasks import Answers, Ask, Stage
 from pipelines.weights.variants import Variant
 
 REMEMBERED = 64
+ROWS = 32  # of 77 tokens, in one call
 
 
 @dataclass(frozen=True, eq=False)
-class EncodeText:
-    """Encode the lines of a prompt with a variant's text encoders. The answer is a `Conditioning`.
-
-    field: the prompt's place in the client's input.
-    """
+class EncodeText(Ask[Conditioning]):
+    """Encode a prompt with a variant's text encoders."""
 
     variant: Variant
-    lines: tuple[str, ...]
-    field: str = "prompt"
+    prompt: Prompt
 
     @property
     def key(self) -> Hashable:
@@ -29,37 +25,29 @@ class EncodeText:
 
     @property
     def rows(self) -> int:
-        return 1
-
-    @property
-    def cost(self) -> float:
-        return 0.0
+        return self.prompt.rows
 
 
-class TextStage:
-    """Encodes each text by itself, so that its conditioning is bit-equal whatever else is asked at the time.
-
-    A call raises InputFault for a prompt of more than `max_chunks` chunks or with too large a weight.
-    """
+class TextStage(Stage[EncodeText, Conditioning]):
+    """Encodes each text by itself, so that its conditioning is bit-equal whatever else is asked at the time."""
 
     name = "text"
+    asked = EncodeText
 
-    def __init__(self, tokenizers: Tokenizers, max_chunks: int = MAX_CHUNKS) -> None:
-        self._tokenizers, self._max_chunks = tokenizers, max_chunks
+    def __init__(self, tokenizers: Tokenizers) -> None:
+        self._tokenizers = tokenizers
         self._remembered: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
-    def cap(self, ask: Any) -> int:
-        return 8
+    def cap(self, ask: EncodeText) -> int:
+        return ROWS
 
-    def run(self, asks: Sequence[EncodeText]) -> list[Conditioning]:
-        return [self._encode(ask) for ask in asks]
+    def run(self, asks: Sequence[EncodeText]) -> Answers[Conditioning]:
+        return Answers([self._encode(ask) for ask in asks])
 
     def _encode(self, ask: EncodeText) -> Conditioning:
-        name = (ask.variant.key, ask.lines)
+        name = (ask.variant.key, ask.prompt.lines)
         if name not in self._remembered:
-            self._remembered[name] = encode_prompt(
-                ask.lines, self._tokenizers, ask.variant.text_encoders, ask.field, self._max_chunks
-            )
+            self._remembered[name] = encode_chunks(ask.prompt, self._tokenizers, ask.variant.text_encoders)
         self._remembered.move_to_end(name)
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

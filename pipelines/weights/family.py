@@ -10,6 +10,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
+from pipelines.unet.layers import install_layers
+from pipelines.unet.rows import RowContext
 from pipelines.weights.checkpoint import load_checkpoint
 
 LEGACY_END = 2  # an end token in configs that means: the largest id
@@ -18,7 +20,10 @@ ROW = 77  # tokens that a CLIP text model reads at once
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Everything that a picture is drawn with. The models are shared by all variants: never change them in place."""
+    """Everything that a picture is drawn with. The models are shared by all variants: never change them in place.
+
+    rows: what the layers of its UNets read during a call.
+    """
 
     catalogue: Catalogue
     unet: UNet2DConditionModel
@@ -27,6 +32,7 @@ class Family:
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
     device: torch.device
     dtype: torch.dtype
+    rows: RowContext
 
 
 def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Family:
@@ -38,7 +44,8 @@ def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Famil
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     first = _tokenizer(catalogue.config / "tokenizer", parts.text_encoders[0])
     second = _tokenizer(catalogue.config / "tokenizer_2", parts.text_encoders[1])
-    return Family(catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype)
+    rows = install_layers(parts.unet)
+    return Family(catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype, rows)
 
 
 def _tokenizer(folder: Path, encoder: CLIPTextModel | CLIPTextModelWithProjection) -> CLIPTokenizer:

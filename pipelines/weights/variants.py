@@ -63,7 +63,10 @@ class VariantStore:
         self._targets = Targets(family.unet, family.text_encoders)
         # Variants are copied from these, which never run: transformers hangs hooks on what runs, in any thread.
         first, second = family.text_encoders
-        self._unet, self._text_encoders = _copied(family.unet, {}), (_copied(first, {}), _copied(second, {}))
+        self._unet, self._text_encoders = (
+            clone_sharing_parameters(family.unet, {}),
+            (clone_sharing_parameters(first, {}), clone_sharing_parameters(second, {})),
+        )
         self._ours = frozenset(_bytes_by_tensor((family.unet, first, second)))
         self._shelf: Shelf[VariantKey | str, Variant | LoraFile] = Shelf(budget_bytes)
         self._held: WeakValueDictionary[VariantKey, Variant] = WeakValueDictionary()
@@ -158,10 +161,14 @@ class VariantStore:
         ours, (first, second) = self._family, self._text_encoders
         return Variant(
             key,
-            _copied(self._unet, changed["unet"]) if changed["unet"] else ours.unet,
+            clone_sharing_parameters(self._unet, changed["unet"]) if changed["unet"] else ours.unet,
             (
-                _copied(first, changed["text_encoder"]) if changed["text_encoder"] else ours.text_encoders[0],
-                _copied(second, changed["text_encoder_2"]) if changed["text_encoder_2"] else ours.text_encoders[1],
+                clone_sharing_parameters(first, changed["text_encoder"])
+                if changed["text_encoder"]
+                else ours.text_encoders[0],
+                clone_sharing_parameters(second, changed["text_encoder_2"])
+                if changed["text_encoder_2"]
+                else ours.text_encoders[1],
             ),
             group=(key.base.checkpoint, tuple(sorted(of_unet))),
         )
@@ -239,7 +246,7 @@ def _bytes_by_tensor(modules: Iterable[nn.Module]) -> dict[int, int]:
     return {id(tensor): tensor.nbytes for module in modules for tensor in module.parameters()}
 
 
-def _copied(module: Module, changed: Mapping[str, nn.Parameter]) -> Module:
+def clone_sharing_parameters(module: Module, changed: Mapping[str, nn.Parameter]) -> Module:
     """A copy of `module` with other parameters under the names of `changed`, which shares every other tensor.
 
     `copy.deepcopy` with all tensors in its memo does the same and takes ten times as long as the merging.

@@ -41,5 +41,5 @@ def test_it_has_one_deployment_per_stage_and_the_gateway_is_its_ingress(tmp_path
 
 def test_no_replica_pays_for_torch_but_those_that_use_it() -> None:
     # what a replica of any stage imports, and what it unpickles of the Diffuser's answers
-    program = "import sys, deployments.app, pipelines.denoising.jobs; sys.exit('torch' in sys.modules)"
+    program = "import sys, deployments.app, pipelines.events, pipelines.errors; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -6,15 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser
-from pipelines.denoising.engine import Engine
+from pipelines.device import Download, PlainDevice
 from pipelines.drawing import Drawer, stages
+from pipelines.engine.engine import Engine
+from pipelines.engine.tasks import Answers
 from pipelines.events import Pixels, Progress
 from pipelines.inputs import Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
 from pipelines.stages.vae import DecodeLatent, DecodeStage
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
 from pipelines.weights.variants import VariantStore
 
@@ -26,7 +28,7 @@ class Watched(DecodeStage):
 
     latents: list[Tensor]
 
-    def run(self, asks: Sequence[DecodeLatent]) -> list[Pixels]:
+    def run(self, asks: Sequence[DecodeLatent]) -> Answers[Download]:
         self.latents.extend(ask.latent.clone() for ask in asks)
         return super().run(asks)
 
@@ -36,12 +38,12 @@ class Studio:
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self.watched = Watched(family.vae)
+        device = PlainDevice(family.device)
+        self.watched = Watched(family.vae, device)
         self.watched.latents = []
-        served = {**stages(family, RowCaps(16)), DecodeLatent: self.watched}
-        self.engine = Engine(served, counted=Denoiser.name)
+        self.engine = Engine([*stages(family, device, RowCaps(16)), self.watched], counted=EvaluationStage.name)
         self.variants = VariantStore(family, 2**30)
-        self.drawer = Drawer(self.engine, self.variants, family.catalogue.colours)
+        self.drawer = Drawer(self.engine, family, self.variants, device)
 
     def inputs(self, spec: Spec, pictures: Sequence[Pixels] = ()) -> Inputs:
         return prepare(spec, pictures, find_loras(spec, self.family.catalogue))

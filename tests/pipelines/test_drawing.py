@@ -16,19 +16,19 @@ from skimage import data
 
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, Thing
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser
-from pipelines.denoising.engine import Engine
-from pipelines.denoising.jobs import JobCancelled
+from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
-from pipelines.errors import InputFault
+from pipelines.engine.engine import Engine
+from pipelines.errors import InputFault, JobCancelled
 from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Hint, Inputs
-from pipelines.picture import recipe
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure
+from pipelines.trajectory import recipe
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
 from pipelines.weights.recipe import Recipe, Scaled
 from pipelines.weights.variants import Variant, VariantStore
@@ -86,7 +86,8 @@ def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder
         drawer.close()
 
 
-def test_progress_counts_the_steps_of_all_images(studio: Studio) -> None:
+def test_progress_counts_the_steps_of_all_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.engine.engine.PROGRESS_S", 0.0)
     events = studio.submit("steps", spec(seeds=(1, 2), steps=3))
     seen = []
     while isinstance(event := events.get(timeout=60), Progress):
@@ -244,7 +245,9 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
 def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     """Neither the engine, nor the drawer, nor a stage: a store without room lets them go for any others."""
     variants = VariantStore(pocket_family, 0)
-    drawer = Drawer(Engine(stages(pocket_family, RowCaps(8)), counted=Denoiser.name), variants)
+    device = PlainDevice(torch.device("cpu"))
+    engine = Engine(stages(pocket_family, device, RowCaps(8)), counted=EvaluationStage.name)
+    drawer = Drawer(engine, pocket_family, variants, device)
     edges = Structure(kind="PyraCanny", source="", weight=1.0)
     alive: list[weakref.ref[Any]] = []
     wanted = spec(pictures=(edges,), steps=2)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,8 +12,7 @@ import pytest
 from skimage import data
 from torch import Tensor
 
-from pipelines.denoising.asks import Advance, Routine
-from pipelines.denoising.jobs import Job
+from pipelines.engine.tasks import Advance, Job, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.spec import Guidance, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
@@ -75,12 +75,14 @@ def held_up(studio: Studio) -> Iterator[None]:
     """Let the engine wait meanwhile, so that what is submitted arrives at once."""
     held, go = threading.Event(), threading.Event()
 
-    def hold() -> Routine:
+    def hold() -> Routine[Last]:
         held.set()
         assert go.wait(20)
-        yield Advance(1)
+        yield from ask(Advance(1))
+        return lambda timings: Drawn(PHOTO[None], timings)
 
-    studio.engine.submit(Job("hold", hold, lambda *_: Drawn(PHOTO[None], {}), 1, lambda _: None))
+    with ThreadPoolExecutor(1) as workers:
+        studio.engine.submit(Job("hold", lambda: hold, 1, lambda _: None), workers)
     assert held.wait(20)
     yield
     go.set()

@@ -23,9 +23,9 @@ from benchmarks.pocket.sampling import SCALE, predict, run
 from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import accuracy, held_out
-from pipelines.denoising.guidance import consistency
 from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
 from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
+from pipelines.unet.guidance import consistency
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels, counts, some
 from training.pocket.run_dir import RunDir

@@ -10,35 +10,34 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from torch import Tensor
 
 from pipelines.conditioning import encode_prompt
-from pipelines.denoising.asks import Advance, Routine
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser, Guidance, Guide, SizeIds
-from pipelines.denoising.runs import Run
+from pipelines.denoising.denoisers import evaluate, sample, watched
 from pipelines.denoising.samplers import euler
 from pipelines.denoising.schedules import sdxl_table
-from pipelines.picture import denoise
+from pipelines.denoising.sigma_schedule import SigmaSchedule
+from pipelines.engine.tasks import Advance, Routine
+from pipelines.unet.guide import Evaluate, Guidance, Guide, SizeIds
 from pipelines.weights.family import Family
+from tests.pipelines.unet.calling import run
 
 SIDE, STEPS = 128, 6
 PROMPT, NEGATIVE = "a red circle on a blue background", "a green star"
 
 
-def drive(routines: Sequence[Routine]) -> list[Tensor]:
+def drive(family: Family, routines: Sequence[Routine[Tensor]]) -> list[Tensor]:
     """Run routines in one batch, call by call, without an engine."""
-    denoiser = Denoiser(RowCaps(16))
     answers: list[Any] = [None] * len(routines)
     results: list[Any] = [None] * len(routines)
     while any(result is None for result in results):
-        asks = {}
+        asks: dict[int, Evaluate] = {}
         for at, routine in enumerate(routines):
             try:
-                asked = routine.send(answers[at])
+                asked: Any = routine.send(answers[at])
                 while isinstance(asked, Advance):
                     asked = routine.send(None)
                 asks[at] = asked
             except StopIteration as end:
                 results[at] = end.value
-        for at, answer in zip(asks, denoiser.run(list(asks.values())) if asks else [], strict=True):
+        for at, answer in zip(asks, run(family, list(asks.values())) if asks else [], strict=True):
             answers[at] = answer
     return results
 
@@ -81,8 +80,9 @@ def test_euler_equals_the_pipeline(pocket_family: Family, scale: float, rescale:
     ids = torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE], dtype=torch.float32)
     led = Guidance(scale, rescale=rescale)
     guide = Guide(pocket_family.unet, positive, None if scale == 1 else negative, led, SizeIds(ids, ids, ids))
-    run = Run(sdxl_table(), scheduler.sigmas)
+    schedule = SigmaSchedule(sdxl_table(), scheduler.sigmas)
     x = noise[0] * scheduler.init_noise_sigma
-    (found,) = drive([denoise(euler(x, run.sigmas), run, guide, distilled=False)])
+    denoiser = watched(evaluate(guide, schedule.table), schedule)
+    (found,) = drive(pocket_family, [sample(euler(x, schedule.sigmas), denoiser)])
     torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
     assert found.abs().max() > 0.1

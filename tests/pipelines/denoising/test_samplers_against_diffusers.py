@@ -15,9 +15,9 @@ from diffusers.schedulers.scheduling_tcd import TCDScheduler
 from torch import Tensor
 
 from pipelines.denoising import samplers
-from pipelines.denoising.guidance import consistency
 from pipelines.denoising.samplers import Noise, Sampler
 from pipelines.denoising.schedules import sdxl_table
+from pipelines.unet.guidance import consistency
 from tests.pipelines.denoising.driving import drive
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

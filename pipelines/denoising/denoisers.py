@@ -1,0 +1,83 @@
+"""Denoisers: routines from x at sigma to the clean latent. They wrap one another; a sampler is run on the outermost."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from pipelines.denoising.samplers import Sampler
+from pipelines.denoising.schedules import NoiseTable
+from pipelines.denoising.sigma_schedule import SigmaSchedule
+from pipelines.engine.tasks import Advance, Routine, ask
+from pipelines.unet.guidance import consistency
+from pipelines.unet.guide import Guide
+
+Denoiser = Callable[[Tensor, float], Routine[Tensor]]
+"""x: (channels, h, w) float32. The answer has x's shape."""
+
+
+def sample(sampler: Sampler, denoiser: Denoiser) -> Routine[Tensor]:
+    """Run a sampler to its end. Returns the latent that it ends with."""
+    try:
+        x, sigma = next(sampler)
+        while True:
+            x, sigma = sampler.send((yield from denoiser(x, sigma)))
+    except StopIteration as end:
+        latent: Tensor = end.value
+        return latent
+
+
+def evaluate(guide: Guide, table: NoiseTable) -> Denoiser:
+    """Ask the UNet, led by a guide."""
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        return (yield from ask(guide.evaluate(x, sigma, table.timestep(sigma))))
+
+    return denoiser
+
+
+def consistent(inner: Denoiser, table: NoiseTable) -> Denoiser:
+    """Apply LCM's boundary condition."""
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        return consistency((yield from inner(x, sigma)), x, table.timestep(sigma))
+
+    return denoiser
+
+
+def blended(inner: Denoiser, mask: Tensor, original: Tensor, noise: Callable[[], Tensor]) -> Denoiser:
+    """Repaint where the mask is 1, and keep the original elsewhere before and after evaluations (fooocus-facts 6.8).
+
+    mask: (1, h, w) of 0 and 1. original: a scaled latent. noise: fresh standard normal noise of its shape.
+    """
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        x = mask * x + (1 - mask) * (original + sigma * noise())
+        clean = yield from inner(x, sigma)
+        return mask * clean + (1 - mask) * original
+
+    return denoiser
+
+
+def swapped(first: Denoiser, second: Denoiser, at: float) -> Denoiser:
+    """The first denoiser down to sigma `at`, and the second one below it (fooocus-facts 4.6)."""
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        return (yield from (first if sigma >= at else second)(x, sigma))
+
+    return denoiser
+
+
+def watched(inner: Denoiser, run: SigmaSchedule, watch: Callable[[Tensor], None] | None = None) -> Denoiser:
+    """Say how many steps of a run have begun, and show `watch` each clean latent."""
+    begun = 0
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        nonlocal begun
+        clean = yield from inner(x, sigma)
+        begun = max(begun, run.begun(sigma))
+        yield from ask(Advance(begun))
+        if watch is not None:
+            watch(clean)
+        return clean
+
+    return denoiser

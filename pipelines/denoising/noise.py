@@ -1,0 +1,110 @@
+"""The noise of a run: which sampler reads which, and all of it drawn before the run begins."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipelines.denoising import samplers
+from pipelines.denoising.brownian import BrownianTree
+from pipelines.denoising.samplers import Noise, Sampler
+from pipelines.denoising.schedules import NoiseTable, sdxl_table
+from pipelines.denoising.sigma_schedule import SigmaSchedule
+from pipelines.denoising.uni_pc import uni_pc
+from pipelines.device import Device
+
+if TYPE_CHECKING:  # who draws noise needs no pydantic
+    from pipelines.spec import SamplerName
+
+TCD_KEPT = 0.7  # share of the next timestep that TCD jumps to: 1 - gamma, gamma 0.3 in Fooocus
+
+
+@dataclass(frozen=True)
+class SamplerKind:
+    """How a sampler is made, at its first question.
+
+    path: whether its noise lies on a Brownian path; else its readings are independent of each other.
+    """
+
+    make: Callable[[Tensor, SigmaSchedule, Noise], Sampler]
+    path: bool = False
+
+
+SAMPLERS: Mapping["SamplerName", SamplerKind] = MappingProxyType(
+    {
+        "euler": SamplerKind(lambda x, run, _: samplers.euler(x, run.sigmas)),
+        "euler_ancestral": SamplerKind(lambda x, run, noise: samplers.euler_ancestral(x, run.sigmas, noise)),
+        "heun": SamplerKind(lambda x, run, _: samplers.heun(x, run.sigmas)),
+        "dpmpp_2m": SamplerKind(lambda x, run, _: samplers.dpmpp_2m(x, run.sigmas)),
+        "dpmpp_2m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_2m_sde(x, run.sigmas, noise), path=True),
+        "dpmpp_3m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_3m_sde(x, run.sigmas, noise), path=True),
+        "dpmpp_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_sde(x, run.sigmas, noise), path=True),
+        "lcm": SamplerKind(lambda x, run, noise: samplers.lcm(x, run.sigmas, noise)),
+        "tcd": SamplerKind(lambda x, run, noise: samplers.tcd(x, run.sigmas, noise, below=_tcd_level(run.table))),
+        "uni_pc": SamplerKind(lambda x, run, _: uni_pc(x, run.sigmas, "bh1")),
+        "uni_pc_bh2": SamplerKind(lambda x, run, _: uni_pc(x, run.sigmas, "bh2")),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnNoise:
+    """All noise of one image, (channels, h, w) each. first: what it begins from. readings: in the sampler's order."""
+
+    first: Tensor
+    readings: Sequence[Tensor]
+
+    def on(self, device: Device) -> "DrawnNoise":
+        """The same on the device, copied at once."""
+        first, *readings = device.upload(torch.stack([self.first, *self.readings]))
+        return DrawnNoise(first, readings)
+
+    def replay(self) -> Noise:
+        """The noise as the sampler reads it, from its beginning."""
+        left: Iterator[Tensor] = iter(self.readings)
+        return lambda sigma, after: next(left)
+
+
+def draw_noise(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...], seed: int) -> DrawnNoise:
+    """Draw standard normal noise on the CPU, so that a seed means the same everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> Tensor:
+        return torch.randn((1, *shape), generator=generator)[0]
+
+    first, levels = draw(), read_levels(sampler, run)
+    if SAMPLERS[sampler].path and levels:
+        positive = [sigma for sigma in run.sigmas.tolist() if sigma > 0]
+        tree = BrownianTree(seed, shape, positive[-1], positive[0])
+        readings = [tree(sigma, after) for sigma, after in levels]
+    else:
+        readings = [draw() for _ in levels]
+    return DrawnNoise(first, readings)
+
+
+def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[float, float]]:
+    """The ways between levels for which a sampler reads noise, in its order: found by running it on nothing."""
+    read: list[tuple[float, float]] = []
+    nothing = torch.zeros(1)
+
+    def note(sigma: float, after: float) -> Tensor:
+        read.append((sigma, after))
+        return nothing
+
+    rehearsed = SAMPLERS[sampler].make(nothing, run, note)
+    try:
+        next(rehearsed)
+        while True:
+            rehearsed.send(nothing)
+    except StopIteration:
+        return read
+
+
+def _tcd_level(table: NoiseTable) -> Callable[[float], float]:
+    """The level that TCD jumps to, by the one that it noises up to."""
+    whole = sdxl_table()
+    return lambda after: float(whole.sigma(torch.tensor(math.floor(TCD_KEPT * table.timestep(after)))))

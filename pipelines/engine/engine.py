@@ -1,0 +1,280 @@
+"""The engine: one thread that owns the device and batches what all live jobs ask for, call by call.
+
+Each turn it lets jobs in and out, has the scheduler choose the tasks of the next call, runs it, and moves their
+routines on to their next ask. A job that arrives joins the next call that suits it; a cancelled one is dropped between
+two calls. Answers are held to be finite: at once, or `ahead` a turn later, while the next call runs; a job whose answer
+is not is begun again alone, for its neighbours may have spoilt it. Others watch that a call ends, for a live thread is
+not health, and tell the listeners.
+"""
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor as Workers
+from functools import partial
+
+import torch
+
+from pipelines.device import Device, Download, PlainDevice
+from pipelines.engine.executor import Executor
+from pipelines.engine.scheduler import Scheduler
+from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Last, Routine, Task
+from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
+from pipelines.events import EngineStats, Progress
+from pipelines.listeners import Listeners
+from pipelines.watchdog import Watchdog
+
+PROGRESS_S = 0.25  # at least, between two `Progress` of a job
+
+log = logging.getLogger("fooocus.engine")
+
+Check = tuple[Sequence[Task], Download]  # of the answers that tasks were sent: the largest magnitudes in them
+
+
+class Engine:
+    """Runs jobs until closed. Its public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        stages: Iterable[AnyStage],
+        counted: str,
+        device: Device | None = None,
+        hang_after_s: float = 300.0,
+        *,
+        ahead: bool = False,
+        one_at_a_time: bool = False,
+    ) -> None:
+        """counted: the name of the stage whose calls are the UNet's. device: None is the CPU. hang_after_s: a single
+        call that takes longer means that the engine hangs. one_at_a_time: batch nothing, for debugging."""
+        self._counted, self._hang_after_s, self._ahead = counted, hang_after_s, ahead
+        self._device = device or PlainDevice(torch.device("cpu"))
+        self._jobs: dict[str, Job] = {}  # from `submit` to their last event
+        self._lock = threading.Lock()  # of the above
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._arrived = self._asked = self._settled = self._begun_again = 0
+        self._unread: list[Check] = []
+        self._dead: BaseException | None = None
+        self._closed = threading.Event()
+        self._listeners = Listeners()
+        hang = EngineDead(f"a call has been running for more than {hang_after_s:g} s")
+        self._watchdog = Watchdog(hang_after_s, lambda: self._give_up(hang))
+        self._executor = Executor(stages, self._watchdog.begin)
+        self._scheduler = Scheduler(self._executor, one_at_a_time=one_at_a_time)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    # -- any thread
+
+    def submit(self, job: Job, workers: Workers) -> None:
+        """Have a job prepared by `workers` and run; it joins the next call. Raises EngineDead when nobody would."""
+        self.check()
+        with self._lock:
+            self._jobs[job.id] = job
+        workers.submit(self._prepare, job)
+
+    def cancel(self, job_id: str) -> None:
+        """Take a job out before the next call; its listener gets JobCancelled. Unknown ids are no error."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.cancelled = True
+
+    def check(self) -> None:
+        """Raise EngineDead unless the thread lives and its current call is younger than `hang_after_s`."""
+        if self._dead is not None or not self._thread.is_alive():
+            raise EngineDead(f"the engine has stopped: {self._dead or 'closed'}")
+
+    def stats(self) -> EngineStats:
+        by, name = self._executor, self._counted
+        retried, lowered = by.retried + self._begun_again, len(by.limits)
+        return EngineStats(by.calls[name], by.rows[name], by.largest[name], len(self._jobs), retried, lowered)
+
+    def close(self) -> None:
+        """Stop after the current call; jobs that are not over end with EngineDead. A call that hangs is left behind."""
+        self._closed.set()
+        self._inbox.put(None)
+        self._thread.join(self._hang_after_s if self._dead is None else 1.0)
+        self._give_up(EngineDead("it was closed while a call hung" if self._thread.is_alive() else "closed"))
+        self._watchdog.close()
+        self._listeners.close()
+
+    def _give_up(self, fault: BaseException) -> None:
+        """Nobody runs jobs any more: whoever waits learns it."""
+        self._dead = self._dead or fault
+        for job in list(self._jobs.values()):
+            self._end(job, EngineDead(f"the engine has stopped: {self._dead}"))
+
+    def _end(self, job: Job, fault: BaseException | None = None) -> None:
+        """A job's last event, once: its own unless there is a fault."""
+        with self._lock:
+            if job.over:
+                return
+            job.over = True
+            self._jobs.pop(job.id, None)
+        if threading.current_thread() is self._thread:
+            self._drop_tasks(job)
+        if fault is not None and not isinstance(fault, (InputFault, JobCancelled, EngineDead)):
+            log.error("job %s failed", job.id, exc_info=fault)
+        if fault is None and job.last is not None:
+            self._listeners.tell_made(job.on_event, partial(job.last, dict(job.timings)))
+        else:
+            self._listeners.tell(job.on_event, fault or EngineDead("the job has no last event"))
+
+    # -- the workers' threads
+
+    def _prepare(self, job: Job) -> None:
+        try:
+            if job.cancelled:
+                raise JobCancelled("the job was cancelled")
+            job.start = job.prepare()
+        except Exception as fault:
+            self._end(job, fault)
+            return
+        self._inbox.put(job)
+        if self._dead is not None:  # after the put: else the engine's thread sees the job
+            self._give_up(self._dead)
+
+    # -- the engine's thread
+
+    def _run(self) -> None:
+        try:
+            with torch.inference_mode():
+                while not self._closed.is_set() and self._dead is None:
+                    self._admit()
+                    for job in [job for job in list(self._jobs.values()) if job.cancelled and job.number]:
+                        self._end(job, JobCancelled("the job was cancelled"))
+                    tasks = self._scheduler.next()
+                    self._call(tasks)
+                    del tasks  # while this thread waits, its last jobs and their weights are let go
+        except BaseException as fault:  # whatever it is, waiting callers must learn of it
+            log.exception("the engine stopped")
+            self._dead = fault
+        finally:
+            self._closed.set()
+            self._give_up(EngineDead("closed"))
+
+    def _admit(self) -> None:
+        """Take every job that has arrived; wait for one when there is nothing else to do."""
+        while True:
+            idle = not self._scheduler and not self._unread
+            if idle:
+                self._verify_idle()
+            try:
+                job = self._inbox.get(block=idle and not self._closed.is_set())
+            except queue.Empty:
+                return
+            if job is None:
+                return
+            self._arrived += 1
+            job.number = self._arrived
+            self._begin(job)
+            del job  # as in `_run`
+
+    def _verify_idle(self) -> None:
+        """With nothing to do, nobody may wait: a job that was lost would be found here and not by its caller."""
+        waiting = sum(job.number > 0 for job in list(self._jobs.values()))
+        if waiting or self._asked != self._settled:
+            raise RuntimeError(f"{waiting} jobs wait for nothing; {self._asked} asks made, {self._settled} settled")
+
+    def _begin(self, job: Job) -> None:
+        if job.start is None:
+            raise RuntimeError(f"job {job.id} was not prepared")
+        self._tell_progress(job)
+        try:
+            self._move(Task(job, _whole(job, job.start())), None)
+        except Exception as fault:
+            self._end(job, fault)
+
+    def _call(self, tasks: Sequence[Task]) -> None:
+        """One turn's call; without tasks just what is left to be read of the turn before."""
+        began, earlier = time.monotonic(), self._unread
+        outcome = self._executor.run(tasks)
+        self._settled += len(tasks)
+        self._unread = [(checked, self._device.download(largest)) for checked, largest in outcome.checks]
+        if not self._ahead:
+            earlier, self._unread = self._unread, []
+        self._read_checks(earlier)
+        self._watchdog.end()
+        for job in {id(task.job): task.job for task in tasks}.values():
+            job.timings[self._executor.stage(tasks[0].asked).name] += time.monotonic() - began
+        for task, answer in outcome.answers:
+            if isinstance(answer, Exception):
+                self._end(task.job, answer)
+            else:
+                self._move(task, answer)
+
+    def _read_checks(self, checks: Sequence[Check]) -> None:
+        for tasks, download in checks:
+            for task, largest in zip(tasks, download().tolist(), strict=True):
+                if math.isfinite(largest) or task.over:
+                    continue
+                job = task.job
+                if job.alone:
+                    self._end(job, DrawingFault("the picture came to values that are not finite"))
+                    continue
+                log.warning("job %s got values that are not finite: it is begun again, alone", job.id)
+                self._begun_again += 1
+                self._drop_tasks(job)
+                job.alone, job.done = True, 0
+                self._begin(job)
+
+    def _move(self, task: Task, answer: Answer) -> None:
+        """Send a task its answer and on to its next ask; then those that it begins or that waited for its result."""
+        moves = [(task, answer)]
+        while moves:
+            task, answer = moves.pop()
+            if task.over:
+                continue
+            try:
+                asked = task.routine.send(answer)
+            except StopIteration as returned:
+                moves += self._return(task, returned.value)
+                continue
+            except Exception as fault:
+                self._end(task.job, fault)
+                continue
+            if isinstance(asked, Advance):
+                task.job.done += asked.done - task.done
+                task.done = asked.done
+                self._tell_progress(task.job)
+                moves.append((task, None))
+            elif isinstance(asked, Fork):
+                task.results, task.missing = [None] * len(asked.routines), len(asked.routines)
+                branches = [Task(task.job, routine, task, place) for place, routine in enumerate(asked.routines)]
+                moves += [(branch, None) for branch in reversed(branches)]
+            elif not self._executor.serves(asked):
+                self._end(task.job, LookupError(f"nobody serves {type(asked).__name__}"))
+            else:
+                task.asked = asked
+                self._scheduler.file(task)
+                self._asked += 1
+
+    def _return(self, task: Task, result: Answer) -> list[tuple[Task, Answer]]:
+        """Who is sent on by a result: the task that forked, when it was the last of its branches."""
+        parent = task.parent
+        if parent is None:
+            self._end(task.job)
+            return []
+        parent.results[task.place] = result
+        parent.missing -= 1
+        return [] if parent.missing else [(parent, parent.results)]
+
+    def _tell_progress(self, job: Job) -> None:
+        now = time.monotonic()
+        with self._lock:  # nothing comes after a last event, which another thread may be telling
+            if job.done > job.told and now - job.told_at >= PROGRESS_S and not job.over:
+                job.told, job.told_at = job.done, now
+                self._listeners.tell(job.on_event, Progress(job.done, job.steps))
+
+    def _drop_tasks(self, job: Job) -> None:
+        for task in job.tasks:
+            task.over = True
+            task.routine.close()
+        job.tasks.clear()
+        self._settled += self._scheduler.drop(job)
+
+
+def _whole(job: Job, routine: Routine[Last]) -> Routine[None]:
+    job.last = yield from routine

@@ -1,0 +1,168 @@
+"""How a picture comes about, as straight-line code: the routine of a job and the trajectory of each of its images.
+
+Nothing here knows of batches: what needs the device is asked for, and the engine decides with whom it is shared.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.conditioning import Prompt
+from pipelines.denoising.denoisers import consistent, evaluate, sample, watched
+from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
+from pipelines.denoising.schedules import sdxl_table
+from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
+from pipelines.device import Device, Download
+from pipelines.engine.tasks import Fork, Last, Routine, ask
+from pipelines.events import Drawn
+from pipelines.inputs import Hint, Inputs
+from pipelines.previews import Previews
+from pipelines.spec import Spec
+from pipelines.stages.hint import EncodeHint
+from pipelines.stages.text import EncodeText
+from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, DecodeLatent, EncodeImage
+from pipelines.unet.guidance import LAST_TIMESTEP
+from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
+from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variants import Variant
+
+Watch = Callable[[Tensor], None]
+
+UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a job needs beside the device, ready before it joins the others.
+
+    negative: None without guidance. noise: of each image, on the device.
+    """
+
+    spec: Spec
+    inputs: Inputs
+    variant: Variant
+    positive: Prompt
+    negative: Prompt | None
+    run: SigmaSchedule
+    noise: Sequence[DrawnNoise]
+    sizes: SizeIds
+
+
+def is_guided(spec: Spec) -> bool:
+    """Whether a negative prompt is drawn from."""
+    return abs(spec.guidance.scale - 1) >= UNGUIDED
+
+
+def recipe(spec: Spec, inputs: Inputs) -> Recipe:
+    """The weights that a spec asks for."""
+    loras = [
+        (lora.performance, Scaled(path, lora.scale, lora.field))
+        for path, lora in zip(inputs.loras, spec.loras, strict=True)
+    ]
+    return Recipe(
+        performance=tuple(each for performance, each in loras if performance),
+        adapters=tuple(each for performance, each in loras if not performance),
+        controls=tuple(sorted({hint.control for hint in inputs.structures if _acts(hint)})),
+    )
+
+
+def prepare_job(
+    spec: Spec, inputs: Inputs, variant: Variant, positive: Prompt, negative: Prompt | None, device: Device
+) -> Prepared:
+    """Draw the noise of a job, and upload what is constant in it. For a worker's thread."""
+    run = sigma_schedule(spec)
+    shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
+    noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
+    return Prepared(spec, inputs, variant, positive, negative, run, noise, _size_ids(spec, inputs, device))
+
+
+def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
+    """The routine of a job: what its images share, then one trajectory each. previews: hear of their latents."""
+    positive = yield from ask(EncodeText(job.variant, job.positive))
+    negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
+    controls = yield from _controls(job)
+    guidance = _guidance(job.spec)
+    guide = Guide(job.variant.unet, positive, negative, guidance, job.sizes, controls, job.variant.group)
+    watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
+    pictures = yield from ask(
+        Fork(
+            [
+                trajectory(job, seed, noise, guide, watch)
+                for seed, noise, watch in zip(job.spec.seeds, job.noise, watches, strict=True)
+            ]
+        )
+    )
+    return partial(_drawn, pictures)
+
+
+def trajectory(
+    job: Prepared, seed: int, noise: DrawnNoise, guide: Guide, watch: Watch | None = None
+) -> Routine[Download]:
+    """One image: noise from its own seed, denoising, decoding. Returns (height, width, 3) uint8."""
+    x = noise.first * job.run.first_deviation
+    if job.inputs.start is not None:
+        x = x + (yield from ask(EncodeImage(job.inputs.start, seed)))
+    latent = yield from denoise(job.spec, job.run, x, noise, guide, watch)
+    return (yield from ask(DecodeLatent(latent)))
+
+
+def denoise(
+    spec: Spec, run: SigmaSchedule, x: Tensor, noise: DrawnNoise, guide: Guide, watch: Watch | None = None
+) -> Routine[Tensor]:
+    """The denoising of a latent, (channels, h, w) float32 at the run's first level, as a spec says."""
+    denoiser = evaluate(guide, run.table)
+    if spec.sampler == "lcm":
+        denoiser = consistent(denoiser, run.table)
+    sampler = SAMPLERS[spec.sampler].make(x, run, noise.replay())
+    return (yield from sample(sampler, watched(denoiser, run, watch)))
+
+
+def _drawn(pictures: Sequence[Download], timings: Mapping[str, float]) -> Drawn:
+    return Drawn(np.stack([picture().numpy() for picture in pictures]), timings)
+
+
+def _acts(hint: Hint) -> bool:
+    return hint.structure.weight != 0 and hint.structure.stop_at > 0
+
+
+def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
+    images = []
+    for hint in filter(_acts, job.inputs.structures):
+        network = job.variant.controls[hint.control]
+        embedded = yield from ask(EncodeHint(network, hint.pixels))
+        images.append(ControlImage(network, embedded, hint.structure.weight, _until(hint.structure.stop_at)))
+    return tuple(images)
+
+
+def _until(stop_at: float) -> float:
+    """The lowest sigma at which a control that stops at this progress still acts (fooocus-facts 5.6)."""
+    if stop_at >= 1:
+        return 0.0
+    return float(sdxl_table().sigma(torch.tensor(LAST_TIMESTEP * (1 - stop_at))))
+
+
+def _guidance(spec: Spec) -> Guidance:
+    asked = spec.guidance
+    mimicked = math.inf if asked.mimicked is None else asked.mimicked
+    return Guidance(asked.scale, mimicked, asked.sharpness, asked.rescale)
+
+
+def _size_ids(spec: Spec, inputs: Inputs, device: Device) -> SizeIds:
+    """Original size, crop and target size as SDXL's size conditioning has them (fooocus-facts 3.9)."""
+    size, emphasis = inputs.size, spec.guidance.sizes
+    target = [64 * round(side / 64) for side in (size.height, size.width)]
+
+    def ids(height: float, width: float) -> Tensor:
+        return device.upload(torch.tensor([int(height), int(width), 0, 0, *target], dtype=torch.float32))
+
+    return SizeIds(
+        true=ids(*target),
+        positive=ids(size.height * emphasis.positive, size.width * emphasis.positive),
+        negative=ids(size.height * emphasis.negative, size.width * emphasis.negative),
+        emphasised_above=LAST_TIMESTEP * (1 - emphasis.end),
+    )

@@ -1,0 +1,241 @@
+"""Gathering: from unlike rows to the tensors of one UNet call, with one copy of numbers to the device."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pipelines.device import Device
+from pipelines.prompts.chunks import CHUNK
+from pipelines.unet.rows import Features, ImageAdapter, ImagePrompt, ImageTokens, LoraAdapter, LoraBranches, Row
+
+T = TypeVar("T")
+
+REMEMBERED = 16  # stacks of constant tensors: a group's are needed again in its next call
+ROWS = (1, 2, 4, 6, 8, 12, 16)
+CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+CHUNK_TOKENS = CHUNK + 2  # with its first and its last
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A latent to be predicted for: x (channels, h, w) float32 at sigma, and what its row carries."""
+
+    x: Tensor
+    sigma: float
+    timestep: int
+    row: Row
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """The prompts of all rows. mask: (rows, tokens) 1 for tokens and 0 for padding; None where all are equally long."""
+
+    context: Tensor
+    mask: Tensor | None
+    pooled: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ControlCall:
+    """The rows that a network acts on. places: (n,) their numbers. hints: (n, channels, h, w). weights: (n,)."""
+
+    network: ControlNetModel
+    places: Tensor
+    hints: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class UNetCall:
+    """The arguments of one call; the first dimension of each tensor is its rows.
+
+    x: scaled to unit variance, in the UNet's dtype. numbers: the caller's own columns, float32 on the device.
+    """
+
+    unet: UNet2DConditionModel
+    x: Tensor
+    timesteps: Tensor
+    text: Text
+    size_ids: Tensor
+    controls: Sequence[ControlCall]
+    features: Features
+    numbers: Sequence[Tensor]
+
+    @property
+    def signature(self) -> Hashable:
+        """Calls of equal signatures differ in nothing but the values of tensors."""
+        loras = self.features.loras
+        return (
+            tuple(self.x.shape),
+            tuple(self.text.context.shape),
+            self.text.mask is not None,
+            bool(self.controls),
+            self.features.head is not None,
+            tuple(tuple(each.tokens.shape) for each in self.features.images),
+            None if loras is None else tuple((place, len(slots)) for place, (_, _, slots) in loras.layers.items()),
+        )
+
+
+class Gatherer:
+    """Gathers calls, on one thread. What is constant stays stacked while a group of rows is unchanged.
+
+    rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
+    """
+
+    def __init__(self, device: Device, *, rounded: bool = False) -> None:
+        self._device, self._rounded = device, rounded
+        self._tensors: _Remembered[Tensor] = _Remembered()
+        self._texts: _Remembered[Text] = _Remembered()
+        self._branches: _Remembered[LoraBranches] = _Remembered()
+
+    def gather(
+        self, unet: UNet2DConditionModel, samples: Sequence[Sample], numbers: Sequence[Sequence[float]] = ()
+    ) -> UNetCall:
+        """The arguments of a call. numbers: columns that are copied to the device with it."""
+        dtype = unet.conv_in.weight.dtype  # asking diffusers for it walks all modules
+        if self._rounded:
+            samples = [*samples, *[samples[0]] * (_rounded_up(len(samples), ROWS) - len(samples))]
+        rows = [sample.row for sample in samples]
+        controls, images = _by_network(rows), _image_slots(rows)
+        adapters = list({id(lora.adapter): lora.adapter for row in rows for lora in row.loras}.values())
+        columns = self._upload(
+            [
+                [sample.timestep for sample in samples],
+                [(sample.sigma**2 + 1) ** -0.5 for sample in samples],
+                *([place for place, _ in acting] for acting in controls.values()),
+                *([rows[place].controls[at].weight for place, at in acting] for acting in controls.values()),
+                *([prompt.scale if prompt else 0.0 for prompt in slot] for _, slot in images),
+                *([_scale(row, adapter) for row in rows] for adapter in adapters),
+                *numbers,
+            ]
+        )
+        take = iter(columns)
+        timesteps, variance = next(take), next(take)
+        places, weights = [next(take).long() for _ in controls], [next(take) for _ in controls]
+        scales, strengths = [next(take) for _ in images], [next(take) for _ in adapters]
+        x = torch.stack([sample.x for sample in samples]) * variance[:, None, None, None]
+        hints = [[rows[place].controls[at].hint for place, at in acting] for acting in controls.values()]
+        return UNetCall(
+            unet,
+            x.to(dtype),
+            timesteps,
+            self._text(rows, dtype),
+            self._stack([row.size_ids for row in rows], torch.float32),  # bfloat16 has no 819
+            [
+                ControlCall(network, at, self._stack(embedded, dtype), weight)
+                for network, at, embedded, weight in zip(_networks(rows, controls), places, hints, weights, strict=True)
+            ],
+            Features(
+                self._head(rows, dtype),
+                tuple(
+                    ImageTokens(adapter, self._tokens(slot, dtype), each[:, None, None])
+                    for (adapter, slot), each in zip(images, scales, strict=True)
+                ),
+                self._loras(adapters, strengths),
+            ),
+            list(take),
+        )
+
+    def _upload(self, columns: Sequence[Sequence[float]]) -> Sequence[Tensor]:
+        numbers = torch.tensor([number for column in columns for number in column], dtype=torch.float32)
+        return torch.split(self._device.upload(numbers), [len(column) for column in columns])
+
+    def _stack(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        return self._tensors.get(tensors, lambda: torch.stack([*tensors]).to(dtype))
+
+    def _text(self, rows: Sequence[Row], dtype: torch.dtype) -> Text:
+        """The prompts of all rows; shorter ones are padded with zeros that the mask hides."""
+        lengths = [len(row.text.context) for row in rows]
+        longest = max(lengths)
+        if self._rounded:
+            longest = CHUNK_TOKENS * _rounded_up(longest // CHUNK_TOKENS, CHUNKS)
+
+        def stack() -> Text:
+            context = torch.stack([pad(row.text.context, (0, 0, 0, longest - len(row.text.context))) for row in rows])
+            mask = None
+            if self._rounded or min(lengths) < longest:
+                told = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+                mask = self._device.upload(told).to(dtype)
+            return Text(context.to(dtype), mask, torch.stack([row.text.pooled for row in rows]).to(dtype))
+
+        return self._texts.get([row.text for row in rows], stack)
+
+    def _head(self, rows: Sequence[Row], dtype: torch.dtype) -> Tensor | None:
+        known = next((row.head for row in rows if row.head is not None), None)
+        if known is None:
+            return None
+        none = torch.zeros_like(known)
+        given = [row.head for row in rows]
+        return self._tensors.get(
+            given, lambda: torch.stack([none if head is None else head for head in given]).to(dtype)
+        )
+
+    def _tokens(self, slot: Sequence[ImagePrompt | None], dtype: torch.dtype) -> Tensor:
+        given = [None if prompt is None else prompt.tokens for prompt in slot]
+        none = torch.zeros_like(next(tokens for tokens in given if tokens is not None))
+        return self._tensors.get(
+            given, lambda: torch.stack([none if tokens is None else tokens for tokens in given]).to(dtype)
+        )
+
+    def _loras(self, adapters: Sequence[LoraAdapter], strengths: Sequence[Tensor]) -> LoraBranches | None:
+        if not adapters:
+            return None
+        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters)).scaled(
+            torch.stack([*strengths], dim=1)
+        )
+
+
+class _Remembered(Generic[T]):
+    """What was lately made of groups of things, which it keeps alive: they are known by their identities."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[int, ...], tuple[Sequence[object], T]] = OrderedDict()
+
+    def get(self, things: Sequence[object], make: Callable[[], T]) -> T:
+        name = tuple(id(thing) for thing in things)
+        if name not in self._made:
+            self._made[name] = things, make()
+        self._made.move_to_end(name)
+        if len(self._made) > REMEMBERED:
+            self._made.popitem(last=False)
+        return self._made[name][1]
+
+
+def _by_network(rows: Sequence[Row]) -> Mapping[int, Sequence[tuple[int, int]]]:
+    """By identity of a network, the rows that it acts on and which of their controls that is."""
+    acting: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        for at, branch in enumerate(row.controls):
+            acting[id(branch.network)].append((place, at))
+    return acting
+
+
+def _networks(rows: Sequence[Row], acting: Mapping[int, Sequence[tuple[int, int]]]) -> Iterable[ControlNetModel]:
+    return [rows[place].controls[at].network for (place, at), *_ in acting.values()]
+
+
+def _image_slots(rows: Sequence[Row]) -> Sequence[tuple[ImageAdapter, Sequence[ImagePrompt | None]]]:
+    """The image prompts of all rows in as few columns as hold them: each of one adapter, with one prompt a row."""
+    adapters = {id(prompt.adapter): prompt.adapter for row in rows for prompt in row.images}
+    slots = []
+    for adapter in adapters.values():
+        own = [[prompt for prompt in row.images if prompt.adapter is adapter] for row in rows]
+        for at in range(max(map(len, own))):
+            slots.append((adapter, [prompts[at] if at < len(prompts) else None for prompts in own]))
+    return slots
+
+
+def _scale(row: Row, adapter: LoraAdapter) -> float:
+    return sum(lora.scale for lora in row.loras if lora.adapter is adapter)
+
+
+def _rounded_up(count: int, known: Sequence[int]) -> int:
+    """The first of the known counts that is not smaller; a larger one stays."""
+    return next((each for each in known if each >= count), count)

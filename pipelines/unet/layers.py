@@ -1,0 +1,133 @@
+"""Layers that read the row context. They are installed once in a UNet; its copies share them and the context."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, scaled_dot_product_attention
+
+from pipelines.unet.rows import RowContext
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer whose rows may have low-rank changes of their own. Input: (rows, ..., inputs)."""
+
+    rows: RowContext
+    place: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = super().forward(x)
+        loras = self.rows.features.loras
+        if loras is None or self.place not in loras.layers:
+            return answer
+        down, up, slots = loras.layers[self.place]
+        scales = loras.scales[:, slots].to(x.dtype)
+        return answer + linear(linear(x, down) * scales.view(len(x), *[1] * (x.ndim - 2), -1), up)
+
+
+class LoraConv(nn.Conv2d):
+    """A convolution whose rows may have low-rank changes of their own. Input: (rows, channels, h, w)."""
+
+    rows: RowContext
+    place: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = super().forward(x)
+        loras = self.rows.features.loras
+        if loras is None or self.place not in loras.layers:
+            return answer
+        down, up, slots = loras.layers[self.place]
+        inner = conv2d(x, down, None, self.stride, self.padding, self.dilation)
+        return answer + conv2d(inner * loras.scales[:, slots].to(x.dtype)[:, :, None, None], up)
+
+
+class HeadConv(LoraConv):
+    """The first convolution, to whose answer an inpaint head's feature is added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = super().forward(x)
+        head = self.rows.features.head
+        return answer if head is None else answer + head
+
+
+class Block(BasicTransformerBlock):
+    """A transformer block, which may be run compiled."""
+
+    rows: RowContext
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        compiled = self.rows.block
+        return super().forward(*args, **kwargs) if compiled is None else compiled(self, *args, **kwargs)
+
+
+class ImagePromptAttention:
+    """A cross-attention's processor: attends to the text and, apart from it, to the pictures of a row (Ye et al. 2023).
+
+    place: the name of the attention's module.
+    """
+
+    def __init__(self, rows: RowContext, place: str) -> None:
+        self._rows, self._place = rows, place
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """hidden_states: (rows, places, width). encoder_hidden_states: (rows, tokens, token width). attention_mask:
+        (rows, 1, tokens), added to the scores. temb is what some attentions of diffusers read; this one does not."""
+        query = _heads(attn.to_q(hidden_states), attn.heads)
+        mask = None if attention_mask is None else attention_mask[:, None]
+        keys, values = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
+        attended = scaled_dot_product_attention(
+            query, _heads(keys, attn.heads), _heads(values, attn.heads), attn_mask=mask
+        )
+        found = attended.transpose(1, 2).flatten(2)
+        for prompt in self._rows.features.images:
+            to_key, to_value = prompt.adapter.projections[self._place]
+            keys, values = linear(prompt.tokens, to_key), linear(prompt.tokens, to_value)
+            seen = scaled_dot_product_attention(query, _heads(keys, attn.heads), _heads(values, attn.heads))
+            found = found + prompt.scales.to(found.dtype) * seen.transpose(1, 2).flatten(2)
+        answer: Tensor = attn.to_out[0](found)
+        return answer
+
+
+READING: Mapping[type[nn.Module], type[nn.Module]] = MappingProxyType(
+    {kind: kind for kind in (LoraLinear, LoraConv, HeadConv, Block)}
+    | {nn.Linear: LoraLinear, nn.Conv2d: LoraConv, BasicTransformerBlock: Block}
+)
+
+
+def install_layers(unet: UNet2DConditionModel) -> RowContext:
+    """Let the layers of a UNet, or of a copy of one, read a new row context, which is returned. Parameters and their
+    names stay. Raises ValueError for cross-attentions of another form than SDXL's."""
+    rows = RowContext()
+    for place, module in unet.named_modules():
+        if module is unet.conv_in:
+            _read(rows, place, module, HeadConv)
+        elif type(module) in READING:
+            _read(rows, place, module, READING[type(module)])
+        elif isinstance(module, Attention) and module.is_cross_attention:
+            if module.norm_cross or module.residual_connection or module.rescale_output_factor != 1:
+                raise ValueError(f"{place} is not a cross-attention as SDXL has it")
+            attention: Any = module  # its method is typed for the processors of diffusers alone
+            attention.set_processor(ImagePromptAttention(rows, place))
+    return rows
+
+
+def _read(rows: RowContext, place: str, module: nn.Module, kind: type[nn.Module]) -> None:
+    """Let a layer read the context. It stays the same object, for some modules hold a layer under two names."""
+    module.__class__ = kind
+    vars(module).update(rows=rows, place=place)
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(rows, places, width) -> (rows, heads, places, width / heads)."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)

@@ -1,0 +1,139 @@
+"""Rows: what one sample of a UNet call carries, and the context that is set round the call for layers that read it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from torch import Tensor
+
+from pipelines.conditioning import Conditioning
+from pipelines.weights.lora import LowRank
+
+
+@dataclass(frozen=True, eq=False)
+class ControlBranch:
+    """A control image of a row. hint: (channels, h, w), embedded once. weight: 0 is off."""
+
+    network: ControlNetModel
+    hint: Tensor
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class ImageAdapter:
+    """How a UNet attends to pictures: key and value projections (width, token width) of each cross-attention, by the
+    name of its module."""
+
+    projections: Mapping[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """A picture that a row attends to. tokens: (tokens, token width). scale: 0 is off."""
+
+    adapter: ImageAdapter
+    tokens: Tensor
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class LoraAdapter:
+    """Low-rank changes of a UNet's layers, on its device, by the names of their modules."""
+
+    layers: Mapping[str, LowRank]
+
+
+@dataclass(frozen=True, eq=False)
+class RowLora:
+    """A low-rank change of one row."""
+
+    adapter: LoraAdapter
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One sample of a call, but for its latent. Rows that share a tensor share it by identity.
+
+    text: its prompt. size_ids: (6,) original, crop and target height and width. head: (channels, h, w), added to what
+    the first convolution makes of the latent. images, loras, controls: what acts on it now.
+    """
+
+    text: Conditioning
+    size_ids: Tensor
+    controls: tuple[ControlBranch, ...] = ()
+    head: Tensor | None = None
+    images: tuple[ImagePrompt, ...] = ()
+    loras: tuple[RowLora, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTokens:
+    """One image prompt of each row. tokens: (rows, tokens, width), zeros where a row has none. scales: (rows, 1, 1)."""
+
+    adapter: ImageAdapter
+    tokens: Tensor
+    scales: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LoraBranches:
+    """The low-rank changes of all rows: of each layer those of all adapters behind one another.
+
+    layers: by module (down, up, slots): `down` maps the inputs to all ranks, `up` those to the outputs, slots (ranks,)
+    says of which adapter each rank is. scales: (rows, adapters), 0 where a row lacks an adapter.
+    """
+
+    layers: Mapping[str, tuple[Tensor, Tensor, Tensor]]
+    scales: Tensor
+
+    @classmethod
+    def stack(cls, adapters: Sequence[LoraAdapter]) -> "LoraBranches":
+        """Put adapters of any ranks and layers behind one another; no row has any."""
+        layers = {}
+        for place in dict.fromkeys(place for adapter in adapters for place in adapter.layers):
+            parts = [(slot, each.layers[place]) for slot, each in enumerate(adapters) if place in each.layers]
+            down = torch.cat([part.down * _factor(part) for _, part in parts])
+            up = torch.cat([part.up for _, part in parts], dim=1)
+            slots = [slot for slot, part in parts for _ in range(len(part.down))]
+            layers[place] = down, up, torch.tensor(slots, device=down.device)
+        return cls(layers, torch.zeros(0, len(adapters)))
+
+    def scaled(self, scales: Tensor) -> "LoraBranches":
+        return replace(self, scales=scales)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the layers of a UNet read during a call; a feature that no row uses is absent and costs no kernel.
+
+    head: (rows, channels, h, w). Rows that lack a present feature carry zeros.
+    """
+
+    head: Tensor | None = None
+    images: tuple[ImageTokens, ...] = ()
+    loras: LoraBranches | None = None
+
+
+class RowContext:
+    """Where the installed layers of a family's UNets find the features of the call that runs: one thread's."""
+
+    def __init__(self) -> None:
+        self.features = Features()
+        self.block: Callable[..., Tensor] | None = None
+
+    @contextmanager
+    def set(self, features: Features, block: Callable[..., Tensor] | None = None) -> Iterator[None]:
+        """Inside, layers read these features. block: runs the transformer blocks, in place of their own code."""
+        before = self.features, self.block
+        self.features, self.block = features, block
+        try:
+            yield
+        finally:
+            self.features, self.block = before
+
+
+def _factor(change: LowRank) -> float:
+    return 1.0 if change.alpha is None else change.alpha / len(change.down)

@@ -1,0 +1,69 @@
+"""The runner: runs a gathered UNet call, with the control networks of the rows that have one."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from pipelines.unet.gathering import ControlCall, UNetCall
+from pipelines.unet.rows import RowContext
+from pipelines.weights.control_lora import control_residuals, softness_ramp
+
+Body = Callable[[UNetCall, Sequence[Tensor]], Tensor]
+"""Predicts the noise of a call's rows. The tensors are residuals of control networks, the middle one last, or none."""
+
+
+class UNetRunner:
+    """Runs the calls of a family's UNets, on one thread. rows: the context that their layers read."""
+
+    def __init__(self, rows: RowContext, body: Body | None = None) -> None:
+        self._rows, self._body = rows, body or run_eagerly
+
+    def run(self, call: UNetCall) -> Tensor:
+        """The predicted noise of each row, (rows, channels, h, w) float32."""
+        residuals = _residuals(call)
+        with self._rows.set(call.features):
+            return self._body(call, residuals).float()
+
+
+def run_eagerly(call: UNetCall, residuals: Sequence[Tensor]) -> Tensor:
+    """The UNet as it is."""
+    predicted: Tensor = call.unet(
+        call.x,
+        call.timesteps,
+        encoder_hidden_states=call.text.context,
+        encoder_attention_mask=call.text.mask,
+        added_cond_kwargs={"text_embeds": call.text.pooled, "time_ids": call.size_ids},
+        down_block_additional_residuals=residuals[:-1] if residuals else None,
+        mid_block_additional_residual=residuals[-1] if residuals else None,
+        return_dict=False,
+    )[0]
+    return predicted
+
+
+def _residuals(call: UNetCall) -> list[Tensor]:
+    """The summed residuals of every control that acts, zero in rows that have none; one call a network."""
+    total: list[Tensor] = []
+    for control in call.controls:
+        residuals = _of_network(call, control)
+        if not total:
+            total = [residual.new_zeros(len(call.x), *residual.shape[1:]) for residual in residuals]
+        for sum_, residual, soft in zip(total, residuals, softness_ramp(len(residuals)), strict=True):
+            weights = (soft * control.weights).to(residual.dtype)
+            sum_.index_add_(0, control.places, residual * weights[:, None, None, None])
+    return total
+
+
+def _of_network(call: UNetCall, control: ControlCall) -> list[Tensor]:
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, control.places)
+
+    down, middle = control_residuals(
+        control.network,
+        rows(call.x),
+        rows(call.timesteps),
+        rows(call.text.context),
+        {"text_embeds": rows(call.text.pooled), "time_ids": rows(call.size_ids)},
+        control.hints,
+        None if call.text.mask is None else rows(call.text.mask),
+    )
+    return [*down, middle]

@@ -1,0 +1,74 @@
+"""The stage of evaluations: one UNet call for those of many trajectories, unlike as they may be, and their guidance."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipelines.engine.tasks import Answers, Stage
+from pipelines.unet.gathering import Gatherer, Sample
+from pipelines.unet.guidance import classifier_free, clean_latent, rescaled
+from pipelines.unet.guide import Evaluate
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.rows import Row
+from pipelines.unet.runner import UNetRunner
+from pipelines.unet.sharpening import sharpen
+from pipelines.unet.token_cost import TokenCost
+
+
+class EvaluationStage(Stage[Evaluate, Tensor]):
+    """Answers evaluations. caps: the most rows in one call, by size. tokens: None shares calls whatever that costs."""
+
+    name = "denoise"
+    asked = Evaluate
+
+    def __init__(self, runner: UNetRunner, gatherer: Gatherer, caps: RowCaps, tokens: TokenCost | None = None) -> None:
+        self._runner, self._gatherer, self._caps, self._tokens = runner, gatherer, caps, tokens
+
+    def cap(self, ask: Evaluate) -> int:
+        return self._caps.at(ask.x.shape[-2] * ask.x.shape[-1])
+
+    def suits(self, taken: Sequence[Evaluate], more: Evaluate) -> bool:
+        """Prompts are padded to the longest of a call where that costs next to nothing, and else are called apart."""
+        if self._tokens is None:
+            return True
+        lengths = [len(row.text.context) for ask in (*taken, more) for row in _rows(ask)]
+        return self._tokens.worth_sharing(more.x.shape[-2] * more.x.shape[-1], lengths)
+
+    def run(self, asks: Sequence[Evaluate]) -> Answers[Tensor]:
+        led = [ask for ask in asks if ask.negative is not None]
+        samples = [Sample(ask.x, ask.sigma, ask.timestep, ask.positive) for ask in asks]
+        samples += [Sample(ask.x, ask.sigma, ask.timestep, ask.negative) for ask in led if ask.negative is not None]
+        numbers = [[ask.sigma for ask in asks]]
+        if led:
+            numbers += [[ask.scale for ask in asks], [ask.sharpened for ask in asks], [ask.rescale for ask in asks]]
+        call = self._gatherer.gather(asks[0].unet, samples, numbers)
+        clean = _guided(asks, self._runner.run(call), *call.numbers)
+        return Answers(clean.unbind(), torch.linalg.vector_norm(clean, torch.inf, dim=(1, 2, 3)))
+
+
+def _guided(asks: Sequence[Evaluate], eps: Tensor, sigmas: Tensor, *columns: Tensor) -> Tensor:
+    """The guided clean latents, in the order of the asks.
+
+    eps: predictions of their positive rows, then of the negative ones that there are. columns: scale, share and rescale
+    where any is guided; an ask that is not has its own prediction for a negative one, at scale 1.
+    """
+    x = torch.stack([ask.x for ask in asks])
+    positive = eps[: len(asks)]
+    clean = clean_latent(x, positive, sigmas)
+    if not columns:
+        return clean
+    scales, shares, rescales = columns
+    rows = eps.unbind()
+    behind = iter(rows[len(asks) :])
+    negative = torch.stack([rows[at] if ask.negative is None else next(behind) for at, ask in enumerate(asks)])
+    if any(ask.sharpened > 0 for ask in asks):
+        positive = sharpen(positive, clean, shares)
+    guided = classifier_free(positive, negative, scales)
+    if any(ask.rescale > 0 for ask in asks):
+        guided = rescaled(guided, positive, rescales)
+    return clean_latent(x, guided, sigmas)
+
+
+def _rows(ask: Evaluate) -> Sequence[Row]:
+    return (ask.positive,) if ask.negative is None else (ask.positive, ask.negative)

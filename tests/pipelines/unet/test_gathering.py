@@ -1,0 +1,244 @@
+"""Gathering: what makes calls alike, how they are rounded up, and what is copied to the device for each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.conditioning import Conditioning
+from pipelines.unet.gathering import Gatherer, Sample, UNetCall
+from pipelines.unet.rows import (
+    ControlBranch,
+    ImageAdapter,
+    ImagePrompt,
+    LoraAdapter,
+    Row,
+    RowLora,
+)
+from pipelines.weights.control_lora import build_control
+from pipelines.weights.family import Family
+from pipelines.weights.lora import LowRank
+from tests.pipelines.unet.calling import CPU, SHAPE, conditioning, gather, guide, noise, row, run, sample
+
+QUERY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_q"
+
+
+@pytest.fixture(scope="module")
+def features(pocket_family: Family) -> dict[str, dict[str, Any]]:
+    """Of each feature what a row carries that has it, and another of the same feature."""
+    network = build_control(pocket_family.unet, pocket_family.catalogue.control("canny"))
+    adapter = ImageAdapter({})
+    lora = LoraAdapter({QUERY: LowRank(noise(1, 4, 128), noise(2, 128, 4))})
+    return {
+        "controls": {"controls": (ControlBranch(network, noise(3, 32, 16, 16), 1.0),)},
+        "head": {"head": noise(4, 32, 16, 16)},
+        "images": {"images": (ImagePrompt(adapter, noise(5, 16, 160), 0.5),)},
+        "loras": {"loras": (RowLora(lora, 0.5),)},
+    }
+
+
+def other_values(feature: dict[str, Any]) -> dict[str, Any]:
+    """The same feature with other numbers."""
+    ((name, value),) = feature.items()
+    match value:
+        case (ControlBranch() as branch,):
+            return {name: (replace(branch, hint=branch.hint + 1, weight=0.3),)}
+        case (ImagePrompt() as prompt,):
+            return {name: (replace(prompt, tokens=prompt.tokens + 1, scale=0.7),)}
+        case (RowLora() as lora,):
+            return {name: (replace(lora, scale=0.7),)}
+    return {name: value + 1}
+
+
+def samples(family: Family, *carried: dict[str, Any], seed: int = 1, **all_carry: Any) -> list[Sample]:
+    return [sample(seed + at, row(family, 7 * seed + at, **all_carry, **each)) for at, each in enumerate(carried)]
+
+
+@pytest.mark.parametrize("feature", ["none", "controls", "head", "images", "loras"])
+def test_calls_that_differ_in_values_alone_have_one_signature(
+    pocket_family: Family, features: dict[str, dict[str, Any]], feature: str
+) -> None:
+    used = features.get(feature, {})
+    one = gather(pocket_family, samples(pocket_family, used, {}))
+    other = gather(pocket_family, samples(pocket_family, {}, other_values(used) if used else {}, seed=30))
+    assert one.signature == other.signature
+    assert hash(one.signature) == hash(other.signature)
+
+
+@pytest.mark.parametrize("feature", ["controls", "head", "images", "loras"])
+def test_a_feature_that_any_row_uses_is_in_the_signature(
+    pocket_family: Family, features: dict[str, dict[str, Any]], feature: str
+) -> None:
+    plain, used = (gather(pocket_family, samples(pocket_family, {}, each)) for each in ({}, features[feature]))
+    assert plain.signature != used.signature
+
+
+def test_counts_of_rows_and_tokens_and_the_size_are_in_the_signature(pocket_family: Family) -> None:
+    signatures = [
+        gather(
+            pocket_family, [sample(at, row(pocket_family, at, chunks=chunks), shape) for at in range(rows)]
+        ).signature
+        for rows, chunks, shape in ((1, 1, SHAPE), (2, 1, SHAPE), (1, 2, SHAPE), (1, 1, (4, 16, 24)))
+    ]
+    assert len(set(signatures)) == 4
+
+
+def test_a_row_that_lacks_a_feature_carries_neutral_values_of_it(
+    pocket_family: Family, features: dict[str, dict[str, Any]]
+) -> None:
+    every: dict[str, Any] = {name: value for feature in features.values() for name, value in feature.items()}
+    call = gather(pocket_family, samples(pocket_family, {}, every, {}))
+    (control,), (image,), loras = call.controls, call.features.images, call.features.loras
+    assert loras is not None
+    assert call.features.head is not None
+    assert control.places.tolist() == [1]
+    assert image.scales.flatten().tolist() == [0.0, 0.5, 0.0]
+    assert loras.scales.tolist() == [[0.0], [0.5], [0.0]]
+    for tensor in (call.features.head, image.tokens):
+        assert [bool(each.any()) for each in tensor] == [False, True, False]
+
+
+def test_a_row_may_have_several_of_a_feature_and_two_rows_may_share_one(
+    pocket_family: Family, features: dict[str, dict[str, Any]]
+) -> None:
+    """As few columns as hold them: pictures of one adapter beside each other, LoRAs of all rows behind one another."""
+    (prompt,), (lora,) = features["images"]["images"], features["loras"]["loras"]
+    foreign = replace(prompt, adapter=ImageAdapter({}), scale=0.25)
+    wide = RowLora(LoraAdapter({QUERY: LowRank(noise(1, 8, 128), noise(2, 128, 8), alpha=4.0)}), 2.0)
+    call = gather(
+        pocket_family,
+        samples(
+            pocket_family,
+            {"images": (prompt, replace(prompt, scale=0.75)), "loras": (lora, replace(lora, scale=0.25))},
+            {"images": (foreign, prompt), "loras": (wide, lora)},
+        ),
+    )
+    assert [each.scales.flatten().tolist() for each in call.features.images] == [[0.5, 0.5], [0.75, 0], [0, 0.25]]
+    assert call.features.loras is not None
+    assert call.features.loras.scales.tolist() == [[0.75, 0.0], [0.5, 2.0]]
+    down, up, slots = call.features.loras.layers[QUERY]
+    assert (down.shape, up.shape, slots.tolist()) == ((12, 128), (128, 12), [0] * 4 + [1] * 8)
+    torch.testing.assert_close(down[4:], noise(1, 8, 128) * 4.0 / 8)
+
+
+def test_the_arguments_are_those_of_the_samples(pocket_family: Family) -> None:
+    given = samples(pocket_family, {}, {})
+    call = Gatherer(CPU).gather(pocket_family.unet, given, [[1.0, 2.0], [3.0]])
+    assert call.timesteps.tolist() == [each.timestep for each in given]
+    for at, each in enumerate(given):
+        torch.testing.assert_close(call.x[at], each.x / (each.sigma**2 + 1) ** 0.5)
+        assert torch.equal(call.text.context[at], each.row.text.context)
+        assert torch.equal(call.text.pooled[at], each.row.text.pooled)
+        assert torch.equal(call.size_ids[at], each.row.size_ids)
+    assert call.text.mask is None
+    assert [column.tolist() for column in call.numbers] == [[1, 2], [3]]
+
+
+def test_shorter_prompts_are_padded_and_hidden(pocket_family: Family) -> None:
+    call = gather(
+        pocket_family, [sample(at, row(pocket_family, at, chunks=chunks)) for at, chunks in enumerate((2, 1))]
+    )
+    assert call.text.mask is not None
+    assert call.text.mask.tolist() == [[1] * 154, [1] * 77 + [0] * 77]
+    assert not call.text.context[1, 77:].any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "rounded"),
+    [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6), (7, 8), (8, 8), (9, 12), (12, 12), (13, 16), (16, 16), (17, 17)],
+)
+def test_rows_are_rounded_up_for_calls_that_are_compiled(pocket_family: Family, rows: int, rounded: int) -> None:
+    given = [sample(at, row(pocket_family, 1)) for at in range(rows)]
+    assert len(gather(pocket_family, given, rounded=True).x) == rounded
+    assert len(gather(pocket_family, given).x) == rows
+
+
+@pytest.mark.parametrize(
+    ("chunks", "rounded"), [(1, 1), (3, 3), (5, 6), (9, 12), (13, 16), (17, 24), (33, 48), (64, 64)]
+)
+def test_tokens_are_rounded_up_for_calls_that_are_compiled(pocket_family: Family, chunks: int, rounded: int) -> None:
+    given = [sample(1, row(pocket_family, 1, chunks=chunks))]
+    found = gather(pocket_family, given, rounded=True).text
+    assert found.context.shape[1] == 77 * rounded
+    assert found.mask is not None  # so that whether any is padded does not matter
+    assert found.mask.sum() == 77 * chunks
+    assert gather(pocket_family, given).text.context.shape[1] == 77 * chunks
+
+
+def test_rounded_calls_of_unlike_counts_have_one_signature(pocket_family: Family) -> None:
+    def signature(rows: int, *chunks: int) -> Any:
+        carried = [row(pocket_family, at, chunks=chunks[at % len(chunks)]) for at in range(rows)]
+        return gather(pocket_family, [sample(at, each) for at, each in enumerate(carried)], rounded=True).signature
+
+    assert signature(5, 5) == signature(6, 6, 1)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_rounded_calls_answer_as_others_do(pocket_family: Family, guided: bool) -> None:
+    asks = [
+        guide(pocket_family, 10 * at, chunks=1 + 4 * (at % 2), negative=guided and at > 0, scale=3.0).evaluate(
+            noise(at, *SHAPE), 1.6, 499
+        )
+        for at in range(5)
+    ]
+    wanted, found = (run(pocket_family, asks, rounded=rounded) for rounded in (False, True))
+    assert len(found) == len(wanted) == 5
+    torch.testing.assert_close(torch.stack([*found]), torch.stack([*wanted]), atol=1e-4, rtol=0)
+
+
+class Counting:
+    """The CPU, which counts what is uploaded."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.uploaded: list[Tensor] = []
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        self.uploaded.append(tensor)
+        return tensor
+
+    def download(self, tensor: Tensor) -> Any:
+        raise AssertionError("gathering reads nothing back")
+
+
+def test_a_call_of_known_rows_is_one_copy_to_the_device_and_stacks_nothing_anew(
+    pocket_family: Family, features: dict[str, dict[str, Any]]
+) -> None:
+    every: dict[str, Any] = {name: value for feature in features.values() for name, value in feature.items()}
+    given = samples(pocket_family, {}, every)
+    device = Counting()
+    gatherer = Gatherer(device)
+    rows: Sequence[Row] = [given[0].row, replace(given[1].row, text=conditioning(pocket_family, 1, 2))]
+    calls: list[UNetCall] = []
+    for step in range(3):
+        device.uploaded.clear()
+        stepped = [
+            replace(each, x=each.x + step, sigma=3.0 - step, row=row) for each, row in zip(given, rows, strict=True)
+        ]
+        calls.append(gatherer.gather(pocket_family.unet, stepped, [[1.0, 2.0]]))
+        rows = [replace(row) for row in rows]  # a guide makes a row anew for each evaluation
+    assert len(device.uploaded) == 1
+    first, _, third = calls
+    assert third.text is first.text
+    assert third.size_ids is first.size_ids
+    assert third.features.head is first.features.head
+    assert third.features.images[0].tokens is first.features.images[0].tokens
+    assert third.controls[0].hints is first.controls[0].hints
+    assert third.features.loras is not None
+    assert first.features.loras is not None
+    assert third.features.loras.layers is first.features.loras.layers
+    torch.testing.assert_close(third.x, torch.stack([each.x + 2 for each in given]) / 2**0.5)
+
+
+def test_what_is_kept_stacked_is_never_taken_for_what_another_group_needs(pocket_family: Family) -> None:
+    """Though memory of things that are gone is used again for their likes."""
+    gatherer = Gatherer(CPU)
+    for seed in range(60):
+        text = Conditioning(torch.full((77, 160), float(seed)), torch.full((96,), float(seed)))
+        call = gatherer.gather(
+            pocket_family.unet, [Sample(noise(1, *SHAPE), 1.0, 1, Row(text, torch.full((6,), seed)))]
+        )
+        assert float(call.text.context[0, 0, 0]) == float(call.text.pooled[0, 0]) == float(call.size_ids[0, 0]) == seed

@@ -1,0 +1,322 @@
+"""Layers that read the row context: each feature acts on its rows alone, as others' code has it, or costs nothing."""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipelines.unet.gathering import Sample
+from pipelines.unet.layers import ImagePromptAttention, LoraConv, LoraLinear, install_layers
+from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowContext, RowLora
+from pipelines.unet.runner import run_eagerly
+from pipelines.weights.family import Family
+from pipelines.weights.lora import LowRank, Targets, merged, read_lora
+from tests.pipelines.unet.calling import gather, noise, predict, row, sample
+
+# of ranks 16, 8 and 4; the first two change convolutions too
+FILES = {"lcm": "sdxl_lcm_lora", "outlines": "pocket_outlines", "offset": "sd_xl_offset_example-lora_1.0"}
+
+
+def plain(family: Family, changed: Mapping[str, Tensor] = {}) -> UNet2DConditionModel:
+    """The family's UNet as diffusers has it, without our layers, with some weights changed."""
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(family.unet.config)
+    unet.load_state_dict({**family.unet.state_dict(), **changed}, assign=True)
+    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def alone(family: Family, unet: UNet2DConditionModel, each: Sample, context: Any = None) -> Tensor:
+    """What a UNet predicts for one sample, called as diffusers' pipelines call it."""
+    call = gather(family, [replace(each, row=replace(each.row, head=None, images=(), loras=()))])
+    predicted: Tensor = unet(
+        call.x,
+        call.timesteps,
+        encoder_hidden_states=call.text.context if context is None else (call.text.context, context),
+        added_cond_kwargs={"text_embeds": call.text.pooled, "time_ids": call.size_ids},
+    ).sample
+    return predicted[0]
+
+
+def test_without_features_it_is_the_network_that_it_was(pocket_family: Family) -> None:
+    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2)]
+    found = predict(pocket_family, samples)
+    for each, answer in zip(samples, found, strict=True):
+        torch.testing.assert_close(answer, alone(pocket_family, plain(pocket_family), each), atol=1e-5, rtol=0)
+
+
+# -- the inpaint head
+
+
+def test_a_head_is_added_to_what_the_first_convolution_makes_of_its_row(pocket_family: Family) -> None:
+    head = load_file(pocket_family.catalogue.root / "inpaint" / "fooocus_inpaint_head.safetensors")["head"].float()
+    feature = torch.nn.functional.conv2d(noise(3, 1, 5, 16, 16), head, padding=1)[0]
+    samples = [
+        sample(1, row(pocket_family, 1)),
+        sample(2, row(pocket_family, 2, head=feature)),
+        sample(3, row(pocket_family, 3)),
+    ]
+    found = predict(pocket_family, samples)
+    network = plain(pocket_family)
+    without = [alone(pocket_family, network, each) for each in samples]
+    network.conv_in.register_forward_hook(lambda module, given, answer: answer + feature)
+    headed = alone(pocket_family, network, samples[1])
+    torch.testing.assert_close(found[1], headed, atol=1e-5, rtol=0)
+    assert (found[1] - without[1]).abs().max() > 1e-2
+    for at in (0, 2):
+        torch.testing.assert_close(found[at], without[at], atol=1e-5, rtol=0)
+
+
+def test_rows_beside_one_with_a_head_stay_as_they_are(pocket_family: Family) -> None:
+    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2, 3)]
+    headed = replace(samples[1], row=replace(samples[1].row, head=noise(3, 32, 16, 16)))
+    before, after = predict(pocket_family, samples), predict(pocket_family, [samples[0], headed, samples[2]])
+    for at in (0, 2):
+        torch.testing.assert_close(after[at], before[at], atol=1e-6, rtol=0)
+    assert (after[1] - before[1]).abs().max() > 1e-2
+
+
+# -- image prompts
+
+
+@pytest.fixture(scope="module")
+def diffusers_adapter(pocket_family: Family) -> UNet2DConditionModel:
+    """The UNet with the family's image-prompt file, loaded by diffusers; it is given tokens, not features."""
+    path = pocket_family.catalogue.root / "image_prompt" / "ip-adapter-plus_sdxl_vit-h.safetensors"
+    parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    for name, tensor in load_file(path).items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor.float()
+    unet: Any = copy.deepcopy(plain(pocket_family))
+    unet._load_ip_adapter_weights([parts], low_cpu_mem_usage=False)
+    unet.encoder_hid_proj = None
+    return unet  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def adapter(diffusers_adapter: UNet2DConditionModel) -> ImageAdapter:
+    return ImageAdapter(
+        {
+            name.removesuffix(".processor"): (processor.to_k_ip[0].weight, processor.to_v_ip[0].weight)
+            for name, processor in diffusers_adapter.attn_processors.items()
+            if hasattr(processor, "to_k_ip")
+        }
+    )
+
+
+def shown(family: Family, unet: Any, each: Sample, tokens: Tensor, scale: float) -> Tensor:
+    """What diffusers' code predicts for a sample that is shown a picture."""
+    for processor in unet.attn_processors.values():
+        if hasattr(processor, "to_k_ip"):
+            processor.scale = [scale]
+    return alone(family, unet, each, [tokens[None, None]])
+
+
+def test_pictures_are_attended_to_as_diffusers_does_it(
+    pocket_family: Family, diffusers_adapter: UNet2DConditionModel, adapter: ImageAdapter
+) -> None:
+    pictures = [noise(20, 16, 160), noise(21, 16, 160)]
+    scales = [0.6, 1.0]
+    samples = [
+        sample(at, row(pocket_family, at, images=(ImagePrompt(adapter, tokens, scale),)))
+        for at, (tokens, scale) in enumerate(zip(pictures, scales, strict=True))
+    ]
+    found = predict(pocket_family, [*samples, sample(9, row(pocket_family, 9, chunks=2))])
+    for each, tokens, scale, answer in zip(samples, pictures, scales, found[:2], strict=True):
+        wanted = shown(pocket_family, diffusers_adapter, each, tokens, scale)
+        torch.testing.assert_close(answer, wanted, atol=2e-5, rtol=0)
+        assert (
+            answer - predict(pocket_family, [replace(each, row=replace(each.row, images=()))])[0]
+        ).abs().max() > 1e-2
+
+
+def test_rows_without_a_picture_and_those_of_scale_0_see_none(pocket_family: Family, adapter: ImageAdapter) -> None:
+    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2, 3)]
+    before = predict(pocket_family, samples)
+    for at, scale in ((1, 0.0), (2, 1.0)):
+        prompt = ImagePrompt(adapter, noise(20, 16, 160), scale)
+        samples[at] = replace(samples[at], row=replace(samples[at].row, images=(prompt,)))
+    after = predict(pocket_family, samples)
+    torch.testing.assert_close(after[:2], before[:2], atol=1e-6, rtol=0)
+    assert (after[2] - before[2]).abs().max() > 1e-2
+
+
+def test_each_picture_of_a_row_adds_its_part(pocket_family: Family, adapter: ImageAdapter) -> None:
+    """Twice the same picture is once at the sum of the scales, which is not so if its tokens joined the text's."""
+    prompt = ImagePrompt(adapter, noise(20, 16, 160), 0.5)
+    twice, once = (
+        predict(pocket_family, [sample(1, row(pocket_family, 1, images=images))])[0]
+        for images in ((prompt, replace(prompt, scale=0.25)), (replace(prompt, scale=0.75),))
+    )
+    torch.testing.assert_close(twice, once, atol=1e-5, rtol=0)
+
+
+# -- low-rank branches
+
+
+@pytest.fixture(scope="module")
+def loras(pocket_family: Family) -> dict[str, Mapping[str, LowRank]]:
+    """What the family's LoRA files change of the UNet, by module."""
+    targets = Targets(pocket_family.unet, pocket_family.text_encoders)
+    found: dict[str, Mapping[str, LowRank]] = {}
+    for name, file in FILES.items():
+        path = pocket_family.catalogue.lora(file)
+        assert path is not None
+        found[name] = {
+            place.removesuffix(".weight"): layer
+            for (component, place), layer in targets.match(read_lora(path)).layers.items()
+            if component == "unet"
+        }
+    return found
+
+
+def changed(family: Family, loras: Sequence[tuple[Mapping[str, LowRank], float]]) -> UNet2DConditionModel:
+    """diffusers' UNet with LoRAs merged into its weights."""
+    places = {place for layers, _ in loras for place in layers}
+    return plain(
+        family,
+        {
+            f"{place}.weight": merged(
+                family.unet.get_parameter(f"{place}.weight"),
+                [(layers[place], scale) for layers, scale in loras if place in layers],
+            )
+            for place in places
+        },
+    )
+
+
+def on_device(layers: Mapping[str, LowRank]) -> LoraAdapter:
+    return LoraAdapter(
+        {place: LowRank(each.down.float(), each.up.float(), each.alpha) for place, each in layers.items()}
+    )
+
+
+def test_loras_of_unlike_rank_on_unlike_rows_equal_merged_weights(
+    pocket_family: Family, loras: dict[str, Mapping[str, LowRank]]
+) -> None:
+    adapters = {name: on_device(layers) for name, layers in loras.items()}
+    mixes: list[dict[str, float]] = [
+        {"lcm": 1.0},
+        {},
+        {"outlines": 0.7},
+        {"outlines": -0.4, "offset": 0.5, "lcm": 0.3},
+        {"offset": 1.0},
+    ]
+    samples = [
+        sample(at, row(pocket_family, at, loras=tuple(RowLora(adapters[name], mix[name]) for name in mix)))
+        for at, mix in enumerate(mixes)
+    ]
+    found = predict(pocket_family, samples)
+    bare = plain(pocket_family)
+    for each, mix, answer in zip(samples, mixes, found, strict=True):
+        wanted = alone(
+            pocket_family, changed(pocket_family, [(loras[name], scale) for name, scale in mix.items()]), each
+        )
+        torch.testing.assert_close(answer, wanted, atol=1e-4, rtol=0)
+        assert bool(mix) == bool((answer - alone(pocket_family, bare, each)).abs().max() > 1e-3)
+
+
+@pytest.mark.parametrize("kind", [LoraLinear, LoraConv])
+def test_both_kinds_of_layers_are_changed_by_the_files_of_the_test(
+    pocket_family: Family, loras: dict[str, Mapping[str, LowRank]], kind: type[torch.nn.Module]
+) -> None:
+    ranks = {
+        name: {
+            len(layer.down)
+            for place, layer in layers.items()
+            if isinstance(pocket_family.unet.get_submodule(place), kind)
+        }
+        for name, layers in loras.items()
+    }
+    assert 16 in ranks["lcm"]
+    assert 8 in ranks["outlines"]
+
+
+# -- what is not there
+
+
+class Operations(TorchDispatchMode):
+    """Counts what reaches torch's kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counted[str(operation)] += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def operations(family: Family, unet: UNet2DConditionModel, samples: Sequence[Sample]) -> Counter[str]:
+    with torch.inference_mode():
+        call = replace(gather(family, samples), unet=unet)
+        with Operations() as counting, family.rows.set(call.features):
+            run_eagerly(call, [])
+    return counting.counted
+
+
+def test_features_that_no_row_uses_cost_no_operation(pocket_family: Family) -> None:
+    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2)]
+    bare = plain(pocket_family)
+    ours, theirs = (operations(pocket_family, unet, samples) for unet in (pocket_family.unet, bare))
+    assert ours.total() <= theirs.total()
+    nothing = RowContext()
+    for place, attention in bare.named_modules():
+        if getattr(attention, "is_cross_attention", False):
+            attention.set_processor(ImagePromptAttention(nothing, place))  # type: ignore[operator]
+    assert ours == operations(pocket_family, bare, samples)
+
+
+@pytest.mark.parametrize("feature", ["head", "images", "loras"])
+def test_features_that_a_row_uses_cost_operations_where_they_act(
+    pocket_family: Family, adapter: ImageAdapter, loras: dict[str, Mapping[str, LowRank]], feature: str
+) -> None:
+    """So that what the test above counts can be seen."""
+    every: dict[str, tuple[Any, int]] = {
+        "head": (noise(3, 32, 16, 16), 1),
+        "images": ((ImagePrompt(adapter, noise(20, 16, 160), 0.5),), len(adapter.projections)),
+        "loras": ((RowLora(on_device(loras["offset"]), 0.5),), len(loras["offset"])),
+    }
+    value, places = every[feature]
+    used, unused = (
+        operations(pocket_family, pocket_family.unet, [sample(1, row(pocket_family, 1, **carried))])
+        for carried in ({feature: value}, {})
+    )
+    assert used["aten.add.Tensor"] == unused["aten.add.Tensor"] + places
+
+
+# -- their installation
+
+
+def test_layers_that_are_installed_keep_the_names_and_objects_of_parameters(pocket_family: Family) -> None:
+    unet = copy.deepcopy(plain(pocket_family))
+    before = dict(unet.named_parameters())
+    install_layers(unet)
+    after = dict(unet.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+
+
+@pytest.mark.parametrize("oddity", ["norm_cross", "residual_connection"])
+def test_attentions_that_sdxl_does_not_have_are_refused(pocket_family: Family, oddity: str) -> None:
+    unet: Any = copy.deepcopy(plain(pocket_family))
+    setattr(unet.mid_block.attentions[0].transformer_blocks[0].attn2, oddity, True)
+    with pytest.raises(ValueError, match="mid_block"):
+        install_layers(unet)
+
+
+def test_the_context_is_empty_again_after_a_call_and_after_one_that_fails(pocket_family: Family) -> None:
+    headed = [sample(1, row(pocket_family, 1, head=noise(3, 32, 16, 16)))]
+    predict(pocket_family, headed)
+    assert pocket_family.rows.features.head is None
+    with pytest.raises(RuntimeError):
+        predict(pocket_family, [replace(headed[0], row=replace(headed[0].row, head=noise(3, 5, 16, 16)))])
+    assert pocket_family.rows.features.head is None
