@@ -36,12 +36,13 @@ class Watched(DecodeStage):
 class Studio:
     """A drawer and a view on its last latents."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, ahead: bool = False) -> None:
         self.family = family
         device = PlainDevice(family.device)
         self.watched = Watched(family.vae, device)
         self.watched.latents = []
-        self.engine = Engine([*stages(family, device, RowCaps(16)), self.watched], counted=EvaluationStage.name)
+        every = [*stages(family, device, RowCaps(16)), self.watched]
+        self.engine = Engine(every, counted=EvaluationStage.name, ahead=ahead)
         self.variants = VariantStore(family, 2**30)
         self.drawer = Drawer(self.engine, family, self.variants, device)
 

@@ -33,9 +33,9 @@ def stage() -> Counting:
     return Counting()
 
 
-@pytest.fixture
-def engine(stage: Counting) -> Iterator[Engine]:
-    engine = Engine([stage], counted="count")
+@pytest.fixture(params=[False, True], ids=["at once", "ahead"])
+def engine(stage: Counting, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = Engine([stage], counted="count", ahead=request.param)
     yield engine
     stage.gate.release(1000)
     engine.close()
