@@ -16,19 +16,22 @@ from statistics import median
 from typing import Any
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser
-from pipelines.denoising.engine import Engine
 from torch import nn
 
+from benchmarks.plain import plain_unet
 from benchmarks.report import Cell, Report, Table, machine
 from models.pocket.write import write_family
+from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
+from pipelines.engine.engine import Engine
 from pipelines.events import Drawn
 from pipelines.preparing import prepare
 from pipelines.spec import Guidance, Size, Spec
+from pipelines.unet.row_caps import RowCaps
+from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variants import VariantStore
 
@@ -63,12 +66,14 @@ class Cost:
 class Meter:
     """Knows what the networks of a family take. Everything else in the process must be idle meanwhile."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, plain: UNet2DConditionModel) -> None:
+        """plain: the UNet that the other side uses."""
         self._spent, self._rows, self._calls, self._began = 0.0, 0, 0, 0.0
-        for network in (family.unet, family.vae.decoder, *family.text_encoders):
+        for network in (family.unet, plain, family.vae.decoder, *family.text_encoders):
             network.register_forward_pre_hook(self._begin)
             network.register_forward_hook(self._end)
-        family.unet.register_forward_pre_hook(self._count)
+        for unet in (family.unet, plain):
+            unet.register_forward_pre_hook(self._count)
 
     def cost(self, competitor: "Competitor", case: Case, prompts: Sequence[str]) -> Cost:
         """Of one drawing by a competitor."""
@@ -96,8 +101,9 @@ class Ours:
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        engine = Engine(stages(family, RowCaps(MOST_ROWS)), counted=Denoiser.name)
-        self._drawer = Drawer(engine, VariantStore(family, 2**30))
+        device = PlainDevice(family.device)
+        engine = Engine(stages(family, device, RowCaps(MOST_ROWS)), counted=EvaluationStage.name)
+        self._drawer = Drawer(engine, family, VariantStore(family, 2**30), device)
 
     def draw(self, case: Case, prompts: Sequence[str]) -> None:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -112,7 +118,7 @@ class Ours:
                 schedule="sgm_uniform",
                 guidance=Guidance(scale=SCALE if case.guided else 1.0),
             )
-            self._drawer.submit(str(at), spec, prepare(spec, None, (), ()), prompt, events.put)
+            self._drawer.submit(str(at), spec, prepare(spec, (), ()), prompt, events.put)
         missing = len(prompts)
         while missing:
             event = events.get()
@@ -129,8 +135,8 @@ class Diffusers:
 
     name = "diffusers"
 
-    def __init__(self, family: Family) -> None:
-        self._pipeline = _pipeline(family)
+    def __init__(self, family: Family, unet: UNet2DConditionModel) -> None:
+        self._pipeline = _pipeline(family, unet)
         self._pipeline.set_progress_bar_config(disable=True)
 
     def draw(self, case: Case, prompts: Sequence[str]) -> None:
@@ -146,7 +152,7 @@ class Diffusers:
         )
 
 
-def _pipeline(family: Family) -> Any:  # diffusers leaves its methods without types
+def _pipeline(family: Family, unet: UNet2DConditionModel) -> Any:  # diffusers leaves its methods without types
     scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
     )
@@ -156,7 +162,7 @@ def _pipeline(family: Family) -> Any:  # diffusers leaves its methods without ty
         text_encoder_2=family.text_encoders[1],
         tokenizer=family.tokenizers[0],
         tokenizer_2=family.tokenizers[1],
-        unet=family.unet,
+        unet=unet,
         scheduler=scheduler,
         add_watermarker=False,
     )
@@ -168,7 +174,8 @@ Competitor = Ours | Diffusers
 def compare(cases: Sequence[Case], rounds: int, family: Family) -> Table:
     """CPU seconds of both, medians over rounds in which they take turns; ratios are the median of the rounds' own."""
     table = Table("CPU seconds, medians; outside: the share outside UNet, VAE and text encoders")
-    meter, ours, theirs = Meter(family), Ours(family), Diffusers(family)
+    plain = plain_unet(family.unet)
+    meter, ours, theirs = Meter(family, plain), Ours(family), Diffusers(family, plain)
     try:
         for case in cases:
             costs: dict[str, list[Cost]] = {ours.name: [], theirs.name: []}

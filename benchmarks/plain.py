@@ -75,9 +75,10 @@ class _Row:
 def plain_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """A UNet of the same weights whose layers are diffusers' own, which read no row context."""
     with torch.device("meta"):
-        plain = UNet2DConditionModel.from_config(dict(unet.config))
+        plain: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(unet.config))
     plain.load_state_dict(unet.state_dict(), assign=True)
-    return plain.eval().requires_grad_(False)
+    plain.eval().requires_grad_(False)
+    return plain
 
 
 class PlainLoop:

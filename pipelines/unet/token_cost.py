@@ -1,13 +1,15 @@
 """What a UNet call costs by its tokens, and when prompts of unlike length are worth padding together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 WORTH = 1.05  # a call may cost this much more than the calls that its padding saves
-CALL_FLOPS = {"cpu": 0.3e9, "cuda": 4e12}  # what the fixed cost of a call would compute: 2,000 launches take some 10 ms
+# what would be computed in the time that a call takes by itself: on a GPU 2,000 launches take some 10 ms
+CALL_FLOPS: Mapping[str, float] = MappingProxyType({"cpu": 0.3e9, "cuda": 4e12})
 
 
 class TokenCost:

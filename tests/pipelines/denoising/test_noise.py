@@ -52,7 +52,7 @@ def sampled(sampler: SamplerName, run: SigmaSchedule, drawn: DrawnNoise, noise: 
 
 
 @pytest.mark.parametrize(
-    "run", [{}, {"start": Start(image="", strength=0.5)}, {"steps": 1}, {"schedule": "lcm"}], ids=str
+    "run", [{}, {"pictures": (Start(source="", strength=0.5),)}, {"steps": 1}, {"schedule": "lcm"}], ids=str
 )
 @pytest.mark.parametrize("sampler", NAMES)
 def test_every_sampler_reads_all_that_is_drawn_for_it_and_no_more(sampler: SamplerName, run: dict[str, Any]) -> None:
