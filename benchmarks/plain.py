@@ -73,10 +73,10 @@ class _Row:
 
 
 def plain_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A UNet of the same weights whose layers are diffusers' own, which read no row context."""
+    """A UNet of the same weights as diffusers loads it: its own layers, in the default layout of memory."""
     with torch.device("meta"):
         plain: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(unet.config))
-    plain.load_state_dict(unet.state_dict(), assign=True)
+    plain.load_state_dict({name: tensor.contiguous() for name, tensor in unet.state_dict().items()}, assign=True)
     plain.eval().requires_grad_(False)
     return plain
 

@@ -2,8 +2,9 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
@@ -17,7 +18,7 @@ from pipelines.unet.rows import Features, ImageAdapter, ImagePrompt, ImageTokens
 
 T = TypeVar("T")
 
-REMEMBERED = 16  # stacks of constant tensors: a group's are needed again in its next call
+REMEMBERED = 8  # stacks of constant tensors: a group's are needed again in its next call
 ROWS = (1, 2, 4, 6, 8, 12, 16)
 CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CHUNK_TOKENS = CHUNK + 2  # with its first and its last
@@ -35,11 +36,15 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """The prompts of all rows. mask: (rows, tokens) 1 for tokens and 0 for padding; None where all are equally long."""
+    """The prompts of all rows. mask: (rows, tokens) 1 for tokens and 0 for padding; None where all are equally long.
+    projected: what the cross-attentions of a UNet made of the context (`Features.projected`)."""
 
     context: Tensor
     mask: Tensor | None
     pooled: Tensor
+    projected: WeakKeyDictionary[UNet2DConditionModel, dict[str, tuple[Tensor, Tensor]]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +91,13 @@ class UNetCall:
 class Gatherer:
     """Gathers calls, on one thread. What is constant stays stacked while a group of rows is unchanged.
 
+    On a CPU that are keys and values of the text too; on a GPU they would save little and take 27 MB a row of SDXL.
     rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
     """
 
     def __init__(self, device: Device, *, rounded: bool = False) -> None:
         self._device, self._rounded = device, rounded
+        self._projects = device.device.type == "cpu" and not rounded
         self._tensors: _Remembered[Tensor] = _Remembered()
         self._texts: _Remembered[Text] = _Remembered()
         self._branches: _Remembered[LoraBranches] = _Remembered()
@@ -121,12 +128,13 @@ class Gatherer:
         places, weights = [next(take).long() for _ in controls], [next(take) for _ in controls]
         scales, strengths = [next(take) for _ in images], [next(take) for _ in adapters]
         x = torch.stack([sample.x for sample in samples]) * variance[:, None, None, None]
+        text = self._text(rows, dtype)
         hints = [[rows[place].controls[at].hint for place, at in acting] for acting in controls.values()]
         return UNetCall(
             unet,
             x.to(dtype),
             timesteps,
-            self._text(rows, dtype),
+            text,
             self._stack([row.size_ids for row in rows], torch.float32),  # bfloat16 has no 819
             [
                 ControlCall(network, at, self._stack(embedded, dtype), weight)
@@ -139,6 +147,7 @@ class Gatherer:
                     for (adapter, slot), each in zip(images, scales, strict=True)
                 ),
                 self._loras(adapters, strengths),
+                text.projected.setdefault(unet, {}) if self._projects and not adapters else None,
             ),
             list(take),
         )

@@ -85,10 +85,8 @@ class ImagePromptAttention:
         (rows, 1, tokens), added to the scores. temb is what some attentions of diffusers read; this one does not."""
         query = _heads(attn.to_q(hidden_states), attn.heads)
         mask = None if attention_mask is None else attention_mask[:, None]
-        keys, values = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        attended = scaled_dot_product_attention(
-            query, _heads(keys, attn.heads), _heads(values, attn.heads), attn_mask=mask
-        )
+        keys, values = self._text(attn, encoder_hidden_states)
+        attended = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         found = attended.transpose(1, 2).flatten(2)
         for prompt in self._rows.features.images:
             to_key, to_value = prompt.adapter.projections[self._place]
@@ -97,6 +95,16 @@ class ImagePromptAttention:
             found = found + prompt.scales.to(found.dtype) * seen.transpose(1, 2).flatten(2)
         answer: Tensor = attn.to_out[0](found)
         return answer
+
+    def _text(self, attn: Attention, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, which are the same in every step of a run."""
+        known = self._rows.features.projected
+        if known is not None and self._place in known:
+            return known[self._place]
+        found = _heads(attn.to_k(context), attn.heads), _heads(attn.to_v(context), attn.heads)
+        if known is not None:
+            known[self._place] = found
+        return found
 
 
 READING: Mapping[type[nn.Module], type[nn.Module]] = MappingProxyType(

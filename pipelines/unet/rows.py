@@ -109,12 +109,14 @@ class LoraBranches:
 class Features:
     """What the layers of a UNet read during a call; a feature that no row uses is absent and costs no kernel.
 
-    head: (rows, channels, h, w). Rows that lack a present feature carry zeros.
+    head: (rows, channels, h, w). Rows that lack a present feature carry zeros. projected: keys and values of the text
+    by cross-attention, which are filled by the first call of a group of rows and read by its later ones; None: by none.
     """
 
     head: Tensor | None = None
     images: tuple[ImageTokens, ...] = ()
     loras: LoraBranches | None = None
+    projected: dict[str, tuple[Tensor, Tensor]] | None = None
 
 
 class RowContext:
