@@ -14,7 +14,7 @@ from pipelines.unet.gathering import UNetCall
 from pipelines.unet.layers import install_layers
 from pipelines.unet.rows import RowContext
 from pipelines.unet.runner import run_eagerly
-from pipelines.weights.variants import clone_sharing_parameters
+from pipelines.weights.bases import clone_sharing_parameters
 
 Mode = Literal["blocks", "whole"]
 

@@ -40,25 +40,16 @@ class Components:
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
 
 
-@dataclass(frozen=True, eq=False)
 class Stored:
     """A tensor of a file that is not read yet: what diffusers' converters do to it is done when it is read.
 
-    So a model is held against a file before anything is read, and is filled tensor by tensor. like: has the shape, and
-    no memory.
+    So a model is held against a file before anything is read, and is filled tensor by tensor.
     """
 
-    key: str
-    like: Tensor
-    read: Callable[[], Tensor]
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.like.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.like.ndim
+    def __init__(self, key: str, like: Tensor, read: Callable[[], Tensor]) -> None:
+        """like: has the shape, and no memory."""
+        self.key, self.like, self.read = key, like, read
+        self.shape, self.ndim = like.shape, like.ndim
 
     @property
     def T(self) -> "Stored":

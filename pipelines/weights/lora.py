@@ -17,6 +17,7 @@ from pipelines.errors import InputFault
 from pipelines.weights.keys import original_name
 
 Component = Literal["unet", "text_encoder", "text_encoder_2"]
+COMPONENTS: tuple[Component, ...] = ("unet", "text_encoder", "text_encoder_2")
 Place = tuple[Component, str]  # a component and the name of a module or of a parameter in it
 
 MAX_ALPHA = 1e6  # above any rank
@@ -149,8 +150,7 @@ class Targets:
         for name, module in _layers(unet):
             self._add("unet", name, name, module.weight)
             self._add("unet", original_name(name, unet.config), name, module.weight)
-        components: tuple[Component, Component] = ("text_encoder", "text_encoder_2")
-        for component, encoder in zip(components, text_encoders, strict=True):
+        for component, encoder in zip(COMPONENTS[1:], text_encoders, strict=True):
             for name, module in _layers(encoder):
                 self._add(component, name, name, module.weight)
 

@@ -1,5 +1,7 @@
 """What a picture's weights are made of: the files that a request names, and the key that says the same by content."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,10 @@ class Recipe:
     adapters: tuple[Scaled, ...] = ()
     controls: tuple[str, ...] = ()
 
+    @property
+    def loras(self) -> tuple[Scaled, ...]:
+        return (*self.performance, *self.adapters)
+
 
 @dataclass(frozen=True, slots=True)
 class BaseKey:
@@ -47,6 +53,11 @@ class VariantKey:
     base: BaseKey
     adapters: Changes = ()
 
+    @property
+    def changes(self) -> Changes:
+        """Of base and row together."""
+        return summed((*self.base.performance, *self.adapters))
+
     def __str__(self) -> str:
         """For people: the checkpoint, and each LoRA by the start of its sha256."""
         changes = (*self.base.performance, *self.adapters)
@@ -57,3 +68,11 @@ class VariantKey:
                 *(f"{sha256[:8]} x {scale:g}" for sha256, scale in changes),
             ]
         )
+
+
+def summed(changes: Iterable[tuple[str, float]]) -> Changes:
+    """Changes in their one form."""
+    scales: defaultdict[str, float] = defaultdict(float)
+    for sha256, scale in changes:
+        scales[sha256] += scale
+    return tuple(sorted((sha256, scale) for sha256, scale in scales.items() if scale != 0))

@@ -1,5 +1,6 @@
 """A shelf of things used lately, within a budget of bytes; memory that several of them share is counted once."""
 
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -9,7 +10,7 @@ Thing = TypeVar("Thing")
 
 
 class Shelf(Generic[Key, Thing]):
-    """Not for several threads at once. What falls off is only let go of: whoever still uses it keeps it alive."""
+    """May be used by any thread. What falls off is only let go of: whoever still uses it keeps it alive."""
 
     def __init__(self, budget_bytes: int) -> None:
         self.resident_bytes = 0
@@ -17,17 +18,20 @@ class Shelf(Generic[Key, Thing]):
         self._things: OrderedDict[Key, Thing] = OrderedDict()
         self._parts: dict[Key, Mapping[int, int]] = {}
         self._owners: Counter[int] = Counter()
+        self._lock = threading.Lock()  # held for moments only
 
     def __iter__(self) -> Iterator[Key]:
         """The keys, the one used last at the end."""
-        return iter(self._things)
+        with self._lock:
+            return iter(tuple(self._things))
 
     def find(self, key: Key) -> Thing | None:
         """The thing, now the one used last; None when it is not here."""
-        thing = self._things.get(key)
-        if thing is not None:
-            self._things.move_to_end(key)
-        return thing
+        with self._lock:
+            thing = self._things.get(key)
+            if thing is not None:
+                self._things.move_to_end(key)
+            return thing
 
     def put(self, key: Key, thing: Thing, parts: Mapping[int, int]) -> None:
         """Keep a thing as the one used last, in place of what had its key, and let the oldest go to make room.
@@ -35,15 +39,16 @@ class Shelf(Generic[Key, Thing]):
         parts: the bytes of everything that it holds, by an identity that is stable while the thing is kept. The last
         thing stays even when it alone is larger than the budget.
         """
-        if key in self._things:
-            self._drop(key)
-        self._things[key] = thing
-        self._parts[key] = parts
-        for part, size in parts.items():
-            self.resident_bytes += 0 if self._owners[part] else size
-            self._owners[part] += 1
-        while self.resident_bytes > self._budget_bytes and len(self._things) > 1:
-            self._drop(next(iter(self._things)))
+        with self._lock:
+            if key in self._things:
+                self._drop(key)
+            self._things[key] = thing
+            self._parts[key] = parts
+            for part, size in parts.items():
+                self.resident_bytes += 0 if self._owners[part] else size
+                self._owners[part] += 1
+            while self.resident_bytes > self._budget_bytes and len(self._things) > 1:
+                self._drop(next(iter(self._things)))
 
     def _drop(self, key: Key) -> None:
         del self._things[key]
