@@ -47,7 +47,9 @@ class Merger:
         models = (family.unet, *family.text_encoders)
         self._ours: Mapping[Component, Any] = dict(zip(COMPONENTS, models, strict=True))
         # Bases are copied from these, which never run: transformers hangs hooks on what runs, in any thread.
-        self._unused: Mapping[Component, Any] = {name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()}
+        self._unused: Mapping[Component, Any] = {
+            name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()
+        }
         self._shared = frozenset(_bytes_by_tensor(models))
         self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
 
@@ -65,7 +67,8 @@ class Merger:
             if component == "unet":
                 of_unet.update(changes)
         unet, first, second = (
-            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours for name, ours in self._ours.items()
+            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours
+            for name, ours in self._ours.items()
         )
         return Base(key, unet, (first, second), (key.base.checkpoint, tuple(sorted(of_unet))))
 

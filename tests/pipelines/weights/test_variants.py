@@ -354,7 +354,12 @@ def test_switching_between_variants_that_are_there_merges_nothing(
     def never(*_: object) -> None:
         raise AssertionError("built again")
 
-    for module, name in ((bases, "merged"), (bases, "clone_sharing_parameters"), (variants, "read_lora"), (variants, "digest")):
+    for module, name in (
+        (bases, "merged"),
+        (bases, "clone_sharing_parameters"),
+        (variants, "read_lora"),
+        (variants, "digest"),
+    ):
         monkeypatch.setattr(module, name, never)
     for _ in range(5):
         assert store.get(of((path, 0.5))) == one
