@@ -126,8 +126,8 @@ def test_a_spoilt_job_is_begun_again_alone_and_its_neighbours_are_not_disturbed(
 @pytest.mark.parametrize("step", [0, 2, 4])
 @pytest.mark.parametrize("branches", [1, 3])
 def test_no_job_ends_with_what_was_spoilt_in_any_step(spoiling: Any, step: int, branches: int) -> None:
-    once = [True]
-    engine, _, painting = spoiling(lambda ask, call: ask.value == step and bool(once) and once.pop())
+    left = [True] * branches
+    engine, _, painting = spoiling(lambda ask, call: ask.value == step and bool(left) and left.pop())
     listener = submit(engine, "a", lambda: forked(*(painted(climb(5)) for _ in range(branches))))
     assert listener.last()[0] == [5] * branches
     assert engine.stats().retried == 1
@@ -161,6 +161,7 @@ def test_a_job_that_fails_while_its_answer_is_unread_ends_once(spoiling: Any) ->
     assert isinstance(listener.last(), InputFault)
     assert submit(engine, "next", lambda: painted(climb(3))).last()[0] == 3
     assert listener.events.empty()
+    assert engine.stats().retried == 0
 
 
 def test_an_idle_engine_leaves_nothing_unread() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.engine.engine import Engine
+from pipelines.engine.executor import Executor, Outcome
 from pipelines.engine.scheduler import Scheduler
 from pipelines.engine.tasks import Ask, Job, Routine, Start, ask
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
@@ -451,6 +452,13 @@ def test_an_engine_whose_scheduler_loses_a_task_dies_and_says_so(
     assert "wait for nothing" in str(fault)
     with pytest.raises(EngineDead, match="wait for nothing"):
         engine.check()
+
+
+def test_an_engine_that_loses_an_answer_dies_and_says_so(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Executor, "run", lambda executor, tasks: Outcome())
+    fault = submit(engine, "lost", lambda: climb(2)).last()
+    assert isinstance(fault, EngineDead)
+    assert "wait for nothing" in str(fault)
 
 
 def test_an_engine_that_is_idle_finds_what_was_left_behind(

@@ -164,14 +164,15 @@ def test_each_picture_of_a_row_adds_its_part(pocket_family: Family, adapter: Ima
 
 @pytest.fixture(scope="module")
 def loras(pocket_family: Family) -> dict[str, Mapping[str, LowRank]]:
-    """What the family's LoRA files change of the UNet, by module."""
+    """What the family's LoRA files change of the UNet, by module; with each way to say the alpha."""
     targets = Targets(pocket_family.unet, pocket_family.text_encoders)
+    alphas = {"lcm": lambda rank: rank / 2, "outlines": lambda rank: None, "offset": lambda rank: 2.0 * rank}
     found: dict[str, Mapping[str, LowRank]] = {}
     for name, file in FILES.items():
         path = pocket_family.catalogue.lora(file)
         assert path is not None
         found[name] = {
-            place.removesuffix(".weight"): layer
+            place.removesuffix(".weight"): replace(layer, alpha=alphas[name](len(layer.down)))
             for (component, place), layer in targets.match(read_lora(path)).layers.items()
             if component == "unet"
         }

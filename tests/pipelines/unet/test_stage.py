@@ -48,6 +48,14 @@ def test_a_prompt_beside_a_longer_one_is_attended_to_whole_and_alone(pocket_fami
         torch.testing.assert_close(answer, run(pocket_family, [ask])[0], atol=2e-5, rtol=0)
 
 
+def test_a_control_beside_a_longer_prompt_attends_to_its_own_whole_and_alone(
+    pocket_family: Family, controlled: Guide
+) -> None:
+    asks = [each.evaluate(noise(1, *SHAPE) * 5, 4.0, 749) for each in (controlled, guide(pocket_family, 30, chunks=4))]
+    found, _ = run(pocket_family, asks)
+    torch.testing.assert_close(found, run(pocket_family, asks[:1])[0], atol=5e-5, rtol=0)
+
+
 def test_each_ask_is_guided_its_own_way(pocket_family: Family) -> None:
     plain = guide(pocket_family, 10)
     led = guide(pocket_family, 20, negative=True)
