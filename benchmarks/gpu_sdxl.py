@@ -1,54 +1,50 @@
-"""What SDXL costs on a device: the engine beside a plain diffusers loop and the floor. `--help` lists the parts.
+"""What SDXL costs on a device: the engine with each of its switches, beside a plain diffusers loop and the floor.
 
 Needs pipelines/, torch, transformers and diffusers, and neither weights nor network: the architecture is the true one,
-its weights are random, and no time depends on their values.
+its weights are random, and no time depends on their values. Each switch is first held to the plain path's answers, and
+then timed. What would begin after the budget is left out and named. `--help` lists the parts.
 """
 
 import argparse
-import queue
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from pipelines.denoising.asks import Fork, Routine, Stage
-from pipelines.denoising.caps import RowCaps
-from pipelines.denoising.denoiser import Denoiser, Evaluate, Guidance, Guide, SizeIds
-from pipelines.denoising.engine import Engine
-from pipelines.denoising.jobs import Job
-from torch import Tensor
 
-from benchmarks.plain_sdxl import GUIDANCE, PlainLoop
-from benchmarks.report import Cell, Report, Table, machine, shown
-from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Cost, build, cost
-from pipelines.denoising.samplers import euler
-from pipelines.denoising.schedules import sdxl_table, sgm_uniform
-from pipelines.events import Drawn
+from benchmarks.device.arrivals import ArrivalBench
+from benchmarks.device.calls import CallBench, plain_calls, unlike_calls
+from benchmarks.device.engine import PLAIN, SWITCHES, Switch
+from benchmarks.device.merging import MergingBench
+from benchmarks.device.pictures import Batch, PictureBench, batches
+from benchmarks.device.rig import Rig, add
+from benchmarks.report import Cell, Report, Table, machine
+from benchmarks.sdxl import FACTOR, LATENT_CHANNELS
+from pipelines.device import PlainDevice
 from pipelines.stages.vae import DecodeLatent, DecodeStage
 
-WARM_UPS = 2
-ENOUGH_S, MOST_CALLS = 1.0, 20  # a measured mean is over this long or this many calls, whichever ends first
-RATES = 5  # of the matrix rate, which is a floor's base: the best counts
-RECOMPILES = 64  # torch gives up compiling after 8 shapes, which is as many as sizes times rows
+MERGED_STEPS, MERGED_PICTURES = 10, 4  # of the pictures that are drawn while a LoRA is merged
+
+Part = tuple[str, Callable[[], None]]
+"""Something to measure, by name."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure. sizes: sides of square pictures. pictures: how many are drawn at once. compiled: what of the
-    UNet torch.compile is given: nothing, its repeated blocks or the whole."""
+    """What to measure. sizes: sides of square pictures. pictures: how many are drawn at once. arrivals: how many arrive
+    over time. budget_s: after so long nothing more is begun."""
 
     sizes: tuple[int, ...]
     rows: tuple[int, ...]
     steps: tuple[int, ...]
     pictures: tuple[int, ...]
+    switches: tuple[Switch, ...]
+    arrivals: int
     repeats: int
-    compiled: str
+    budget_s: float
     pocket: bool
     device: torch.device
     out: Path | None
@@ -56,247 +52,116 @@ class Options:
 
 
 class Bench:
-    """One run over all that the options name; results are printed as they come and written after each."""
+    """One run over all that the options name; results are printed as they come and written after each part."""
 
     def __init__(self, options: Options) -> None:
+        self._began = time.perf_counter()
+        if options.pocket:
+            torch.set_num_threads(1)  # of so small a model two would wait for each other
         self._options = options
-        self._device = options.device
-        dtype = torch.bfloat16 if options.device.type == "cuda" else torch.float32
-        self._models = build(pocket=options.pocket, device=options.device, dtype=dtype)
-        self._costs = {side: cost(side, pocket=options.pocket) for side in options.sizes}
-        self._rate = self._matrix_rate()
+        self._rig = rig = Rig(options.device, options.sizes, pocket=options.pocket)
         self._facts: dict[str, Cell] = {
             **machine(options.device),
             "architecture": "pocket size, not SDXL" if options.pocket else "SDXL",
-            "weights": str(dtype).removeprefix("torch."),
-            "measured matrix rate, TFLOP/s": self._rate / 1e12,
+            "weights": str(rig.models.dtype).removeprefix("torch."),
+            "measured matrix rate, TFLOP/s": rig.rate / 1e12,
         }
-        for side, each in self._costs.items():
+        for side, each in rig.costs.items():
             self._facts[f"TFLOP of a UNet row and of a VAE decode at {side}"] = (
                 f"{each.unet_row / 1e12:.4g}, {each.decode / 1e12:.4g}"
             )
-        self._parts = Table("Around the UNet")
-        self._calls = Table("UNet calls")
-        self._pictures = Table("Pictures: the engine beside a plain diffusers loop")
+        self._around = Table("Around the UNet")
+        self._calls = CallBench(rig)
+        self._pictures = PictureBench(rig, options.repeats)
+        self._arrivals = ArrivalBench(rig, options.arrivals)
+        self._merging = MergingBench(rig)
+        measured = (self._calls, self._pictures, self._arrivals, self._merging)
         name = "gpu_sdxl_pocket" if options.pocket else "gpu_sdxl"
-        self._report = Report(name, options.command, self._facts, (self._parts, self._calls, self._pictures))
-        print(self._report.markdown(), flush=True)
+        tables = (self._around, *(bench.table for bench in measured))
+        self._report = Report(name, options.command, self._facts, tables)
 
     def run(self) -> Report:
+        left_out = []
         with torch.inference_mode():
-            self._measure_parts()
-            self._measure("eager")
-            if self._options.compiled != "none":
-                torch._dynamo.config.recompile_limit = RECOMPILES
-                if self._options.compiled == "blocks":
-                    unet: Any = self._models.unet  # diffusers leaves this method without types
-                    unet.compile_repeated_blocks(dynamic=False)
-                else:
-                    self._models.unet.compile(dynamic=False)
-                self._measure(f"compiled ({self._options.compiled})")
+            for name, measure in self._plan():
+                if time.perf_counter() - self._began >= self._options.budget_s:
+                    left_out.append(name)
+                    continue
+                print(f"-- {time.perf_counter() - self._began:.0f} s: {name}", flush=True)
+                measure()
+                self._publish()
+        self._rig.close()
         # a rate that fell says that the device was hot or shared, and that the tables are to be doubted
-        self._facts["matrix rate at the end, TFLOP/s"] = self._matrix_rate() / 1e12
+        self._facts["matrix rate at the end, TFLOP/s"] = self._rig.clock.matrix_rate(self._rig.models.dtype) / 1e12
+        self._facts["seconds in all"] = time.perf_counter() - self._began
+        self._facts["left out for want of time"] = "; ".join(left_out) or "nothing"
         self._publish()
+        print(self._report.markdown(), flush=True)
         return self._report
 
-    # -- parts
+    def _plan(self) -> Iterator[Part]:
+        """What matters most comes first, and what has to be compiled last, which takes longest."""
+        options = self._options
+        soon = [switch for switch in options.switches if switch.compiled is None]
+        yield "around the UNet", self._measure_around
+        yield from self._plan_of(PLAIN)
+        yield "plain, beside float32", self._calls.measure_rounding
+        for switch in soon:
+            yield from self._plan_of(switch)
+        if options.arrivals:
+            for side in options.sizes:
+                yield f"arrivals at {side}", partial(self._arrivals.measure, side, (PLAIN, *soon))
+        yield "merging", self._measure_merging
+        for switch in options.switches:
+            if switch.compiled is not None:
+                yield from self._plan_of(switch)
 
-    def _matrix_rate(self) -> float:
-        """Operations a second of a large square matrix product in the weights' type."""
-        side = 8192 if self._device.type == "cuda" else 512
-        one, other = (torch.randn(side, side, device=self._device, dtype=self._models.dtype) for _ in range(2))
-        return 2 * side**3 / min(self._mean_s(lambda: one @ other) for _ in range(RATES))
+    def _plan_of(self, switch: Switch) -> Iterator[Part]:
+        options = self._options
+        for side in options.sizes:
+            calls = plain_calls(side, options.rows)
+            yield f"{switch.name}: calls at {side}", partial(self._calls.measure, switch, calls)
+            drawn = batches(side, options.steps, options.pictures)
+            yield f"{switch.name}: pictures at {side}", partial(self._pictures.measure, switch, drawn)
+        for side in options.sizes:
+            unlike = unlike_calls(side)
+            yield f"{switch.name}: every kind of row at {side}", partial(self._calls.measure, switch, unlike)
 
-    def _measure_parts(self) -> None:
-        self._add(self._parts, {"part": "both text encoders, one prompt", "ms": self._ms(self._models.encode_texts)})
+    def _measure_around(self) -> None:
+        models, clock = self._rig.models, self._rig.clock
+        add(self._around, {"part": "both text encoders, one prompt", "ms": clock.ms(models.encode_texts)})
+        stage = DecodeStage(models.vae, PlainDevice(models.device))
         for side in self._options.sizes:
-            stage = DecodeStage(self._models.vae)
-            asks = [DecodeLatent(self._noise(0, side))]
-            floor = self._costs[side].decode / self._rate * 1e3
-            ms = self._ms(partial(stage.run, asks))
+            latent = torch.randn(LATENT_CHANNELS, side // FACTOR, side // FACTOR, device=models.device)
+            ms, floor = clock.ms(partial(stage.run, [DecodeLatent(latent)])), self._rig.floor_s(side, 0, 1) * 1e3
             part = f"VAE decode at {side}, to pixels in memory"
-            self._add(self._parts, {"part": part, "ms": ms, "floor ms": floor, "floor / ms": floor / ms})
+            add(self._around, {"part": part, "ms": ms, "floor ms": floor, "floor / ms": floor / ms})
 
-    def _measure(self, mode: str) -> None:
-        for side in self._options.sizes:
-            for rows in self._options.rows:
-                self._measure_call(mode, side, rows)
-        for side in self._options.sizes:
-            for guided in (False, True):
-                for steps in self._options.steps:
-                    for pictures in self._options.pictures:
-                        self._measure_pictures(mode, side, steps, pictures, guided=guided)
-
-    def _measure_call(self, mode: str, side: int, rows: int) -> None:
-        """One call of the denoiser's stage, and of the bare UNet with its arguments ready."""
-        stage = Denoiser(RowCaps(rows))
-        asks = [Evaluate(self._noise(row, side), 1.0, 500, self._guide(row, side, guided=False)) for row in range(rows)]
-        loop = PlainLoop(self._models, side, rows, guided=False)
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        began = time.perf_counter()
-        stage.run(asks)
-        self._wait()
-        first_s = time.perf_counter() - began
-        staged, bare = self._ms(lambda: stage.run(asks)), self._ms(loop.call)
-        floor = rows * self._costs[side].unet_row / self._rate * 1e3
-        row: dict[str, Cell] = {
-            "mode": mode,
-            "size": side,
-            "rows": rows,
-            "ms, engine's stage": staged,
-            "ms, bare UNet": bare,
-            "ms a row": staged / rows,
-            "floor ms": floor,
-            "floor / ms": floor / staged,
-            "first call s": first_s,
-        }
-        if self._device.type == "cuda":
-            row["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
-        self._add(self._calls, row)
-
-    def _measure_pictures(self, mode: str, side: int, steps: int, pictures: int, *, guided: bool) -> None:
-        """Both competitors draw in turn, so that what disturbs the machine disturbs both."""
-        rows = pictures * (2 if guided else 1)
-        loop = PlainLoop(self._models, side, pictures, guided=guided)
-        ours, plain = [], []
-        # the engine has the row cap of the whole call, as the loop has
-        stages: dict[type, Stage] = {Evaluate: Denoiser(RowCaps(rows)), DecodeLatent: DecodeStage(self._models.vae)}
-        engine = Engine(stages, counted=Denoiser.name)
+    def _measure_merging(self) -> None:
+        batch = Batch(self._options.sizes[0], MERGED_STEPS, MERGED_PICTURES, guided=True)
+        drawing = self._rig.path(PLAIN).drawing()
         try:
-            guides = [self._guide(at, side, guided=guided) for at in range(pictures)]
-            self._draw(engine, side, 1, guides)
-            loop.draw(1)
-            for _ in range(self._options.repeats):
-                ours.append(_seconds(lambda: self._draw(engine, side, steps, guides)))
-                plain.append(_seconds(lambda: loop.draw(steps)))
+            self._merging.measure(partial(drawing.draw, batch.drawn_by(self._rig.models)))
         finally:
-            engine.close()
-        ours_s, plain_s = statistics.median(ours), statistics.median(plain)
-        floor_s = _floor(self._costs[side], steps * rows, pictures) / self._rate
-        self._add(
-            self._pictures,
-            {
-                "mode": mode,
-                "size": side,
-                "steps": steps,
-                "guidance": "yes" if guided else "no",
-                "pictures at once": pictures,
-                "engine s": ours_s,
-                "diffusers s": plain_s,
-                "engine / diffusers": ours_s / plain_s,
-                "engine pictures/s": pictures / ours_s,
-                "diffusers pictures/s": pictures / plain_s,
-                "floor s": floor_s,
-                "floor / engine": floor_s / ours_s,
-            },
-        )
-
-    def _draw(self, engine: Engine, side: int, steps: int, guides: Sequence[Guide]) -> None:
-        """Hand the engine one job a picture, all at once, and wait for the last."""
-        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for at, guide in enumerate(guides):
-            noise = self._noise(at, side)
-            engine.submit(
-                Job(
-                    id=str(at),
-                    make=partial(_routine, noise, guide, steps),
-                    finish=lambda images, timings: Drawn(np.stack(images), timings),
-                    steps=steps,
-                    on_event=ended.put,
-                )
-            )
-        missing = len(guides)
-        while missing:
-            event = ended.get()
-            if isinstance(event, BaseException):
-                raise event
-            missing -= isinstance(event, Drawn)
-
-    # -- help
-
-    def _guide(self, seed: int, side: int, *, guided: bool) -> Guide:
-        models = self._models
-        negative = models.conditioning(seed + 100) if guided else None
-        sides = models.size_ids(side)
-        guidance = Guidance(GUIDANCE if guided else 1.0)
-        return Guide(models.unet, models.conditioning(seed), negative, guidance, SizeIds(sides, sides, sides))
-
-    def _noise(self, seed: int, side: int) -> Tensor:
-        shape = (LATENT_CHANNELS, side // FACTOR, side // FACTOR)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self._device)
-
-    def _ms(self, act: Callable[[], object]) -> float:
-        return self._mean_s(act) * 1e3
-
-    def _mean_s(self, act: Callable[[], object]) -> float:
-        for _ in range(WARM_UPS):
-            act()
-        self._wait()
-        began, calls, enough = time.perf_counter(), 0, ENOUGH_S / (100 if self._options.pocket else 1)
-        while calls < MOST_CALLS and time.perf_counter() - began < enough:
-            act()
-            calls += 1
-            if calls % 5 == 0:  # else the queue of the device runs ahead of the clock
-                self._wait()
-        self._wait()
-        return (time.perf_counter() - began) / calls
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def _add(self, table: Table, row: dict[str, Cell]) -> None:
-        if not table.rows or list(table.rows[-1]) != list(row):
-            print(f"{table.title}: {' | '.join(row)}", flush=True)
-        table.rows.append(row)
-        print(" | ".join(shown(value) for value in row.values()), flush=True)
-        self._publish()
+            drawing.close()
 
     def _publish(self) -> None:
         if self._options.out is not None:
             self._report.write(self._options.out)
 
 
-def _routine(noise: Tensor, guide: Guide, steps: int) -> Routine:
-    pictures = yield Fork([_trajectory(noise, guide, steps)])
-    return pictures
-
-
-def _trajectory(noise: Tensor, guide: Guide, steps: int) -> Routine:
-    """A picture as `pipelines.picture` draws it, from ready conditioning and without a spec, which needs pydantic."""
-    table = sdxl_table()
-    sigmas = sgm_uniform(table, steps)
-    sampler = euler(noise * float(sigmas[0]), sigmas)
-    try:
-        x, sigma = next(sampler)
-        while True:
-            x, sigma = sampler.send((yield Evaluate(x, sigma, table.timestep(sigma), guide)))
-    except StopIteration as end:
-        pixels = yield DecodeLatent(end.value)
-        return pixels
-
-
-def _floor(each: Cost, rows: int, pictures: int) -> float:
-    return rows * each.unet_row + pictures * each.decode
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    """act leaves nothing on the device: it ends with pixels in memory."""
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def options(arguments: Sequence[str]) -> Options:
-    """Read the command line. The defaults are the whole table; name less to fit a short lease of a machine."""
+    """Read the command line. The defaults are the whole, in under nine minutes of a large GPU."""
+    names = {switch.name.replace(" ", "-"): switch for switch in SWITCHES}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_sdxl", description=__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, help="sides of the pictures (1024 512)")
-    parser.add_argument("--rows", nargs="+", type=int, help="rows of a UNet call (1 2 4 8)")
-    parser.add_argument("--steps", nargs="*", type=int, help="of a picture (4 8 20 30); none: no pictures")
-    parser.add_argument("--pictures", nargs="+", type=int, help="drawn at once (1 4)")
-    parser.add_argument("--repeats", type=int, default=3, help="of each picture; the median counts")
-    parser.add_argument("--compile", choices=("none", "blocks", "whole"), default="none", help="measure compiled too")
+    parser.add_argument("--rows", nargs="+", type=int, help="rows of a UNet call, at most 16 (1 2 4 8 16)")
+    parser.add_argument("--steps", nargs="*", type=int, help="of pictures drawn at once (4 30); none: no pictures")
+    parser.add_argument("--pictures", nargs="+", type=int, help="drawn at once, at most 8 (1 4)")
+    parser.add_argument("--switches", nargs="*", choices=names, default=list(names), help="what to measure (all)")
+    parser.add_argument("--arrivals", type=int, help="pictures that arrive over time (12); 0: none")
+    parser.add_argument("--repeats", type=int, help="of pictures drawn at once (2); the median counts")
+    parser.add_argument("--budget", type=float, default=450.0, help="seconds after which nothing more is begun")
     parser.add_argument("--pocket", action="store_true", help="the same code at pocket size, on the CPU")
     parser.add_argument("--device", default=None, help="cuda, or cpu when there is none")
     parser.add_argument("--out", type=Path, default=None, help="folder for gpu_sdxl.md and .json (gpu_sdxl_pocket)")
@@ -304,14 +169,17 @@ def options(arguments: Sequence[str]) -> Options:
     device = given.device or ("cuda" if torch.cuda.is_available() and not given.pocket else "cpu")
     if device == "cpu" and not given.pocket:
         parser.error("there is no GPU here; --pocket tries the benchmark on the CPU, --device cpu insists")
+    pocket = given.pocket
     return Options(
-        sizes=tuple(given.sizes or ((128, 64) if given.pocket else (1024, 512))),
-        rows=tuple(given.rows or (1, 2, 4, 8)),
-        steps=tuple((4, 8, 20, 30) if given.steps is None else given.steps),
+        sizes=tuple(given.sizes or ((64,) if pocket else (1024, 512))),
+        rows=tuple(given.rows or ((2, 8) if pocket else (1, 2, 4, 8, 16))),
+        steps=tuple(((2,) if pocket else (4, 30)) if given.steps is None else given.steps),
         pictures=tuple(given.pictures or (1, 4)),
-        repeats=given.repeats,
-        compiled=given.compile,
-        pocket=given.pocket,
+        switches=tuple(names[name] for name in given.switches),
+        arrivals=(3 if pocket else 12) if given.arrivals is None else given.arrivals,
+        repeats=given.repeats or (1 if pocket else 2),
+        budget_s=given.budget,
+        pocket=pocket,
         device=torch.device(device),
         out=given.out,
         command=" ".join(("python -m benchmarks.gpu_sdxl", *arguments)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.conditioning import Conditioning
+from pipelines.unet.layers import install_layers
+from pipelines.unet.rows import RowContext
+from pipelines.weights.variants import clone_sharing_parameters
 
 TOKENS = 77
 FACTOR = 8
@@ -86,9 +89,14 @@ POCKET_TEXT: Mapping[str, Any] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """The networks of SDXL on one device."""
+    """The networks of SDXL on one device.
 
+    plain: the UNet as diffusers builds it. unet: the same weights in layers that read the row context `rows`.
+    """
+
+    plain: UNet2DConditionModel
     unet: UNet2DConditionModel
+    rows: RowContext
     vae: AutoencoderKL
     texts: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     device: torch.device
@@ -121,7 +129,7 @@ class Cost:
 def build(*, pocket: bool, device: torch.device, dtype: torch.dtype) -> Models:
     """Make the networks with random weights, in `dtype` on `device` from the start."""
     torch.manual_seed(0)
-    with _default_dtype(dtype), device:
+    with default_dtype(dtype), device:
         unet = UNet2DConditionModel.from_config(dict(POCKET_UNET if pocket else UNET))
         vae = AutoencoderKL.from_config(dict(POCKET_VAE if pocket else VAE))
         first = CLIPTextModel(_text(POCKET_TEXT if pocket else FIRST_TEXT, pocket=pocket))
@@ -131,7 +139,18 @@ def build(*, pocket: bool, device: torch.device, dtype: torch.dtype) -> Models:
     for parameter in vae.parameters():
         if parameter.dim() == 4:  # as `pipelines.weights.family` loads it
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return Models(unet, vae, (first, second), device, dtype)
+    ours = clone_sharing_parameters(unet, {})
+    return Models(unet, ours, install_layers(ours), vae, (first, second), device, dtype)
+
+
+def in_float32(models: Models) -> Models:
+    """The same weights in float32, for what a UNet's calls need."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(dict(models.plain.config))
+    unet.load_state_dict({name: tensor.float() for name, tensor in models.plain.state_dict().items()}, assign=True)
+    unet.eval().requires_grad_(False)
+    ours = clone_sharing_parameters(unet, {})
+    return replace(models, plain=unet, unet=ours, rows=install_layers(ours), dtype=torch.float32)
 
 
 def cost(side: int, *, pocket: bool) -> Cost:
@@ -165,7 +184,8 @@ def _text(shape: Mapping[str, Any], *, pocket: bool) -> CLIPTextConfig:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Inside, new parameters have this dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

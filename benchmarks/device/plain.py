@@ -29,10 +29,12 @@ class PlainLoop:
         self._ready = torch.randn(rows, *self._shape[1:], device=models.device, dtype=models.dtype)
         self._at = torch.full((rows,), 500, device=models.device)
 
+    @torch.inference_mode()
     def call(self) -> Tensor:
         """The UNet's answer to arguments that lie ready."""
         return self._predict(self._ready, self._at)
 
+    @torch.inference_mode()
     def draw(self, steps: int) -> np.ndarray[Any, Any]:
         """Draw the batch. Returns (pictures, height, width, 3) uint8."""
         models = self._models
@@ -48,8 +50,7 @@ class PlainLoop:
         for timestep in scheduler.timesteps:
             x = torch.cat([latents] * 2) if self._guided else latents
             x = scheduler.scale_model_input(x, timestep)
-            # a row of integers as the engine has it, so that a compiled UNet is compiled once for both
-            predicted = self._predict(x, timestep.long().expand(len(x)).contiguous())
+            predicted = self._predict(x, timestep.expand(len(x)))
             if self._guided:
                 negative, positive = predicted.chunk(2)
                 predicted = negative + GUIDANCE * (positive - negative)
@@ -60,7 +61,7 @@ class PlainLoop:
         return drawn
 
     def _predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        predicted: Tensor = self._models.unet(
+        predicted: Tensor = self._models.plain(
             x, timesteps, encoder_hidden_states=self._context, added_cond_kwargs=self._added, return_dict=False
         )[0]
         return predicted

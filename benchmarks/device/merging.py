@@ -1,0 +1,101 @@
+"""What merging a LoRA into SDXL costs, and what it costs the pictures that are drawn meanwhile."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from benchmarks.device.clock import seconds
+from benchmarks.device.rig import Rig, add
+from benchmarks.report import Cell, Table
+from benchmarks.sdxl import Models
+from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variants import VariantStore
+
+RANK = 32
+PLENTY = 2**40
+HEAD_START_S = 0.05  # of the pictures before the merging
+
+Store = Callable[[Any, int], VariantStore]
+
+STORES: Mapping[str, Store] = MappingProxyType({"the engine's": VariantStore})
+"""By the stream that weights are merged on; the first is the plain way."""
+
+
+def write_lora(models: Models, file: Path) -> None:
+    """A LoRA of random weights for every linear layer of the transformer blocks."""
+    tensors: dict[str, Tensor] = {}
+    for place, module in models.unet.named_modules():
+        if isinstance(module, nn.Linear) and ".transformer_blocks." in place:
+            down = torch.randn(RANK, module.in_features) * 0.02
+            up = torch.randn(module.out_features, RANK) * 0.02
+            tensors[f"unet.{place}.lora_A.weight"] = down.to(models.dtype)
+            tensors[f"unet.{place}.lora_B.weight"] = up.to(models.dtype)
+    save_file(tensors, file)
+
+
+class MergingBench:
+    """Measures the ways of `STORES`; each is first held to the weights that the plain one makes."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.table = Table("Merging a LoRA while pictures are drawn")
+        self._rig = rig
+
+    def measure(self, draw: Callable[[], object]) -> None:
+        """draw: draws pictures and waits for them."""
+        plain: dict[str, Tensor] = {}
+        with TemporaryDirectory() as folder:
+            lora = Path(folder) / "lora.safetensors"
+            write_lora(self._rig.models, lora)
+            for stream in STORES:
+                merge = partial(self._merge, stream, lora)
+                merged = merge()
+                plain = plain or merged
+                difference = max(_relative(merged[name], weight) for name, weight in plain.items())
+                del merged
+                add(self.table, {"merged on": f"{stream} stream", "difference": difference, **_times(draw, merge)})
+
+    def _merge(self, stream: str, lora: Path) -> dict[str, Tensor]:
+        """Read the file and merge it anew, to the end. Returns the weights that it changed."""
+        models = self._rig.models
+        family = SimpleNamespace(
+            catalogue=SimpleNamespace(checkpoint=Path("random.safetensors")),
+            unet=models.unet,
+            text_encoders=models.texts,
+            device=models.device,
+        )
+        variant = STORES[stream](family, PLENTY).get(Recipe(adapters=(Scaled(lora, 0.8),)))
+        self._rig.clock.wait()
+        ours = dict(models.unet.named_parameters())
+        return {name: weight for name, weight in variant.unet.named_parameters() if weight is not ours[name]}
+
+
+def _times(draw: Callable[[], object], merge: Callable[[], object]) -> dict[str, Cell]:
+    alone_s, merge_alone_s = seconds(draw), seconds(merge)
+
+    def merge_beside() -> float:
+        time.sleep(HEAD_START_S)
+        return seconds(merge)
+
+    with ThreadPoolExecutor(1) as other:
+        merging = other.submit(merge_beside)
+        beside_s = seconds(draw)
+        return {
+            "merge alone s": merge_alone_s,
+            "merge beside s": merging.result(),
+            "pictures alone s": alone_s,
+            "pictures beside s": beside_s,
+            "held up s": beside_s - alone_s,
+        }
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / other.std())
