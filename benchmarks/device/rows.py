@@ -123,7 +123,8 @@ def _lora(models: Models) -> LoraAdapter:
     layers = {}
     for at, (place, module) in enumerate(models.unet.named_modules()):
         if isinstance(module, nn.Linear) and place.endswith((".to_q", ".to_k")):
-            down, up = (RANK, module.in_features), (module.out_features, RANK)
+            down: tuple[int, ...] = RANK, module.in_features
+            up: tuple[int, ...] = module.out_features, RANK
         elif isinstance(module, nn.Conv2d) and place.endswith(".conv1"):
             down, up = (RANK, module.in_channels, *module.kernel_size), (module.out_channels, RANK, 1, 1)
         else:
