@@ -74,6 +74,7 @@ POCKET_UNET: Mapping[str, Any] = MappingProxyType(
     {
         **UNET,
         "block_out_channels": [32, 32, 32],
+        "layers_per_block": 1,
         "transformer_layers_per_block": [1, 1, 1],
         "attention_head_dim": [1, 1, 1],
         "cross_attention_dim": 32,

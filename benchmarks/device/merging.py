@@ -72,7 +72,7 @@ class MergingBench:
             text_encoders=models.texts,
             device=models.device,
         )
-        variant = STORES[stream](family, PLENTY).get(Recipe(adapters=(Scaled(lora, 0.8),)))
+        variant = STORES[stream](family, PLENTY).get(Recipe(performance=(Scaled(lora, 0.8),)))
         self._rig.clock.wait()
         ours = dict(models.unet.named_parameters())
         return {name: weight for name, weight in variant.unet.named_parameters() if weight is not ours[name]}
