@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pipelines.conditioning import Conditioning
 from pipelines.unet.layers import install_layers
 from pipelines.unet.rows import RowContext
-from pipelines.weights.variants import clone_sharing_parameters
+from pipelines.weights.bases import clone_sharing_parameters
 
 TOKENS = 77
 FACTOR = 8
