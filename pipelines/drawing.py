@@ -54,6 +54,7 @@ class Drawer:
     Merging LoRAs into a large model takes seconds. On the engine's thread that would stop every running picture; on
     the caller's, which is an event loop, every listener. So a job whose weights are not at hand waits for a thread
     that does nothing else, while the others are prepared on another one. One such thread: merging is bound by memory.
+    On a GPU its kernels, each of milliseconds, take turns with the engine's unless settings give them their own stream.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Drawer:
             ahead=settings.ahead,
             one_at_a_time=settings.one_at_a_time,
         )
-        variants = VariantStore(family, settings.variant_budget_mb * 2**20)
+        budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
+        variants = VariantStore(family, budget, own_stream=own_stream)
         return cls(engine, family, variants, device, settings.max_prompt_chunks)
 
     def submit(

@@ -16,6 +16,7 @@ class DrawingSettings(BaseModel):
     variant_budget_mb: memory for merged weights besides the family's own. hang_after_s: a single call that takes longer
     means that the engine hangs. one_at_a_time: batch nothing, for debugging. ahead: the host never waits for the
     device: copies go through pinned memory, and answers are held to be finite a call later; needs a CUDA device.
+    merge_on_own_stream: merge LoRAs beside the engine's calls instead of between them; needs a CUDA device.
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
     holds for all. profiles: the folder where what was measured is kept for the next start; None measures each time.
@@ -40,3 +41,4 @@ class DrawingSettings(BaseModel):
     one_at_a_time: bool = False
     ahead: bool = False
     compile: Literal["off", "blocks", "whole"] = "off"
+    merge_on_own_stream: bool = False

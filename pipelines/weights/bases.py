@@ -1,17 +1,20 @@
 """Bases: a family's models with LoRAs merged in."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
+import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.weights.lora import COMPONENTS, Component, LowRank, Match, Place, Targets, merged
+from pipelines.weights.control_lora import build_control
+from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
 from pipelines.weights.recipe import Changes, VariantKey
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ class Base:
     """Merged weights. What no LoRA touches is shared with the family, so never change it in place.
 
     key: what is merged. group: evaluations on bases with equal groups may share a UNet call; it tells every change of
-    the UNet. controls: the control networks that were asked for so far, by kind; filled by the store.
+    the UNet. controls: the control networks that were asked for so far, by kind. unready: what was merged on a stream
+    of its own, until `ready`. The merger fills both.
     """
 
     key: VariantKey
@@ -33,6 +37,18 @@ class Base:
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     group: Hashable
     controls: dict[str, ControlNetModel] = field(default_factory=dict, repr=False)
+    unready: list[tuple[torch.cuda.Event, Sequence[Tensor]]] = field(default_factory=list, repr=False)
+
+    def ready(self) -> None:
+        """Let the device's current stream wait for what another one merges. The host does not wait.
+
+        Who runs the base calls it first, whenever it has got it from the store, and always on the same stream.
+        """
+        while self.unready:
+            stream, (event, tensors) = torch.cuda.current_stream(), self.unready.pop()
+            stream.wait_event(event)
+            for tensor in tensors:  # so that its memory is not used anew while this stream still reads it
+                tensor.record_stream(stream)
 
 
 class Merger:
@@ -42,52 +58,70 @@ class Merger:
     bases change alike is merged once and shared.
     """
 
-    def __init__(self, family: "Family") -> None:
+    def __init__(self, family: "Family", *, own_stream: bool = False) -> None:
+        """own_stream: merge beside what the device's current stream does; needs a CUDA device."""
         self.targets = Targets(family.unet, family.text_encoders)
         models = (family.unet, *family.text_encoders)
         self._ours: Mapping[Component, Any] = dict(zip(COMPONENTS, models, strict=True))
         # Bases are copied from these, which never run: transformers hangs hooks on what runs, in any thread.
-        self._unused: Mapping[Component, Any] = {
-            name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()
-        }
-        self._shared = frozenset(_bytes_by_tensor(models))
+        self._unused: Mapping[Component, Any] = {name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()}
+        self._shared = frozenset(id(parameter) for model in models for parameter in model.parameters())
         self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
+        cuda: Any = torch.cuda  # its streams are untyped
+        self._device = family.unet.device
+        self._stream = cuda.Stream(self._device) if own_stream else None
+        if self._stream is not None:  # the family may still be on its way to the device
+            self._stream.wait_stream(cuda.current_stream(self._device))
 
     def merge(self, key: VariantKey, matches: Mapping[str, Match]) -> Base:
         """The base of a key. matches: of each of its files, by sha256."""
-        touching: defaultdict[Place, dict[str, LowRank]] = defaultdict(dict)
-        for sha256, match in matches.items():
-            for place, layer in match.layers.items():
-                touching[place][sha256] = layer
+        changes: defaultdict[Place, Changes] = defaultdict(tuple)
+        for change in key.changes:
+            for place in matches[change[0]].layers:
+                changes[place] += (change,)
+        known = {place: self._merged.get((place, each)) for place, each in changes.items()}
+        wanted = {place for place, parameter in known.items() if parameter is None}
         changed: defaultdict[Component, dict[str, nn.Parameter]] = defaultdict(dict)
-        of_unet: set[tuple[str, float]] = set()
-        for (component, name), layers in touching.items():
-            changes = tuple((sha256, scale) for sha256, scale in key.changes if sha256 in layers)
-            changed[component][name] = self._merge((component, name), changes, layers)
-            if component == "unet":
-                of_unet.update(changes)
+        with torch.cuda.stream(self._stream):
+            there = {
+                sha256: upload(
+                    {place: layer for place, layer in match.layers.items() if place in wanted},
+                    self._device,
+                    pinned=self._stream is not None,
+                )
+                for sha256, match in matches.items()
+            }
+            for place, parameter in known.items():
+                component, name = place
+                if parameter is None:
+                    layers = [(there[sha256][place], scale) for sha256, scale in changes[place]]
+                    new = merged(self._unused[component].get_parameter(name), layers)
+                    parameter = self._merged[place, changes[place]] = nn.Parameter(new, requires_grad=False)
+                changed[component][name] = parameter
         unet, first, second = (
-            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours
-            for name, ours in self._ours.items()
+            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours for name, ours in self._ours.items()
         )
-        return Base(key, unet, (first, second), (key.base.checkpoint, tuple(sorted(of_unet))))
+        of_unet = {change for place, each in changes.items() if place[0] == "unet" for change in each}
+        base = Base(key, unet, (first, second), (key.base.checkpoint, tuple(sorted(of_unet))))
+        self._leave(base, self.own_tensors(base))
+        return base
 
-    def own_bytes(self, base: Base) -> dict[int, int]:
-        """Of each tensor that a base holds besides the family's, by its id."""
-        held = _bytes_by_tensor((base.unet, *base.text_encoders, *base.controls.values()))
-        return {tensor: size for tensor, size in held.items() if tensor not in self._shared}
+    def add_control(self, base: Base, kind: str, path: Path) -> None:
+        """Give a base the control network that the control-LoRA at `path` makes of it. Raises as `build_control`."""
+        with torch.cuda.stream(self._stream):
+            network = build_control(base.unet, path)
+        self._leave(base, list(network.parameters()))
+        base.controls[kind] = network
 
-    def _merge(self, place: Place, changes: Changes, layers: Mapping[str, LowRank]) -> nn.Parameter:
-        parameter = self._merged.get((place, changes))
-        if parameter is None:
-            weight = self._unused[place[0]].get_parameter(place[1])
-            new = merged(weight, [(layers[sha256], scale) for sha256, scale in changes])
-            parameter = self._merged[place, changes] = nn.Parameter(new, requires_grad=False)
-        return parameter
+    def own_tensors(self, base: Base) -> list[Tensor]:
+        """What a base holds besides the family's."""
+        modules = (base.unet, *base.text_encoders, *base.controls.values())
+        held = {id(parameter): parameter for module in modules for parameter in module.parameters()}
+        return [parameter for name, parameter in held.items() if name not in self._shared]
 
-
-def _bytes_by_tensor(modules: Iterable[nn.Module]) -> dict[int, int]:
-    return {id(tensor): tensor.nbytes for module in modules for tensor in module.parameters()}
+    def _leave(self, base: Base, tensors: Sequence[Tensor]) -> None:
+        if self._stream is not None:
+            base.unready.append((self._stream.record_event(), tensors))
 
 
 def clone_sharing_parameters(module: Module, changed: Mapping[str, nn.Parameter]) -> Module:

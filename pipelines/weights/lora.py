@@ -180,6 +180,24 @@ class Targets:
         return Match(layers, tuple(unmatched))
 
 
+def upload(layers: Mapping[Place, LowRank], device: torch.device, *, pinned: bool = False) -> Mapping[Place, LowRank]:
+    """The same layers on a device, to which they go in one copy for each of their dtypes.
+
+    pinned: through page-locked memory, so that the host does not wait for it; needs a CUDA device.
+    """
+    if device.type == "cpu":
+        return layers
+    sides = [side for layer in layers.values() for side in (layer.down, layer.up)]
+    there: dict[int, Tensor] = {}
+    for dtype in {side.dtype for side in sides}:
+        like = [side for side in sides if side.dtype is dtype]
+        sizes = [side.numel() for side in like]
+        flat = torch.cat([side.flatten() for side in like], out=torch.empty(sum(sizes), dtype=dtype, pin_memory=pinned))
+        parts = torch.split_with_sizes(flat.to(device, non_blocking=pinned), sizes)
+        there |= {id(side): part.view(side.shape) for side, part in zip(like, parts, strict=True)}
+    return {place: LowRank(there[id(layer.down)], there[id(layer.up)], layer.alpha) for place, layer in layers.items()}
+
+
 @torch.no_grad()
 def merged(weight: Tensor, changes: Iterable[tuple[LowRank, float]]) -> Tensor:
     """`weight` + the sum of scale * alpha/rank * up @ down: summed in float32, rounded once to the weight's dtype."""

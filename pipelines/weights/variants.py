@@ -14,7 +14,6 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import InputFault
 from pipelines.weights.bases import Base, Merger
-from pipelines.weights.control_lora import build_control
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
 from pipelines.weights.recipe import BaseKey, Changes, Recipe, Scaled, VariantKey, summed
 from pipelines.weights.shelf import Shelf
@@ -70,9 +69,10 @@ class VariantStore:
     and is found again while it is held.
     """
 
-    def __init__(self, family: "Family", budget_bytes: int) -> None:
+    def __init__(self, family: "Family", budget_bytes: int, *, own_stream: bool = False) -> None:
+        """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device."""
         self._catalogue = family.catalogue
-        self._merger = Merger(family)
+        self._merger = Merger(family, own_stream=own_stream)
         self._kept: Shelf[VariantKey | str, Base | LoraFile] = Shelf(budget_bytes)  # and files, by sha256
         self._held: WeakValueDictionary[VariantKey, Base] = WeakValueDictionary()
         self._digests: dict[FileState, str] = {}
@@ -120,7 +120,7 @@ class VariantStore:
                 )
             missing = [kind for kind in recipe.controls if kind not in base.controls]
             for kind in missing:
-                base.controls[kind] = build_control(base.unet, self._catalogue.control(kind))
+                self._merger.add_control(base, kind, self._catalogue.control(kind))
             self._held[key] = base
             self._keep(base, grown=bool(missing))
             return Variant(base, adapters)
@@ -158,7 +158,8 @@ class VariantStore:
         for sha256, _ in base.key.changes:
             self._kept.find(sha256)
         if grown or self._kept.find(base.key) is None:
-            self._kept.put(base.key, base, self._merger.own_bytes(base))
+            own = self._merger.own_tensors(base)
+            self._kept.put(base.key, base, {id(tensor): tensor.nbytes for tensor in own})
 
 
 def _state(path: Path) -> FileState:

@@ -3,6 +3,8 @@
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.errors import InputFault
-from pipelines.weights.lora import LowRank, Targets, merged, read_lora
+from pipelines.weights.lora import LowRank, Place, Targets, merged, read_lora, upload
 from tests.pipelines.weights import tiny
+from tests.pipelines.weights.copies import Copies
 
 QUERY = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 CONVOLUTION = "down_blocks.0.resnets.0.conv1"
@@ -246,3 +249,33 @@ def test_adapter_descriptions_that_cannot_be_followed_are_refused(tmp_path: Path
     with pytest.raises(InputFault) as caught:
         read_lora(path)
     assert caught.value.type == "feature_not_supported"
+
+
+def test_layers_go_to_a_device_in_one_copy_for_each_dtype() -> None:
+    pairs = [tiny.low_rank(6, (4,), seed=seed) for seed in range(3)] + [tiny.low_rank(6, (4, 3, 3))]
+    layers: dict[Place, LowRank] = {("unet", str(at)): LowRank(*each, alpha=at) for at, each in enumerate(pairs)}
+    layers["unet", "half"] = LowRank(*(side.half() for side in tiny.low_rank(6, (4,))))
+    with Copies() as copies:
+        there = upload(layers, torch.device("meta"))
+    assert copies.number == 2
+    assert there.keys() == layers.keys()
+    for place, layer in layers.items():
+        assert there[place].alpha == layer.alpha
+        for ours, theirs in ((layer.down, there[place].down), (layer.up, there[place].up)):
+            assert (theirs.shape, theirs.dtype, theirs.device.type) == (ours.shape, ours.dtype, "meta")
+
+
+def test_what_goes_there_is_what_was_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, by a device that says that it is another."""
+    layers: dict[Place, LowRank] = {
+        ("unet", str(seed)): LowRank(*tiny.low_rank(6, (4, 3, 3), seed=seed), alpha=1.5) for seed in range(3)
+    }
+    elsewhere: Any = SimpleNamespace(type="elsewhere")
+    original = Tensor.to
+    monkeypatch.setattr(
+        Tensor, "to", lambda tensor, device, **_: original(tensor, "cpu" if device is elsewhere else device)
+    )
+    for place, layer in upload(layers, elsewhere).items():
+        assert torch.equal(layer.down, layers[place].down)
+        assert torch.equal(layer.up, layers[place].up)
+        assert layer.down.untyped_storage().data_ptr() != layers[place].down.untyped_storage().data_ptr()
