@@ -64,7 +64,9 @@ class Merger:
         models = (family.unet, *family.text_encoders)
         self._ours: Mapping[Component, Any] = dict(zip(COMPONENTS, models, strict=True))
         # Bases are copied from these, which never run: transformers hangs hooks on what runs, in any thread.
-        self._unused: Mapping[Component, Any] = {name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()}
+        self._unused: Mapping[Component, Any] = {
+            name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()
+        }
         self._shared = frozenset(id(parameter) for model in models for parameter in model.parameters())
         self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
         cuda: Any = torch.cuda  # its streams are untyped
@@ -99,7 +101,8 @@ class Merger:
                     parameter = self._merged[place, changes[place]] = nn.Parameter(new, requires_grad=False)
                 changed[component][name] = parameter
         unet, first, second = (
-            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours for name, ours in self._ours.items()
+            clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours
+            for name, ours in self._ours.items()
         )
         of_unet = {change for place, each in changes.items() if place[0] == "unet" for change in each}
         base = Base(key, unet, (first, second), (key.base.checkpoint, tuple(sorted(of_unet))))
@@ -129,23 +132,20 @@ def clone_sharing_parameters(module: Module, changed: Mapping[str, nn.Parameter]
 
     `copy.deepcopy` with all tensors in its memo does the same and takes ten times as long as the merging.
     """
-    return _twin(module, {id(module.get_parameter(name)): parameter for name, parameter in changed.items()}, {})
+    replaced = {id(module.get_parameter(name)): parameter for name, parameter in changed.items()}
+    clones: dict[int, Any] = {}
 
+    def clone(module: nn.Module) -> Any:
+        if id(module) not in clones:
+            made = clones[id(module)] = object.__new__(type(module))
+            # hooks and the like live in dicts of the module's own; whatever else it has, it never changes
+            own = {
+                name: each.copy() if type(each) in (dict, OrderedDict) else each for name, each in vars(module).items()
+            }
+            own["_parameters"] = {name: replaced.get(id(each), each) for name, each in module._parameters.items()}
+            own["_modules"] = {name: each if each is None else clone(each) for name, each in module._modules.items()}
+            vars(made).update(own)
+        return clones[id(module)]
 
-def _twin(module: Module, replaced: Mapping[int, nn.Parameter], twins: dict[int, Any]) -> Module:
-    if id(module) not in twins:
-        twin = twins[id(module)] = object.__new__(type(module))
-        # hooks and the like live in dicts of the module's own; whatever else it has, it never changes
-        own = {
-            name: value.copy() if type(value) in (dict, OrderedDict) else value for name, value in vars(module).items()
-        }
-        vars(twin).update(
-            own,
-            _parameters={name: replaced.get(id(value), value) for name, value in module._parameters.items()},
-            _modules={
-                name: None if child is None else _twin(child, replaced, twins)
-                for name, child in module._modules.items()
-            },
-        )
-    found: Module = twins[id(module)]
-    return found
+    cloned: Module = clone(module)
+    return cloned
