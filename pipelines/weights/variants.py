@@ -16,7 +16,7 @@ from pipelines.errors import InputFault
 from pipelines.weights.bases import Base, Merger
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
 from pipelines.weights.recipe import BaseKey, Changes, Recipe, Scaled, VariantKey, summed
-from pipelines.weights.shelf import Shelf
+from pipelines.weights.sized_lru import SizedLru
 
 if TYPE_CHECKING:
     from pipelines.weights.family import Family
@@ -73,7 +73,7 @@ class VariantStore:
         """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
-        self._kept: Shelf[VariantKey | str, Base | LoraFile] = Shelf(budget_bytes)  # and files, by sha256
+        self._kept: SizedLru[VariantKey | str, Base | LoraFile] = SizedLru(budget_bytes)  # and files, by sha256
         self._held: WeakValueDictionary[VariantKey, Base] = WeakValueDictionary()
         self._digests: dict[FileState, str] = {}
         self._building = threading.Lock()  # one at a time: building is bound by memory, and two would need it twice
