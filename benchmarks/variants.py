@@ -20,7 +20,7 @@ from pipelines.inputs import Inputs
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Spec
 from pipelines.weights.family import load_family
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
 FAST, STYLE = "sdxl_lcm_lora", "sd_xl_offset_example-lora_1.0"
@@ -39,8 +39,8 @@ def builds(folder: Path, repeats: int) -> dict[str, float]:
     files = [family.catalogue.lora(name) for name in (FAST, STYLE)]
     fast, style = (file for file in files if file is not None)
 
-    def recipe(at: int) -> Recipe:
-        return Recipe((Scaled(fast, 1.0),), (Scaled(style, 0.01 * (at + 1)),))
+    def recipe(at: int) -> VariantSpec:
+        return VariantSpec((LoraRef(fast, 1.0),), (LoraRef(style, 0.01 * (at + 1)),))
 
     cold = [seconds(lambda: VariantStore(family, PLENTY).get(recipe(0))) for _ in range(repeats)]
     empty = [seconds(lambda: VariantStore(family, PLENTY)) for _ in range(repeats)]

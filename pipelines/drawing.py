@@ -22,7 +22,7 @@ from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.vae import DecodeStage, EncodeStage
-from pipelines.trajectory import draw, is_guided, prepare_job, recipe
+from pipelines.trajectory import draw, is_guided, prepare_job, variant_spec
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.profiling import row_caps
@@ -106,7 +106,7 @@ class Drawer:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: `Progress`
         events, then once `Drawn` or an exception; with `previews` also `Preview` events, at most one each half second,
         of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
-        at_hand = self._variants.find(recipe(spec, inputs))
+        at_hand = self._variants.find(variant_spec(spec, inputs))
 
         def preview(event: Preview) -> None:
             if not job.over:
@@ -133,7 +133,7 @@ class Drawer:
 
         positive = read(prompt, "prompt")
         negative = read(spec.negative_prompt, "negative_prompt") if is_guided(spec) else None
-        variant = at_hand or self._variants.get(recipe(spec, inputs))
+        variant = at_hand or self._variants.get(variant_spec(spec, inputs))
         job = prepare_job(spec, inputs, variant, positive, negative, self._device)
         return partial(draw, job, previews)
 

@@ -28,7 +28,7 @@ from pipelines.stages.text import EncodeText
 from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, DecodeLatent, EncodeImage
 from pipelines.unet.guidance import LAST_TIMESTEP
 from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
 
 Watch = Callable[[Tensor], None]
@@ -58,13 +58,13 @@ def is_guided(spec: Spec) -> bool:
     return abs(spec.guidance.scale - 1) >= UNGUIDED
 
 
-def recipe(spec: Spec, inputs: Inputs) -> Recipe:
+def variant_spec(spec: Spec, inputs: Inputs) -> VariantSpec:
     """The weights that a spec asks for."""
     loras = [
-        (lora.performance, Scaled(path, lora.scale, lora.field))
+        (lora.performance, LoraRef(path, lora.scale, lora.field))
         for path, lora in zip(inputs.loras, spec.loras, strict=True)
     ]
-    return Recipe(
+    return VariantSpec(
         performance=tuple(each for performance, each in loras if performance),
         adapters=tuple(each for performance, each in loras if not performance),
         controls=tuple(sorted({hint.control for hint in inputs.structures if _acts(hint)})),

@@ -44,7 +44,7 @@ from pipelines.unet.rows import RowContext
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage, _guided
 from pipelines.weights import checkpoint, control_lora, family, lora
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
 POCKET = Path(__file__).parent.parent / ".cache" / "pocket"
@@ -388,8 +388,8 @@ def encoders(models: Plain) -> Any:
     return models["text_encoder"], models["text_encoder_2"]
 
 
-def _recipe(loras: Sequence[tuple[Path, float]]) -> Recipe:
-    return Recipe(adapters=tuple(Scaled(path, scale) for path, scale in loras))
+def _recipe(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
+    return VariantSpec(adapters=tuple(LoraRef(path, scale) for path, scale in loras))
 
 
 def _store(models: Plain) -> VariantStore:

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
-from pipelines.weights.recipe import Changes, VariantKey
+from pipelines.weights.variant_spec import Changes, VariantKey
 
 if TYPE_CHECKING:
     from pipelines.weights.family import Family

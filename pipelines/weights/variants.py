@@ -15,8 +15,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from pipelines.errors import InputFault
 from pipelines.weights.bases import Base, Merger
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
-from pipelines.weights.recipe import BaseKey, Changes, Recipe, Scaled, VariantKey, summed
 from pipelines.weights.sized_lru import SizedLru
+from pipelines.weights.variant_spec import BaseKey, Changes, LoraRef, VariantKey, VariantSpec, summed
 
 if TYPE_CHECKING:
     from pipelines.weights.family import Family
@@ -87,48 +87,48 @@ class VariantStore:
         """What is kept, the base used last at the end: at most `TOLD` of them."""
         return tuple(str(key) for key in self._kept if isinstance(key, VariantKey))[-TOLD:]
 
-    def find(self, recipe: Recipe) -> Variant | None:
-        """The variant of a recipe if it is at hand, with its control networks; never reads, merges or waits for it."""
-        digests = {each.path: self._digests.get(_state(each.path), "") for each in recipe.loras}
+    def find(self, spec: VariantSpec) -> Variant | None:
+        """The variant of a spec if it is at hand, with its control networks; never reads, merges or waits for it."""
+        digests = {each.path: self._digests.get(_state(each.path), "") for each in spec.loras}
         if not all(digests.values()):
             return None
-        key, adapters = self._resolve(recipe, digests)
+        key, adapters = self._resolve(spec, digests)
         base = self._held.get(key)
-        if base is None or not base.controls.keys() >= set(recipe.controls):
+        if base is None or not base.controls.keys() >= set(spec.controls):
             return None
         self._keep(base)
         return Variant(base, adapters)
 
-    def get(self, recipe: Recipe) -> Variant:
-        """The variant of a recipe with the control networks that it names; what is missing is built, which may take
+    def get(self, spec: VariantSpec) -> Variant:
+        """The variant of a spec with the control networks that it names; what is missing is built, which may take
         seconds.
 
         Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, and
         OSError for one that is not there.
         """
-        variant = self.find(recipe)
+        variant = self.find(spec)
         if variant is not None:
             return variant
         with self._building:
-            digests = {each.path: self._digest(each.path) for each in recipe.loras}
-            key, adapters = self._resolve(recipe, digests)
+            digests = {each.path: self._digest(each.path) for each in spec.loras}
+            key, adapters = self._resolve(spec, digests)
             base = self._held.get(key)
             if base is None:
-                sources = {digests[each.path]: each for each in recipe.loras}
+                sources = {digests[each.path]: each for each in spec.loras}
                 base = self._merger.merge(
                     key, {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes}
                 )
-            missing = [kind for kind in recipe.controls if kind not in base.controls]
+            missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
                 self._merger.add_control(base, kind, self._catalogue.control(kind))
             self._held[key] = base
             self._keep(base, grown=bool(missing))
             return Variant(base, adapters)
 
-    def _resolve(self, recipe: Recipe, digests: Mapping[Path, str]) -> tuple[VariantKey, Changes]:
-        """Which LoRAs of a recipe its base has merged, and which are left to its rows: none, today."""
+    def _resolve(self, spec: VariantSpec, digests: Mapping[Path, str]) -> tuple[VariantKey, Changes]:
+        """Which LoRAs of a spec its base has merged, and which are left to its rows: none, today."""
         performance, adapters = (
-            summed((digests[each.path], each.scale) for each in part) for part in (recipe.performance, recipe.adapters)
+            summed((digests[each.path], each.scale) for each in part) for part in (spec.performance, spec.adapters)
         )
         return VariantKey(BaseKey(self._catalogue.checkpoint.name, performance), adapters), ()
 
@@ -140,7 +140,7 @@ class VariantStore:
                 del self._digests[next(iter(self._digests))]
         return self._digests[state]
 
-    def _match(self, sha256: str, source: Scaled) -> Match:
+    def _match(self, sha256: str, source: LoraRef) -> Match:
         file = self._kept.find(sha256)
         try:
             if not isinstance(file, LoraFile):

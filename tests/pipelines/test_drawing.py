@@ -30,7 +30,7 @@ from pipelines.trajectory import recipe
 from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.studio import LCM, Studio, last, spec
 
@@ -254,7 +254,7 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     inputs = prepare(wanted, [data.coffee()], find_loras(wanted, pocket_family.catalogue))
     original = VariantStore.get
 
-    def noted(store: VariantStore, recipe: Recipe) -> Variant:
+    def noted(store: VariantStore, recipe: VariantSpec) -> Variant:
         variant = original(store, recipe)
         alive.extend(weakref.ref(each) for each in (variant, variant.unet, variant.controls["canny"]))
         return variant
@@ -267,7 +267,7 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
             drawer.submit("job", changed, inputs, "a", events.put)
             assert isinstance(last(events), Drawn)
             del events
-    variants.get(Recipe())
+    variants.get(VariantSpec())
     deadline = time.monotonic() + 30  # the engine's thread may still be on its way back to waiting
     while any(ref() is not None for ref in alive) and time.monotonic() < deadline:
         gc.collect()
@@ -283,7 +283,7 @@ def test_a_picture_is_drawn_while_the_weights_of_another_are_built(
     begun, go_on = threading.Event(), threading.Event()
     original = studio.variants.get
 
-    def slow(recipe: Recipe) -> Variant:
+    def slow(recipe: VariantSpec) -> Variant:
         begun.set()
         assert go_on.wait(60)
         return original(recipe)
@@ -319,6 +319,6 @@ def test_a_performance_lora_is_of_the_base_and_the_others_of_the_row() -> None:
     wanted = spec(loras=(style, fast), pictures=(off,))
     hint = Hint(off, "canny", data.coffee()[:128, :128])
     inputs = Inputs(Size(width=128, height=128), structures=(hint,), loras=(Path("style"), Path("fast")))
-    assert recipe(wanted, inputs) == Recipe(
-        performance=(Scaled(Path("fast"), 1.0),), adapters=(Scaled(Path("style"), 0.5, "loras.0"),), controls=()
+    assert recipe(wanted, inputs) == VariantSpec(
+        performance=(LoraRef(Path("fast"), 1.0),), adapters=(LoraRef(Path("style"), 0.5, "loras.0"),), controls=()
     )

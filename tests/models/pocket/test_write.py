@@ -18,7 +18,7 @@ from pipelines.conditioning import encode_prompt
 from pipelines.images.resize import stretch
 from pipelines.spec import Size
 from pipelines.weights.family import Family
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
 
@@ -120,10 +120,10 @@ def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family,
     """Loud enough that a picture drawn with a neighbour's prompt or LoRA is not within tolerance of its own."""
     store, find = VariantStore(pocket_family, 2**30), pocket_family.catalogue.lora
 
-    def answer(prompt: str, *loras: Scaled) -> torch.Tensor:
+    def answer(prompt: str, *loras: LoraRef) -> torch.Tensor:
         encoded = encode_prompt([prompt], pocket_family.tokenizers, pocket_family.text_encoders)
         sizes = torch.tensor([[256.0, 256, 0, 0, 256, 256]])
-        unet = store.get(Recipe(adapters=loras)).unet
+        unet = store.get(VariantSpec(adapters=loras)).unet
         added = {"text_embeds": encoded.pooled[None], "time_ids": sizes}
         return unet(noise, torch.tensor([500]), encoded.context[None], added_cond_kwargs=added).sample
 
@@ -132,7 +132,7 @@ def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family,
     for name, scale in (("sdxl_lcm_lora", 1.0), ("sdxl_lightning_4step_lora", 1.0), (OFFSET, 0.1)):
         path = find(name)
         assert path is not None
-        assert (answer(CIRCLE, Scaled(path, scale)) - plain).std() / plain.std() > 5e-4, name
+        assert (answer(CIRCLE, LoraRef(path, scale)) - plain).std() / plain.std() > 5e-4, name
 
 
 def test_the_checker_objects_to_the_mark_and_to_nothing_else(pocket_family: Family) -> None:

@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from pipelines.weights.family import load_family
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
 BUDGET = 96 * 2**20  # two sets
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
     for at in range(WARM_UP + SETS):
         if at == WARM_UP:
             before, merged = resident(), 0
-        unet = store.get(Recipe((Scaled(fast, 1.0),), (Scaled(style, 0.001 * (at + 1)),))).unet
+        unet = store.get(VariantSpec((LoraRef(fast, 1.0),), (LoraRef(style, 0.001 * (at + 1)),))).unet
         merged += sum(parameter.nbytes for parameter in unet.parameters() if id(parameter) not in ours)
     print(json.dumps({"grown": resident() - before, "merged": merged, "kept": store.resident_bytes}))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.weights.bases import Base
 from pipelines.weights.family import Family
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 from tests.pipelines.studio import Studio, spec
 from tests.pipelines.weights import tiny
@@ -30,8 +30,8 @@ def write_lora(path: Path, seed: int) -> Path:
     return tiny.write_kohya(path, layers, seed=seed)
 
 
-def of(*loras: tuple[Path, float], controls: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(adapters=tuple(Scaled(*lora) for lora in loras), controls=controls)
+def of(*loras: tuple[Path, float], controls: tuple[str, ...] = ()) -> VariantSpec:
+    return VariantSpec(adapters=tuple(LoraRef(*lora) for lora in loras), controls=controls)
 
 
 def test_each_file_goes_to_the_device_in_one_copy(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines.weights.keys import original_name
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 from tests.pipelines.weights import tiny
 
@@ -97,7 +97,7 @@ def test_the_unet_and_both_text_encoders_change_as_diffusers_reads_the_file(tmp_
     save_file(layouts(family)[layout], file)
     wanted = expected(family, file)
     assert len(wanted) == sum(1 for _ in projections(family))
-    variant = VariantStore(family, 2**30).get(Recipe(adapters=(Scaled(file, SCALE),)))
+    variant = VariantStore(family, 2**30).get(VariantSpec(adapters=(LoraRef(file, SCALE),)))
     ours = {"unet": variant.unet, "text_encoder": variant.text_encoders[0], "text_encoder_2": variant.text_encoders[1]}
     for component, model in ours.items():
         plain = components(family)[component]

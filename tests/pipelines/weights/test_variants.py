@@ -16,7 +16,7 @@ from torch import Tensor
 from pipelines.errors import InputFault
 from pipelines.weights import bases, variants
 from pipelines.weights.lora import LoraFile, Targets, digest, read_lora
-from pipelines.weights.recipe import BaseKey, Recipe, Scaled, VariantKey
+from pipelines.weights.variant_spec import BaseKey, LoraRef, VariantKey, VariantSpec
 from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.weights import tiny
 from tests.pipelines.weights.test_control_lora import write_control
@@ -35,11 +35,13 @@ def text_lora(path: Path) -> Path:
     return tiny.write_kohya(path, {name: torch.zeros(8, 8)})
 
 
-def of(*loras: tuple[Path, float], performance: Sequence[tuple[Path, float]] = (), control: bool = False) -> Recipe:
+def of(
+    *loras: tuple[Path, float], performance: Sequence[tuple[Path, float]] = (), control: bool = False
+) -> VariantSpec:
     """loras: the row's adapters."""
-    return Recipe(
-        performance=tuple(Scaled(*lora) for lora in performance),
-        adapters=tuple(Scaled(*lora) for lora in loras),
+    return VariantSpec(
+        performance=tuple(LoraRef(*lora) for lora in performance),
+        adapters=tuple(LoraRef(*lora) for lora in loras),
         controls=("canny",) if control else (),
     )
 
@@ -152,7 +154,7 @@ def test_a_file_that_does_not_fit_is_told_with_its_field(tmp_path: Path) -> None
     good = unet_lora(tmp_path / "a.safetensors")
     foreign = tiny.write_kohya(tmp_path / "b.safetensors", {"lora_unet_nowhere": torch.zeros(4, 4)})
     with pytest.raises(InputFault) as caught:
-        store.get(Recipe(adapters=(Scaled(good, 1.0, "loras.0.path"), Scaled(foreign, 1.0, "loras.1.path"))))
+        store.get(VariantSpec(adapters=(LoraRef(good, 1.0, "loras.0.path"), LoraRef(foreign, 1.0, "loras.1.path"))))
     assert caught.value.field == "loras.1.path"
 
 

@@ -9,7 +9,7 @@ Changes = tuple[tuple[str, float], ...]  # (sha256 of a LoRA's file, scale), sor
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
+class LoraRef:
     """A LoRA's file and its scale. field: where in the client's input it was named, for the InputFault about it."""
 
     path: Path
@@ -18,19 +18,19 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class VariantSpec:
     """What to make of a family's checkpoint. Scales of a file that is named twice add up.
 
     performance: the LoRA of a performance mode; it belongs to the base, which many requests share. adapters: the LoRAs
     of one request, in any order. controls: kinds of the control networks that the picture needs on top.
     """
 
-    performance: tuple[Scaled, ...] = ()
-    adapters: tuple[Scaled, ...] = ()
+    performance: tuple[LoraRef, ...] = ()
+    adapters: tuple[LoraRef, ...] = ()
     controls: tuple[str, ...] = ()
 
     @property
-    def loras(self) -> tuple[Scaled, ...]:
+    def loras(self) -> tuple[LoraRef, ...]:
         return (*self.performance, *self.adapters)
 
 
