@@ -17,7 +17,7 @@ from benchmarks.device.clock import seconds
 from benchmarks.device.rig import Rig, add
 from benchmarks.report import Cell, Table
 from benchmarks.sdxl import Models
-from pipelines.weights.recipe import Recipe, Scaled
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
 RANK = 32
@@ -72,7 +72,7 @@ class MergingBench:
             text_encoders=models.texts,
             device=models.device,
         )
-        variant = STORES[stream](family, PLENTY).get(Recipe(performance=(Scaled(lora, 0.8),)))
+        variant = STORES[stream](family, PLENTY).get(VariantSpec(performance=(LoraRef(lora, 0.8),)))
         self._rig.clock.wait()
         ours = dict(models.unet.named_parameters())
         return {name: weight for name, weight in variant.unet.named_parameters() if weight is not ours[name]}

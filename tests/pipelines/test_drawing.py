@@ -26,7 +26,7 @@ from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure
-from pipelines.trajectory import recipe
+from pipelines.trajectory import variant_spec
 from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
@@ -319,6 +319,6 @@ def test_a_performance_lora_is_of_the_base_and_the_others_of_the_row() -> None:
     wanted = spec(loras=(style, fast), pictures=(off,))
     hint = Hint(off, "canny", data.coffee()[:128, :128])
     inputs = Inputs(Size(width=128, height=128), structures=(hint,), loras=(Path("style"), Path("fast")))
-    assert recipe(wanted, inputs) == VariantSpec(
+    assert variant_spec(wanted, inputs) == VariantSpec(
         performance=(LoraRef(Path("fast"), 1.0),), adapters=(LoraRef(Path("style"), 0.5, "loras.0"),), controls=()
     )
