@@ -110,7 +110,8 @@ class Bench:
             yield from self._plan_of(switch)
         if options.arrivals:
             for side in options.sizes:
-                yield f"arrivals at {side}", partial(self._arrivals.measure, side, (PLAIN, *soon))
+                ahead = [switch for switch in soon if switch.ahead]
+                yield f"arrivals at {side}", partial(self._arrivals.measure, side, (PLAIN, *ahead))
         yield "merging", self._measure_merging
         for switch in options.switches:
             if switch.compiled is not None:
@@ -141,7 +142,7 @@ class Bench:
         batch = Batch(self._options.sizes[0], MERGED_STEPS, MERGED_PICTURES, guided=True)
         drawing = self._rig.path(PLAIN).drawing()
         try:
-            self._merging.measure(partial(drawing.draw, batch.drawn_by(self._rig.models)))
+            self._merging.measure(partial(drawing.draw, batch.drawn_with(self._rig.models)))
         finally:
             drawing.close()
 

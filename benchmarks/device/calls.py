@@ -13,7 +13,7 @@ from benchmarks.device.plain import PlainLoop
 from benchmarks.device.rig import Rig, add
 from benchmarks.device.rows import FOOOCUS, UNGUIDED, UNLIKE_ROWS, Additions, difference, evaluations
 from benchmarks.report import Cell, Table
-from benchmarks.sdxl import in_float32
+from benchmarks.sdxl import Models, in_float32
 from pipelines.unet.guide import Evaluate
 
 EQUAL = 1e-3  # of the deviation: the largest difference of a switch that changes no picture
@@ -63,14 +63,14 @@ class CallBench:
         stage = EnginePath(exact, PLAIN, max(GUIDED_ROWS)).stage
         for call, answers in self._answers.items():
             if call.kind != UNLIKE and call.rows == min(GUIDED_ROWS):
-                asks = [replace(ask, unet=exact.unet) for ask in self._asks(call)]
+                asks = [replace(ask, unet=exact.unet) for ask in self._asks(call, self._rig.models)]
                 apart = difference(asks, answers, stage.run(asks).values)
                 add(self.table, {"switch": "plain, beside float32", **_told(call), "difference": apart})
 
     def _measure(self, switch: Switch, call: Call) -> dict[str, Cell]:
         """The answers of one call of the stage first, then its time; on the plain path, of the bare UNet too."""
-        rig, asks = self._rig, self._asks(call)
-        path, clock = rig.path(switch), rig.clock
+        rig, clock, path = self._rig, self._rig.clock, self._rig.path(switch)
+        asks = self._asks(call, path.models)
         if rig.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
@@ -102,8 +102,7 @@ class CallBench:
             row["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
         return row
 
-    def _asks(self, call: Call) -> list[Evaluate]:
-        models = self._rig.models
+    def _asks(self, call: Call, models: Models) -> list[Evaluate]:
         if call.kind == UNLIKE:
             return self._additions.unlike(models, call.side)
         if call.kind == GUIDED:

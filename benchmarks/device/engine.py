@@ -4,11 +4,13 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import torch
+from torch import nn
 
 from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Models
 from pipelines.denoising.denoisers import evaluate, sample, watched
@@ -28,6 +30,7 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
+from pipelines.weights.bases import clone_sharing_parameters
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -37,13 +40,14 @@ P = ParamSpec("P")
 class Switch:
     """One way to run the path; with the defaults it is the plain one.
 
-    ahead: the host never waits for the device: pinned copies, and checks of answers a call later. compiled: what of the
-    UNet is compiled. rows: of the calls that it is measured on, which are few where each takes long to compile; None:
-    all.
+    ahead: the host never waits for the device: pinned copies, and checks of answers a call later. channels_last: the
+    layout of the UNet's convolutions. compiled: what of the UNet is. rows: of the calls that it is measured on, which
+    are few where each takes long to compile; None: all.
     """
 
     name: str
     ahead: bool = False
+    channels_last: bool = False
     compiled: Mode | None = None
     rows: tuple[int, ...] | None = None
 
@@ -55,6 +59,7 @@ PLAIN = Switch("plain")
 AHEAD = Switch("ahead", ahead=True)
 SWITCHES = (
     AHEAD,
+    Switch("channels last", channels_last=True),
     Switch("compiled blocks", compiled="blocks", rows=(2, 8)),
     Switch("compiled whole", compiled="whole", rows=(8,)),
 )
@@ -71,9 +76,14 @@ class Picture:
 
 
 class EnginePath:
-    """From asks to pictures on one device, with a switch. rows: of a UNet call at most."""
+    """From asks to pictures on one device, with a switch.
+
+    models: those that asks name, as the switch changes them.
+    """
 
     def __init__(self, models: Models, switch: Switch, rows: int) -> None:
+        """rows: of a UNet call at most."""
+        self.models = models = _models(models, switch)
         pinned = switch.ahead and models.device.type == "cuda"
         device: Device = PinnedDevice(models.device) if pinned else PlainDevice(models.device)
         self._body = _body(models, switch)
@@ -88,6 +98,18 @@ class EnginePath:
     def close(self) -> None:
         if self._body is not None:
             self._body.close()
+
+
+def _models(models: Models, switch: Switch) -> Models:
+    """The models as a switch changes them; what it does not change is shared."""
+    if not switch.channels_last:
+        return models
+    changed = {
+        name: nn.Parameter(parameter.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        for name, parameter in models.unet.named_parameters()
+        if parameter.dim() == 4
+    }
+    return replace(models, unet=clone_sharing_parameters(models.unet, changed))
 
 
 def _body(models: Models, switch: Switch) -> CompiledBody | None:

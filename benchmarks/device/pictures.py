@@ -32,7 +32,7 @@ class Batch:
         """Of each UNet call."""
         return self.pictures * (2 if self.guided else 1)
 
-    def drawn_by(self, models: Models) -> list[Picture]:
+    def drawn_with(self, models: Models) -> list[Picture]:
         guidance = Guidance(GUIDANCE) if self.guided else UNGUIDED
         return [
             Picture(self.side, self.steps, seed, guide(models, self.side, seed, guidance))
@@ -61,7 +61,8 @@ class PictureBench:
     def _measure(self, switch: Switch, batch: Batch) -> None:
         """The pixels first, then the time. Beside the plain path diffusers draws too, in turn, so that what disturbs
         the machine disturbs both; a switch is compared with what it took then."""
-        pictures, drawing = batch.drawn_by(self._rig.models), self._rig.path(switch).drawing()
+        path = self._rig.path(switch)
+        pictures, drawing = batch.drawn_with(path.models), path.drawing()
         loop = PlainLoop(self._rig.models, batch.side, batch.pictures, guided=batch.guided)
         known = self._diffusers_s.get(batch)
         ours, theirs = [], [] if known is None else [known]
