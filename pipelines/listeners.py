@@ -1,10 +1,14 @@
 """The listeners of jobs, told on a thread of their own: one that is slow or fails harms nobody who draws."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.events import Event
+from pipelines.events import Event, Progress
+
+PROGRESS_S = 0.25  # at least, between two `Progress` of a job
 
 OnEvent = Callable[[Event | BaseException], None]
 
@@ -12,17 +16,32 @@ log = logging.getLogger("fooocus.engine")
 
 
 class Listeners:
-    """Tells listeners, in the order in which they are to be told. For any thread."""
+    """Tells the listeners of jobs, each in the order in which it is to be told. For any thread."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "listeners")
+        self._told: dict[str, tuple[int, float]] = {}  # by job: its last `Progress`, and when
+        self._lock = threading.Lock()  # of the above: nothing is told after a last event
 
-    def tell(self, on_event: OnEvent, event: Event | BaseException) -> None:
-        self._thread.submit(_tell, on_event, event)
+    def begin(self, job: str) -> None:
+        """A job comes up: its progress is told, until its last event is."""
+        with self._lock:
+            self._told[job] = -1, 0.0
 
-    def tell_made(self, on_event: OnEvent, make: Callable[[], Event]) -> None:
-        """Make an event on the listeners' thread, and tell it, or what it raises."""
-        self._thread.submit(_tell_made, on_event, make)
+    def tell_progress(self, job: str, on_event: OnEvent, progress: Progress) -> None:
+        """A job has come on; its listener hears of it now and then."""
+        now = time.monotonic()
+        with self._lock:
+            step, at = self._told.get(job, (progress.steps, now))
+            if progress.step > step and now - at >= PROGRESS_S:
+                self._told[job] = progress.step, now
+                self._thread.submit(_tell, on_event, progress)
+
+    def tell_last(self, job: str, on_event: OnEvent, make: Callable[[], Event | BaseException]) -> None:
+        """A job's last event, which is made on the listeners' thread; what making it raises is told instead."""
+        with self._lock:
+            self._told.pop(job, None)
+            self._thread.submit(_tell_made, on_event, make)
 
     def close(self) -> None:
         """Everything is told before this returns."""
@@ -36,9 +55,9 @@ def _tell(on_event: OnEvent, event: Event | BaseException) -> None:
         log.exception("a listener failed")
 
 
-def _tell_made(on_event: OnEvent, make: Callable[[], Event]) -> None:
+def _tell_made(on_event: OnEvent, make: Callable[[], Event | BaseException]) -> None:
     try:
-        event: Event | BaseException = make()
+        event = make()
     except Exception as fault:
         log.exception("a job's last event was not made")
         event = fault

@@ -1,10 +1,9 @@
 """The engine: one thread that owns the device and batches what all live jobs ask for, call by call.
 
 Each turn it lets jobs in and out, has the scheduler choose the tasks of the next call, runs it, and moves their
-routines on to their next ask. A job that arrives joins the next call that suits it; a cancelled one is dropped between
-two calls. Answers are held to be finite: at once, or `ahead` a turn later, while the next call runs; a job whose answer
-is not is begun again alone, for its neighbours may have spoilt it. Others watch that a call ends, for a live thread is
-not health, and tell the listeners.
+routines on to their next ask. Answers are held to be finite: at once, or `ahead` a turn later, while the next call
+runs; a job whose answer is not is begun again alone, for its neighbours may have spoilt it. Other threads watch that a
+call ends and tell the listeners.
 """
 
 import logging
@@ -21,13 +20,11 @@ import torch
 from pipelines.device import Device, Download, PlainDevice
 from pipelines.engine.executor import Executor
 from pipelines.engine.scheduler import Scheduler
-from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Last, Routine, Task
+from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Routine, Task
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import EngineStats, Progress
 from pipelines.listeners import Listeners
 from pipelines.watchdog import Watchdog
-
-PROGRESS_S = 0.25  # at least, between two `Progress` of a job
 
 log = logging.getLogger("fooocus.engine")
 
@@ -59,8 +56,8 @@ class Engine:
         self._dead: BaseException | None = None
         self._closed = threading.Event()
         self._listeners = Listeners()
-        hang = EngineDead(f"a call has been running for more than {hang_after_s:g} s")
-        self._watchdog = Watchdog(hang_after_s, lambda: self._give_up(hang))
+        hung = EngineDead(f"a call has been running for more than {hang_after_s:g} s")
+        self._watchdog = Watchdog(hang_after_s, lambda: self._give_up(hung))
         self._executor = Executor(stages, self._watchdog.begin)
         self._scheduler = Scheduler(self._executor, one_at_a_time=one_at_a_time)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -73,12 +70,12 @@ class Engine:
         self.check()
         with self._lock:
             self._jobs[job.id] = job
+        self._listeners.begin(job.id)
         workers.submit(self._prepare, job)
 
     def cancel(self, job_id: str) -> None:
         """Take a job out before the next call; its listener gets JobCancelled. Unknown ids are no error."""
-        job = self._jobs.get(job_id)
-        if job is not None:
+        if (job := self._jobs.get(job_id)) is not None:
             job.cancelled = True
 
     def check(self) -> None:
@@ -117,12 +114,10 @@ class Engine:
             self._drop_tasks(job)
         if fault is not None and not isinstance(fault, (InputFault, JobCancelled, EngineDead)):
             log.error("job %s failed", job.id, exc_info=fault)
-        if fault is None and job.last is not None:
-            self._listeners.tell_made(job.on_event, partial(job.last, dict(job.timings)))
-        else:
-            self._listeners.tell(job.on_event, fault or EngineDead("the job has no last event"))
-
-    # -- the workers' threads
+        last, timings = job.last, dict(job.timings)
+        told = fault or EngineDead("the job has no last event")
+        make = partial(last, timings) if last and not fault else lambda: told
+        self._listeners.tell_last(job.id, job.on_event, make)
 
     def _prepare(self, job: Job) -> None:
         try:
@@ -167,8 +162,7 @@ class Engine:
                 return
             if job is None:
                 return
-            self._arrived += 1
-            job.number = self._arrived
+            job.number = self._arrived = self._arrived + 1
             self._begin(job)
             del job  # as in `_run`
 
@@ -179,11 +173,9 @@ class Engine:
             raise RuntimeError(f"{waiting} jobs wait for nothing; {self._asked} asks made, {self._settled} settled")
 
     def _begin(self, job: Job) -> None:
-        if job.start is None:
-            raise RuntimeError(f"job {job.id} was not prepared")
         self._tell_progress(job)
         try:
-            self._move(Task(job, _whole(job, job.start())), None)
+            self._move(Task(job, _whole(job)), None)
         except Exception as fault:
             self._end(job, fault)
 
@@ -244,7 +236,7 @@ class Engine:
                 task.results, task.missing = [None] * len(asked.routines), len(asked.routines)
                 branches = [Task(task.job, routine, task, place) for place, routine in enumerate(asked.routines)]
                 moves += [(branch, None) for branch in reversed(branches)]
-            elif not self._executor.serves(asked):
+            elif type(asked) not in self._executor.stages:
                 self._end(task.job, LookupError(f"nobody serves {type(asked).__name__}"))
             else:
                 task.asked = asked
@@ -262,11 +254,7 @@ class Engine:
         return [] if parent.missing else [(parent, parent.results)]
 
     def _tell_progress(self, job: Job) -> None:
-        now = time.monotonic()
-        with self._lock:  # nothing comes after a last event, which another thread may be telling
-            if job.done > job.told and now - job.told_at >= PROGRESS_S and not job.over:
-                job.told, job.told_at = job.done, now
-                self._listeners.tell(job.on_event, Progress(job.done, job.steps))
+        self._listeners.tell_progress(job.id, job.on_event, Progress(job.done, job.steps))
 
     def _drop_tasks(self, job: Job) -> None:
         for task in job.tasks:
@@ -276,5 +264,6 @@ class Engine:
         self._settled += self._scheduler.drop(job)
 
 
-def _whole(job: Job, routine: Routine[Last]) -> Routine[None]:
-    job.last = yield from routine
+def _whole(job: Job) -> Routine[None]:
+    if job.start is not None:
+        job.last = yield from job.start()

@@ -33,22 +33,19 @@ class Outcome:
 class Executor:
     """Makes the calls of one engine, on its thread. began: called before each call, for whoever watches its time.
 
-    calls, rows, largest: how many calls each stage has had, of how many rows in all and in the largest. retried: asks.
+    stages: by type of ask. calls, rows, largest: how many calls each has had, of how many rows in all and in the
+    largest. retried: asks.
     """
 
     def __init__(self, stages: Iterable[AnyStage], began: Callable[[], None]) -> None:
-        self._stages = {stage.asked: stage for stage in stages}
+        self.stages = {stage.asked: stage for stage in stages}
         self._began = began
         self.limits = RowLimits()
         self.calls, self.rows, self.largest = Counter[str](), Counter[str](), Counter[str]()
         self.retried = 0
 
-    def serves(self, asked: Ask[Answer]) -> bool:
-        return type(asked) in self._stages
-
     def stage(self, asked: Ask[Answer]) -> AnyStage:
-        """Who serves an ask."""
-        return self._stages[type(asked)]
+        return self.stages[type(asked)]
 
     def room(self, leading: Ask[Answer]) -> int:
         """The most rows of a call with this ask, by its stage and by what has fitted so far."""

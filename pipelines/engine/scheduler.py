@@ -1,7 +1,6 @@
 """The scheduler: which waiting tasks are served next, and together.
 
-A task waits from the turn in which it is filed until it is handed out or its job ends, for one thing at most. Nothing
-here looks at a clock or a tensor, so the same asks in the same order are handed out in the same way.
+Nothing here looks at a clock or a tensor, so the same asks in the same order are handed out in the same way.
 """
 
 from collections.abc import Hashable
@@ -59,7 +58,6 @@ class Scheduler:
         return taken
 
     def __len__(self) -> int:
-        """How many tasks wait."""
         return len(self._waiting)
 
     def _urgency(self, task: Task) -> tuple[bool, float]:

@@ -92,12 +92,9 @@ class Stage(ABC, Generic[A, T]):
         """Answer asks that share a key. May raise: then the engine tries them one by one."""
 
 
-AnyStage: TypeAlias = Stage[Ask[Answer], Answer]
-"""A stage as the engine sees it, which gives each only what it serves."""
+AnyStage: TypeAlias = Stage[Ask[Answer], Answer]  # as the engine sees it, which gives each only what it serves
 
-Last = Callable[[Mapping[str, float]], Event]
-"""Makes a job's last event from the seconds that it spent in each stage. Called on the listeners' thread."""
-
+Last = Callable[[Mapping[str, float]], Event]  # makes a job's last event from its seconds by stage
 Start = Callable[[], Routine[Last]]
 
 
@@ -111,8 +108,8 @@ class Job:
     slow one delays others' events, never a call.
 
     The rest is the engine's. number: of its arrival, 0 before. timings: seconds by stage; a shared call counts whole
-    for each job in it. done: sampling steps so far; told, told_at: of its last `Progress`. alone: shares no call any
-    more. over: has had its last event, which `last` makes.
+    for each job in it. done: sampling steps so far. alone: shares no call any more. over: has had its last
+    event, which `last` makes.
     """
 
     id: str
@@ -125,8 +122,6 @@ class Job:
     tasks: list["Task"] = field(default_factory=list)
     timings: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     done: int = 0
-    told: int = -1
-    told_at: float = 0.0
     cancelled: bool = False
     alone: bool = False
     over: bool = False

@@ -87,7 +87,7 @@ def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder
 
 
 def test_progress_counts_the_steps_of_all_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.engine.engine.PROGRESS_S", 0.0)
+    monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     events = studio.submit("steps", spec(seeds=(1, 2), steps=3))
     seen = []
     while isinstance(event := events.get(timeout=60), Progress):

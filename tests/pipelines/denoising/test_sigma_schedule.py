@@ -49,7 +49,7 @@ def test_steps_begin_in_their_order() -> None:
     assert [run.begun(sigma) for sigma in (14.0, 9.0, 7.0, 6.9, 3.0, 1.0)] == [1, 1, 2, 2, 3, 3]
 
 
-@pytest.mark.parametrize(("given", "above"), [({}, 1.0), ({"start": HALF}, 0.0)])
+@pytest.mark.parametrize(("given", "above"), [({}, 1.0), ({"pictures": HALF}, 0.0)])
 def test_a_run_from_the_top_level_begins_with_the_deviation_of_data_too(given: dict[str, Any], above: float) -> None:
     run = sigma_schedule(spec(**given))
     assert run.first_deviation == pytest.approx((above + float(run.sigmas[0]) ** 2) ** 0.5)

@@ -200,7 +200,7 @@ def test_pictures_are_the_same(pocket_family: Family) -> None:
 
 
 def test_a_listener_is_told_of_steps_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.engine.engine.PROGRESS_S", 0.0)
+    monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     stage = Counting()
     engine = Engine([stage, Painting()], counted="count", ahead=True)
     listener = submit(engine, "a", lambda: painted(climb(5)), 5)

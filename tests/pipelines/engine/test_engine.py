@@ -45,7 +45,7 @@ def engine(stage: Counting, request: pytest.FixtureRequest) -> Iterator[Engine]:
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every step be told."""
-    monkeypatch.setattr("pipelines.engine.engine.PROGRESS_S", 0.0)
+    monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
 
 
 @pytest.mark.usefixtures("talkative")

@@ -137,7 +137,7 @@ def runs(steps: Sequence[int]) -> list[list[int]]:
 def test_every_job_ends_once_as_it_must(jobs: list[Plan]) -> None:
     model = Model()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.engine.engine.PROGRESS_S", 0.0)
+        patch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
         engine = Engine([model], counted="model")
         submitted: list[tuple[Plan, Job, Listener]] = []
         for number, plan in enumerate(jobs):
