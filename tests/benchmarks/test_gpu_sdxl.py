@@ -50,7 +50,7 @@ def test_it_measures_each_switch_after_its_answers_were_held_to_the_plain_path(t
         kinds = {(row["kind"], row["rows"]) for row in own}
         assert {("alike", 8), ("guided as Fooocus guides", 8), ("of every kind", UNLIKE_ROWS)} <= kinds
         assert all(row["equal"] == "yes" and row["ms"] > 0 for row in own), own
-        assert all(row["difference of 255"] == 0 for row in pictures if row["switch"] == switch.name)
+        assert all(row["difference of 255"] <= 1 for row in pictures if row["switch"] == switch.name)
         if switch.compiled:
             assert own[-1]["signatures compiled"] >= 2
     for row in pictures:
