@@ -64,9 +64,11 @@ class Drawer:
         variants: VariantStore,
         device: Device,
         max_prompt_chunks: int = MAX_CHUNKS,
+        compiled: CompiledBody | None = None,
     ) -> None:
+        """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
-        self._max_prompt_chunks = max_prompt_chunks
+        self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
@@ -91,7 +93,7 @@ class Drawer:
         )
         budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
         variants = VariantStore(family, budget, own_stream=own_stream)
-        return cls(engine, family, variants, device, settings.max_prompt_chunks)
+        return cls(engine, family, variants, device, settings.max_prompt_chunks, compiled)
 
     def submit(
         self,
@@ -155,5 +157,7 @@ class Drawer:
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead."""
         self._engine.close()
+        if self._compiled is not None:
+            self._compiled.close()
         for threads in (self._builder, self._preparer, self._previewer):
             threads.shutdown()

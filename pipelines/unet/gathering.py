@@ -146,7 +146,7 @@ class Gatherer:
                     ImageTokens(adapter, self._tokens(slot, dtype), each[:, None, None])
                     for (adapter, slot), each in zip(images, scales, strict=True)
                 ),
-                self._loras(adapters, strengths),
+                self._loras(adapters, strengths, dtype),
                 text.projected.setdefault(unet, {}) if self._projects and not adapters else None,
             ),
             list(take),
@@ -193,10 +193,12 @@ class Gatherer:
             given, lambda: torch.stack([none if tokens is None else tokens for tokens in given]).to(dtype)
         )
 
-    def _loras(self, adapters: Sequence[LoraAdapter], strengths: Sequence[Tensor]) -> LoraBranches | None:
+    def _loras(
+        self, adapters: Sequence[LoraAdapter], strengths: Sequence[Tensor], dtype: torch.dtype
+    ) -> LoraBranches | None:
         if not adapters:
             return None
-        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters)).scaled(
+        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters, dtype)).scaled(
             torch.stack([*strengths], dim=1)
         )
 

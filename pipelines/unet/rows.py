@@ -90,13 +90,13 @@ class LoraBranches:
     scales: Tensor
 
     @classmethod
-    def stack(cls, adapters: Sequence[LoraAdapter]) -> "LoraBranches":
+    def stack(cls, adapters: Sequence[LoraAdapter], dtype: torch.dtype) -> "LoraBranches":
         """Put adapters of any ranks and layers behind one another; no row has any."""
         layers = {}
         for place in dict.fromkeys(place for adapter in adapters for place in adapter.layers):
             parts = [(slot, each.layers[place]) for slot, each in enumerate(adapters) if place in each.layers]
-            down = torch.cat([part.down * _factor(part) for _, part in parts])
-            up = torch.cat([part.up for _, part in parts], dim=1)
+            down = torch.cat([part.down.to(dtype) * _factor(part) for _, part in parts])
+            up = torch.cat([part.up.to(dtype) for _, part in parts], dim=1)
             slots = [slot for slot, part in parts for _ in range(len(part.down))]
             layers[place] = down, up, torch.tensor(slots, device=down.device)
         return cls(layers, torch.zeros(0, len(adapters)))
