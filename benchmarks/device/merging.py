@@ -24,10 +24,8 @@ RANK = 32
 PLENTY = 2**40
 HEAD_START_S = 0.05  # of the pictures before the merging
 
-Store = Callable[[Any, int], VariantStore]
-
-STORES: Mapping[str, Store] = MappingProxyType({"the engine's": VariantStore})
-"""By the stream that weights are merged on; the first is the plain way."""
+STREAMS: Mapping[str, bool] = MappingProxyType({"the engine's stream": False, "a stream of its own": True})
+"""Where weights are merged, and whether that needs a GPU; the first is the plain way."""
 
 
 def write_lora(models: Models, file: Path) -> None:
@@ -43,7 +41,7 @@ def write_lora(models: Models, file: Path) -> None:
 
 
 class MergingBench:
-    """Measures the ways of `STORES`; each is first held to the weights that the plain one makes."""
+    """Measures merging on each of `STREAMS`; what it makes is first held to what the plain way makes."""
 
     def __init__(self, rig: Rig) -> None:
         self.table = Table("Merging a LoRA while pictures are drawn")
@@ -55,27 +53,35 @@ class MergingBench:
         with TemporaryDirectory() as folder:
             lora = Path(folder) / "lora.safetensors"
             write_lora(self._rig.models, lora)
-            for stream in STORES:
-                merge = partial(self._merge, stream, lora)
+            for stream, own in STREAMS.items():
+                if own and not self._rig.on_gpu:
+                    continue
+                merge = partial(self._merge, lora, own_stream=own)
                 merged = merge()
                 plain = plain or merged
                 difference = max(_relative(merged[name], weight) for name, weight in plain.items())
                 del merged
-                add(self.table, {"merged on": f"{stream} stream", "difference": difference, **_times(draw, merge)})
+                add(self.table, {"merged on": stream, "difference": difference, **_times(draw, merge)})
 
-    def _merge(self, stream: str, lora: Path) -> dict[str, Tensor]:
+    def _merge(self, lora: Path, *, own_stream: bool) -> dict[str, Tensor]:
         """Read the file and merge it anew, to the end. Returns the weights that it changed."""
         models = self._rig.models
-        family = SimpleNamespace(
+        family: Any = SimpleNamespace(
             catalogue=SimpleNamespace(checkpoint=Path("random.safetensors")),
             unet=models.unet,
             text_encoders=models.texts,
             device=models.device,
         )
-        variant = STORES[stream](family, PLENTY).get(VariantSpec(performance=(LoraRef(lora, 0.8),)))
-        self._rig.clock.wait()
+        store = VariantStore(family, PLENTY, own_stream=own_stream)
+        base = store.get(VariantSpec(performance=(LoraRef(lora, 0.8),))).base
+        if own_stream:
+            for event, _ in base.unready:  # and not for the pictures that are drawn beside it
+                event.synchronize()
+            base.ready()
+        else:
+            self._rig.clock.wait()
         ours = dict(models.unet.named_parameters())
-        return {name: weight for name, weight in variant.unet.named_parameters() if weight is not ours[name]}
+        return {name: weight for name, weight in base.unet.named_parameters() if weight is not ours[name]}
 
 
 def _times(draw: Callable[[], object], merge: Callable[[], object]) -> dict[str, Cell]:
