@@ -235,7 +235,7 @@ class Engine:
             elif isinstance(asked, Fork):
                 task.results, task.missing = [None] * len(asked.routines), len(asked.routines)
                 branches = [Task(task.job, routine, task, place) for place, routine in enumerate(asked.routines)]
-                moves += [(branch, None) for branch in reversed(branches)]
+                moves += [(branch, None) for branch in reversed(branches)] or [(task, task.results)]
             elif type(asked) not in self._executor.stages:
                 self._end(task.job, LookupError(f"nobody serves {type(asked).__name__}"))
             else:

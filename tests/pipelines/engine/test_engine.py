@@ -188,6 +188,10 @@ def test_branches_of_a_fork_share_calls(engine: Engine, stage: Counting) -> None
     assert [len(call) for call in stage.calls] == [3, 3, 3, 3]
 
 
+def test_a_fork_of_nothing_is_answered(engine: Engine) -> None:
+    assert submit(engine, "fork", lambda: forked()).last()[0] == []
+
+
 def test_a_fork_may_fork(engine: Engine) -> None:
     def tree(deep: int) -> Routine[Any]:
         return forked(tree(deep - 1), climb(deep), tree(deep - 1)) if deep else climb(1)
