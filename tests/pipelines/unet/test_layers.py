@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.unet.gathering import Sample
+from pipelines.unet.gathering import Gatherer, Sample
 from pipelines.unet.layers import ImagePromptAttention, LoraConv, LoraLinear, install_layers
 from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowContext, RowLora
-from pipelines.unet.runner import run_eagerly
+from pipelines.unet.runner import UNetRunner, run_eagerly
 from pipelines.weights.family import Family
 from pipelines.weights.lora import LowRank, Targets, merged, read_lora
-from tests.pipelines.unet.calling import gather, noise, predict, row, sample
+from tests.pipelines.unet.calling import CPU, gather, noise, predict, row, sample
 
 # of ranks 16, 8 and 4; the first two change convolutions too
 FILES = {"lcm": "sdxl_lcm_lora", "outlines": "pocket_outlines", "offset": "sd_xl_offset_example-lora_1.0"}
@@ -44,6 +44,18 @@ def alone(family: Family, unet: UNet2DConditionModel, each: Sample, context: Any
         added_cond_kwargs={"text_embeds": call.text.pooled, "time_ids": call.size_ids},
     ).sample
     return predicted[0]
+
+
+class Operations(TorchDispatchMode):
+    """Counts what reaches torch's kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counted[str(operation)] += 1
+        return operation(*args, **(kwargs or {}))
 
 
 def test_without_features_it_is_the_network_that_it_was(pocket_family: Family) -> None:
@@ -241,19 +253,74 @@ def test_both_kinds_of_layers_are_changed_by_the_files_of_the_test(
     assert 8 in ranks["outlines"]
 
 
+# -- keys and values of the text, which are kept between calls
+
+
+@torch.inference_mode()
+def predict_with(family: Family, gatherer: Gatherer, samples: Sequence[Sample], unet: Any = None) -> Tensor:
+    """As `predict` does, with a gatherer that may know the rows."""
+    return UNetRunner(family.rows).run(gatherer.gather(family.unet if unet is None else unet, samples))
+
+
+def moved(samples: Sequence[Sample], **carried: Any) -> list[Sample]:
+    """A later step of the same rows."""
+    return [
+        replace(each, x=each.x * 0.7, sigma=0.9, timestep=250, row=replace(each.row, **carried)) for each in samples
+    ]
+
+
+def test_later_calls_of_the_same_rows_project_their_text_no_more_and_answer_as_others_do(
+    pocket_family: Family,
+) -> None:
+    gatherer, projected = Gatherer(CPU), list[str]()
+    samples = [sample(1, row(pocket_family, 1)), sample(2, row(pocket_family, 2, chunks=2))]
+    given = [samples, moved(samples), moved(moved(samples))]
+    wanted = [predict(pocket_family, each) for each in given]
+    layers = {
+        name: module
+        for name, module in pocket_family.unet.named_modules()
+        if name.endswith(("attn2.to_k", "attn2.to_v"))
+    }
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: projected.append(name))  # type: ignore[misc]
+        for name, module in layers.items()
+    ]
+    found = [predict_with(pocket_family, gatherer, each) for each in given]
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    assert sorted(projected) == sorted(layers)
+
+
+def test_what_is_kept_of_the_text_is_not_what_a_lora_makes_of_it(
+    pocket_family: Family, loras: dict[str, Mapping[str, LowRank]]
+) -> None:
+    gatherer, adapter = Gatherer(CPU), on_device(loras["lcm"])
+    assert any(place.endswith("attn2.to_k") for place in adapter.layers)
+    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2)]
+    for carried in ((), (RowLora(adapter, 1.0),), (), (RowLora(adapter, 0.5),)):
+        given = moved(samples, loras=carried)
+        found = predict_with(pocket_family, gatherer, given)
+        torch.testing.assert_close(found, predict(pocket_family, given), atol=1e-6, rtol=0)
+
+
+def test_what_is_kept_of_the_text_is_of_one_network(
+    pocket_family: Family, loras: dict[str, Mapping[str, LowRank]]
+) -> None:
+    merged_in = changed(pocket_family, [(loras["lcm"], 1.0)])
+    other = copy.deepcopy(pocket_family.unet)
+    other.load_state_dict(merged_in.state_dict())
+    for name, module in other.named_modules():
+        if getattr(module, "is_cross_attention", False):
+            module.set_processor(ImagePromptAttention(pocket_family.rows, name))
+    gatherer = Gatherer(CPU)
+    each = sample(1, row(pocket_family, 1))
+    for unet, wanted in ((pocket_family.unet, plain(pocket_family)), (other, merged_in)) * 2:
+        (found,) = predict_with(pocket_family, gatherer, [each], unet)
+        torch.testing.assert_close(found, alone(pocket_family, wanted, each), atol=1e-5, rtol=0)
+
+
 # -- what is not there
-
-
-class Operations(TorchDispatchMode):
-    """Counts what reaches torch's kernels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counted: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counted[str(operation)] += 1
-        return operation(*args, **(kwargs or {}))
 
 
 def operations(family: Family, unet: UNet2DConditionModel, samples: Sequence[Sample]) -> Counter[str]:
