@@ -113,6 +113,7 @@ def test_a_compiled_unet_equals_the_eager_one(
 
 
 @pytest.mark.long  # a C++ compiler is at work
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own modules use what it deprecates
 def test_blocks_that_inductor_compiles_equal_eager_ones(
     pocket_family: Family, bodies: Callable[..., CompiledBody]
 ) -> None:
