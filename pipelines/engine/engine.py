@@ -45,7 +45,8 @@ class Engine:
         one_at_a_time: bool = False,
     ) -> None:
         """counted: the name of the stage whose calls are the UNet's. device: None is the CPU. hang_after_s: a single
-        call that takes longer means that the engine hangs. one_at_a_time: batch nothing, for debugging."""
+        call that takes longer means that the engine hangs. ahead: only for jobs that end with an answer that needs no
+        check, as a decoding is. one_at_a_time: batch nothing, for debugging."""
         self._counted, self._hang_after_s, self._ahead = counted, hang_after_s, ahead
         self._device = device or PlainDevice(torch.device("cpu"))
         self._jobs: dict[str, Job] = {}  # from `submit` to their last event
@@ -67,10 +68,10 @@ class Engine:
 
     def submit(self, job: Job, workers: Workers) -> None:
         """Have a job prepared by `workers` and run; it joins the next call. Raises EngineDead when nobody would."""
-        self.check()
         with self._lock:
             self._jobs[job.id] = job
         self._listeners.begin(job.id)
+        self.check()  # after the above: an engine that ends in between has either seen the job or is seen here
         workers.submit(self._prepare, job)
 
     def cancel(self, job_id: str) -> None:

@@ -1,7 +1,4 @@
-"""The scheduler: which waiting tasks are served next, and together.
-
-Nothing here looks at a clock or a tensor, so the same asks in the same order are handed out in the same way.
-"""
+"""The scheduler: which waiting tasks are served next, and together. It looks at neither clock nor tensors."""
 
 from collections.abc import Hashable
 

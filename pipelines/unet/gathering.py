@@ -84,7 +84,7 @@ class UNetCall:
             bool(self.controls),
             self.features.head is not None,
             tuple(tuple(each.tokens.shape) for each in self.features.images),
-            None if loras is None else tuple((place, len(slots)) for place, (_, _, slots) in loras.layers.items()),
+            () if loras is None else (loras.scales.shape, *((at, len(it[2])) for at, it in loras.layers.items())),
         )
 
 
