@@ -175,7 +175,8 @@ def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch
     )
     said = Conditioning(torch.randn(TOKENS, WIDTH, device=place), torch.randn(POOLED, device=place))
     unet = _Unet(case.rows, latent, place, dtype, watch)
-    variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={})
+    base = SimpleNamespace(ready=lambda: None)
+    variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={}, base=base)
     prompt, picture = Prompt(("",), [([[]], [[]])]), torch.zeros(side, side, 3, dtype=torch.uint8)
     stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]
     all_there = threading.Event()
