@@ -1,5 +1,6 @@
 """The drawer: a family of weights, its variants and the engine behind one door."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -70,7 +71,7 @@ class Drawer:
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
-        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
+        self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
 
     @classmethod
@@ -82,6 +83,8 @@ class Drawer:
         device = PinnedDevice(place) if settings.ahead else PlainDevice(place)
         family = load_family(settings.family, place, getattr(torch, settings.dtype))
         caps = row_caps(family.unet, device, settings.rows, settings.profile_sizes, settings.profiles)
+        budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
+        variants = VariantStore(family, budget, own_stream=own_stream)
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(
             stages(family, device, caps, compiled),
@@ -91,8 +94,6 @@ class Drawer:
             ahead=settings.ahead,
             one_at_a_time=settings.one_at_a_time,
         )
-        budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
-        variants = VariantStore(family, budget, own_stream=own_stream)
         return cls(engine, family, variants, device, settings.max_prompt_chunks, compiled)
 
     def submit(
@@ -110,14 +111,18 @@ class Drawer:
         of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
         at_hand = self._variants.find(variant_spec(spec, inputs))
 
+        ended = threading.Event()  # and not the job itself: it would hold itself
+
         def preview(event: Preview) -> None:
-            if not job.over:
+            if not ended.is_set():
                 on_event(event)
 
         seen = Previews(len(spec.seeds), self._family.catalogue.colours, self._previewer, preview) if previews else None
 
         def tell(event: Event | BaseException) -> None:
-            if seen is not None and isinstance(event, Progress):
+            if not isinstance(event, Progress):
+                ended.set()
+            elif seen is not None:
                 seen.heard(event)
             on_event(event)
 

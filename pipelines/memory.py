@@ -1,12 +1,15 @@
-"""The memory of a device: how many rows of a size fit into a call, as the calls so far have shown."""
+"""The memory of a device: how many rows of a size fit into a call, as calls have shown, and what is said of faults."""
 
 import logging
 from collections import defaultdict
 
 import torch
 
+from pipelines.errors import DrawingFault, EngineDead
+
 RAISED_AFTER = 500  # full calls that fitted since the limit of their size was lowered
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch's error says on the CPU, where it has no class of its own
+TOO_LARGE = "the picture does not fit into the memory of the device: ask for a smaller one"
 
 Size = tuple[str, float]  # stage, and cost of a row
 
@@ -49,6 +52,17 @@ class RowLimits:
             if 2 * lowered >= cap:
                 del self._lowered[size]
             log.info("%d rows of %s are tried again", 2 * lowered, size[0])
+
+
+def explain(fault: BaseException) -> BaseException:
+    """What a job is told of a fault: that the device is lost or full, where it is that."""
+    if isinstance(fault, torch.AcceleratorError):
+        return EngineDead(f"the device is lost: {fault}")
+    if not out_of_memory(fault):
+        return fault
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return DrawingFault(TOO_LARGE)
 
 
 def out_of_memory(fault: BaseException) -> bool:

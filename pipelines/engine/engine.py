@@ -24,6 +24,7 @@ from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Routine
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import EngineStats, Progress
 from pipelines.listeners import Listeners
+from pipelines.memory import explain
 from pipelines.watchdog import Watchdog
 
 log = logging.getLogger("fooocus.engine")
@@ -63,8 +64,6 @@ class Engine:
         self._scheduler = Scheduler(self._executor, one_at_a_time=one_at_a_time)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
-
-    # -- any thread
 
     def submit(self, job: Job, workers: Workers) -> None:
         """Have a job prepared by `workers` and run; it joins the next call. Raises EngineDead when nobody would."""
@@ -115,14 +114,17 @@ class Engine:
             self._drop_tasks(job)
         if fault is not None and not isinstance(fault, (InputFault, JobCancelled, EngineDead)):
             log.error("job %s failed", job.id, exc_info=fault)
+            fault = explain(fault)
         last, timings = job.last, dict(job.timings)
         told = fault or EngineDead("the job has no last event")
         make = partial(last, timings) if last and not fault else lambda: told
         self._listeners.tell_last(job.id, job.on_event, make)
+        if isinstance(fault, EngineDead) and self._dead is None:
+            self._give_up(fault)
 
     def _prepare(self, job: Job) -> None:
         try:
-            if job.cancelled:
+            if job.cancelled or job.over:
                 raise JobCancelled("the job was cancelled")
             job.start = job.prepare()
         except Exception as fault:
@@ -132,15 +134,12 @@ class Engine:
         if self._dead is not None:  # after the put: else the engine's thread sees the job
             self._give_up(self._dead)
 
-    # -- the engine's thread
-
     def _run(self) -> None:
         try:
             with torch.inference_mode():
                 while not self._closed.is_set() and self._dead is None:
                     self._admit()
-                    for job in [job for job in list(self._jobs.values()) if job.cancelled and job.number]:
-                        self._end(job, JobCancelled("the job was cancelled"))
+                    self._drop_cancelled()
                     tasks = self._scheduler.next()
                     self._call(tasks)
                     del tasks  # while this thread waits, its last jobs and their weights are let go
@@ -167,6 +166,10 @@ class Engine:
             self._begin(job)
             del job  # as in `_run`
 
+    def _drop_cancelled(self) -> None:
+        for job in [job for job in list(self._jobs.values()) if job.cancelled and job.number]:
+            self._end(job, JobCancelled("the job was cancelled"))
+
     def _verify_idle(self) -> None:
         """With nothing to do, nobody may wait: a job that was lost would be found here and not by its caller."""
         waiting = sum(job.number > 0 for job in list(self._jobs.values()))
@@ -182,6 +185,7 @@ class Engine:
 
     def _call(self, tasks: Sequence[Task]) -> None:
         """One turn's call; without tasks just what is left to be read of the turn before."""
+        self._watchdog.begin()
         began, earlier = time.monotonic(), self._unread
         outcome = self._executor.run(tasks)
         self._settled += len(tasks)
@@ -193,7 +197,7 @@ class Engine:
         for job in {id(task.job): task.job for task in tasks}.values():
             job.timings[self._executor.stage(tasks[0].asked).name] += time.monotonic() - began
         for task, answer in outcome.answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not task.over:
                 self._end(task.job, answer)
             else:
                 self._move(task, answer)

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from pipelines.engine.tasks import Answer, Answers, AnyStage, Ask, Task
-from pipelines.errors import DrawingFault, EngineDead
+from pipelines.errors import EngineDead
 from pipelines.memory import RowLimits, Size, out_of_memory
-
-TOO_LARGE = "the picture does not fit into the memory of the device: ask for a smaller one"
 
 log = logging.getLogger("fooocus.engine")
 
@@ -70,10 +68,10 @@ class Executor:
                 continue
             if len(group) > 1:
                 untried += self._parts(refused, group)
-                continue
-            log.error("one ask of %s failed: %s", self.stage(group[0].asked).name, refused)
-            told = DrawingFault(TOO_LARGE) if isinstance(refused, MemoryError) else refused
-            outcome.answers.append((group[0], told))
+            else:
+                log.error("one ask of %s failed: %s", self.stage(group[0].asked).name, refused)
+                outcome.answers.append((group[0], refused))
+            del refused  # whose traceback holds this frame
         return outcome
 
     def _call(self, asks: Sequence[Ask[Answer]]) -> Answers[Answer]:

@@ -54,8 +54,8 @@ class CompiledBody:
         return len(self._compiled)
 
     def close(self) -> None:
-        """Wait for what is being compiled, and compile nothing more."""
-        self._compiler.shutdown(cancel_futures=True)
+        """Compile nothing more; what is being compiled is left behind."""
+        self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, rows: RowContext, call: UNetCall, residuals: Sequence[Tensor]) -> Tensor:
         if self._mode == "whole":

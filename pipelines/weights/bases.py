@@ -45,7 +45,7 @@ class Base:
         Who runs the base calls it first, whenever it has got it from the store, and always on the same stream.
         """
         while self.unready:
-            stream, (event, tensors) = torch.cuda.current_stream(), self.unready.pop()
+            stream, (event, tensors) = torch.cuda.current_stream(self.unet.device), self.unready.pop()
             stream.wait_event(event)
             for tensor in tensors:  # so that its memory is not used anew while this stream still reads it
                 tensor.record_stream(stream)
