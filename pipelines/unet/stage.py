@@ -62,12 +62,24 @@ def _guided(asks: Sequence[Evaluate], eps: Tensor, sigmas: Tensor, *columns: Ten
     rows = eps.unbind()
     behind = iter(rows[len(asks) :])
     negative = torch.stack([rows[at] if ask.negative is None else next(behind) for at, ask in enumerate(asks)])
-    if any(ask.sharpened > 0 for ask in asks):
-        positive = sharpen(positive, clean, shares)
+    sharpened = [at for at, ask in enumerate(asks) if ask.sharpened > 0]
+    if sharpened:
+        positive = _sharpened(positive, clean, shares, sharpened)
     guided = classifier_free(positive, negative, scales)
     if any(ask.rescale > 0 for ask in asks):
         guided = rescaled(guided, positive, rescales)
     return clean_latent(x, guided, sigmas)
+
+
+def _sharpened(eps: Tensor, guide: Tensor, shares: Tensor, places: Sequence[int]) -> Tensor:
+    """`eps` with the samples at these places sharpened, as `sharpen` does it; the others are not filtered at all."""
+    if len(places) == len(eps):
+        return sharpen(eps, guide, shares)
+    some = [torch.stack([part[at] for at in places]) for part in (eps, guide, shares)]
+    samples = [*eps.unbind()]
+    for at, sample in zip(places, sharpen(*some).unbind(), strict=True):
+        samples[at] = sample
+    return torch.stack(samples)
 
 
 def _rows(ask: Evaluate) -> Sequence[Row]:

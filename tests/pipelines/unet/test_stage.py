@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.unet.guide import ControlImage, Evaluate, Guidance, Guide, SizeIds
+from pipelines.unet.sharpening import sharpen
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
 from tests.pipelines.unet.calling import SHAPE, TRUE, guide, noise, run, stage_of
@@ -73,6 +74,21 @@ def test_each_ask_is_guided_its_own_way(pocket_family: Family) -> None:
     ]
     for ask, answer in zip(asks, run(pocket_family, asks), strict=True):
         torch.testing.assert_close(answer, run(pocket_family, [ask])[0], atol=1e-4, rtol=0)
+
+
+def test_only_who_asks_for_sharpness_is_filtered(pocket_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, led = guide(pocket_family, 10), guide(pocket_family, 20, negative=True)
+    soft, sharp = (replace(led, guidance=Guidance(4.0, sharpness=sharpness)) for sharpness in (0.0, 30.0))
+    filtered: list[int] = []
+
+    def counted(eps: Tensor, clean: Tensor, shares: Tensor) -> Tensor:
+        filtered.append(len(eps))
+        return sharpen(eps, clean, shares)
+
+    monkeypatch.setattr("pipelines.unet.stage.sharpen", counted)
+    for guides in ([plain, sharp, soft, sharp], [sharp, sharp], [soft, plain]):
+        run(pocket_family, [each.evaluate(noise(1, *SHAPE) * 2, 1.6, 499) for each in guides])
+    assert filtered == [2, 2]
 
 
 def test_an_answer_that_is_not_finite_is_told_and_no_other(pocket_family: Family) -> None:
