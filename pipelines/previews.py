@@ -39,6 +39,10 @@ class Previews:
         self._next_at = 0.0
         self._making: Future[None] | None = None
 
+    def begin(self) -> None:
+        """The job begins, maybe anew: what an earlier run of it had is shown no more."""
+        self._latest.clear()
+
     def heard(self, progress: Progress) -> None:
         """How far the job is."""
         self._progress = progress
@@ -63,7 +67,10 @@ class Previews:
 
 
 def pixels_of(latents: Tensor, colours: LatentColours) -> Pixels:
-    """(n, h, w, 3) uint8 RGB from scaled latents (n, channels, h, w), linearly: one pixel for 8x8 of the picture."""
+    """(n, h, w, 3) uint8 RGB from scaled latents (n, channels, h, w), linearly: one pixel for 8x8 of the picture.
+
+    What is not a number is black: no integer stands for it.
+    """
     rgb = torch.einsum("nchw,rc->nhwr", latents.float().cpu(), torch.tensor(colours.factors))
-    shown: Pixels = (rgb + torch.tensor(colours.bias)).clamp(0, 255).to(torch.uint8).numpy()
+    shown: Pixels = (rgb + torch.tensor(colours.bias)).nan_to_num().clamp(0, 255).to(torch.uint8).numpy()
     return shown

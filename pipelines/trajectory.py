@@ -83,6 +83,8 @@ def prepare_job(
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     """The routine of a job: what its images share, then one trajectory each. previews: hear of their latents."""
+    if previews is not None:
+        previews.begin()
     job.variant.base.ready()
     positive = yield from ask(EncodeText(job.variant, job.positive))
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))

@@ -1,6 +1,7 @@
 """Previews: what latents look like, how often they are shown, and that the engine does not wait for them."""
 
 import queue
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -51,6 +52,14 @@ def test_latents_become_colours() -> None:
     assert [tuple(picture[0, 0]) for picture in pixels] == [(178, 128, 128), (0, 128, 128), (255, 128, 128)]
 
 
+def test_what_is_not_finite_is_shown_as_a_colour_without_a_warning() -> None:
+    lost = torch.stack([latent(float("nan")), latent(float("inf"))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = pixels_of(lost, LatentColours(factors=((1, 0, 0, 0),) * 3, bias=(128, 128, 128)))
+    assert [tuple(picture[0, 0]) for picture in pixels] == [(0, 0, 0), (255, 255, 255)]
+
+
 def test_there_are_at_most_two_in_a_second(makers: Held) -> None:
     now, seen = 100.0, list[Preview]()
     previews = Previews(1, COLOURS, makers, seen.append, lambda: now)
@@ -75,6 +84,19 @@ def test_all_pictures_are_in_each_and_grey_before_they_begin(makers: Held) -> No
         [128, 178, 128],
         [128, 178, 228],
     ]
+
+
+def test_a_job_that_begins_anew_shows_nothing_of_its_run_before(makers: Held) -> None:
+    now, seen = 0.0, list[Preview]()
+    previews = Previews(2, COLOURS, makers, seen.append, lambda: now)
+    previews.begin()
+    previews.note(1, latent(0.5))
+    makers.work()
+    previews.begin()
+    now += PERIOD_S
+    previews.note(0, latent(1))
+    makers.work()
+    assert [[int(picture[0, 0, 0]) for picture in preview.pixels] for preview in seen] == [[128, 178], [228, 128]]
 
 
 def test_what_is_still_being_made_holds_the_next_back_and_nothing_else(makers: Held) -> None:
