@@ -54,7 +54,7 @@ class RowLimits:
             log.info("%d rows of %s are tried again", 2 * lowered, size[0])
 
 
-def explain(fault: BaseException) -> BaseException:
+def explain(fault: Exception) -> Exception:
     """What a job is told of a fault: that the device is lost or full, where it is that."""
     if isinstance(fault, torch.AcceleratorError):
         return EngineDead(f"the device is lost: {fault}")

@@ -103,7 +103,7 @@ class Engine:
         for job in list(self._jobs.values()):
             self._end(job, EngineDead(f"the engine has stopped: {self._dead}"))
 
-    def _end(self, job: Job, fault: BaseException | None = None) -> None:
+    def _end(self, job: Job, fault: Exception | None = None) -> None:
         """A job's last event, once: its own unless there is a fault."""
         with self._lock:
             if job.over:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.engine.tasks import Answer, Answers, AnyStage, Ask, Task
 from pipelines.errors import EngineDead
-from pipelines.memory import RowLimits, Size, out_of_memory
+from pipelines.memory import RowLimits, Size, explain, out_of_memory
 
 log = logging.getLogger("fooocus.engine")
 
@@ -70,7 +70,7 @@ class Executor:
                 untried += self._parts(refused, group)
             else:
                 log.error("one ask of %s failed: %s", self.stage(group[0].asked).name, refused)
-                outcome.answers.append((group[0], refused))
+                outcome.answers.append((group[0], explain(refused)))
             del refused  # whose traceback holds this frame
         return outcome
 

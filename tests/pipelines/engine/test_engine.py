@@ -1,12 +1,15 @@
 """The engine: batching, order, cancellation and failure, on stages that only count."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines.engine.engine import Engine
 from pipelines.engine.executor import Executor, Outcome
@@ -142,6 +145,23 @@ def test_a_job_that_is_cancelled_before_its_turn_to_be_prepared_never_is(engine:
     assert prepared == []
 
 
+def test_a_cancelled_job_is_not_held_by_an_engine_that_idles(engine: Engine, stage: Counting) -> None:
+    hold(stage)
+    submitted, listener = job("gone", lambda: climb(1000))
+    engine.submit(submitted, AtOnce())
+    engine.cancel("gone")
+    stage.gate.release(1000)
+    assert isinstance(listener.last(), JobCancelled)
+    held = weakref.ref(submitted)
+    del submitted, listener
+    for _ in range(2000):
+        gc.collect()
+        if held() is None:
+            return
+        time.sleep(0.005)
+    raise AssertionError("the job is held")
+
+
 def test_an_unknown_job_can_be_cancelled(engine: Engine) -> None:
     engine.cancel("nobody")
     assert submit(engine, "a", lambda: climb(1)).last()[0] == 1
@@ -155,6 +175,33 @@ def test_a_job_that_cannot_be_prepared_ends_with_the_fault(engine: Engine) -> No
 
     engine.submit(Job("a", prepare, 1, listener), AtOnce())
     assert isinstance(listener.last(), InputFault)
+    assert submit(engine, "b", lambda: climb(1)).last()[0] == 1
+
+
+def test_a_device_that_is_lost_while_a_job_is_prepared_ends_the_engine(engine: Engine, stage: Counting) -> None:
+    hold(stage)
+    other, listener = submit(engine, "other", lambda: climb(3)), Listener()
+
+    def prepare() -> Start:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    engine.submit(Job("a", prepare, 1, listener), AtOnce())
+    assert isinstance(listener.last(), EngineDead)
+    assert isinstance(other.last(), EngineDead)
+    with pytest.raises(EngineDead, match="lost"):
+        engine.check()
+    stage.gate.release(1000)
+
+
+def test_a_job_that_does_not_fit_while_it_is_prepared_fails_with_advice(engine: Engine) -> None:
+    listener = Listener()
+
+    def prepare() -> Start:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine.submit(Job("a", prepare, 1, listener), AtOnce())
+    assert isinstance(fault := listener.last(), DrawingFault)
+    assert "smaller" in str(fault)
     assert submit(engine, "b", lambda: climb(1)).last()[0] == 1
 
 
