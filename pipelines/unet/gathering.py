@@ -198,7 +198,7 @@ class Gatherer:
     ) -> LoraBranches | None:
         if not adapters:
             return None
-        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters, dtype)).scaled(
+        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters, dtype, self._device)).scaled(
             torch.stack([*strengths], dim=1)
         )
 

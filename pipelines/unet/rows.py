@@ -9,6 +9,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
+from pipelines.device import Device
 from pipelines.weights.lora import LowRank
 
 
@@ -90,15 +91,19 @@ class LoraBranches:
     scales: Tensor
 
     @classmethod
-    def stack(cls, adapters: Sequence[LoraAdapter], dtype: torch.dtype) -> "LoraBranches":
-        """Put adapters of any ranks and layers behind one another; no row has any."""
-        layers = {}
+    def stack(cls, adapters: Sequence[LoraAdapter], dtype: torch.dtype, device: Device) -> "LoraBranches":
+        """Put adapters of any ranks and layers behind one another, with one copy to the device; no row has any."""
+        stacked: dict[str, tuple[Tensor, Tensor]] = {}
+        slots: dict[str, list[int]] = {}
         for place in dict.fromkeys(place for adapter in adapters for place in adapter.layers):
             parts = [(slot, each.layers[place]) for slot, each in enumerate(adapters) if place in each.layers]
             down = torch.cat([part.down.to(dtype) * _factor(part) for _, part in parts])
             up = torch.cat([part.up.to(dtype) for _, part in parts], dim=1)
-            slots = [slot for slot, part in parts for _ in range(len(part.down))]
-            layers[place] = down, up, torch.tensor(slots, device=down.device)
+            stacked[place] = down, up
+            slots[place] = [slot for slot, part in parts for _ in range(len(part.down))]
+        every = device.upload(torch.tensor([slot for each in slots.values() for slot in each], dtype=torch.int64))
+        split = torch.split(every, [len(each) for each in slots.values()])
+        layers = {place: (*stacked[place], each) for place, each in zip(stacked, split, strict=True)}
         return cls(layers, torch.zeros(0, len(adapters)))
 
     def scaled(self, scales: Tensor) -> "LoraBranches":

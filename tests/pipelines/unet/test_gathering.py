@@ -15,6 +15,7 @@ from pipelines.unet.rows import (
     ImageAdapter,
     ImagePrompt,
     LoraAdapter,
+    LoraBranches,
     Row,
     RowLora,
 )
@@ -24,6 +25,7 @@ from pipelines.weights.lora import LowRank
 from tests.pipelines.unet.calling import CPU, SHAPE, conditioning, gather, guide, noise, row, run, sample
 
 QUERY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_q"
+KEY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,18 @@ def test_a_call_of_known_rows_is_one_copy_to_the_device_and_stacks_nothing_anew(
     assert first.features.loras is not None
     assert third.features.loras.layers is first.features.loras.layers
     torch.testing.assert_close(third.x, torch.stack([each.x + 2 for each in given]) / 2**0.5)
+
+
+def test_adapters_are_one_copy_to_the_device_however_many_layers_they_change() -> None:
+    layers = {QUERY: LowRank(noise(1, 4, 128), noise(2, 128, 4)), KEY: LowRank(noise(3, 2, 160), noise(4, 128, 2))}
+    both, one = LoraAdapter(layers), LoraAdapter({KEY: LowRank(noise(5, 3, 160), noise(6, 128, 3))})
+    device = Counting()
+    branches = LoraBranches.stack([one, both], torch.float32, device)
+    assert len(device.uploaded) == 1
+    assert {place: slots.tolist() for place, (_, _, slots) in branches.layers.items()} == {
+        KEY: [0, 0, 0, 1, 1],
+        QUERY: [1, 1, 1, 1],
+    }
 
 
 def test_what_is_kept_stacked_is_never_taken_for_what_another_group_needs(pocket_family: Family) -> None:
