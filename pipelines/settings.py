@@ -1,9 +1,9 @@
 """How a replica draws: settings, free of torch so that anybody may read them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.spec import Size
@@ -42,3 +42,14 @@ class DrawingSettings(BaseModel):
     ahead: bool = False
     compile: Literal["off", "blocks", "whole"] = "off"
     merge_on_own_stream: bool = False
+
+    @model_validator(mode="after")
+    def _held_to_device(self) -> Self:
+        asked = [name for name in ("ahead", "merge_on_own_stream") if getattr(self, name)]
+        if asked and not self.device.startswith("cuda"):
+            needs = "needs" if len(asked) == 1 else "need"
+            raise ValueError(
+                f"{' and '.join(asked)} {needs} a CUDA device, and device is {self.device!r}: "
+                "set device to cuda, or leave out what needs it"
+            )
+        return self
