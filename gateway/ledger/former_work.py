@@ -14,11 +14,15 @@ def read_work(text: str) -> Work:
     """The work that a row holds as JSON. Raises ValidationError for one that this version cannot read."""
     try:
         return Work.model_validate_json(text)
-    except ValidationError:
-        return _FormerWork.model_validate_json(text).today()
+    except ValidationError as fault:
+        unknown = {error["loc"] for error in fault.errors() if error["type"] == "extra_forbidden"}
+        if unknown.isdisjoint(_FORMER_KEYS):
+            raise
+    return _FormerWork.model_validate_json(text).today()
 
 
 # What follows can go when nobody comes from version 0.1 any more, with 0.3: no row waits from one to the other.
+_FORMER_KEYS = frozenset({("spec", "start"), ("spec", "controls")})
 _KINDS: Mapping[str, StructureKind] = MappingProxyType({"canny": "PyraCanny", "cpds": "CPDS"})
 
 

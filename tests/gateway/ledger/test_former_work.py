@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from gateway.ledger.base import Outcome
+from gateway.ledger.former_work import read_work
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Delivery, Work
 from pipelines.spec import Guidance, Lora, Picture, Size, Spec, Start, Structure
-from tests.gateway.ledger.works import OK, engine_of
+from tests.gateway.ledger.works import OK, engine_of, work
 
 # Written by commit 8fae4d3: six bodies through its `Endpoint.order`, `take_in` and `SqlLedger.submit`, then vacuumed.
 FILE = Path(__file__).parents[2] / "data" / "ledger-8fae4d3.db"
@@ -114,3 +116,17 @@ async def test_a_former_row_of_a_kind_that_never_was_ends_and_the_others_go_on(
     status = await ledger.status(NAMES[2], "fal-ai/fooocus")
     assert status is not None
     assert status.outcome is Outcome.ERROR
+
+
+def test_a_broken_row_of_today_is_told_by_its_own_error() -> None:
+    """Not by what it lacks of the form that it never had."""
+    sound = work("a")
+    broken = sound.model_dump_json().replace(f'"steps":{sound.spec.steps}', '"steps":"many"')
+    with pytest.raises(ValidationError) as caught:
+        read_work(broken)
+    assert [error["loc"] for error in caught.value.errors()] == [("spec", "steps")]
+
+
+def test_a_row_that_is_no_json_is_told_so() -> None:
+    with pytest.raises(ValidationError, match="Invalid JSON"):
+        read_work("{")
