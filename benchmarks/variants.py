@@ -39,15 +39,15 @@ def builds(folder: Path, repeats: int) -> dict[str, float]:
     files = [family.catalogue.lora(name) for name in (FAST, STYLE)]
     fast, style = (file for file in files if file is not None)
 
-    def recipe(at: int) -> VariantSpec:
+    def variant_spec(at: int) -> VariantSpec:
         return VariantSpec((LoraRef(fast, 1.0),), (LoraRef(style, 0.01 * (at + 1)),))
 
-    cold = [seconds(lambda: VariantStore(family, PLENTY).get(recipe(0))) for _ in range(repeats)]
+    cold = [seconds(lambda: VariantStore(family, PLENTY).get(variant_spec(0))) for _ in range(repeats)]
     empty = [seconds(lambda: VariantStore(family, PLENTY)) for _ in range(repeats)]
     store = VariantStore(family, PLENTY)
-    store.get(recipe(0))
-    warm = [seconds(partial(store.get, recipe(at))) for at in range(1, repeats + 1)]
-    found = [seconds(lambda: store.get(recipe(0))) for _ in range(repeats)]
+    store.get(variant_spec(0))
+    warm = [seconds(partial(store.get, variant_spec(at))) for at in range(1, repeats + 1)]
+    found = [seconds(lambda: store.get(variant_spec(0))) for _ in range(repeats)]
     medians = map(statistics.median, (cold, empty, warm, found))
     return dict(
         zip(("read and merge", "of which opening the store", "merge parsed files", "find"), medians, strict=True)

@@ -301,7 +301,7 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
         spec, loras = _spec(row["settings"]), row.get("loras", ())
         variant: Any = SimpleNamespace(unet=models["unet"], group=None)
         if store is not None and loras:
-            variant = store.get(_recipe(loras))
+            variant = store.get(_variant_spec(loras))
         height, width = row["latents"].shape[-2:]
         inputs = Inputs(spec.size or Size(width=8 * width, height=8 * height))
         guided = trajectory.is_guided(spec)
@@ -377,7 +377,7 @@ def load_lora(path: Path, models: Plain) -> dict[str, Any]:
 
 def effective_weight(models: Plain, loras: Sequence[tuple[Path, float]], component: str, name: str) -> Tensor:
     with refusals():
-        variant = _store(models).get(_recipe(loras))
+        variant = _store(models).get(_variant_spec(loras))
     first, second = variant.text_encoders
     modules: Plain = {"unet": variant.unet, "text_encoder": first, "text_encoder_2": second}
     weight: Tensor = modules[component].get_parameter(name).detach()
@@ -388,7 +388,7 @@ def encoders(models: Plain) -> Any:
     return models["text_encoder"], models["text_encoder_2"]
 
 
-def _recipe(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
+def _variant_spec(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
     return VariantSpec(adapters=tuple(LoraRef(path, scale) for path, scale in loras))
 
 

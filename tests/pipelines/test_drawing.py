@@ -254,8 +254,8 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     inputs = prepare(wanted, [data.coffee()], find_loras(wanted, pocket_family.catalogue))
     original = VariantStore.get
 
-    def noted(store: VariantStore, recipe: VariantSpec) -> Variant:
-        variant = original(store, recipe)
+    def noted(store: VariantStore, variant_spec: VariantSpec) -> Variant:
+        variant = original(store, variant_spec)
         alive.extend(weakref.ref(each) for each in (variant, variant.unet, variant.controls["canny"]))
         return variant
 
@@ -283,10 +283,10 @@ def test_a_picture_is_drawn_while_the_weights_of_another_are_built(
     begun, go_on = threading.Event(), threading.Event()
     original = studio.variants.get
 
-    def slow(recipe: VariantSpec) -> Variant:
+    def slow(variant_spec: VariantSpec) -> Variant:
         begun.set()
         assert go_on.wait(60)
-        return original(recipe)
+        return original(variant_spec)
 
     monkeypatch.setattr(studio.variants, "get", slow)
     waiting = studio.submit("waiting", spec(loras=(Lora(source=LCM[0].source, scale=0.123),)))
