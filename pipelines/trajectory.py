@@ -4,7 +4,7 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Prompt
-from pipelines.denoising.denoisers import consistent, evaluate, sample, watched
+from pipelines.denoising.denoisers import Watch, consistent, evaluate, sample, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
@@ -30,8 +30,6 @@ from pipelines.unet.guidance import LAST_TIMESTEP
 from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
-
-Watch = Callable[[Tensor], None]
 
 UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
 

@@ -13,6 +13,8 @@ from pipelines.unet.guide import Guide
 
 Denoiser = Callable[[Tensor, float], Routine[Tensor]]
 """x: (channels, h, w) float32. The answer has x's shape."""
+Watch = Callable[[Tensor], None]
+"""Is shown each clean latent of a run, (channels, h, w) float32."""
 
 
 def sample(sampler: Sampler, denoiser: Denoiser) -> Routine[Tensor]:
@@ -67,7 +69,7 @@ def swapped(first: Denoiser, second: Denoiser, at: float) -> Denoiser:
     return denoiser
 
 
-def watched(inner: Denoiser, run: SigmaSchedule, watch: Callable[[Tensor], None] | None = None) -> Denoiser:
+def watched(inner: Denoiser, run: SigmaSchedule, watch: Watch | None = None) -> Denoiser:
     """Say how many steps of a run have begun, and show `watch` each clean latent."""
     begun = 0
 
