@@ -1,7 +1,8 @@
 """The face that judges see: every promise of the pictures in plain tensors and arrays. Its signatures do not change.
 
-Vectors that others made (with Fooocus itself, with diffusers, by formula) reach the code through these functions alone,
-so what stands below them may be rewritten, and then `tests/reaching*.py` follow and this file does not. Common to all:
+A judge is whoever holds vectors of others' making (of Fooocus itself, of diffusers, of a formula) against this code.
+The vectors reach the code through these functions alone, so what stands below them may be rewritten, and then
+`tests/reaching*.py` follow and this file does not. Common to all:
 
 - A latent is (channels, h, w) float32, scaled by the VAE's factor, h and w an eighth of the picture's pixels. Where n
   comes first it says so. x is a latent with noise of deviation sigma added to it, not divided by sqrt(1 + sigma^2).
