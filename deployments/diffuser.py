@@ -62,7 +62,9 @@ class Diffuser:
         self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
-        self._retried = Counter("fooocus_retried_asks_total", "Parts of failed calls that were tried again.")
+        self._retried = Counter(
+            "fooocus_retried_asks_total", "Parts of failed calls that were tried again, and jobs that were begun again."
+        )
         self._lowered = Gauge("fooocus_lowered_row_caps", "Sizes of which fewer rows fit into memory than were tried.")
         self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
         self._seen = (0, 0, 0)
