@@ -1,8 +1,8 @@
 """Gathering: from unlike rows to the tensors of one UNet call, with one copy of numbers to the device."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,8 @@ from pipelines.unet.rows import Features, ImageAdapter, ImagePrompt, ImageTokens
 
 T = TypeVar("T")
 
-REMEMBERED = 8  # stacks of constant tensors: a group's are needed again in its next call
+REMEMBERED = 8  # stacks of constant tensors in each cache: a group's are needed again in its next call
+BUDGET_BYTES = 2**28, 2**30  # of each cache, on a CPU and on a GPU
 ROWS = (1, 2, 4, 6, 8, 12, 16)
 CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CHUNK_TOKENS = CHUNK + 2  # with its first and its last
@@ -91,6 +92,7 @@ class UNetCall:
 class Gatherer:
     """Gathers calls, on one thread. What is constant stays stacked while a group of rows is unchanged.
 
+    What is kept is bounded by `_Remembered`, once for texts, for LoRAs and for all else; an idle engine keeps it too.
     On a CPU that are keys and values of the text too; on a GPU they would save little and take 27 MB a row of SDXL.
     rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
     """
@@ -98,9 +100,10 @@ class Gatherer:
     def __init__(self, device: Device, *, rounded: bool = False) -> None:
         self._device, self._rounded = device, rounded
         self._projects = device.device.type == "cpu" and not rounded
-        self._tensors: _Remembered[Tensor] = _Remembered()
-        self._texts: _Remembered[Text] = _Remembered()
-        self._branches: _Remembered[LoraBranches] = _Remembered()
+        budget_bytes = BUDGET_BYTES[device.device.type != "cpu"]
+        self._tensors: _Remembered[Tensor] = _Remembered(budget_bytes)
+        self._texts: _Remembered[Text] = _Remembered(budget_bytes)
+        self._branches: _Remembered[LoraBranches] = _Remembered(budget_bytes)
 
     def gather(
         self, unet: UNet2DConditionModel, samples: Sequence[Sample], numbers: Sequence[Sequence[float]] = ()
@@ -157,7 +160,7 @@ class Gatherer:
         return torch.split(self._device.upload(numbers), [len(column) for column in columns])
 
     def _stack(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        return self._tensors.get(tensors, lambda: torch.stack([*tensors]).to(dtype))
+        return self._tensors.get(tensors, dtype, lambda: torch.stack([*tensors]).to(dtype))
 
     def _text(self, rows: Sequence[Row], dtype: torch.dtype) -> Text:
         """The prompts of all rows; shorter ones are padded with zeros that the mask hides."""
@@ -174,49 +177,84 @@ class Gatherer:
                 mask = self._device.upload(told).to(dtype)
             return Text(context.to(dtype), mask, torch.stack([row.text.pooled for row in rows]).to(dtype))
 
-        return self._texts.get([row.text for row in rows], stack)
+        return self._texts.get([row.text for row in rows], dtype, stack)
 
     def _head(self, rows: Sequence[Row], dtype: torch.dtype) -> Tensor | None:
         known = next((row.head for row in rows if row.head is not None), None)
         if known is None:
             return None
-        none = torch.zeros_like(known)
-        given = [row.head for row in rows]
-        return self._tensors.get(
-            given, lambda: torch.stack([none if head is None else head for head in given]).to(dtype)
-        )
+        return self._filled([row.head for row in rows], known, dtype)
 
     def _tokens(self, slot: Sequence[ImagePrompt | None], dtype: torch.dtype) -> Tensor:
-        given = [None if prompt is None else prompt.tokens for prompt in slot]
-        none = torch.zeros_like(next(tokens for tokens in given if tokens is not None))
-        return self._tensors.get(
-            given, lambda: torch.stack([none if tokens is None else tokens for tokens in given]).to(dtype)
-        )
+        known = next(prompt.tokens for prompt in slot if prompt is not None)
+        return self._filled([None if prompt is None else prompt.tokens for prompt in slot], known, dtype)
+
+    def _filled(self, given: Sequence[Tensor | None], known: Tensor, dtype: torch.dtype) -> Tensor:
+        """Stacked, with zeros like `known` for None."""
+
+        def stack() -> Tensor:
+            none = torch.zeros_like(known)
+            return torch.stack([none if each is None else each for each in given]).to(dtype)
+
+        return self._tensors.get(given, dtype, stack)
 
     def _loras(
         self, adapters: Sequence[LoraAdapter], strengths: Sequence[Tensor], dtype: torch.dtype
     ) -> LoraBranches | None:
         if not adapters:
             return None
-        return self._branches.get(adapters, lambda: LoraBranches.stack(adapters, dtype, self._device)).scaled(
+        return self._branches.get(adapters, dtype, lambda: LoraBranches.stack(adapters, dtype, self._device)).scaled(
             torch.stack([*strengths], dim=1)
         )
 
 
 class _Remembered(Generic[T]):
-    """What was lately made of groups of things, which it keeps alive: they are known by their identities."""
+    """What was lately made of groups of things in a dtype. It keeps the things alive: they are known by identity.
 
-    def __init__(self) -> None:
-        self._made: OrderedDict[tuple[int, ...], tuple[Sequence[object], T]] = OrderedDict()
+    Whenever something is made, only what was used last stays: at most `REMEMBERED` groups, and no more tensors of what
+    was made and of its things than `budget_bytes`. The newest stays even when it alone is larger.
+    """
 
-    def get(self, things: Sequence[object], make: Callable[[], T]) -> T:
-        name = tuple(id(thing) for thing in things)
-        if name not in self._made:
-            self._made[name] = things, make()
-        self._made.move_to_end(name)
-        if len(self._made) > REMEMBERED:
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._made: OrderedDict[Hashable, tuple[Sequence[object], T]] = OrderedDict()
+
+    def get(self, things: Sequence[object], dtype: torch.dtype, make: Callable[[], T]) -> T:
+        name = dtype, *map(id, things)
+        known = self._made.get(name)
+        if known is not None:
+            self._made.move_to_end(name)
+            return known[1]
+        made = make()
+        self._made[name] = things, made
+        self._trim()
+        return made
+
+    def _trim(self) -> None:
+        sizes: dict[int, int] = {}
+        kept = 0
+        for held in reversed(self._made.values()):
+            sizes.update((id(tensor), tensor.nbytes) for tensor in _tensors(held))
+            if kept and (kept == REMEMBERED or sum(sizes.values()) > self._budget_bytes):
+                break
+            kept += 1
+        while len(self._made) > kept:
             self._made.popitem(last=False)
-        return self._made[name][1]
+
+
+def _tensors(held: object) -> Iterator[Tensor]:
+    """All tensors in dataclasses, mappings and sequences."""
+    match held:
+        case Tensor():
+            yield held
+        case Mapping():
+            yield from _tensors([*held.values()])
+        case list() | tuple():
+            for each in held:
+                yield from _tensors(each)
+        case _ if is_dataclass(held):
+            for each in fields(held):
+                yield from _tensors(getattr(held, each.name))
 
 
 def _by_network(rows: Sequence[Row]) -> Mapping[int, Sequence[tuple[int, int]]]:

@@ -1,5 +1,7 @@
 """Gathering: what makes calls alike, how they are rounded up, and what is copied to the device for each."""
 
+import copy
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +24,7 @@ from pipelines.unet.rows import (
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
 from pipelines.weights.lora import LowRank
-from tests.pipelines.unet.calling import CPU, SHAPE, conditioning, gather, guide, noise, row, run, sample
+from tests.pipelines.unet.calling import CPU, SHAPE, TRUE, conditioning, gather, guide, noise, row, run, sample
 
 QUERY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_q"
 KEY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -245,6 +247,46 @@ def test_adapters_are_one_copy_to_the_device_however_many_layers_they_change() -
         KEY: [0, 0, 0, 1, 1],
         QUERY: [1, 1, 1, 1],
     }
+
+
+def kept_of(gatherer: Gatherer, family: Family, texts: Sequence[Conditioning]) -> list[int]:
+    """Which of some texts stay stacked after a call of each in turn."""
+    each = [Sample(noise(1, *SHAPE), 1.0, 1, Row(text, TRUE)) for text in texts]
+    stacked = [weakref.ref(gatherer.gather(family.unet, [one]).text.context) for one in each]
+    return [at for at, context in enumerate(stacked) if context() is not None]
+
+
+def test_of_what_is_kept_stacked_the_last_stays_within_a_budget_of_bytes(
+    pocket_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = ([conditioning(pocket_family, seed, chunks) for seed in range(12)] for chunks in (1, 4))
+    held = 2 * sum(tensor.nbytes for tensor in (large[0].context, large[0].pooled))  # what is stacked, and its stack
+    monkeypatch.setattr("pipelines.unet.gathering.BUDGET_BYTES", (3 * held, 0))
+    assert kept_of(Gatherer(CPU), pocket_family, large) == [9, 10, 11]
+    assert kept_of(Gatherer(CPU), pocket_family, small) == [*range(4, 12)]
+    monkeypatch.setattr("pipelines.unet.gathering.BUDGET_BYTES", (0, 0))
+    assert kept_of(Gatherer(CPU), pocket_family, large) == [11]
+
+
+def test_what_the_layers_made_of_a_text_counts_as_kept(pocket_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.unet.gathering.BUDGET_BYTES", (2**20, 0))
+    gatherer = Gatherer(CPU)
+    call = gatherer.gather(pocket_family.unet, samples(pocket_family, {}))
+    assert call.features.projected is not None
+    call.features.projected["attention"] = torch.zeros(2**18), torch.zeros(1)
+    before = weakref.ref(call.text)
+    del call
+    gatherer.gather(pocket_family.unet, samples(pocket_family, {}, seed=2))
+    assert before() is None
+
+
+def test_what_is_stacked_in_one_dtype_is_not_taken_for_another(pocket_family: Family) -> None:
+    gatherer, given = Gatherer(CPU), samples(pocket_family, {}, head=noise(4, 32, 16, 16))
+    for dtype in (torch.float32, torch.bfloat16):
+        unet = copy.deepcopy(pocket_family.unet).to(dtype)
+        call = gatherer.gather(unet, given)
+        assert call.features.head is not None
+        assert {call.text.context.dtype, call.text.pooled.dtype, call.features.head.dtype} == {dtype}
 
 
 def test_what_is_kept_stacked_is_never_taken_for_what_another_group_needs(pocket_family: Family) -> None:
