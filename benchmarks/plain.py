@@ -13,6 +13,7 @@ from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning, read_prompt
+from pipelines.device import PlainDevice
 from pipelines.events import Pixels
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
@@ -88,7 +89,7 @@ class PlainLoop:
         self._family = family
         self._variants = variants
         self._padded = padded
-        self._text = TextStage(family.tokenizers)
+        self._text = TextStage(family.tokenizers, PlainDevice(family.text_encoders[0].device))
         self._unets: dict[Hashable, UNet2DConditionModel] = {}
         self.calls: list[Call] = []
 

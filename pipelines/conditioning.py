@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from pipelines.device import Device, PlainDevice
 from pipelines.prompts.chunks import CHUNK, Rows, chunk_prompt, count_chunks
 from pipelines.prompts.limits import MAX_CHUNKS, check_chunked
 
@@ -52,11 +53,15 @@ def read_prompt(
     return Prompt(tuple(lines), chunks)
 
 
-def encode_chunks(prompt: Prompt, tokenizers: Tokenizers, encoders: TextEncoders) -> Conditioning:
-    """Encode a prompt: the contexts of its lines are joined along the tokens, their pooled vectors are summed."""
+def encode_chunks(prompt: Prompt, tokenizers: Tokenizers, encoders: TextEncoders, device: Device) -> Conditioning:
+    """Encode a prompt: the contexts of its lines are joined along the tokens, their pooled vectors are summed.
+
+    device: the encoders', by whose way the prompt gets there.
+    """
+    firsts, seconds = ([line[at] for line in prompt.chunks] for at in (0, 1))
     end = int(tokenizers[0].eos_token_id)
-    narrow, _ = _hidden_states([first for first, _ in prompt.chunks], tokenizers[0], encoders[0], pad=end)
-    wide, pooled = _hidden_states([second for _, second in prompt.chunks], tokenizers[1], encoders[1], pad=SECOND_PAD)
+    narrow, _ = _hidden_states(firsts, tokenizers[0], encoders[0], device, pad=end)
+    wide, pooled = _hidden_states(seconds, tokenizers[1], encoders[1], device, pad=SECOND_PAD)
     return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
 
 
@@ -67,8 +72,9 @@ def encode_prompt(
     field: str = "prompt",
     max_chunks: int = MAX_CHUNKS,
 ) -> Conditioning:
-    """Read and encode the lines of a prompt. Raises as `read_prompt`."""
-    return encode_chunks(read_prompt(lines, tokenizers, field, max_chunks), tokenizers, encoders)
+    """Read and encode the lines of a prompt, with plain copies to the encoders. Raises as `read_prompt`."""
+    prompt = read_prompt(lines, tokenizers, field, max_chunks)
+    return encode_chunks(prompt, tokenizers, encoders, PlainDevice(encoders[0].device))
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ def _hidden_states(
     lines: Sequence[Rows],
     tokenizer: CLIPTokenizer,
     encoder: CLIPTextModel | CLIPTextModelWithProjection,
+    device: Device,
     pad: int,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states (rows of all lines, 77, width) and, of an encoder that has a projection, a pooled vector a line.
@@ -97,16 +104,16 @@ def _hidden_states(
     rows = [row for line in lines for row in line]
     weighted = [any(weight != 1.0 for row in line for _, weight in row) for line in lines]
     read = [*rows, []] if any(weighted) else rows  # the empty prompt is what weights pull away from
-    ids = torch.tensor([_framed([token for token, _ in row], tokenizer, pad) for row in read], device=encoder.device)
+    ids = device.upload(torch.tensor([_framed([token for token, _ in row], tokenizer, pad) for row in read]))
     output = encoder(input_ids=ids, output_hidden_states=True)
     states = output.hidden_states[-SKIPPED_LAYERS].float()
     pooled = states.new_zeros(len(lines), 0)
     if isinstance(encoder, CLIPTextModelWithProjection):
         firsts = [0, *accumulate(len(line) for line in lines[:-1])]
-        pooled = output.text_embeds[firsts].float()
+        pooled = torch.stack([output.text_embeds[first] for first in firsts]).float()  # a list of numbers is uploaded
     parts = states[: len(rows)].split([len(line) for line in lines])
     moved = [
-        _weigh(part, states[-1], _weights(line).to(states.device)) if moves else part
+        _weigh(part, states[-1], device.upload(_weights(line))) if moves else part
         for part, line, moves in zip(parts, lines, weighted, strict=True)
     ]
     return torch.cat(moved), pooled

@@ -41,7 +41,7 @@ def stages(
     """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls."""
     runner, gatherer = UNetRunner(family.rows, compiled), Gatherer(device, rounded=compiled is not None)
     return [
-        TextStage(family.tokenizers),
+        TextStage(family.tokenizers, device),
         EncodeStage(family.vae, device),
         HintStage(device),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet)),

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from pipelines.conditioning import Conditioning, Prompt, Tokenizers, encode_chunks
+from pipelines.device import Device
 from pipelines.engine.tasks import Answers, Ask, Stage
 from pipelines.weights.variants import Variant
 
@@ -34,8 +35,8 @@ class TextStage(Stage[EncodeText, Conditioning]):
     name = "text"
     asked = EncodeText
 
-    def __init__(self, tokenizers: Tokenizers) -> None:
-        self._tokenizers = tokenizers
+    def __init__(self, tokenizers: Tokenizers, device: Device) -> None:
+        self._tokenizers, self._device = tokenizers, device
         self._remembered: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
     def cap(self, ask: EncodeText) -> int:
@@ -45,9 +46,10 @@ class TextStage(Stage[EncodeText, Conditioning]):
         return Answers([self._encode(ask) for ask in asks])
 
     def _encode(self, ask: EncodeText) -> Conditioning:
-        name = (ask.variant.key, ask.prompt.lines)
+        encoders = ask.variant.text_encoders
+        name = (ask.variant.key, ask.prompt.lines, encoders[0].dtype)
         if name not in self._remembered:
-            self._remembered[name] = encode_chunks(ask.prompt, self._tokenizers, ask.variant.text_encoders)
+            self._remembered[name] = encode_chunks(ask.prompt, self._tokenizers, encoders, self._device)
         self._remembered.move_to_end(name)
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

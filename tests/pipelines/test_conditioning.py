@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.conditioning import Conditioning, _weigh, encode_prompt
+from pipelines.conditioning import Conditioning, _weigh, encode_chunks, encode_prompt, read_prompt
+from pipelines.device import PlainDevice
 from pipelines.errors import InputFault
 from pipelines.prompts.limits import MAX_CHUNKS, MAX_WEIGHT
 from pipelines.weights.family import Family
@@ -94,6 +95,28 @@ def test_as_many_chunks_as_allowed_are_one_call_of_each_encoder(
         monkeypatch.setattr(encoder, "forward", counted)
     assert len(encode(pocket_family, *["a"] * MAX_CHUNKS).context) == 77 * MAX_CHUNKS
     assert called == [MAX_CHUNKS, MAX_CHUNKS]
+
+
+def test_ids_and_weights_go_to_the_device_by_its_own_way_and_nothing_else_does(pocket_family: Family) -> None:
+    """By any other the engine's thread would wait for them."""
+
+    class Counting(PlainDevice):
+        def __init__(self) -> None:
+            super().__init__(pocket_family.text_encoders[0].device)
+            self.uploaded: list[tuple[int, ...]] = []
+
+        def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+            self.uploaded.append(tuple(tensor.shape))
+            return super().upload(tensor)
+
+    device, lines = Counting(), ["a red circle", "a (blue:1.5) star"]
+    prompt = read_prompt(lines, pocket_family.tokenizers)
+    with torch.inference_mode():
+        found = encode_chunks(prompt, pocket_family.tokenizers, pocket_family.text_encoders, device)
+    assert device.uploaded == [(3, 77), (1, 77)] * 2
+    wanted = encode(pocket_family, *lines)
+    assert torch.equal(found.context, wanted.context)
+    assert torch.equal(found.pooled, wanted.pooled)
 
 
 def test_a_weight_acts_on_its_own_line_alone(pocket_family: Family) -> None:
