@@ -4,6 +4,7 @@ import queue
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipelines.catalogue import LatentColours
 from pipelines.events import Drawn, Preview, Progress
 from pipelines.previews import PERIOD_S, Previews, pixels_of
 from pipelines.spec import Size
+from pipelines.trajectory import draw
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, spec
 
@@ -89,10 +91,11 @@ def test_all_pictures_are_in_each_and_grey_before_they_begin(makers: Held) -> No
 def test_a_job_that_begins_anew_shows_nothing_of_its_run_before(makers: Held) -> None:
     now, seen = 0.0, list[Preview]()
     previews = Previews(2, COLOURS, makers, seen.append, lambda: now)
-    previews.begin()
+    job: Any = SimpleNamespace(variant=SimpleNamespace(base=SimpleNamespace(ready=lambda: None)), positive=None)
+    next(draw(job, previews))
     previews.note(1, latent(0.5))
     makers.work()
-    previews.begin()
+    next(draw(job, previews))
     now += PERIOD_S
     previews.note(0, latent(1))
     makers.work()

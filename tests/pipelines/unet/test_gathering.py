@@ -283,8 +283,8 @@ def test_what_the_layers_made_of_a_text_counts_as_kept(pocket_family: Family, mo
 def test_what_is_stacked_in_one_dtype_is_not_taken_for_another(pocket_family: Family) -> None:
     gatherer, given = Gatherer(CPU), samples(pocket_family, {}, head=noise(4, 32, 16, 16))
     for dtype in (torch.float32, torch.bfloat16):
-        unet = copy.deepcopy(pocket_family.unet).to(dtype)
-        call = gatherer.gather(unet, given)
+        unet: Any = copy.deepcopy(pocket_family.unet)
+        call = gatherer.gather(unet.to(dtype), given)
         assert call.features.head is not None
         assert {call.text.context.dtype, call.text.pooled.dtype, call.features.head.dtype} == {dtype}
 
