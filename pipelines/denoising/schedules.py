@@ -72,7 +72,7 @@ class NoiseTable:
     def timestep(self, sigma: float) -> int:
         """The table's timestep whose log-sigma is nearest; of two that tie, the lower."""
         timesteps, levels = self._listed
-        level = math.log(sigma)
+        level = math.log(sigma) if sigma > 0 else -math.inf
         above = min(max(bisect_left(levels, level), 1), len(levels) - 1)
         nearer_below = level - levels[above - 1] <= levels[above] - level + TIE
         return timesteps[above - 1 if nearer_below else above]

@@ -165,3 +165,8 @@ def test_a_run_of_nearly_everything_is_whole(table: NoiseTable, denoise: float) 
 
 def test_the_lowest_level_is_left_out(table: NoiseTable) -> None:
     assert without_lowest(karras)(table, 5).tolist() == [*karras(table, 6)[:5].tolist(), 0]
+
+
+def test_a_clean_latent_has_the_first_timestep() -> None:
+    assert sdxl_table().timestep(0.0) == 0
+    assert lcm_table(sdxl_table()).timestep(0.0) == 19
