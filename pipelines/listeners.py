@@ -29,11 +29,11 @@ class Listeners:
             self._told[job] = -1, 0.0
 
     def tell_progress(self, job: str, on_event: OnEvent, progress: Progress) -> None:
-        """A job has come on; its listener hears of it now and then."""
+        """A job has come on; its listener hears of it now and then, and of its last step in any case."""
         now = time.monotonic()
         with self._lock:
             step, at = self._told.get(job, (progress.steps, now))
-            if progress.step > step and now - at >= PROGRESS_S:
+            if progress.step > step and (now - at >= PROGRESS_S or progress.step == progress.steps):
                 self._told[job] = progress.step, now
                 self._thread.submit(_tell, on_event, progress)
 
