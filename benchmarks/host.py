@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from benchmarks.counting import HOST, KERNEL, KINDS, LATER, READ, STAGED, UPLOAD, WAITS, Asked, Counts
 from benchmarks.report import Cell, Report, Table, machine
 from pipelines.conditioning import Conditioning, Prompt
+from pipelines.denoising.sigma_schedule import sigma_schedule
 from pipelines.device import Device, Download, PlainDevice
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Answers, Ask, Job, Last, Routine, Stage, Start
@@ -178,12 +179,13 @@ def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch
     base = SimpleNamespace(ready=lambda: None)
     variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={}, base=base)
     prompt, picture = Prompt(("",), [([[]], [[]])]), torch.zeros(side, side, 3, dtype=torch.uint8)
+    prompts = prompt, prompt if case.guided else None
     stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]
     all_there = threading.Event()
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def job() -> Start:
-        ready = prepare_job(spec, inputs, variant, prompt, prompt if case.guided else None, device)
+        ready = prepare_job(spec, inputs, variant, prompts, sigma_schedule(spec), device)
         return lambda: draw(ready)
 
     def first() -> Start:

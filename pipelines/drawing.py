@@ -32,7 +32,7 @@ from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.family import Family, load_family
-from pipelines.weights.variants import Variant, VariantStore
+from pipelines.weights.variants import VariantStore
 
 
 def stages(
@@ -126,23 +126,24 @@ class Drawer:
                 seen.heard(event)
             on_event(event)
 
-        def prepare() -> Start:
-            return self._prepare(spec, inputs, prompt, at_hand, seen)
+        run = sigma_schedule(spec)
 
-        job = Job(job_id, prepare, sigma_schedule(spec).steps * len(spec.seeds), tell)
+        def prepare() -> Start:
+            prompts = self._read(spec, prompt)
+            variant = at_hand or self._variants.get(variant_spec(spec, inputs))
+            return partial(draw, prepare_job(spec, inputs, variant, prompts, run, self._device), seen)
+
+        job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
         self._engine.submit(job, self._preparer if at_hand else self._builder)
 
-    def _prepare(
-        self, spec: Spec, inputs: Inputs, prompt: str, at_hand: Variant | None, previews: Previews | None
-    ) -> Start:
+    def _read(self, spec: Spec, prompt: str) -> tuple[Prompt, Prompt | None]:
+        """The prompt and, where there is guidance, the negative prompt."""
+
         def read(text: str, field: str) -> Prompt:
             return read_prompt(prompt_lines(text), self._family.tokenizers, field, self._max_prompt_chunks)
 
         positive = read(prompt, "prompt")
-        negative = read(spec.negative_prompt, "negative_prompt") if is_guided(spec) else None
-        variant = at_hand or self._variants.get(variant_spec(spec, inputs))
-        job = prepare_job(spec, inputs, variant, positive, negative, self._device)
-        return partial(draw, job, previews)
+        return positive, read(spec.negative_prompt, "negative_prompt") if is_guided(spec) else None
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""

@@ -16,7 +16,7 @@ from pipelines.conditioning import Prompt
 from pipelines.denoising.denoisers import Watch, consistent, evaluate, sample, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
 from pipelines.denoising.schedules import sdxl_table
-from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
+from pipelines.denoising.sigma_schedule import SigmaSchedule
 from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
@@ -70,13 +70,17 @@ def variant_spec(spec: Spec, inputs: Inputs) -> VariantSpec:
 
 
 def prepare_job(
-    spec: Spec, inputs: Inputs, variant: Variant, positive: Prompt, negative: Prompt | None, device: Device
+    spec: Spec,
+    inputs: Inputs,
+    variant: Variant,
+    prompts: tuple[Prompt, Prompt | None],
+    run: SigmaSchedule,
+    device: Device,
 ) -> Prepared:
-    """Draw the noise of a job, and upload what is constant in it. For a worker's thread."""
-    run = sigma_schedule(spec)
+    """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
     noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
-    return Prepared(spec, inputs, variant, positive, negative, run, noise, _size_ids(spec, inputs, device))
+    return Prepared(spec, inputs, variant, *prompts, run, noise, _size_ids(spec, inputs, device))
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:

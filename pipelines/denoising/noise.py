@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -27,24 +27,28 @@ TCD_KEPT = 0.7  # share of the next timestep that TCD jumps to: 1 - gamma, gamma
 class SamplerKind:
     """How a sampler is made, at its first question.
 
-    path: whether its noise lies on a Brownian path; else its readings are independent of each other.
+    noise: none that it reads, readings independent of each other, or such as lie on a Brownian path.
     """
 
     make: Callable[[Tensor, SigmaSchedule, Noise], Sampler]
-    path: bool = False
+    noise: Literal["none", "independent", "path"] = "none"
 
 
 SAMPLERS: Mapping["SamplerName", SamplerKind] = MappingProxyType(
     {
         "euler": SamplerKind(lambda x, run, _: samplers.euler(x, run.sigmas)),
-        "euler_ancestral": SamplerKind(lambda x, run, noise: samplers.euler_ancestral(x, run.sigmas, noise)),
+        "euler_ancestral": SamplerKind(
+            lambda x, run, noise: samplers.euler_ancestral(x, run.sigmas, noise), "independent"
+        ),
         "heun": SamplerKind(lambda x, run, _: samplers.heun(x, run.sigmas)),
         "dpmpp_2m": SamplerKind(lambda x, run, _: samplers.dpmpp_2m(x, run.sigmas)),
-        "dpmpp_2m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_2m_sde(x, run.sigmas, noise), path=True),
-        "dpmpp_3m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_3m_sde(x, run.sigmas, noise), path=True),
-        "dpmpp_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_sde(x, run.sigmas, noise), path=True),
-        "lcm": SamplerKind(lambda x, run, noise: samplers.lcm(x, run.sigmas, noise)),
-        "tcd": SamplerKind(lambda x, run, noise: samplers.tcd(x, run.sigmas, noise, below=_tcd_level(run.table))),
+        "dpmpp_2m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_2m_sde(x, run.sigmas, noise), "path"),
+        "dpmpp_3m_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_3m_sde(x, run.sigmas, noise), "path"),
+        "dpmpp_sde": SamplerKind(lambda x, run, noise: samplers.dpmpp_sde(x, run.sigmas, noise), "path"),
+        "lcm": SamplerKind(lambda x, run, noise: samplers.lcm(x, run.sigmas, noise), "independent"),
+        "tcd": SamplerKind(
+            lambda x, run, noise: samplers.tcd(x, run.sigmas, noise, below=_tcd_level(run.table)), "independent"
+        ),
         "uni_pc": SamplerKind(lambda x, run, _: uni_pc(x, run.sigmas, "bh1")),
         "uni_pc_bh2": SamplerKind(lambda x, run, _: uni_pc(x, run.sigmas, "bh2")),
     }
@@ -77,7 +81,7 @@ def draw_noise(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...
         return torch.randn((1, *shape), generator=generator)[0]
 
     first, levels = draw(), read_levels(sampler, run)
-    if SAMPLERS[sampler].path and levels:
+    if SAMPLERS[sampler].noise == "path" and levels:
         positive = [sigma for sigma in run.sigmas.tolist() if sigma > 0]
         tree = BrownianTree(seed, shape, positive[-1], positive[0])
         readings = [tree(sigma, after) for sigma, after in levels]
@@ -88,6 +92,8 @@ def draw_noise(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...
 
 def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[float, float]]:
     """The ways between levels for which a sampler reads noise, in its order: found by running it on nothing."""
+    if SAMPLERS[sampler].noise == "none":
+        return ()
     read: list[tuple[float, float]] = []
     nothing = torch.zeros(1)
 

@@ -52,8 +52,6 @@ Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 def train(run_dir: RunDir, frozen: FrozenModels) -> None:
     """Leaves `unet.pt` in the run's folder."""
     unet: Any = copy.deepcopy(frozen.unet)
-    # on a CPU torch dies in the backward pass of bfloat16 convolutions that are channels last, as a family's are there
-    unet.to(memory_format=torch.contiguous_format)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(not name.startswith(FROZEN))
     desks = {
