@@ -1,13 +1,8 @@
-"""What stands below the face for judges, `tests/reference.py`, whose docstrings say what each function here does.
-
-Plain arguments become the product's own. When the product is redesigned, this file and `tests/reaching_inputs.py`
-follow, and that one does not.
-"""
+"""What stands below the face for judges: levels, samplers, guidance, denoising and whole pictures."""
 
 import math
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gateway.endpoints import ENDPOINTS
-from gateway.errors import ValidationErrors
-from models.pocket.write import write_family
 from pipelines import trajectory
 from pipelines.conditioning import Conditioning
 from pipelines.denoising import denoisers, samplers
@@ -25,17 +17,14 @@ from pipelines.denoising.brownian import BrownianTree
 from pipelines.denoising.noise import SAMPLERS, draw_noise
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
-from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer
 from pipelines.engine.tasks import Advance, Routine
-from pipelines.errors import InputFault, WeightsFault
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import Inputs
-from pipelines.preparing import prepare
+from pipelines.preparing import STRUCTURES, prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Size, SizeEmphasis, Spec, Start, Structure
+from pipelines.spec import Lora, Size, Structure
 from pipelines.stages.hint import EncodeHint, HintStage
-from pipelines.structures import STRUCTURES
 from pipelines.unet import guidance, sharpening
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.guide import ControlImage, Evaluate, Guide
@@ -43,95 +32,11 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.rows import RowContext
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage, _guided
-from pipelines.weights import checkpoint, control_lora, family, lora
-from pipelines.weights.variant_spec import LoraRef, VariantSpec
-from pipelines.weights.variants import VariantStore
+from pipelines.weights import control_lora
+from tests.reaching_asked import DEVICE, Plain, refusals, spec_of
+from tests.reaching_weights import store_of, variant_spec_of
 
-POCKET = Path(__file__).parent.parent / ".cache" / "pocket"
-CPU = torch.device("cpu")
-DEVICE = PlainDevice(CPU)
-
-Plain = Mapping[str, Any]
 Evaluations = list[tuple[Tensor, float, Tensor]]
-
-
-class Refused(Exception):
-    """The product says no, and why. kind: fal's machine value where the client's input is at fault, otherwise empty."""
-
-    def __init__(self, message: str, kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What the product refuses becomes `Refused`."""
-    try:
-        yield
-    except InputFault as fault:
-        raise Refused(fault.msg, fault.type) from fault
-    except ValidationErrors as fault:
-        raise Refused(str(fault), fault.errors[0].type) from fault
-    except WeightsFault as fault:
-        raise Refused(str(fault)) from fault
-
-
-# -- what is asked for
-
-
-def asked(endpoint: str, body: Plain) -> dict[str, Any]:
-    with refusals():
-        spec = ENDPOINTS[endpoint].order(dict(body), "judge", "http://judge").work.spec
-    led = spec.guidance
-    settings: dict[str, Any] = {
-        "sampler": spec.sampler,
-        "schedule": spec.schedule,
-        "steps": spec.steps,
-        "scale": led.scale,
-        "mimicked": led.mimicked,
-        "sharpness": led.sharpness,
-        "rescale": led.rescale,
-        "sizes": (led.sizes.positive, led.sizes.negative, led.sizes.end),
-    }
-    if spec.size is not None:
-        settings |= {"width": spec.size.width, "height": spec.size.height}
-    structures = [each for each in spec.pictures if isinstance(each, Structure)]
-    if spec.start is not None:
-        settings["denoise"] = spec.start.strength
-    return {
-        "settings": settings,
-        "prompt": spec.prompt,
-        "negative": spec.negative_prompt,
-        "seeds": spec.seeds,
-        "loras": [(each.source, each.scale, each.performance) for each in spec.loras],
-        "controls": [(STRUCTURES[each.kind].control, each.weight, each.stop_at) for each in structures],
-    }
-
-
-def mode(performance: str, scale: float, sharpness: float) -> Any:
-    body = {"performance": performance, "guidance_scale": scale, "sharpness": sharpness}
-    return asked("fal-ai/fooocus", body)["settings"]
-
-
-def _spec(settings: Plain, seeds: Sequence[int] = (0,), structures: Sequence[Structure] = (), **more: Any) -> Spec:
-    starts = [Start(source="", strength=settings["denoise"])] if "denoise" in settings else []
-    positive, negative, end = settings.get("sizes", (1.0, 1.0, 0.0))
-    return Spec(
-        seeds=tuple(seeds),
-        steps=settings["steps"],
-        sampler=settings["sampler"],
-        schedule=settings["schedule"],
-        size=Size(width=settings["width"], height=settings["height"]) if "width" in settings else None,
-        pictures=(*starts, *structures),
-        guidance=Guidance(
-            scale=settings.get("scale", 1.0),
-            mimicked=settings.get("mimicked"),
-            sharpness=settings.get("sharpness", 0.0),
-            rescale=settings.get("rescale", 0.0),
-            sizes=SizeEmphasis(positive=positive, negative=negative, end=end),
-        ),
-        **more,
-    )
 
 
 # -- levels
@@ -157,7 +62,7 @@ def first_latents(settings: Plain, seed: int, start: Tensor | None) -> Tensor:
 
 
 def _run(settings: Plain) -> SigmaSchedule:
-    return sigma_schedule(_spec(settings))
+    return sigma_schedule(spec_of(settings))
 
 
 # -- samplers and their noise
@@ -216,7 +121,7 @@ def joint_bilateral(signal: Tensor, guide: Tensor) -> Tensor:
 
 def guided(settings: Plain, x: Tensor, sigma: float, positive: Tensor, negative: Tensor) -> Tensor:
     unseen: Any = SimpleNamespace(true=None, emphasised_above=math.inf)  # what the UNet is told: its answer is given
-    guide = Guide(unseen, unseen, unseen, trajectory._guidance(_spec(settings)), unseen)
+    guide = Guide(unseen, unseen, unseen, trajectory._guidance(spec_of(settings)), unseen)
     ask = guide.evaluate(x, sigma, _run(settings).table.timestep(sigma))
     numbers = (torch.tensor([number]) for number in (sigma, ask.scale, ask.sharpened, ask.rescale))
     return _guided([ask], torch.stack([positive, negative]), *numbers)[0]
@@ -224,7 +129,7 @@ def guided(settings: Plain, x: Tensor, sigma: float, positive: Tensor, negative:
 
 def size_ids(settings: Plain, timestep: int) -> tuple[Tensor, Tensor]:
     size = Size(width=settings["width"], height=settings["height"])
-    ids = trajectory._size_ids(_spec(settings), Inputs(size), DEVICE)
+    ids = trajectory._size_ids(spec_of(settings), Inputs(size), DEVICE)
     return (ids.positive, ids.negative) if timestep > ids.emphasised_above else (ids.true, ids.true)
 
 
@@ -286,7 +191,7 @@ def _side_by_side(routines: Sequence[Routine[Tensor]], questions: Sequence[list[
 
 def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
     """Of each row; weights and control networks that rows share are built once."""
-    store = _store(models) if any(row.get("loras") for row in rows) else None
+    store = store_of(models) if any(row.get("loras") for row in rows) else None
     networks: dict[tuple[int, Path], Any] = {}
 
     def branch(unet: Any, hint: Plain) -> ControlImage:
@@ -298,10 +203,10 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
         return ControlImage(networks[key], embedded, hint.get("weight", 1.0), until)
 
     def guide(row: Plain) -> Guide:
-        spec, loras = _spec(row["settings"]), row.get("loras", ())
+        spec, loras = spec_of(row["settings"]), row.get("loras", ())
         variant: Any = SimpleNamespace(unet=models["unet"], group=None)
         if store is not None and loras:
-            variant = store.get(_variant_spec(loras))
+            variant = store.get(variant_spec_of(loras))
         height, width = row["latents"].shape[-2:]
         inputs = Inputs(spec.size or Size(width=8 * width, height=8 * height))
         guided = trajectory.is_guided(spec)
@@ -341,63 +246,6 @@ def softness(count: int) -> list[float]:
     return control_lora.softness_ramp(count)
 
 
-# -- weights
-
-
-def pocket() -> Path:
-    write_family(POCKET)
-    return POCKET
-
-
-def load_models(folder: Path) -> dict[str, Any]:
-    with refusals():
-        found = family.load_family(folder, CPU, torch.float32)
-    names = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-    texts = dict(zip(names, (*found.text_encoders, *found.tokenizers), strict=True))
-    return {"unet": found.unet, "vae": found.vae, **texts}
-
-
-def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
-    with refusals():
-        parts = checkpoint.load_checkpoint(path, config, CPU, torch.float32)
-    first, second = parts.text_encoders
-    modules = {"unet": parts.unet, "vae": parts.vae, "text_encoder": first, "text_encoder_2": second}
-    return {component: dict(module.named_parameters()) for component, module in modules.items()}
-
-
-def load_lora(path: Path, models: Plain) -> dict[str, Any]:
-    with refusals():
-        match = lora.Targets(models["unet"], encoders(models)).match(lora.read_lora(path))
-    changes = {
-        (component, name): layer.delta(models[component].get_parameter(name))
-        for (component, name), layer in match.layers.items()
-    }
-    return {"matched": changes, "unmatched": match.unmatched}
-
-
-def effective_weight(models: Plain, loras: Sequence[tuple[Path, float]], component: str, name: str) -> Tensor:
-    with refusals():
-        variant = _store(models).get(_variant_spec(loras))
-    first, second = variant.text_encoders
-    modules: Plain = {"unet": variant.unet, "text_encoder": first, "text_encoder_2": second}
-    weight: Tensor = modules[component].get_parameter(name).detach()
-    return weight
-
-
-def encoders(models: Plain) -> Any:
-    return models["text_encoder"], models["text_encoder_2"]
-
-
-def _variant_spec(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
-    return VariantSpec(adapters=tuple(LoraRef(path, scale) for path, scale in loras))
-
-
-def _store(models: Plain) -> VariantStore:
-    catalogue = SimpleNamespace(checkpoint=Path("judged"))
-    whole: Any = SimpleNamespace(unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue)
-    return VariantStore(whole, 2**40)
-
-
 # -- whole pictures
 
 
@@ -416,7 +264,7 @@ def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
     controls = job.get("controls", ())
     kinds = {each.control: kind for kind, each in STRUCTURES.items()}
     structures = [Structure(kind=kinds[key], source="", weight=of, stop_at=end) for key, _, of, end in controls]
-    spec = _spec(
+    spec = spec_of(
         job["settings"],
         job["seeds"],
         structures,

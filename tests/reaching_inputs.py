@@ -20,7 +20,8 @@ from pipelines.prompts import lines as lining
 from pipelines.spec import Size
 from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
 from pipelines.weights import esrgan
-from tests.reaching import DEVICE, Plain, encoders, refusals
+from tests.reaching_asked import DEVICE, Plain, refusals
+from tests.reaching_weights import encoders
 
 # -- text
 

@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tests import reaching, reaching_inputs
-from tests.reaching import Refused as Refused  # an exception; `kind`: fal's machine value, if the client is at fault
+from tests import reaching, reaching_asked, reaching_inputs, reaching_weights
+from tests.reaching_asked import (
+    Refused as Refused,  # an exception; `kind`: fal's machine value, if the client is at fault
+)
 
 Pixels = npt.NDArray[np.uint8]
 Denoise = Callable[[Tensor, float], Tensor]
@@ -118,7 +120,7 @@ def asked(endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
     negative (before styles and expansion), seeds, loras [(source, scale, is it of the performance mode)], controls
     [(kind, weight, stop_at)]. Raises `Refused` for a body that the endpoint does not take.
     """
-    return reaching.asked(endpoint, body)
+    return reaching_asked.asked(endpoint, body)
 
 
 def mode(performance: str, scale: float = 4.0, sharpness: float = 2.0) -> Settings:
@@ -126,7 +128,7 @@ def mode(performance: str, scale: float = 4.0, sharpness: float = 2.0) -> Settin
 
     scale and sharpness: as the client asks for them; the last two modes force their own.
     """
-    settings: Settings = reaching.mode(performance, scale, sharpness)
+    settings: Settings = reaching_asked.mode(performance, scale, sharpness)
     return settings
 
 
@@ -397,12 +399,12 @@ def safety_scores(folder: Path, pictures: Pixels) -> Tensor:
 
 def pocket() -> Path:
     """The folder of the pocket family, written when it is not there; its `family.json` says what it holds."""
-    return reaching.pocket()
+    return reaching_weights.pocket()
 
 
 def load_models(folder: Path) -> Models:
     """A family's networks and tokenizers, float32 on the CPU. Raises `Refused` for one that is not whole."""
-    return reaching.load_models(folder)
+    return reaching_weights.load_models(folder)
 
 
 def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
@@ -412,7 +414,7 @@ def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
     config: a folder with a `config.json` for each component. Raises `Refused`, naming a tensor, where one is missing,
     has another shape or is left over, and where the file is no safetensors file.
     """
-    return reaching.load_checkpoint(path, config)
+    return reaching_weights.load_checkpoint(path, config)
 
 
 def load_lora(path: Path, models: Models) -> dict[str, Any]:
@@ -422,13 +424,13 @@ def load_lora(path: Path, models: Models) -> dict[str, Any]:
     float32, in the parameter's shape} and unmatched (names of what fits nowhere). Raises `Refused` for what is no
     safetensors file, no plain low-rank product, or fits with more than 12 tensors, or all, nowhere.
     """
-    return reaching.load_lora(path, models)
+    return reaching_weights.load_lora(path, models)
 
 
 def effective_weight(models: Models, loras: Sequence[LoraScale], component: str, name: str) -> Tensor:
     """The parameter `name` of a component as it acts under LoRAs: merged, or what a layer with a low-rank branch
     computes with. models: unet and both text encoders. Raises `Refused` as `load_lora` does."""
-    return reaching.effective_weight(models, loras, component, name)
+    return reaching_weights.effective_weight(models, loras, component, name)
 
 
 # -- whole pictures
