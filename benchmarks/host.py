@@ -12,44 +12,24 @@ import argparse
 import json
 import logging
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType, SimpleNamespace
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.counting import HOST, KERNEL, KINDS, LATER, READ, STAGED, UPLOAD, WAITS, Asked, Counts
 from benchmarks.report import Cell, Report, Table, machine
-from pipelines.conditioning import Conditioning, Prompt
-from pipelines.denoising.sigma_schedule import sigma_schedule
-from pipelines.device import Device, Download, PlainDevice
-from pipelines.engine.engine import Engine
-from pipelines.engine.tasks import Answers, Ask, Job, Last, Routine, Stage, Start
-from pipelines.events import Drawn
-from pipelines.inputs import Inputs
-from pipelines.spec import Guidance, Size, SizeEmphasis, Spec
-from pipelines.stages.text import EncodeText
-from pipelines.stages.vae import DecodeLatent
-from pipelines.trajectory import draw, prepare_job
-from pipelines.unet.gathering import Gatherer
-from pipelines.unet.guide import Evaluate
-from pipelines.unet.row_caps import RowCaps
-from pipelines.unet.rows import RowContext
-from pipelines.unet.runner import UNetRunner
-from pipelines.unet.stage import EvaluationStage
+from benchmarks.turns import CPU, META, Case, drive
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 5
@@ -57,164 +37,13 @@ LATENTS = (128, 16)  # of SDXL at 1024, and of the pocket model at 128
 TURNS, REPEATS = 12, 3  # that are timed
 COUNTED = 6
 SKIPPED = 2  # turns in which jobs begin
-META, CPU = torch.device("meta"), torch.device("cpu")
 LEAST = 16  # the side of a latent where only operations count
-DEEPEST = 64  # rows of a call, more than any case has
-CHANNELS, TOKENS, WIDTH, POOLED = 4, 77, 2048, 1280
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is drawn at once. guided: as Fooocus guides by default, two rows an image; otherwise by LCM, one row."""
-
-    images: int
-    guided: bool
-
-    @property
-    def rows(self) -> int:
-        return self.images * (2 if self.guided else 1)
-
-    def __str__(self) -> str:
-        how = "guided" if self.guided else "not guided"
-        return f"{self.images} {how}, {self.rows} row{'s' if self.rows > 1 else ''}"
 
 
 GUIDED = Case(1, True), Case(2, True), Case(8, True)
 UNGUIDED = Case(1, False), Case(4, False), Case(16, False)
 LARGEST = str(GUIDED[-1])
 CASES: Mapping[str, Case] = MappingProxyType({str(case): case for case in (*GUIDED, *UNGUIDED)})
-
-
-class Watch(Protocol):
-    """Told of a drive by the engine's thread."""
-
-    def running(self) -> AbstractContextManager[None]:
-        """Holds from before the first turn until the first job has ended."""
-
-    def turn(self, rows: int) -> None:
-        """A turn begins: its UNet call is about to be prepared."""
-
-    def unet(self) -> AbstractContextManager[None]:
-        """Holds where the UNet would run."""
-
-    def read(self, tensor: Tensor) -> Tensor:
-        """What a tensor of the device is in the host's memory, where nobody waits for it."""
-
-
-# -- this checkout's engine: the part that follows a change of its interfaces
-
-
-class _Unet(nn.Module):
-    """Answers what lies ready."""
-
-    def __init__(self, rows: int, latent: int, device: torch.device, dtype: torch.dtype, watch: Watch) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(CHANNELS, 1, 3, device=device, dtype=dtype)
-        self._ready = torch.randn(rows, CHANNELS, latent, latent, device=device, dtype=dtype)
-        self._watch = watch
-
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
-        with self._watch.unet():
-            return (self._ready[: len(x)],)
-
-
-class _MetaDevice:
-    """The device path: copies wait for nothing."""
-
-    def __init__(self, watch: Watch) -> None:
-        self.device, self._watch = META, watch
-
-    def upload(self, tensor: Tensor) -> Tensor:
-        return tensor.to(META, non_blocking=True)
-
-    def download(self, tensor: Tensor) -> Download:
-        copy = self._watch.read(tensor)
-        return lambda: copy
-
-
-class _Turns(EvaluationStage):
-    """Says when a turn begins."""
-
-    def __init__(self, device: Device, watch: Watch) -> None:
-        super().__init__(UNetRunner(RowContext()), Gatherer(device), RowCaps(DEEPEST))
-        self._watch = watch
-
-    def run(self, asks: Sequence[Evaluate]) -> Answers[Tensor]:
-        self._watch.turn(sum(ask.rows for ask in asks))
-        return super().run(asks)
-
-
-class _Ready(Stage[Any, Any]):
-    """A stage that has one answer."""
-
-    def __init__(self, asked: type[Ask[Any]], answer: Any) -> None:
-        self.name, self.asked, self._answer = asked.__name__, asked, answer  # type: ignore[misc]
-
-    def cap(self, ask: Any) -> int:
-        return DEEPEST
-
-    def run(self, asks: Sequence[Any]) -> Answers[Any]:
-        return Answers([self._answer] * len(asks))
-
-
-def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch) -> None:
-    """Draw the case's images, a job each, all in the same `turns` calls of a UNet that is not there.
-
-    latent: its side. Raises what the engine ends with when it breaks.
-    """
-    side, dtype = 8 * latent, torch.float32 if place == CPU else torch.bfloat16
-    device: Device = PlainDevice(CPU) if place == CPU else _MetaDevice(watch)
-    guidance = Guidance(scale=4, mimicked=7, sharpness=2, sizes=SizeEmphasis(positive=1.5, negative=0.8, end=0.3))
-    inputs = Inputs(Size(width=side, height=side))
-    spec = Spec(
-        size=inputs.size,
-        seeds=(7,),
-        steps=turns,
-        sampler="dpmpp_2m_sde" if case.guided else "lcm",
-        schedule="karras" if case.guided else "lcm",
-        guidance=guidance if case.guided else Guidance(),
-    )
-    said = Conditioning(torch.randn(TOKENS, WIDTH, device=place), torch.randn(POOLED, device=place))
-    unet = _Unet(case.rows, latent, place, dtype, watch)
-    base = SimpleNamespace(ready=lambda: None)
-    variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={}, base=base)
-    prompt, picture = Prompt(("",), [([[]], [[]])]), torch.zeros(side, side, 3, dtype=torch.uint8)
-    prompts = prompt, prompt if case.guided else None
-    stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]
-    all_there = threading.Event()
-    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def job() -> Start:
-        ready = prepare_job(spec, inputs, variant, prompts, sigma_schedule(spec), device)
-        return lambda: draw(ready)
-
-    def first() -> Start:
-        start = job()
-
-        def routine() -> Routine[Last]:
-            with watch.running():
-                all_there.wait()
-                return (yield from start())
-
-        return routine
-
-    engine = Engine(stages, counted=EvaluationStage.name, device=device, ahead=place != CPU)
-    try:
-        with ThreadPoolExecutor(1) as workers:
-            for at in range(case.images):
-                engine.submit(Job(str(at), job if at else first, turns, ended.put), workers)
-        all_there.set()  # all are prepared
-        missing = case.images
-        while missing:
-            event = ended.get()
-            if isinstance(event, BaseException):
-                raise event
-            missing -= isinstance(event, Drawn)
-    finally:
-        engine.close()
-
-
-# -- what is measured of it
 
 
 class _Counting:

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import host
 from benchmarks.counting import HOST, KERNEL, LATER, READ, STAGED, UPLOAD, Counts, Waited
-from benchmarks.host import CASES, CPU, LARGEST, Case, count, main, microseconds
+from benchmarks.host import CASES, LARGEST, count, main, microseconds
+from benchmarks.turns import CPU, Case
 
 Act = Callable[[torch.Tensor], object]
 
