@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,25 +21,6 @@ from tests.pipelines.engine.fakes import (
     submit,
     told,
 )
-
-
-@pytest.fixture
-def stage() -> Counting:
-    return Counting()
-
-
-@pytest.fixture(params=[False, True], ids=["at once", "ahead"])
-def engine(stage: Counting, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = Engine([stage], counted="count", ahead=request.param)
-    yield engine
-    stage.gate.release(1000)
-    engine.close()
-
-
-@pytest.fixture
-def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every step be told."""
-    monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
 
 
 def test_a_closed_engine_tells_waiting_jobs_and_takes_no_more(stage: Counting) -> None:

@@ -4,7 +4,6 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,25 +27,6 @@ from tests.pipelines.engine.fakes import (
     submit,
     told,
 )
-
-
-@pytest.fixture
-def stage() -> Counting:
-    return Counting()
-
-
-@pytest.fixture(params=[False, True], ids=["at once", "ahead"])
-def engine(stage: Counting, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = Engine([stage], counted="count", ahead=request.param)
-    yield engine
-    stage.gate.release(1000)
-    engine.close()
-
-
-@pytest.fixture
-def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every step be told."""
-    monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
 
 
 @pytest.mark.usefixtures("talkative")
