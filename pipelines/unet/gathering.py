@@ -105,6 +105,10 @@ class Gatherer:
         self._texts: _Remembered[Text] = _Remembered(budget_bytes)
         self._branches: _Remembered[LoraBranches] = _Remembered(budget_bytes)
 
+    def most_rows(self, cap: int) -> int:
+        """The most rows that a call may have which is not rounded up beyond the cap."""
+        return max(rows for rows in ROWS if rows <= cap) if self._rounded and cap < ROWS[-1] else cap
+
     def gather(
         self, unet: UNet2DConditionModel, samples: Sequence[Sample], numbers: Sequence[Sequence[float]] = ()
     ) -> UNetCall:

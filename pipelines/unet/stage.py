@@ -26,7 +26,7 @@ class EvaluationStage(Stage[Evaluate, Tensor]):
         self._runner, self._gatherer, self._caps, self._tokens = runner, gatherer, caps, tokens
 
     def cap(self, ask: Evaluate) -> int:
-        return self._caps.at(ask.x.shape[-2] * ask.x.shape[-1])
+        return self._gatherer.most_rows(self._caps.at(ask.x.shape[-2] * ask.x.shape[-1]))
 
     def suits(self, taken: Sequence[Evaluate], more: Evaluate) -> bool:
         """Prompts are padded to the longest of a call where that costs next to nothing, and else are called apart."""

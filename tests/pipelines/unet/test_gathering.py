@@ -298,3 +298,10 @@ def test_what_is_kept_stacked_is_never_taken_for_what_another_group_needs(pocket
             pocket_family.unet, [Sample(noise(1, *SHAPE), 1.0, 1, Row(text, torch.full((6,), seed)))]
         )
         assert float(call.text.context[0, 0, 0]) == float(call.text.pooled[0, 0]) == float(call.size_ids[0, 0]) == seed
+
+
+@pytest.mark.parametrize(
+    ("cap", "rounded", "most"), [(5, True, 4), (8, True, 8), (13, True, 12), (20, True, 20), (5, False, 5)]
+)
+def test_a_call_is_not_rounded_up_beyond_its_cap(cap: int, rounded: bool, most: int) -> None:
+    assert Gatherer(CPU, rounded=rounded).most_rows(cap) == most
