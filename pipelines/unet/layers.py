@@ -20,12 +20,10 @@ class LoraLinear(nn.Linear):
     place: str
 
     def forward(self, x: Tensor) -> Tensor:
-        answer = super().forward(x)
-        loras = self.rows.features.loras
-        if loras is None or self.place not in loras.layers:
+        answer, change = super().forward(x), self.rows.features.change_of(self.place)
+        if change is None:
             return answer
-        down, up, slots = loras.layers[self.place]
-        scales = loras.scales[:, slots].to(x.dtype)
+        down, up, scales = change
         return answer + linear(linear(x, down) * scales.view(len(x), *[1] * (x.ndim - 2), -1), up)
 
 
@@ -36,13 +34,12 @@ class LoraConv(nn.Conv2d):
     place: str
 
     def forward(self, x: Tensor) -> Tensor:
-        answer = super().forward(x)
-        loras = self.rows.features.loras
-        if loras is None or self.place not in loras.layers:
+        answer, change = super().forward(x), self.rows.features.change_of(self.place)
+        if change is None:
             return answer
-        down, up, slots = loras.layers[self.place]
+        down, up, scales = change
         inner = conv2d(x, down, None, self.stride, self.padding, self.dilation)
-        return answer + conv2d(inner * loras.scales[:, slots].to(x.dtype)[:, :, None, None], up)
+        return answer + conv2d(inner * scales[:, :, None, None], up)
 
 
 class HeadConv(LoraConv):

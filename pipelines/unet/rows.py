@@ -123,6 +123,13 @@ class Features:
     loras: LoraBranches | None = None
     projected: dict[str, tuple[Tensor, Tensor]] | None = None
 
+    def change_of(self, place: str) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What low-rank changes a layer has: down, up, and the scale of each rank (rows, ranks); None for none."""
+        if self.loras is None or place not in self.loras.layers:
+            return None
+        down, up, slots = self.loras.layers[place]
+        return down, up, self.loras.scales[:, slots].to(down.dtype)
+
 
 class RowContext:
     """Where the installed layers of a family's UNets find the features of the call that runs: one thread's."""
