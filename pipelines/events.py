@@ -30,7 +30,8 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The last event of a job. images: (n, height, width, 3) uint8 RGB. timings: seconds by stage."""
+    """The last event of a job. images: (n, height, width, 3) uint8 RGB. timings: seconds by stage, to the launch where
+    the host runs ahead of its device."""
 
     images: Pixels
     timings: Mapping[str, float]

@@ -1,16 +1,33 @@
 """From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, assert_never
 
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
+from pipelines.images.canny import pyra_canny
+from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover, stretch
 from pipelines.images.sizes import size_of_start
 from pipelines.inputs import Hint, Inputs
-from pipelines.spec import Picture, Size, Spec, Start, Structure
-from pipelines.structures import STRUCTURES
+from pipelines.spec import Picture, Size, Spec, Start, Structure, StructureKind
+
+
+@dataclass(frozen=True, slots=True)
+class StructureType:
+    """annotate: of a picture (height, width, 3), uint8 RGB, the hint in the same shape. control: in `family.json`."""
+
+    annotate: Callable[[Pixels], Pixels]
+    control: str
+
+
+STRUCTURES: Mapping[StructureKind, StructureType] = MappingProxyType(
+    {"PyraCanny": StructureType(pyra_canny, "canny"), "CPDS": StructureType(cpds, "cpds")}
+)
+"""What is made of a structure's picture by its kind, and which control network of a family reads that."""
 
 
 class LoraCatalogue(Protocol):

@@ -26,8 +26,8 @@ from benchmarks.pocket.acceptance import (
 from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker, names
 from pipelines.drawing import Drawer
+from pipelines.preparing import STRUCTURES
 from pipelines.settings import DrawingSettings
-from pipelines.structures import STRUCTURES
 from pipelines.weights.family import Family, load_family
 
 GATES = range(1, 12)

@@ -13,9 +13,8 @@ from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover
-from pipelines.preparing import find_loras, prepare
+from pipelines.preparing import STRUCTURES, find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure, StructureKind
-from pipelines.structures import STRUCTURES
 
 SQUARE = Size(width=64, height=64)
 

@@ -19,8 +19,8 @@ from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.scenes import Scene
 from models.pocket import shapes
+from pipelines.preparing import STRUCTURES
 from pipelines.spec import StructureKind
-from pipelines.structures import STRUCTURES
 from pipelines.weights.control_lora import MARKER, softness_ramp, stored_name
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels, Noised, counts

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.pocket.acceptance.image_prompts import Example, asked, attending, face, picture, score
+from benchmarks.pocket.attending import weigh_image_prompt
 from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.drawing import draw
 from models.pocket.trained import trained
-from pipelines.weights.image_prompt import tower_features, tower_input, weigh_image_prompt
+from pipelines.weights.image_prompt import tower_features, tower_input
 from training.pocket import reading
 from training.pocket.frozen_models import FrozenModels, Noised, counts
 from training.pocket.image_adapter import ImagePrompt

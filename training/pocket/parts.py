@@ -12,8 +12,8 @@ from transformers import CLIPTokenizer
 
 from benchmarks.pocket.reader import Reader
 from models.pocket import checker
+from pipelines.preparing import STRUCTURES
 from pipelines.spec import StructureKind
-from pipelines.structures import STRUCTURES
 from training.pocket import (
     checkers,
     concept,

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from benchmarks.pocket.acceptance.metric import Metric
+from benchmarks.pocket.attending import attach_image_prompt, weigh_image_prompt
 from benchmarks.pocket.latents import pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
@@ -22,7 +23,7 @@ from benchmarks.pocket.world.exam import accuracy
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
 from models.pocket import names
 from pipelines.weights.family import Family
-from pipelines.weights.image_prompt import attach_image_prompt, tower_features, tower_input, weigh_image_prompt
+from pipelines.weights.image_prompt import tower_features, tower_input
 
 SIDE = 256
 WANTED = 0.8  # share of pictures that take the colours over

@@ -14,12 +14,12 @@ from models.pocket import names, shapes
 from pipelines.denoising.schedules import karras, sdxl_table
 from pipelines.weights.checkpoint import load_unet
 from pipelines.weights.family import Family
-from pipelines.weights.refiner import refiner_size_ids
 
 SWITCH = 0.8  # share of a run's steps, fal's default; it takes over after the step there
 CORNER = 4  # side, in latents, of what is surely background
 PLAINER = 0.9  # of the grain that the UNet alone leaves
 LOST = 0.05  # share of shapes that may be read less well
+AESTHETIC_SCORE = 6.0  # that the refiner is told of every picture, where nothing else is asked for
 
 
 def refines(family: Family, count: int, steps: int = 30) -> list[Metric]:
@@ -42,6 +42,11 @@ def refine(refiner: Any, x: Tensor, timesteps: Tensor, context: Tensor, pooled: 
     second = context[..., -shapes.SECOND_WIDTH :]
     eps: Tensor = refiner(x, timesteps, second, added_cond_kwargs=added, return_dict=False)[0]
     return eps
+
+
+def refiner_size_ids(height: int, width: int, rows: int) -> Tensor:
+    """(rows, 5): original size in pixels, what is cropped, the score."""
+    return torch.tensor([float(height), float(width), 0.0, 0.0, AESTHETIC_SCORE]).repeat(rows, 1)
 
 
 class Joint:

@@ -24,8 +24,8 @@ from benchmarks.pocket.acceptance import (
 from benchmarks.pocket.acceptance.metric import Metric
 from models.pocket import checker
 from models.pocket.names import IMAGE_PROMPTS
+from pipelines.preparing import STRUCTURES
 from pipelines.spec import StructureKind
-from pipelines.structures import STRUCTURES
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.acceptance.refiner import Joint
+from benchmarks.pocket.acceptance.refiner import Joint, refiner_size_ids
 from models.pocket import shapes
 from pipelines.denoising.schedules import karras, sdxl_table
 
@@ -47,3 +47,7 @@ def test_the_refiner_reads_the_second_text_encoder_and_is_told_size_and_score() 
     assert context[0, 0].tolist() == list(range(shapes.FIRST_WIDTH, shapes.FIRST_WIDTH + shapes.SECOND_WIDTH))
     assert added["time_ids"].tolist() == [[64, 128, 0, 0, 6.0]]
     assert added["text_embeds"].tolist() == [[1] * 5]
+
+
+def test_the_refiner_is_told_the_size_and_a_score() -> None:
+    assert refiner_size_ids(64, 128, 2).tolist() == [[64, 128, 0, 0, 6.0]] * 2

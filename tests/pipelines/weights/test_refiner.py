@@ -13,7 +13,6 @@ from models.pocket import names
 from models.pocket.trained import trained
 from pipelines.errors import WeightsFault
 from pipelines.weights.checkpoint import load_unet
-from pipelines.weights.refiner import refiner_size_ids
 
 
 def read_refiner(path: Path, config: Path) -> UNet2DConditionModel:
@@ -49,7 +48,3 @@ def test_what_does_not_fit_the_configuration_is_refused(pocket_family_folder: Pa
     (tmp_path / "config.json").write_text(json.dumps({"layers_per_block": 2})[:-1])
     with pytest.raises(WeightsFault, match=re.escape(str(tmp_path))):
         read_refiner(path, tmp_path)
-
-
-def test_the_refiner_is_told_the_size_and_a_score() -> None:
-    assert refiner_size_ids(64, 128, 2).tolist() == [[64, 128, 0, 0, 6.0]] * 2

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
+from benchmarks.pocket.attending import weigh_image_prompt
 from pipelines.weights.family import Family
-from pipelines.weights.image_prompt import weigh_image_prompt
 from training.pocket.image_adapter import TOKENS, ImagePrompt
 from training.pocket.vision import make_tower
 
