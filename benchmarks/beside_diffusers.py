@@ -236,9 +236,7 @@ def main(arguments: list[str]) -> int:
     command = " ".join(("python -m benchmarks.beside_diffusers", *arguments))
     facts = {**machine(device), "steps": options.steps, "rounds": options.rounds}
     report = Report("beside_diffusers", command, facts, (table,))
-    if options.out is not None:
-        report.write(options.out)
-    print(report.markdown())
+    report.publish(options.out)
     return 0
 
 

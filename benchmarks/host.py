@@ -238,9 +238,7 @@ def main(arguments: list[str]) -> int:
     facts = {**machine(CPU), "rounds": options.rounds, "turns of a round": REPEATS * (TURNS - SKIPPED - 1)}
     command = " ".join(("python -m benchmarks.host", *(["--beside ../before"] if options.beside else [])))
     report = Report("host", command, facts, compare(trees, options.rounds, options.latents))
-    if options.out is not None:
-        report.write(options.out)
-    print(report.markdown())
+    report.publish(options.out)
     return 0
 
 

@@ -40,6 +40,12 @@ class Report:
         found = "\n".join(table.markdown() for table in self.tables if table.rows)
         return f"`{self.command}`\n\n{facts}\n{found}"
 
+    def publish(self, folder: Path | None) -> None:
+        """Print the report, and write it where there is a folder for it."""
+        if folder is not None:
+            self.write(folder)
+        print(self.markdown())
+
     def write(self, folder: Path) -> None:
         """Write NAME.json and NAME.md into `folder`, which is made when it is not there."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -104,9 +104,7 @@ def main(arguments: list[str]) -> int:
     command = "python -m benchmarks.submitting --beside ../before"
     facts = {"python": platform.python_version(), "rounds": options.rounds, "submits of a round": CALLS}
     report = Report("submitting", command, facts, (table,))
-    if options.out is not None:
-        report.write(options.out)
-    print(report.markdown())
+    report.publish(options.out)
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pocket import sampling
 from pipelines import trajectory
 from pipelines.conditioning import Conditioning
 from pipelines.denoising import denoisers, samplers
@@ -69,14 +70,7 @@ def _run(settings: Plain) -> SigmaSchedule:
 
 
 def sample(name: str, x: Tensor, sigmas: Tensor, denoiser: Callable[[Tensor, float], Tensor], noise: Any) -> Tensor:
-    asking = _sampler(name, x, SigmaSchedule(sdxl_table(), sigmas), noise)
-    try:
-        x, sigma = next(asking)
-        while True:
-            x, sigma = asking.send(denoiser(x, sigma))
-    except StopIteration as end:
-        result: Tensor = end.value
-        return result
+    return sampling.run(_sampler(name, x, SigmaSchedule(sdxl_table(), sigmas), noise), denoiser)
 
 
 def _sampler(name: Any, x: Tensor, run: SigmaSchedule, noise: Any) -> samplers.Sampler:
