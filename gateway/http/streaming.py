@@ -52,33 +52,40 @@ def stream_routes(runs: SyncRuns) -> list[Route]:
 
 
 class News:
-    """What a run has said and nobody has read: the newest step and preview. A client that is slow skips the others."""
+    """What a run has said and nobody has read: the newest step and preview. A client that is slow skips the others.
+
+    A preview is made while the run goes on, so it may be older than the newest step. What is told is how far the run
+    is: it goes back only where the run itself begins anew.
+    """
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
         self._step: Step | None = None
+        self._is_new = False
         self._preview: Preview | None = None
         self._next_step_at = 0.0
 
     def put(self, event: Step | Preview) -> None:
         match event:
             case Step():
-                self._step = event
+                self._step, self._is_new = event, True
             case Preview():
                 self._preview = event
         self.filled.set()
 
     def read(self) -> dict[str, Any] | None:
         """The newest, as clients get it; None where it is not worth an event."""
-        step, preview = self._step, self._preview
-        self._step = self._preview = None
+        is_new, preview = self._is_new, self._preview
+        self._is_new, self._preview = False, None
         self.filled.clear()
-        if preview is not None:
-            return {"step": preview.step, "steps": preview.steps, "images": _images(preview)}
-        if step is None or time.monotonic() < self._next_step_at:
+        at = self._step or preview
+        if at is None:
             return None
-        self._next_step_at = time.monotonic() + STEP_PERIOD_S
-        return {"step": step.step, "steps": step.steps, "images": []}
+        if preview is None:
+            if not is_new or time.monotonic() < self._next_step_at:
+                return None
+            self._next_step_at = time.monotonic() + STEP_PERIOD_S
+        return {"step": at.step, "steps": at.steps, "images": [] if preview is None else _images(preview)}
 
 
 class _RunStream(Response):

@@ -185,6 +185,29 @@ def test_steps_alone_are_told_twice_a_second_and_previews_at_once() -> None:
     assert news.read() is None
 
 
+def test_a_preview_that_comes_late_does_not_lead_a_stream_back() -> None:
+    news = News()
+    told = []
+    for step, of_preview in ((0, None), (5, None), (None, 3), (6, 5), (8, None), (None, 6)):
+        if step is not None:
+            news.put(Step(step, 8))
+        if of_preview is not None:
+            news.put(Preview(of_preview, 8, [b"x"], "image/jpeg", 1, 1))
+        if (event := news.read()) is not None:
+            told.append((event["step"], len(event["images"])))
+    assert told == [(0, 0), (5, 1), (6, 1), (8, 1)]
+
+
+def test_a_run_that_begins_anew_tells_so() -> None:
+    news = News()
+    told = []
+    for event in (Step(5, 8), Preview(5, 8, [b"x"], "image/jpeg", 1, 1), Step(1, 8), Preview(1, 8, [b"y"], "a", 1, 1)):
+        news.put(event)
+        if (read := news.read()) is not None:
+            told.append(read["step"])
+    assert told == [5, 5, 1]
+
+
 async def test_keys_and_streaming_tokens_open_it(parts: Parts) -> None:
     keys = await SqlKeys.open(parts.settings.ledger_address)
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
