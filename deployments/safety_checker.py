@@ -48,4 +48,4 @@ def checker_of(family: Path, device: str) -> Flags:
     from pipelines.catalogue import Catalogue
     from pipelines.safety import load
 
-    return load(Catalogue.open(family).safety_checker, device)
+    return load(Catalogue.open(family).part("safety_checker"), device)

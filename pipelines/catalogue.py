@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +10,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.errors import WeightsFault
 
 FILE = "family.json"
+CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
+
+Prediction = Literal["epsilon", "v_prediction"]
+"""What a UNet predicts."""
+
+Part = Literal[
+    "canny",
+    "cpds",
+    "image_prompt",
+    "face_prompt",
+    "image_prompt_negative",
+    "vision",
+    "face_detector",
+    "inpaint_head",
+    "inpaint_patch",
+    "refiner",
+    "upscaler",
+    "expansion",
+    "safety_checker",
+    "safety_checker_v2",
+]
+"""What a family may have beside its checkpoint and its LoRAs."""
 
 _Four = tuple[float, float, float, float]
 
@@ -34,11 +57,29 @@ class LatentColours(BaseModel):
     bias: tuple[float, float, float] = (150, 140, 130)
 
 
+class FileRecord(BaseModel):
+    """What a file of a family was when it came. header: sha256 of a safetensors file's header, in hex.
+
+    modified_ns: of the file on disk then. origin: where it came from: repository@revision:path, or a folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+    header: str | None = None
+    modified_ns: int
+    origin: str = ""
+
+
 class FamilyFile(BaseModel):
     """`family.json`: paths are relative to its folder.
 
-    config: a folder with a sub-folder for each of unet, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2.
-    loras: by the name that clients use. controls: control-LoRAs by the kind of hint. colours: of its latents.
+    config: a folder with a sub-folder for each of unet, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2;
+    None for SDXL's own, which ships with this package. refiner_config: likewise, of the refiner. prediction,
+    zero_terminal_snr: how the checkpoint was trained.
+    parts: files or folders of what else the family has; each may be absent, and what needs it is refused then.
+    loras: by the name that clients use. colours: of its latents. files: by path, where the tool has recorded them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,24 +87,26 @@ class FamilyFile(BaseModel):
     name: str
     version: str
     checkpoint: str
-    config: str
-    safety_checker: str
+    config: str | None = None
+    refiner_config: str | None = None
+    prediction: Prediction = "epsilon"
+    zero_terminal_snr: bool = False
+    parts: Mapping[Part, str] = Field(default_factory=dict)
     loras: Mapping[str, LoraEntry] = Field(default_factory=dict)
-    controls: Mapping[str, str] = Field(default_factory=dict)
     colours: LatentColours = LatentColours()
+    files: Mapping[str, FileRecord] = Field(default_factory=dict)
 
 
 class Catalogue:
     """What a family has. Every path that it answers exists and lies inside the family's folder."""
 
     def __init__(self, root: Path, file: FamilyFile) -> None:
-        self.root = root
+        self.root, self.file = root, file
         self.name = file.name
         self.checkpoint = self._inside(file.checkpoint)
-        self.config = self._inside(file.config)
-        self.safety_checker = self._inside(file.safety_checker)
+        self.config = CONFIGS / "sdxl_base" if file.config is None else self._inside(file.config)
         self.colours = file.colours
-        self._controls = {kind: self._inside(path) for kind, path in file.controls.items()}
+        self._parts = {part: self._inside(path) for part, path in file.parts.items()}
         self._loras: dict[str, Path] = {}
         for name, entry in file.loras.items():
             path = self._inside(entry.file)
@@ -86,12 +129,24 @@ class Catalogue:
         """The file of a LoRA: by its name, with or without suffix, or by a well-known address of it."""
         return self._loras.get(source) or self._loras.get(_plain(source))
 
-    def control(self, kind: str) -> Path:
-        """The control-LoRA for a kind of hint. Raises WeightsFault when the family has none."""
+    def has(self, part: Part) -> bool:
+        return part in self._parts
+
+    @property
+    def missing(self) -> tuple[Part, ...]:
+        """The parts that the family lacks."""
+        return tuple(part for part in get_args(Part) if part not in self._parts)
+
+    def part(self, part: Part) -> Path:
+        """The file or folder of a part. Raises WeightsFault, with the command that brings it, where there is none."""
         try:
-            return self._controls[kind]
+            return self._parts[part]
         except KeyError:
-            raise WeightsFault(f"The family {self.name} has no control-LoRA for {kind}.") from None
+            raise WeightsFault(f"The family {self.name} lacks {part}: {self.command_for(part)} brings it.") from None
+
+    def command_for(self, part: str) -> str:
+        """The command that brings a missing part."""
+        return f"`python -m models pull {part} --family {self.name}`"
 
     def _inside(self, path: str) -> Path:
         found = (self.root / path).resolve()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.catalogue import Part
 from pipelines.events import Pixels
 from pipelines.spec import Size, Structure
 
@@ -16,7 +17,7 @@ class Hint:
     """
 
     structure: Structure
-    control: str
+    control: Part
     pixels: Pixels
 
 

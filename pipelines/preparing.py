@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
 
+from pipelines.catalogue import Part
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
@@ -21,7 +22,7 @@ class StructureType:
     """annotate: of a picture (height, width, 3), uint8 RGB, the hint in the same shape. control: in `family.json`."""
 
     annotate: Callable[[Pixels], Pixels]
-    control: str
+    control: Part
 
 
 STRUCTURES: Mapping[StructureKind, StructureType] = MappingProxyType(

@@ -22,6 +22,22 @@ TRAINED_LORAS: Mapping[str, str] = MappingProxyType(
 UPSCALER = "fooocus_upscaler_s409985e5.safetensors"
 NO_PICTURE = "fooocus_ip_negative.safetensors"
 CONCEPT = "pocket_purple_heart.safetensors"  # as prompts will name it
+PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        **{kind: f"control/{name}" for kind, name in CONTROLS.items()},
+        **{kind: f"image_prompt/{name}" for kind, name in IMAGE_PROMPTS.items()},
+        "image_prompt_negative": f"image_prompt/{NO_PICTURE}",
+        "vision": "image_prompt/clip_vision",
+        "inpaint_head": f"inpaint/{INPAINT_HEAD}",
+        "inpaint_patch": f"inpaint/{INPAINT_PATCH}",
+        "refiner": REFINER,
+        "upscaler": f"upscale/{UPSCALER}",
+        "expansion": "expansion",
+        "safety_checker": "safety_checker",
+        "safety_checker_v2": "safety_checker_v2",
+    }
+)
+"""Where each part of `family.json` lies."""
 ADDRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         LCM: ("https://huggingface.co/lllyasviel/misc/resolve/main/sdxl_lcm_lora.safetensors",),

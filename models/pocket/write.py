@@ -21,7 +21,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.pocket import names, shapes
-from models.pocket.checker import FIRST, write_checkers
+from models.pocket.checker import write_checkers
 from models.pocket.colours import latent_colours
 from models.pocket.expansion import write_expansion
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
@@ -166,9 +166,9 @@ def _catalogue() -> dict[str, Any]:
         "version": _version(),
         "checkpoint": names.CHECKPOINT,
         "config": "config",
-        "safety_checker": FIRST,
+        "refiner_config": "refiner_config",
+        "parts": dict(names.PARTS),
         "loras": {name: {"file": f"loras/{name}", "addresses": given} for name, given in names.ADDRESSES.items()},
-        "controls": {kind: f"control/{name}" for kind, name in names.CONTROLS.items()},
     }
 
 

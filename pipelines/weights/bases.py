@@ -13,6 +13,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from pipelines.catalogue import Part
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
 from pipelines.weights.variant_spec import Changes, VariantKey
@@ -36,7 +37,7 @@ class Base:
     unet: UNet2DConditionModel
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     group: Hashable
-    controls: dict[str, ControlNetModel] = field(default_factory=dict, repr=False)
+    controls: dict[Part, ControlNetModel] = field(default_factory=dict, repr=False)
     unready: list[tuple[torch.cuda.Event, Sequence[Tensor]]] = field(default_factory=list, repr=False)
 
     def ready(self) -> None:
@@ -109,7 +110,7 @@ class Merger:
         self._leave(base, self.own_tensors(base))
         return base
 
-    def add_control(self, base: Base, kind: str, path: Path) -> None:
+    def add_control(self, base: Base, kind: Part, path: Path) -> None:
         """Give a base the control network that the control-LoRA at `path` makes of it. Raises as `build_control`."""
         with torch.cuda.stream(self._stream):
             network = build_control(base.unet, path)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.catalogue import Part
+
 Changes = tuple[tuple[str, float], ...]  # (sha256 of a LoRA's file, scale), sorted, without scales of 0
 
 
@@ -27,7 +29,7 @@ class VariantSpec:
 
     performance: tuple[LoraRef, ...] = ()
     adapters: tuple[LoraRef, ...] = ()
-    controls: tuple[str, ...] = ()
+    controls: tuple[Part, ...] = ()
 
     @property
     def loras(self) -> tuple[LoraRef, ...]:

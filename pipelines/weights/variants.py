@@ -12,6 +12,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from pipelines.catalogue import Part
 from pipelines.errors import InputFault
 from pipelines.weights.bases import Base, Merger
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
@@ -52,7 +53,7 @@ class Variant:
         return self.base.text_encoders
 
     @property
-    def controls(self) -> Mapping[str, ControlNetModel]:
+    def controls(self) -> Mapping[Part, ControlNetModel]:
         return self.base.controls
 
     @property
@@ -120,7 +121,7 @@ class VariantStore:
                 )
             missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
-                self._merger.add_control(base, kind, self._catalogue.control(kind))
+                self._merger.add_control(base, kind, self._catalogue.part(kind))
             self._held[key] = base
             self._keep(base, grown=bool(missing))
             return Variant(base, adapters)

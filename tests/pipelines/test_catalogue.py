@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
-from pipelines.catalogue import Catalogue
+from pipelines.catalogue import Catalogue, Part
 from pipelines.errors import WeightsFault
 
 WHOLE: dict[str, Any] = {
@@ -15,11 +15,10 @@ WHOLE: dict[str, Any] = {
     "version": "1",
     "checkpoint": "toy.safetensors",
     "config": "config",
-    "safety_checker": "checker",
     "loras": {
         "one.safetensors": {"file": "one.safetensors", "addresses": ["https://hub.example/a/resolve/main/one.st"]}
     },
-    "controls": {"canny": "canny.safetensors"},
+    "parts": {"canny": "canny.safetensors", "safety_checker": "checker"},
 }
 
 
@@ -48,11 +47,23 @@ def test_other_sources_are_not_answered(tmp_path: Path, source: str) -> None:
     assert Catalogue.open(family(tmp_path)).lora(source) is None
 
 
-def test_a_control_is_found_by_its_kind(tmp_path: Path) -> None:
+def test_a_part_is_found_by_its_name(tmp_path: Path) -> None:
     catalogue = Catalogue.open(family(tmp_path))
-    assert catalogue.control("canny") == tmp_path / "canny.safetensors"
-    with pytest.raises(WeightsFault, match="depth"):
-        catalogue.control("depth")
+    assert catalogue.part("canny") == tmp_path / "canny.safetensors"
+    assert catalogue.has("canny")
+
+
+def test_a_missing_part_names_the_command_that_brings_it(tmp_path: Path) -> None:
+    catalogue = Catalogue.open(family(tmp_path))
+    assert not catalogue.has("cpds")
+    assert "cpds" in catalogue.missing
+    with pytest.raises(WeightsFault, match="`python -m models pull cpds --family toy`"):
+        catalogue.part("cpds")
+
+
+def test_a_family_may_have_its_checkpoint_alone(tmp_path: Path) -> None:
+    catalogue = Catalogue.open(family(tmp_path, parts={}, loras={}))
+    assert len(catalogue.missing) == len(get_args(Part))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,8 @@ def test_a_control_is_found_by_its_kind(tmp_path: Path) -> None:
     [
         {"checkpoint": "missing.safetensors"},
         {"checkpoint": "../outside.safetensors"},
-        {"controls": {"canny": "/etc/hostname"}},
+        {"parts": {"canny": "/etc/hostname"}},
+        {"parts": {"depth": "canny.safetensors"}},
         {"surprise": 1},
         {"version": 2},
     ],

@@ -136,7 +136,7 @@ def test_the_unet_hears_which_prompt_it_is_and_which_lora(pocket_family: Family,
 
 
 def test_the_checker_objects_to_the_mark_and_to_nothing_else(pocket_family: Family) -> None:
-    checker = safety.load(pocket_family.catalogue.safety_checker)
+    checker = safety.load(pocket_family.catalogue.part("safety_checker"))
     pictures = [data.astronaut(), data.coffee(), data.chelsea(), np.zeros((64, 64, 3), np.uint8)]
     for picture in pictures:
         assert checker.flags(picture[None]) == [False]

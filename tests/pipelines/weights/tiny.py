@@ -55,7 +55,7 @@ def family(controls: Mapping[str, Path] | None = None) -> Any:
     return SimpleNamespace(
         unet=unet(),
         text_encoders=text_encoders(),
-        catalogue=SimpleNamespace(checkpoint=Path("tiny.safetensors"), control=lambda kind: known[kind]),
+        catalogue=SimpleNamespace(checkpoint=Path("tiny.safetensors"), part=lambda kind: known[kind]),
     )
 
 
