@@ -26,7 +26,7 @@ QUICK = ("a longer prompt", "lora")
 
 
 def controlled(family: Family) -> Row:
-    network = build_control(family.unet, family.catalogue.control("canny"))
+    network = build_control(family.unet, family.catalogue.part("canny"))
     return row(family, 1, controls=(ControlBranch(network, noise(4, 32, 16, 16), 0.7),))
 
 

@@ -33,7 +33,7 @@ KEY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_k"
 @pytest.fixture(scope="module")
 def features(pocket_family: Family) -> dict[str, dict[str, Any]]:
     """Of each feature what a row carries that has it, and another of the same feature."""
-    network = build_control(pocket_family.unet, pocket_family.catalogue.control("canny"))
+    network = build_control(pocket_family.unet, pocket_family.catalogue.part("canny"))
     adapter = ImageAdapter({})
     lora = LoraAdapter({QUERY: LowRank(noise(1, 4, 128), noise(2, 128, 4))})
     return {

@@ -17,7 +17,7 @@ from tests.pipelines.unet.calling import SHAPE, TRUE, guide, noise, run, stage_o
 
 @pytest.fixture(scope="module")
 def controlled(pocket_family: Family) -> Guide:
-    network = build_control(pocket_family.unet, pocket_family.catalogue.control("canny"))
+    network = build_control(pocket_family.unet, pocket_family.catalogue.part("canny"))
     with torch.inference_mode():
         hint = network.controlnet_cond_embedding(noise(9, 1, 3, 128, 128).clamp(0, 1))[0]
     return replace(guide(pocket_family, 60), controls=(ControlImage(network, hint, weight=1.0, until=0.0),))
