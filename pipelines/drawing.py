@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipelines.conditioning import Prompt, read_prompt
+from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import sigma_schedule
 from pipelines.device import Device, PinnedDevice, PlainDevice
 from pipelines.engine.engine import Engine
@@ -70,6 +71,7 @@ class Drawer:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
+        self._table = sdxl_table(family.catalogue.file.zero_terminal_snr)
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="variants")
@@ -126,12 +128,13 @@ class Drawer:
                 seen.heard(event)
             on_event(event)
 
-        run = sigma_schedule(spec)
+        run = sigma_schedule(spec, self._table)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
             variant = at_hand or self._variants.get(variant_spec(spec, inputs))
-            return partial(draw, prepare_job(spec, inputs, variant, prompts, run, self._device), seen)
+            prediction = self._family.catalogue.file.prediction
+            return partial(draw, prepare_job(spec, inputs, variant, prompts, run, self._device, prediction), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
         self._engine.submit(job, self._preparer if at_hand else self._builder)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.catalogue import Prediction
 from pipelines.conditioning import Prompt
 from pipelines.denoising.denoisers import Watch, consistent, evaluate, sample, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
-from pipelines.denoising.schedules import sdxl_table
+from pipelines.denoising.schedules import NoiseTable
 from pipelines.denoising.sigma_schedule import SigmaSchedule
 from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
@@ -38,7 +39,7 @@ UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (foooc
 class Prepared:
     """What a job needs beside the device, ready before it joins the others.
 
-    negative: None without guidance. noise: of each image, on the device.
+    negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
     """
 
     spec: Spec
@@ -49,6 +50,7 @@ class Prepared:
     run: SigmaSchedule
     noise: Sequence[DrawnNoise]
     sizes: SizeIds
+    prediction: Prediction
 
 
 def is_guided(spec: Spec) -> bool:
@@ -76,11 +78,12 @@ def prepare_job(
     prompts: tuple[Prompt, Prompt | None],
     run: SigmaSchedule,
     device: Device,
+    prediction: Prediction = "epsilon",
 ) -> Prepared:
     """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
     noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
-    return Prepared(spec, inputs, variant, *prompts, run, noise, _size_ids(spec, inputs, device))
+    return Prepared(spec, inputs, variant, *prompts, run, noise, _size_ids(spec, inputs, device), prediction)
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
@@ -92,7 +95,8 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
     controls = yield from _controls(job)
     guidance = _guidance(job.spec)
-    guide = Guide(job.variant.unet, positive, negative, guidance, job.sizes, controls, job.variant.group)
+    model = job.variant
+    guide = Guide(model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction)
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
     pictures = yield from ask(
         Fork(
@@ -140,15 +144,16 @@ def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
     for hint in filter(_acts, job.inputs.structures):
         network = job.variant.controls[hint.control]
         embedded = yield from ask(EncodeHint(network, hint.pixels))
-        images.append(ControlImage(network, embedded, hint.structure.weight, _until(hint.structure.stop_at)))
+        until = _until(hint.structure.stop_at, job.run.table.whole)
+        images.append(ControlImage(network, embedded, hint.structure.weight, until))
     return tuple(images)
 
 
-def _until(stop_at: float) -> float:
+def _until(stop_at: float, table: NoiseTable) -> float:
     """The lowest sigma at which a control that stops at this progress still acts (fooocus-facts 5.6)."""
     if stop_at >= 1:
         return 0.0
-    return float(sdxl_table().sigma(torch.tensor(LAST_TIMESTEP * (1 - stop_at))))
+    return float(table.sigma(torch.tensor(LAST_TIMESTEP * (1 - stop_at))))
 
 
 def _guidance(spec: Spec) -> Guidance:

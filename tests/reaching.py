@@ -193,7 +193,7 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
         if key not in networks:
             networks[key] = control_lora.build_control(unet, hint["path"])
         embedded = HintStage(DEVICE).run([EncodeHint(networks[key], hint["hint"])]).values[0]
-        until = trajectory._until(hint.get("stop_at", 1.0))
+        until = trajectory._until(hint.get("stop_at", 1.0), sdxl_table())
         return ControlImage(networks[key], embedded, hint.get("weight", 1.0), until)
 
     def guide(row: Plain) -> Guide:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipelines.denoising import samplers
 from pipelines.denoising.brownian import BrownianTree
 from pipelines.denoising.samplers import Noise, Sampler
-from pipelines.denoising.schedules import NoiseTable, sdxl_table
+from pipelines.denoising.schedules import NoiseTable
 from pipelines.denoising.sigma_schedule import SigmaSchedule
 from pipelines.denoising.uni_pc import uni_pc
 from pipelines.device import Device
@@ -112,5 +112,4 @@ def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[fl
 
 def _tcd_level(table: NoiseTable) -> Callable[[float], float]:
     """The level that TCD jumps to, by the one that it noises up to."""
-    whole = sdxl_table()
-    return lambda after: float(whole.sigma(torch.tensor(math.floor(TCD_KEPT * table.timestep(after)))))
+    return lambda after: float(table.whole.sigma(torch.tensor(math.floor(TCD_KEPT * table.timestep(after)))))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 BETA_FIRST, BETA_LAST, TRAINING_STEPS = 0.00085, 0.012, 1000
+LEAST_REMAINING = 2.0**-24  # for 0 at the last timestep, as diffusers has it: there sigma is 4096, not infinite
 TIE = 1e-5  # in log-sigma; neighbours in the table are 5e-3 apart, float32 rounds at 1e-7
 LCM_STRIDE = 20  # LCM was distilled on every twentieth timestep: 19, 39, ..., 999
 WHOLE = 0.9999  # a denoise above this is the whole schedule
@@ -32,11 +33,18 @@ Schedule = Callable[["NoiseTable", int], Tensor]
 class NoiseTable:
     """sigma by training timestep, for each timestep that the model knows.
 
-    timesteps: (n,) ascending, evenly spaced integers. sigmas: (n,) ascending float32.
+    timesteps: (n,) ascending, evenly spaced integers. sigmas: (n,) ascending float32. thinned: the table of all
+    training timesteps, where this one has lost some of them.
     """
 
     timesteps: Tensor
     sigmas: Tensor
+    thinned: "NoiseTable | None" = None
+
+    @property
+    def whole(self) -> "NoiseTable":
+        """The table of all training timesteps."""
+        return self.thinned or self
 
     @cached_property
     def _log_sigmas(self) -> Tensor:
@@ -78,10 +86,17 @@ class NoiseTable:
         return timesteps[above - 1 if nearer_below else above]
 
 
-def sdxl_table() -> NoiseTable:
-    """The 1,000 levels of SDXL: beta linear in its square root, summed in float64."""
+def sdxl_table(zero_terminal_snr: bool = False) -> NoiseTable:
+    """The 1,000 levels of SDXL: beta linear in its square root, summed in float64.
+
+    zero_terminal_snr: as models know them that were trained to begin from noise alone (Lin et al. 2023, algorithm 1).
+    """
     betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, TRAINING_STEPS, dtype=torch.float64) ** 2
     remaining = torch.cumprod(1 - betas, dim=0)
+    if zero_terminal_snr:
+        signal = remaining.sqrt()
+        remaining = ((signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))) ** 2
+        remaining[-1] = LEAST_REMAINING
     sigmas = ((1 - remaining) / remaining).sqrt().float()
     return NoiseTable(torch.arange(TRAINING_STEPS), sigmas)
 
@@ -89,7 +104,7 @@ def sdxl_table() -> NoiseTable:
 def lcm_table(table: NoiseTable) -> NoiseTable:
     """The 50 levels that LCM knows, at t = 19, 39, ..., 999."""
     kept = slice(LCM_STRIDE - 1, None, LCM_STRIDE)
-    return NoiseTable(table.timesteps[kept], table.sigmas[kept])
+    return NoiseTable(table.timesteps[kept], table.sigmas[kept], table)
 
 
 def karras(table: NoiseTable, steps: int) -> Tensor:

@@ -49,9 +49,9 @@ class SigmaSchedule:
         return float((1 + first**2) ** 0.5) if at_the_top else first
 
 
-def sigma_schedule(spec: "Spec") -> SigmaSchedule:
-    """The noise levels that a spec asks for."""
-    table = sdxl_table()
+def sigma_schedule(spec: "Spec", table: NoiseTable | None = None) -> SigmaSchedule:
+    """The noise levels that a spec asks for. table: of the model that draws; None means SDXL's."""
+    table = table or sdxl_table()
     strength = spec.start.strength if spec.start else 1.0
     if spec.schedule == "tail":
         return SigmaSchedule(table, tail(table, spec.steps, strength))

@@ -8,6 +8,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from pipelines.catalogue import Prediction
 from pipelines.conditioning import Conditioning
 from pipelines.engine.tasks import Ask
 from pipelines.unet.guidance import adaptive_scale, progress
@@ -58,7 +59,7 @@ class Evaluate(Ask[Tensor]):
     """Predict the clean latent of x, (channels, h, w) float32, at sigma. The answer has x's shape.
 
     group: names the weights of `unet`. negative: None without guidance. scale: of the guidance. sharpened: share of the
-    prediction that is filtered. rescale: as in `Guidance`.
+    noise that is filtered. rescale: as in `Guidance`. prediction: what `unet` predicts.
     """
 
     unet: UNet2DConditionModel
@@ -71,6 +72,7 @@ class Evaluate(Ask[Tensor]):
     scale: float = 1.0
     sharpened: float = 0.0
     rescale: float = 0.0
+    prediction: Prediction = "epsilon"
 
     @property
     def key(self) -> Hashable:
@@ -90,7 +92,7 @@ class Guide:
     """What the trajectories of one job share: everything that leads an evaluation but its latent and its sigma.
 
     negative: None for a run without guidance, whose scale is 1. group: names the weights of `unet`; None means this
-    very object.
+    very object. prediction: what `unet` predicts.
     """
 
     unet: UNet2DConditionModel
@@ -100,6 +102,7 @@ class Guide:
     sizes: SizeIds
     controls: tuple[ControlImage, ...] = ()
     group: Hashable = None
+    prediction: Prediction = "epsilon"
 
     def evaluate(self, x: Tensor, sigma: float, timestep: int) -> Evaluate:
         """The evaluation of x at sigma."""
@@ -110,7 +113,7 @@ class Guide:
         emphasised = timestep > self.sizes.emphasised_above
         positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls)
         if self.negative is None:
-            return Evaluate(self.unet, group, x, sigma, timestep, positive)
+            return Evaluate(self.unet, group, x, sigma, timestep, positive, prediction=self.prediction)
         guidance, done = self.guidance, progress(timestep)
         return Evaluate(
             self.unet,
@@ -123,4 +126,5 @@ class Guide:
             adaptive_scale(guidance.scale, guidance.mimicked, done),
             filtered_share(guidance.sharpness, done),
             guidance.rescale,
+            self.prediction,
         )

@@ -9,7 +9,7 @@ from pipelines.unet.rows import RowContext
 from pipelines.weights.control_lora import control_residuals, softness_ramp
 
 Body = Callable[[UNetCall, Sequence[Tensor]], Tensor]
-"""Predicts the noise of a call's rows. The tensors are residuals of control networks, the middle one last, or none."""
+"""The UNet's answer for a call's rows. The tensors are residuals of control networks, the middle one last, or none."""
 
 
 class UNetRunner:
@@ -19,7 +19,7 @@ class UNetRunner:
         self._rows, self._body = rows, body or run_eagerly
 
     def run(self, call: UNetCall) -> Tensor:
-        """The predicted noise of each row, (rows, channels, h, w) float32."""
+        """What the UNet predicts for each row, (rows, channels, h, w) float32."""
         residuals = _residuals(call)
         with self._rows.set(call.features):
             return self._body(call, residuals).float()

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pipelines.catalogue import Prediction
 from pipelines.engine.tasks import Answers, Stage
 from pipelines.unet.gathering import Gatherer, Sample
-from pipelines.unet.guidance import classifier_free, clean_latent, rescaled
+from pipelines.unet.guidance import classifier_free, clean_latent, implied_noise, prediction_of, rescaled
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.rows import Row
@@ -47,37 +48,45 @@ class EvaluationStage(Stage[Evaluate, Tensor]):
         return Answers(clean.unbind(), torch.linalg.vector_norm(clean, torch.inf, dim=(1, 2, 3)))
 
 
-def _guided(asks: Sequence[Evaluate], eps: Tensor, sigmas: Tensor, *columns: Tensor) -> Tensor:
+def _guided(asks: Sequence[Evaluate], predicted: Tensor, sigmas: Tensor, *columns: Tensor) -> Tensor:
     """The guided clean latents, in the order of the asks.
 
-    eps: predictions of their positive rows, then of the negative ones that there are. columns: scale, share and rescale
-    where any is guided; an ask that is not has its own prediction for a negative one, at scale 1.
+    predicted: of their positive rows, then of the negative ones that there are. columns: scale, share and rescale where
+    any is guided; an ask that is not has its own prediction for a negative one, at scale 1.
     """
-    x = torch.stack([ask.x for ask in asks])
-    positive = eps[: len(asks)]
-    clean = clean_latent(x, positive, sigmas)
+    x, prediction = torch.stack([ask.x for ask in asks]), asks[0].prediction  # of one UNet
+    positive = predicted[: len(asks)]
+    clean = clean_latent(x, positive, sigmas, prediction)
     if not columns:
         return clean
     scales, shares, rescales = columns
-    rows = eps.unbind()
+    rows = predicted.unbind()
     behind = iter(rows[len(asks) :])
     negative = torch.stack([rows[at] if ask.negative is None else next(behind) for at, ask in enumerate(asks)])
     sharpened = [at for at, ask in enumerate(asks) if ask.sharpened > 0]
     if sharpened:
-        positive = _sharpened(positive, clean, shares, sharpened)
+        positive = _sharpened((x, positive, clean, sigmas, shares), sharpened, prediction)
     guided = classifier_free(positive, negative, scales)
     if any(ask.rescale > 0 for ask in asks):
         guided = rescaled(guided, positive, rescales)
-    return clean_latent(x, guided, sigmas)
+    return clean_latent(x, guided, sigmas, prediction)
 
 
-def _sharpened(eps: Tensor, guide: Tensor, shares: Tensor, places: Sequence[int]) -> Tensor:
-    """`eps` with the samples at these places sharpened, as `sharpen` does it; the others are not filtered at all."""
-    if len(places) == len(eps):
-        return sharpen(eps, guide, shares)
-    some = [torch.stack([part[at] for at in places]) for part in (eps, guide, shares)]
-    samples = [*eps.unbind()]
-    for at, sample in zip(places, sharpen(*some).unbind(), strict=True):
+def _sharpened(parts: Sequence[Tensor], places: Sequence[int], prediction: Prediction) -> Tensor:
+    """Predictions, those at these places sharpened, as `sharpen` does it; the others are not filtered at all.
+
+    It is the noise that is filtered, whatever was predicted: at the first levels a velocity is mostly the picture, and
+    to smooth that would do the contrary. parts: x, predictions, clean latents, sigmas and shares.
+    """
+    predicted = parts[1]
+    whole = len(places) == len(predicted)
+    x, some, guide, sigmas, shares = parts if whole else [torch.stack([part[at] for at in places]) for part in parts]
+    noise = sharpen(implied_noise(x, some, sigmas, prediction), guide, shares)
+    filtered = prediction_of(x, noise, sigmas, prediction)
+    if whole:
+        return filtered
+    samples = [*predicted.unbind()]
+    for at, sample in zip(places, filtered.unbind(), strict=True):
         samples[at] = sample
     return torch.stack(samples)
 
