@@ -6,12 +6,12 @@ from pydantic import Field
 
 from gateway.endpoints.base import Input, Part
 from gateway.endpoints.pending import Family
-from gateway.endpoints.performance import MODES, Performance
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
+from pipelines.performance import MODES, PerformanceName
 from pipelines.spec import Lora, Picture, Spec, Structure, StructureKind
 
 OFFSET_LORA = (
@@ -22,6 +22,7 @@ OFFSET_LORA = (
 # these modes force their own values, as in Fooocus (fooocus-facts 1)
 NO_EFFECT = " Without effect in the performance modes Extreme Speed and Lightning."
 
+Performance = Annotated[PerformanceName, OneOf()]
 ImagePromptType = Annotated[Literal["ImagePrompt", StructureKind, "FaceSwap"], OneOf()]
 RefinerModel = Annotated[Literal["None", "realisticVisionV60B1_v51VAE.safetensors"], OneOf()]
 OutputFormat = Annotated[Literal["png", "jpeg", "webp"], OneOf()]

@@ -7,11 +7,11 @@ from pydantic import Field
 from gateway.endpoints.base import Endpoint, Input, Part
 from gateway.endpoints.outputs import FastOutput
 from gateway.endpoints.pending import Family
-from gateway.endpoints.performance import LCM_LORA
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
+from pipelines.performance import LCM_LORA
 from pipelines.spec import Guidance, Spec, Start
 
 SafetyCheckerVersion = Annotated[Literal["v1", "v2"], OneOf()]

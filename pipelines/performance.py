@@ -1,14 +1,13 @@
-"""The performance modes (fooocus-facts 1)."""
+"""The performance modes, free of torch (fooocus-facts 1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Literal
 
-from gateway.validation import OneOf
 from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, SizeEmphasis
 
-Performance = Annotated[Literal["Speed", "Quality", "Extreme Speed", "Lightning"], OneOf()]
+PerformanceName = Literal["Speed", "Quality", "Extreme Speed", "Lightning"]
 
 LCM_LORA = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
 LIGHTNING_LORA = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True)
@@ -36,7 +35,7 @@ class Mode:
         return Guidance(scale=scale, sharpness=sharpness, mimicked=MIMICKED, sizes=SIZES)
 
 
-MODES: Mapping[str, Mode] = MappingProxyType(
+MODES: Mapping[PerformanceName, Mode] = MappingProxyType(
     {
         "Speed": Mode(30, SPEED_SAMPLER, SPEED_SCHEDULE),
         "Quality": Mode(60, SPEED_SAMPLER, SPEED_SCHEDULE),
