@@ -61,6 +61,7 @@ class FileRecord(BaseModel):
     """What a file of a family was when it came. header: sha256 of a safetensors file's header, in hex.
 
     modified_ns: of the file on disk then. origin: where it came from: repository@revision:path, or a folder.
+    fetched_size, fetched_sha256: of what came, where the tool has made this file of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,8 @@ class FileRecord(BaseModel):
     header: str | None = None
     modified_ns: int
     origin: str = ""
+    fetched_size: int | None = None
+    fetched_sha256: str | None = None
 
 
 class FamilyFile(BaseModel):

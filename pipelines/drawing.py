@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pipelines.catalogue import Catalogue
 from pipelines.conditioning import Prompt, read_prompt
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import sigma_schedule
@@ -33,6 +34,7 @@ from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.family import Family, load_family
+from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
 
 
@@ -83,6 +85,7 @@ class Drawer:
             torch.set_num_threads(settings.threads)
         place = torch.device(settings.device)
         device = PinnedDevice(place) if settings.ahead else PlainDevice(place)
+        check_files(Catalogue.open(settings.family), settings.verify_at_load)
         family = load_family(settings.family, place, getattr(torch, settings.dtype))
         caps = row_caps(family.unet, device, settings.rows, settings.profile_sizes, settings.profiles)
         budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
