@@ -1,1 +1,1 @@
-"""Models that ship with the repository."""
+"""Model families: the pocket one that ships with the repository, and the tool that brings real ones."""
