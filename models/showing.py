@@ -1,0 +1,90 @@
+"""Tables of what there is to pull and of what a family has."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from models.catalogue import ENTRIES, Entry
+from models.families import ASIDE, families, read_family
+from models.presets import PRESETS
+from pipelines.catalogue import Part
+
+WIDE = 240  # columns where no terminal says
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
+
+
+def show_catalogue() -> None:
+    """Print presets and single files: size, licence, what needs them, and which families have them."""
+    having = {folder.name: frozenset(read_family(folder).files) for folder in families()}
+    presets = Table("preset", "is", "here", title="Presets", title_justify="left")
+    for name, names in PRESETS.items():
+        presets.add_row(name, ", ".join(names), "yes" if name in having else "")
+    files = Table(title="Files", title_justify="left")
+    for column in ("name", "file", "size", "licence", "needed for", "from", "hash", "here in"):
+        files.add_column(column, overflow="fold")
+    for entry in ENTRIES:
+        here = ", ".join(name for name, places in having.items() if entry.place in places and entry.use)
+        files.add_row(
+            entry.name,
+            entry.file,
+            size_of(entry),
+            licence_of(entry),
+            needed_for(entry),
+            _from(entry),
+            _hash(entry),
+            here,
+        )
+    console = _console()
+    console.print(presets)
+    console.print(files)
+
+
+def size_of(entry: Entry) -> str:
+    """As the document states it."""
+    return f"{entry.size:,} B" if entry.size is not None else entry.about or "not stated"
+
+
+def licence_of(entry: Entry) -> str:
+    licence = entry.licence or "not stated"
+    return f"{licence}: no commercial use" if entry.non_commercial else licence
+
+
+def needed_for(entry: Entry) -> str:
+    return entry.needed_for if entry.use else f"{entry.needed_for} (not used here)"
+
+
+def _from(entry: Entry) -> str:
+    return entry.repository or entry.elsewhere
+
+
+def _hash(entry: Entry) -> str:
+    state = "pinned" if entry.pinned else "unpinned"
+    return f"{state} pickle" if entry.format == "pickle" else state
+
+
+def show_families(folders: Sequence[Path]) -> None:
+    """Print what each family has, where it came from, and what it lacks. Raises ToolFault when one cannot be read."""
+    console = _console()
+    for folder in folders:
+        family = read_family(folder)
+        table = Table("file", "size", "sha256", "from", title=f"{family.name} in {folder}", title_justify="left")
+        for path, record in sorted(family.files.items()):
+            table.add_row(path, f"{record.size:,} B", record.sha256[:16], record.origin)
+        console.print(table)
+        total = sum(record.size for record in family.files.values())
+        console.print(
+            f"checkpoint: {family.checkpoint}; LoRAs: {', '.join(family.loras) or 'none'}; {total:,} B in all"
+        )
+        missing = [part for part in get_args(Part) if part not in family.parts]
+        console.print(f"lacks: {', '.join(missing) or 'nothing'}")
+        unfinished = sum(path.stat().st_size for path in (folder / ASIDE).glob("*"))
+        if unfinished:
+            console.print(f"unfinished pulls hold {unfinished:,} B in {folder / ASIDE}")

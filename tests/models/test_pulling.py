@@ -1,0 +1,194 @@
+"""Pulling: a preset from a hub, a folder or another family becomes a family that is whole and recorded."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.__main__ import main
+from models.catalogue import find
+from models.presets import PRESETS
+from pipelines.catalogue import Catalogue
+from pipelines.weights.integrity import check_files, sha256_of
+from tests.models.conftest import Tool, place
+from tests.models.hub import COMMIT, Hub, serving, sha256
+from tests.models.miniatures import PICKLES, pocket_file, small
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def pulled(
+    published: dict[str, dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Hub]]:
+    """`pull default`, once: the folder of families, and the hub that it came from. Never change them."""
+    home = tmp_path_factory.mktemp("pulled")
+    with serving(published) as hub, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("FOOOCUS_FAMILIES", str(home))
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        monkeypatch.setenv("HF_TOKEN", "of-the-user")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        assert main(["pull", "default", "--accept-unpinned"]) == 0
+        yield home, hub
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_preset_becomes_a_family_with_all_its_parts(pulled: tuple[Path, Hub]) -> None:
+    folder = pulled[0] / "default"
+    catalogue = Catalogue.open(folder)
+    check_files(catalogue, all_bytes=True)
+    assert catalogue.name == "default"
+    assert set(catalogue.missing) == {"face_detector", "refiner", "expansion", "safety_checker_v2"}
+    assert catalogue.checkpoint.name == "juggernautXL_v8Rundiffusion.safetensors"
+    for name in ("offset_lora", "lcm_lora", "lightning_lora"):
+        entry = find(name)
+        assert catalogue.lora(entry.file) == folder / "loras" / entry.file
+        assert catalogue.lora(f"https://huggingface.co/{entry.repository}/resolve/main/{entry.path}") is not None
+    assert tree(folder) == {"family.json", *catalogue.file.files}  # nothing is left aside, no pickle is here
+
+
+def test_records_say_where_files_came_from_and_what_they_are(pulled: tuple[Path, Hub]) -> None:
+    home, hub = pulled
+    files = Catalogue.open(home / "default").file.files
+    for name in PRESETS["default"]:
+        entry, record = find(name), files[find(name).place]
+        content = hub.files[entry.repository or ""][entry.path or ""]
+        assert record.origin == f"{entry.repository}@{COMMIT}:{entry.path}"
+        assert (record.fetched_sha256 or record.sha256) == sha256(content)
+        assert (record.fetched_size or record.size) == len(content)
+        assert (record.fetched_sha256 is not None) == (entry.format == "pickle")
+        assert record.header is not None
+
+
+@pytest.mark.parametrize("name", sorted({*PICKLES, "canny", "vision", "image_prompt_negative"}))
+def test_parts_are_what_the_loaders_read(pulled: tuple[Path, Hub], pocket_family_folder: Path, name: str) -> None:
+    found = load_file(pulled[0] / "default" / find(name).place)
+    expected = load_file(pocket_file(pocket_family_folder, name))
+    found = {key.replace("residual_block_", "RDB"): tensor for key, tensor in found.items()}
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(found[key].to(tensor.dtype), tensor)
+
+
+def test_parts_that_are_folders_have_their_configurations(pulled: tuple[Path, Hub]) -> None:
+    for part in ("vision", "safety_checker"):
+        folder = Catalogue.open(pulled[0] / "default").part(part)
+        assert json.loads((folder / "preprocessor_config.json").read_text())["crop_size"] == {
+            "height": 224,
+            "width": 224,
+        }
+        assert (folder / "config.json").is_file()
+
+
+def test_a_token_goes_to_the_hub_alone(pulled: tuple[Path, Hub]) -> None:
+    tokens = {(asked.server, asked.authorization) for asked in pulled[1].asked}
+    assert tokens == {("hub", "Bearer of-the-user"), ("cdn", None)}
+
+
+def test_a_file_of_another_family_is_linked_and_not_fetched(tool: Tool, hub: Hub, families: Path) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    hub.asked.clear()
+    assert tool("pull", "lightning")[0] == 0
+    assert len(hub.downloads()) == 1
+    checkpoint = find("juggernaut").place
+    assert os.path.samefile(families / "lcm" / checkpoint, families / "lightning" / checkpoint)
+    assert tool("verify")[0] == 0
+
+
+def test_what_is_here_is_not_fetched_again_and_a_changed_file_is(tool: Tool, hub: Hub, families: Path) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    hub.asked.clear()
+    assert tool("pull", "lcm")[0] == 0
+    assert hub.asked == []
+    (families / "lcm" / find("lcm_lora").place).write_bytes(small(99))
+    assert tool("pull", "lcm")[0] == 0
+    assert len(hub.downloads()) == 1
+    assert tool("verify", "lcm")[0] == 0
+
+
+def test_single_files_come_into_a_family(tool: Tool, families: Path) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    assert tool("pull", "canny", "lightning_lora", "--family", "lcm")[0] == 0
+    catalogue = Catalogue.open(families / "lcm")
+    assert catalogue.part("canny") == families / "lcm" / find("canny").place
+    assert catalogue.lora("sdxl_lcm_lora") is not None
+    assert catalogue.lora("sdxl_lightning_4step_lora") is not None
+
+
+def test_another_file_of_a_part_takes_the_place_of_the_first(tool: Tool, hub: Hub, families: Path) -> None:
+    files, path = place(hub, "inpaint_patch")
+    files["inpaint_v25.fooocus.patch"] = files[path]
+    assert tool("pull", "lcm")[0] == 0
+    for name in ("inpaint_patch", "inpaint_patch_v25"):
+        assert tool("pull", name, "--family", "lcm", "--accept-unpinned")[0] == 0
+    catalogue = Catalogue.open(families / "lcm")
+    assert catalogue.part("inpaint_patch").name == "inpaint_v25.fooocus.patch.safetensors"
+    assert tree(families / "lcm") == {"family.json", *catalogue.file.files}
+
+
+@pytest.mark.parametrize("layout", ["by repository", "flat"])
+def test_a_folder_serves_a_site_without_a_hub(
+    tool: Tool, hub: Hub, tmp_path: Path, families: Path, layout: str
+) -> None:
+    for name in PRESETS["lcm"]:
+        files, path = place(hub, name)
+        entry = find(name)
+        target = tmp_path / "site" / (f"{entry.repository}/{path}" if layout == "by repository" else entry.file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(files[path])
+    assert tool("pull", "lcm", "--from", str(tmp_path / "site"), "--family", str(tmp_path / "elsewhere"))[0] == 0
+    assert hub.asked == []
+    catalogue = Catalogue.open(tmp_path / "elsewhere")
+    check_files(catalogue, all_bytes=True)
+    assert catalogue.file.files[catalogue.file.checkpoint].origin.startswith(str(tmp_path / "site"))
+    assert tool("verify", str(tmp_path / "elsewhere"))[0] == 0
+
+
+def test_a_pull_that_was_killed_goes_on_where_it_was(
+    hub: Hub, environment: dict[str, str], families: Path, tool: Tool
+) -> None:
+    files, path = place(hub, "juggernaut")
+    files[path] = small(0, 6_000_000)
+    digest = sha256(files[path])
+    hub.stalled[digest] = 21 * 2**20  # the client writes in pieces of ten
+    command = [sys.executable, "-m", "models", "pull", "lcm"]
+    running = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    assert hub.sending.wait(60)
+    parts = families / "lcm" / ".pull"
+    while sum(each.stat().st_size for each in parts.glob("*.part")) < 20 * 2**20:
+        assert running.poll() is None
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (families / "lcm" / "family.json").exists()
+    assert not any(families.glob("lcm/*.safetensors"))
+
+    hub.stalled.clear()
+    hub.released.set()
+    hub.asked.clear()
+    assert tool("pull", "lcm")[0] == 0
+    assert [asked.range for asked in hub.downloads() if digest in asked.path] == [f"bytes={20 * 2**20}-"]
+    assert sha256_of(families / "lcm" / find("juggernaut").place) == digest
+    assert tree(families / "lcm") == {"family.json", *Catalogue.open(families / "lcm").file.files}
+
+
+def test_what_was_whole_before_a_fault_is_not_fetched_again(tool: Tool, hub: Hub, families: Path) -> None:
+    files, path = place(hub, "lcm_lora")
+    whole = files[path]
+    files[path] = whole[:-4]  # damaged at its source
+    assert tool("pull", "lcm")[0] == 1
+    assert not (families / "lcm" / "family.json").exists()
+    files[path] = whole
+    hub.asked.clear()
+    assert tool("pull", "lcm")[0] == 0
+    assert [sha256(whole) in asked.path for asked in hub.downloads()] == [True]
