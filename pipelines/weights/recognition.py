@@ -1,0 +1,253 @@
+"""What a file of weights is, by the header of its safetensors file alone: no tensor is read."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.catalogue import Prediction
+from pipelines.errors import WeightsFault
+
+Kind = Literal[
+    "SDXL base", "SDXL refiner", "Stable Diffusion 1.5", "Stable Diffusion 2", "LoRA", "VAE", "unknown weights"
+]
+Layout = Literal["original", "diffusers"]
+Fp8 = Literal["none", "plain", "scaled"]
+
+MOST_HEADER_BYTES = 100 * 2**20  # as safetensors has it
+SDXL_TEXT_ENCODERS = 2
+
+_LORA = re.compile(r"^lora_|\.lora_(up|down|mid|A|B)\.|\.lora\.(up|down)\.|_lora\.(up|down)\.|\.hada_w\d|\.lokr_w\d")
+_ORIGINAL_UNET = re.compile(r"^(model\.diffusion_model\.)?(input_blocks|middle_block|output_blocks)\.")
+_DIFFUSERS_UNET = re.compile(r"^(unet\.)?(down_blocks|mid_block|up_blocks)\.")
+_SIZES = re.compile(r"(^|\.)(label_emb\.0\.0|add_embedding\.linear_1)\.weight$")  # SDXL alone is told of sizes
+_CONTEXT = re.compile(r"^(?!model_ema\.).*attn2\.to_k\.weight$")
+_VAE = re.compile(r"^(first_stage_model\.|vae\.)?(encoder|decoder|quant_conv|post_quant_conv)\.")
+_DIFFUSERS_VAE = re.compile(r"^(vae\.)?(encoder\.down_blocks|decoder\.up_blocks)\.")
+_TEXTS = ("conditioner.embedders.", "cond_stage_model.", "text_encoder.", "text_encoder_2.")
+_REFINER_TEXT, _SECOND_TEXT = "conditioner.embedders.0.model.", "conditioner.embedders.1.model."
+_SD2_TEXT, _SD1_TEXT = "cond_stage_model.model.", "cond_stage_model.transformer."
+_SD1_WIDTH, _SD2_WIDTH, _REFINER_WIDTH = 768, 1024, 1280  # of the text that a published UNet attends to
+_TOLD_V = ("v", "v_pred", "v_prediction", "v-prediction")  # `modelspec.prediction_type`, or ComfyUI's `predict_key`
+_PICKLES = (b"PK\x03\x04", b"\x80")  # how torch's files begin, new and old
+
+
+_ARTICLES: Mapping[Kind, str] = {
+    "SDXL base": "an SDXL base checkpoint",
+    "SDXL refiner": "an SDXL refiner checkpoint",
+    "Stable Diffusion 1.5": "a Stable Diffusion 1.5 checkpoint",
+    "Stable Diffusion 2": "a Stable Diffusion 2 checkpoint",
+    "LoRA": "a LoRA",
+    "VAE": "a VAE alone",
+}
+_WORDS: Mapping[Prediction, str] = {"epsilon": "epsilon", "v_prediction": "v (v-prediction)"}
+_PREDICTIONS: Mapping[Prediction | None, str] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v-prediction",
+    None: "no word of what it predicts",
+}
+_FP8: Mapping[Fp8, list[str]] = {"none": [], "plain": ["stored in fp8"], "scaled": ["stored in scaled fp8"]}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a header tells it. dtype: in safetensors' words, such as `F16` or `F8_E4M3`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The header of a safetensors file: its tensors by name, and what it says of itself."""
+
+    file: str
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file is.
+
+    prediction: None where nothing in the file tells it: most files of either kind say nothing. edm: the model whose way
+    of training (EDM) the file has, which is neither prediction. text_encoders: how many there are.
+    """
+
+    kind: Kind
+    layout: Layout = "original"
+    prediction: Prediction | None = None
+    zero_terminal_snr: bool = False
+    edm: str | None = None
+    unet: bool = False
+    vae: bool = False
+    text_encoders: int = 0
+    ema: bool = False
+    fp8: Fp8 = "none"
+
+    def __str__(self) -> str:
+        if not self.unet:
+            return _ARTICLES.get(self.kind, self.kind) + ("" if self.kind == "LoRA" else f", {self.layout} layout")
+        alone = not (self.vae or self.text_encoders)
+        kind = f"the UNet alone of {self.kind}" if alone else _ARTICLES.get(self.kind, self.kind)
+        told = [kind, f"{self.layout} layout"]
+        if self.edm:
+            told.append(f"trained with EDM like {self.edm}")
+        else:
+            told.append(_PREDICTIONS[self.prediction])
+        told += ["zero terminal SNR"] if self.zero_terminal_snr else []
+        if not alone:
+            told.append("with a VAE" if self.vae else "without a VAE")
+            told.append(("no text encoder", "one text encoder", "two text encoders")[self.text_encoders])
+        told += ["EMA weights beside the others"] if self.ema else []
+        told += _FP8[self.fp8]
+        return ", ".join(told)
+
+    def require_base(self, file: str) -> None:
+        """Raise WeightsFault, in one sentence, unless it may be a whole SDXL base checkpoint that can be drawn with.
+
+        file: its name. A UNet of an unknown kind passes: who knows what is wanted tells better what it lacks.
+        """
+        if not self.unet and self.kind == "unknown weights":
+            raise WeightsFault(f"{file} lacks a UNet: is it an SDXL checkpoint?")
+        if self.kind == "unknown weights":
+            return
+        if self.kind != "SDXL base":
+            raise WeightsFault(f"{file} is {self}, and an SDXL base checkpoint is needed here.")
+        if self.layout == "diffusers":
+            raise WeightsFault(f"{file} is {self}: `python -m models import` makes a family of its folder.")
+        if self.edm:
+            raise WeightsFault(
+                f"{file} was trained with EDM like {self.edm}, which cannot be drawn with: "
+                "only epsilon and v-prediction can."
+            )
+        bring = "`python -m models import` makes a family of it with"
+        if self.text_encoders < SDXL_TEXT_ENCODERS:
+            raise WeightsFault(f"{file} lacks its text encoders: {bring} those of another family (--base FAMILY).")
+        if not self.vae:
+            raise WeightsFault(f"{file} lacks a VAE: {bring} one that lies beside it (--vae FILE).")
+
+    def require_training(self, file: str, prediction: Prediction, zero_terminal_snr: bool) -> None:
+        """Raise WeightsFault, in one sentence, when the file says that it was trained otherwise than that.
+
+        A file that says nothing may be either.
+        """
+        change = "import it again, or change `{}` in its family.json."
+        if self.prediction is not None and self.prediction != prediction:
+            raise WeightsFault(
+                f"{file} says that it predicts {_WORDS[self.prediction]}, its family that it predicts "
+                f"{_WORDS[prediction]}: {change.format('prediction')}"
+            )
+        if self.zero_terminal_snr and not zero_terminal_snr:
+            raise WeightsFault(
+                f"{file} says that it has zero terminal SNR, its family that it has not: "
+                f"{change.format('zero_terminal_snr')}"
+            )
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file. Raises WeightsFault, in one sentence, for what is none or is cut short."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start, brace = file.read(8), file.read(1)
+            length = int.from_bytes(start, "little")
+            if start.startswith(_PICKLES) and brace != b"{":  # a length may look like a pickle's first bytes
+                raise WeightsFault(f"{path} cannot be read as safetensors: it is a pickle, which can run code.")
+            if len(start) < 8 or length > MOST_HEADER_BYTES:
+                raise WeightsFault(f"{path} cannot be read as safetensors: it does not begin like one.")
+            told = json.loads(brace + file.read(length - 1)) if size >= 8 + length else None
+        if told is None:
+            raise WeightsFault(f"{path} is cut short: its header alone has {length} bytes, the file {size}.")
+        metadata = told.pop("__metadata__", None) or {}
+        tensors = {
+            name: StoredTensor(str(each["dtype"]), tuple(map(int, each["shape"]))) for name, each in told.items()
+        }
+        end = 8 + length + max((int(each["data_offsets"][1]) for each in told.values()), default=0)
+    except OSError as fault:
+        raise WeightsFault(f"{path} cannot be read as safetensors: {fault}") from fault
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+        raise WeightsFault(f"{path} cannot be read as safetensors: its header is damaged ({fault}).") from fault
+    if size < end:
+        raise WeightsFault(f"{path} is cut short: it has {size} bytes of {end}.")
+    return Header(path.name, tensors, {str(key): str(value) for key, value in metadata.items()})
+
+
+def recognise(header: Header) -> Recognised:
+    """What the file of a header is. Nothing is refused here."""
+    names = header.tensors
+    kind, layout = _kind(header)
+    ending = any(each.endswith((".scale_weight", "scaled_fp8")) for each in names)
+    stored_fp8 = any(each.dtype.startswith("F8_") for each in names.values())
+    return Recognised(
+        kind,
+        layout,
+        _prediction(header),
+        "ztsnr" in names or header.metadata.get("ss_zero_terminal_snr") == "True",
+        _edm(header),
+        _has(header, _ORIGINAL_UNET) or _has(header, _DIFFUSERS_UNET),
+        _has(header, _VAE),
+        _text_encoders(header),
+        any(name.startswith("model_ema.") for name in names),
+        "scaled" if ending else "plain" if stored_fp8 else "none",
+    )
+
+
+def _kind(header: Header) -> tuple[Kind, Layout]:
+    original = _has(header, _ORIGINAL_UNET)
+    unet = original or _has(header, _DIFFUSERS_UNET)
+    layout: Layout = "original" if original or not (unet or _has(header, _DIFFUSERS_VAE)) else "diffusers"
+    if _has(header, _LORA):
+        return "LoRA", layout
+    if not unet:
+        return ("VAE" if _has(header, _VAE) else "unknown weights"), layout
+    return _kind_of_unet(header), layout
+
+
+def _kind_of_unet(header: Header) -> Kind:
+    """By its text encoders, whose names are the same in any size; without them by the width of what it attends to."""
+    widths = {each.shape[1] for name, each in header.tensors.items() if _CONTEXT.match(name) and len(each.shape) == 2}
+    if _begins(header, _SECOND_TEXT):
+        return "SDXL base"
+    if _begins(header, _REFINER_TEXT):
+        return "SDXL refiner"
+    if _has(header, _SIZES):
+        return "SDXL refiner" if _REFINER_WIDTH in widths else "SDXL base"
+    if _begins(header, _SD2_TEXT) or _SD2_WIDTH in widths:
+        return "Stable Diffusion 2"
+    return "Stable Diffusion 1.5" if _begins(header, _SD1_TEXT) or _SD1_WIDTH in widths else "unknown weights"
+
+
+def _prediction(header: Header) -> Prediction | None:
+    told = header.metadata.get("modelspec.prediction_type") or header.metadata.get("modelspec.predict_key") or ""
+    if "v_pred" in header.tensors or told.lower() in _TOLD_V:
+        return "v_prediction"
+    return "epsilon" if told.lower() == "epsilon" else None
+
+
+def _edm(header: Header) -> str | None:
+    if any(name in header.tensors for name in ("edm_mean", "edm_std")):
+        return "Playground v2.5"
+    if _begins(header, "edm_vpred."):
+        return "CosXL (and Playground v2.5)"
+    told = [header.metadata.get(f"modelspec.{key}", "").lower() for key in ("prediction_type", "predict_key")]
+    return "Playground v2.5" if any(each.startswith("edm") for each in told) else None
+
+
+def _text_encoders(header: Header) -> int:
+    owners = {
+        ".".join(name.split(".")[: 3 if name.startswith(_TEXTS[0]) else 1])
+        for name in header.tensors
+        if name.startswith(_TEXTS)
+    }
+    return min(len(owners), SDXL_TEXT_ENCODERS)
+
+
+def _has(header: Header, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.search(name) for name in header.tensors)
+
+
+def _begins(header: Header, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in header.tensors)
