@@ -1,11 +1,12 @@
-"""Loading a single-file SDXL checkpoint with the configuration that lies beside it. Nothing is ever fetched."""
+"""Loading a single-file SDXL checkpoint by its configuration. Nothing is ever fetched."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,12 +24,55 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from pipelines.errors import WeightsFault
 from pipelines.weights.keys import original_name
+from pipelines.weights.recognition import Header, read_header, recognise
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 FIRST_TEXT, SECOND_TEXT = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 
-# in real checkpoints beside the weights, and recomputed or unused by the models
-IDLE = ("position_ids", "logit_scale", "attn_mask")
+# In real checkpoints beside the weights, and recomputed or unused by the models. What is not named here is not idle.
+IDLE_ENDS = (".position_ids", ".logit_scale", ".attn_mask", ".scale_input", "scaled_fp8")
+IDLE_BEGINNINGS = (
+    "model_ema.",  # the slow copy of the weights: those that were trained are drawn with
+    f"{VAE}model_ema.",
+    f"{VAE}loss.",  # the VAE's discriminator
+    "loss.",
+    "denoiser.",  # sgm's noise levels
+    "optimizer",  # with all of Lightning's below
+    "lr_scheduler",
+    "callbacks.",
+    "loops.",
+)
+IDLE = frozenset(
+    {
+        "v_pred",  # markers of how it was trained, which `recognise` reads
+        "ztsnr",
+        "epoch",
+        "global_step",
+        f"{FIRST_TEXT}text_projection.weight",  # SDXL uses no pooled text of its first encoder
+        "conditioner.embedders.0.text_projection",
+        # ldm's tables of noise levels
+        "betas",
+        "alphas_cumprod",
+        "alphas_cumprod_prev",
+        "sqrt_alphas_cumprod",
+        "sqrt_one_minus_alphas_cumprod",
+        "log_one_minus_alphas_cumprod",
+        "sqrt_recip_alphas_cumprod",
+        "sqrt_recipm1_alphas_cumprod",
+        "posterior_variance",
+        "posterior_log_variance_clipped",
+        "posterior_mean_coef1",
+        "posterior_mean_coef2",
+        "lvlb_weights",
+        "log_sigmas",
+        "sigmas",
+        "logvar",
+        "scale_factor",
+    }
+)
+MATRIX = 2  # dimensions of a linear layer's weight, which some files hold as a convolution of one pixel
+SCALE = "scale_weight"  # of a tensor in ComfyUI's scaled fp8
+OLD_ATTENTION = MappingProxyType({"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +110,19 @@ class Stored:
 
     contiguous = detach
 
+    def scaled(self, scale: "Stored") -> "Stored":
+        """Times a scale, of all or of each output, in float32: the product of two fp8 numbers is none."""
+        outputs = self.shape[0] if self.ndim else 1
+        if scale.like.numel() not in (1, outputs):
+            raise WeightsFault(f"{scale.key} has shape {tuple(scale.shape)}, which is no scale of {tuple(self.shape)}")
+        ones = [1] * max(self.ndim - 1, 0)
+
+        def change(tensor: Tensor) -> Tensor:
+            factor = scale.like if tensor.is_meta else scale.read()
+            return tensor.float() * factor.float().view(-1, *ones)
+
+        return self._changed(change)
+
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "Stored":
         try:
             return Stored(self.key, change(self.like), lambda: change(self.read()))
@@ -76,36 +133,50 @@ class Stored:
 Convert = Callable[[dict[str, Stored]], Mapping[str, Stored]]  # by original name -> by the model's name
 
 
-def load_checkpoint(path: Path, config: Path, device: torch.device, dtype: torch.dtype) -> Components:
-    """Load a checkpoint in the original SDXL layout.
+def load_checkpoint(
+    path: Path,
+    config: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    vae_dtype: torch.dtype | None = None,
+    text_dtype: torch.dtype | None = None,
+) -> Components:
+    """Load a checkpoint in the original SDXL layout, its tensors in any dtype that safetensors has, or in scaled fp8.
 
     config: the folder with a `config.json` for each of unet, vae, text_encoder and text_encoder_2; it alone says how
-    deep and wide the models are. Raises WeightsFault unless each parameter finds its tensor, in its shape, and each
-    tensor its parameter.
+    deep and wide the models are. dtype: of the UNet, and of what has none of its own. What the UNet predicts is not
+    looked at: `recognise` tells it. Raises WeightsFault for a file of another kind, and unless each parameter finds its
+    tensor, in its shape, and each tensor its parameter, or is known to be idle.
     """
+    header = read_header(path)
+    recognise(header).require_base(header.file)
+    _require_places(header)
     with torch.device("meta"):
-        vae = AutoencoderKL.from_config(_config(config / "vae"))
-        first = CLIPTextModel(CLIPTextConfig(**_config(config / "text_encoder")))
-        second = CLIPTextModelWithProjection(CLIPTextConfig(**_config(config / "text_encoder_2")))
+        vae = AutoencoderKL.from_config(read_config(config / "vae"))
+        first = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
+        second = CLIPTextModelWithProjection(CLIPTextConfig(**read_config(config / "text_encoder_2")))
+    text_dtype = text_dtype or dtype
     unet = load_unet(path, config / "unet", device, dtype)
-    _load(path, VAE, vae, partial(convert_ldm_vae_checkpoint, config=vae.config), device, dtype)
-    _load(path, FIRST_TEXT, first, convert_ldm_clip_checkpoint, device, dtype)
-    _load(path, SECOND_TEXT, second, partial(convert_open_clip_checkpoint, second, prefix=SECOND_TEXT), device, dtype)
+    fill(path, header, VAE, vae, partial(convert_vae, vae), device, vae_dtype or dtype)
+    fill(path, header, FIRST_TEXT, first, convert_ldm_clip_checkpoint, device, text_dtype)
+    fill(path, header, SECOND_TEXT, second, partial(convert_open_clip, second, SECOND_TEXT), device, text_dtype)
     return Components(unet, vae, (first, second))
 
 
 def load_unet(path: Path, config: Path, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
-    """The UNet of a checkpoint in the original SDXL layout, of which nothing else is looked at.
+    """The UNet of a checkpoint in the original layout, of which nothing else is looked at.
 
     config: the folder with its `config.json`. Raises as `load_checkpoint` does.
     """
     with torch.device("meta"):
-        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(_config(config))
-    _load(path, UNET, unet, partial(convert_ldm_unet_checkpoint, config=unet.config), device, dtype)
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(read_config(config))
+    fill(path, read_header(path), UNET, unet, partial(convert_ldm_unet_checkpoint, config=unet.config), device, dtype)
     return unet
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model. Raises WeightsFault when it cannot be read."""
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as fault:
@@ -113,19 +184,63 @@ def _config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _load(
-    path: Path, prefix: str, module: nn.Module, convert: Convert, device: torch.device, dtype: torch.dtype
+def _require_places(header: Header) -> None:
+    """Refuse tensors outside the four models that nobody knows: they may change what the models are to compute."""
+    stray = sorted(key for key in header.tensors if not key.startswith((UNET, VAE, FIRST_TEXT, SECOND_TEXT)))
+    _refuse_stray(header.file, [key for key in stray if not _idle(key)])
+
+
+def _refuse_stray(file: str, stray: Sequence[str]) -> None:
+    if stray:
+        raise WeightsFault(f"{file} has {len(stray)} tensors that the configuration has no place for: {stray[:3]}")
+
+
+def _idle(key: str) -> bool:
+    return key in IDLE or key.endswith(IDLE_ENDS) or key.startswith(IDLE_BEGINNINGS)
+
+
+def convert_vae(vae: AutoencoderKL, stored: dict[str, Stored]) -> Mapping[str, Stored]:
+    """By diffusers' names, which some files have under the original prefix, or by the original ones."""
+    if not any(key.startswith((f"{VAE}encoder.down_blocks.", f"{VAE}decoder.up_blocks.")) for key in stored):
+        converted: Mapping[str, Stored] = convert_ldm_vae_checkpoint(stored, vae.config)
+        return converted
+    found: dict[str, Stored] = {}
+    for key, each in stored.items():
+        module, _, kind = key.removeprefix(VAE).rpartition(".")
+        owner, _, last = module.rpartition(".")
+        if ".attentions." in module:
+            module = f"{owner}.{OLD_ATTENTION.get(last, last)}"  # as diffusers had it before 0.18
+            each = each[(..., *[0] * (each.ndim - MATRIX))] if each.ndim > MATRIX else each
+        found[f"{module}.{kind}"] = each
+    return found
+
+
+def convert_open_clip(
+    encoder: CLIPTextModelWithProjection, prefix: str, stored: dict[str, Stored]
+) -> Mapping[str, Stored]:
+    """As diffusers does, and with a last projection that is stored as a linear layer has it, not transposed."""
+    converted: dict[str, Stored] = convert_open_clip_checkpoint(encoder, stored, prefix=prefix)
+    linear = f"{prefix}text_projection.weight"
+    return converted | ({"text_projection.weight": stored[linear]} if linear in stored else {})
+
+
+def fill(
+    path: Path,
+    header: Header,
+    prefix: str,
+    module: nn.Module,
+    convert: Convert,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> None:
-    """Give a module that was made without memory the tensors under a prefix."""
-    stored: dict[str, Stored] = {}
+    """Give a module that was made without memory the tensors under a prefix, one at a time; on `meta` none is read."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            for key in file.keys():  # noqa: SIM118  (not a mapping)
-                if key.startswith(prefix) and not key.endswith(IDLE):
-                    like = torch.empty(file.get_slice(key).get_shape() or [1], device="meta")
-                    stored[key] = Stored(key, like, partial(file.get_tensor, key))
-            found = _matched(path.name, prefix, module, stored, convert)
-            state = {name: each.read().to(device, dtype).contiguous() for name, each in found.items()}
+            found = _matched(header.file, prefix, module, _stored(header, prefix, file.get_tensor), convert)
+            state = {
+                name: (each.like if device.type == "meta" else each.read()).to(device, dtype).contiguous()
+                for name, each in found.items()
+            }
     except (OSError, SafetensorError) as fault:
         raise WeightsFault(f"{path} cannot be read as safetensors: {fault}") from fault
     module.load_state_dict(state, strict=True, assign=True)
@@ -135,6 +250,20 @@ def _load(
         owner = module.get_submodule(name.rpartition(".")[0])
         owner.register_buffer("position_ids", torch.arange(buffer.shape[-1], device=device)[None], persistent=False)
     module.eval().requires_grad_(False)
+
+
+def _stored(header: Header, prefix: str, read: Callable[[str], Tensor]) -> dict[str, Stored]:
+    """What a file has under a prefix, but for what is idle. What is stored scaled is given with its scale."""
+    stored = {
+        key: Stored(key, torch.empty(each.shape or (1,), device="meta"), partial(read, key))
+        for key, each in header.tensors.items()
+        if key.startswith(prefix) and not _idle(key)
+    }
+    for key in [key for key in stored if key.endswith(f".{SCALE}")]:
+        weight = f"{key.removesuffix(SCALE)}weight"
+        if weight in stored:
+            stored[weight] = stored[weight].scaled(stored.pop(key))
+    return stored
 
 
 def _matched(
@@ -163,8 +292,7 @@ def _matched(
             lost = _original(name, prefix, module, found)
             raise WeightsFault(f"{file} lacks {lost}; is it a full SDXL checkpoint?")
     stray = sorted(key for key, each in stored.items() if key not in elements or elements[key] != each.like.numel())
-    if stray:
-        raise WeightsFault(f"{file} has {len(stray)} tensors that the configuration has no place for: {stray[:3]}")
+    _refuse_stray(file, stray)
     return found
 
 

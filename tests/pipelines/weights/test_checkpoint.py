@@ -4,9 +4,8 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from benchmarks import sdxl
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from pipelines.errors import WeightsFault
-from pipelines.weights import checkpoint as checkpoint_module
 from pipelines.weights.checkpoint import Components, load_checkpoint
+from tests.pipelines.weights.sparse import write_sparse
 
 CPU = torch.device("cpu")
 
@@ -139,38 +138,18 @@ def test_a_configuration_that_does_not_fit_is_refused(copy: Path, checkpoint: di
         load(copy, checkpoint)
 
 
-class Published:
-    """A file of tensors that have shapes and no content."""
-
-    def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        self._shapes = shapes
-
-    def __enter__(self) -> "Published":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def keys(self) -> Iterable[str]:
-        return self._shapes
-
-    def get_slice(self, key: str) -> Any:
-        return SimpleNamespace(get_shape=lambda: list(self._shapes[key]))
-
-    def get_tensor(self, key: str) -> Tensor:
-        return torch.empty(self._shapes[key], device="meta")
-
-
 @pytest.fixture
 def load_shapes(
-    pocket_family_folder: Path, checkpoint: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    pocket_family_folder: Path, checkpoint: dict[str, Tensor], tmp_path: Path
 ) -> Callable[[Mapping[str, Sequence[int] | None]], Components]:
     """Loads the checkpoint with other shapes of some tensors; None is a tensor that is not there."""
 
     def load(changes: Mapping[str, Sequence[int] | None]) -> Components:
         wanted = {**{key: tensor.shape for key, tensor in checkpoint.items()}, **changes}
-        file = Published({key: shape for key, shape in wanted.items() if shape is not None})
-        monkeypatch.setattr(checkpoint_module, "safe_open", lambda *_, **__: file)
-        return load_checkpoint(Path("a"), pocket_family_folder / "config", torch.device("meta"), torch.float32)
+        path = write_sparse(
+            tmp_path / "a.safetensors", {key: shape for key, shape in wanted.items() if shape is not None}
+        )
+        return load_checkpoint(path, pocket_family_folder / "config", torch.device("meta"), torch.float32)
 
     return load
 
@@ -237,7 +216,7 @@ def test_nothing_keeps_more_memory_than_its_own(loaded: Components) -> None:
             assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
 
 
-def test_real_sdxl_fits_the_published_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_sdxl_fits_the_published_configuration(tmp_path: Path) -> None:
     """At full size, by the names and shapes of the published files."""
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel.from_config(dict(sdxl.UNET)), AutoencoderKL.from_config(dict(sdxl.VAE))
@@ -266,12 +245,12 @@ def test_real_sdxl_fits_the_published_configuration(tmp_path: Path, monkeypatch:
         }.items()
     )
     idle = {f"{FIRST}embeddings.position_ids": (1, 77), f"{SECOND}logit_scale": ()}
-    monkeypatch.setattr(checkpoint_module, "safe_open", lambda *_, **__: Published(shapes | idle))
     for name, config in zip(
         ("unet", "vae", "text_encoder", "text_encoder_2"), (sdxl.UNET, sdxl.VAE, *configs), strict=True
     ):
         (tmp_path / name).mkdir()
         told = config.to_dict() if isinstance(config, CLIPTextConfig) else dict(config)
         (tmp_path / name / "config.json").write_text(json.dumps(told))
-    found = load_checkpoint(tmp_path / "sdxl.safetensors", tmp_path, torch.device("meta"), torch.float16)
+    path = write_sparse(tmp_path / "sdxl.safetensors", shapes | idle)
+    found = load_checkpoint(path, tmp_path, torch.device("meta"), torch.float16)
     assert sum(parameter.numel() for parameter in found.unet.parameters()) == 2_567_463_684
