@@ -6,6 +6,7 @@ Child: `python -m models.converting PICKLE SAFETENSORS BYTES`. It reads `weights
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ def convert(pickle: Path, target: Path, *, time_limit_s: float = TIME_LIMIT_S, m
             timeout=time_limit_s,
             check=False,
         )
+        if ran.returncode == -signal.SIGINT:  # the terminal tells the child too
+            raise KeyboardInterrupt
         if ran.returncode != 0:
             lines = ran.stderr.decode(errors="replace").strip().splitlines()
             why = lines[-1][:300] if lines else f"the child ended with {ran.returncode}"

@@ -1,6 +1,7 @@
 """Where files are pulled from: a model hub, a folder, or a prefix of an S3 bucket."""
 
 import io
+import logging
 import os
 import re
 import threading
@@ -66,6 +67,9 @@ class HubSource:
     """
 
     def __init__(self) -> None:
+        logging.getLogger("huggingface_hub").setLevel(
+            logging.ERROR
+        )  # each attempt of several is no news: the last one's fault is told
         self._endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
 
     def find(self, entry: Entry, revision: str | None) -> Found:
