@@ -1,4 +1,4 @@
-"""The model tool: `python -m models` lists, pulls, verifies, describes, pins and removes model families."""
+"""The model tool: `python -m models` lists, pulls, imports, verifies, describes, pins and removes model families."""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ from models.families import (
     version_of,
     write_family,
 )
+from models.importing import add_import
 
 Subcommands = Any  # argparse's own type of it is private
 
@@ -163,6 +164,7 @@ def add_pin(subcommands: Subcommands) -> None:
 SUBCOMMANDS: tuple[Callable[[Subcommands], None], ...] = (
     add_list,
     add_pull,
+    add_import,
     add_verify,
     add_info,
     add_remove,
