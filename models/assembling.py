@@ -146,8 +146,10 @@ def _refuse_others(name: str, found: Recognised) -> None:
                 raise WeightsFault(
                     f"{name} was trained with EDM like {found.edm}: its noise levels are none of SDXL's."
                 )
-        case "LoRA" | "SDXL refiner":
-            raise WeightsFault(f"{name} is no base model, but {found.kind}: --family NAME brings it to a family.")
+        case "LoRA":
+            raise WeightsFault(f"{name} is a LoRA and no base model: --family NAME brings it to a family.")
+        case "SDXL refiner":
+            raise WeightsFault(f"{name} is SDXL's refiner and no base model: --family NAME brings it to a family.")
         case "VAE":
             raise WeightsFault(f"{name} is a VAE alone: --vae gives it to a base model that is imported.")
         case "unknown weights":
