@@ -1,0 +1,151 @@
+"""`python -m pipelines "a lighthouse" --family FOLDER -o out.png`: pictures without Ray and without the gateway."""
+
+import logging
+import queue
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from pipelines.catalogue import Catalogue
+from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
+from pipelines.events import Drawn, Event, Pixels, Progress
+from pipelines.options import Options, parse
+from pipelines.spec import Spec, Structure
+
+if TYPE_CHECKING:
+    from pipelines.drawing import Drawer
+    from pipelines.inputs import Inputs
+    from pipelines.settings import DrawingSettings
+
+LOG = "fooocus"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw what a command line asks for. The exit code: 0, or 1 after one line about what went wrong.
+
+    Raises SystemExit for a command line that makes no sense.
+    """
+    given = parse(arguments)
+    if given.json:
+        print(given.spec.model_dump_json(indent=2))
+        return 0
+    log, handler = logging.getLogger(LOG), logging.StreamHandler() if given.verbose else logging.NullHandler()
+    log.addHandler(handler)  # without any, Python would show the faults that are told below
+    try:
+        for path, seed in zip(_write(_draw(given), given.out), given.spec.seeds, strict=True):
+            print(f"{path} (seed {seed})")
+    except InputFault as fault:
+        return _told(f"{fault.field}: {fault.msg}" if fault.field else fault.msg)
+    except (WeightsFault, DrawingFault, EngineDead, OSError) as fault:
+        return _told(str(fault))
+    finally:
+        log.removeHandler(handler)
+    return 0
+
+
+def _told(fault: str) -> int:
+    print(" ".join(fault.split()), file=sys.stderr)
+    return 1
+
+
+def _write(images: Pixels, out: Path) -> list[Path]:
+    """Write pictures, (n, height, width, 3): one to `out`, several to numbered files beside it."""
+    from pipelines.images.files import write_png
+
+    several = len(images) > 1
+    paths = [out.with_stem(f"{out.stem}-{at + 1}") if several else out for at in range(len(images))]
+    for pixels, path in zip(images, paths, strict=True):
+        write_png(pixels, path)
+    return paths
+
+
+def _draw(given: Options) -> Pixels:
+    """The pictures of the spec, (n, height, width, 3) uint8 RGB, in the order of its seeds."""
+    from pipelines.drawing import Drawer  # torch takes seconds, and --json and --help need none
+
+    spec, catalogue = given.spec, Catalogue.open(given.family)
+    inputs = _inputs(spec, catalogue)
+    with _shown() as show:
+        drawer = Drawer.open(_settings(given))
+        try:
+            images = _wait(drawer, spec, inputs, show)
+        finally:
+            drawer.close()
+    if spec.check_safety:
+        from pipelines.images.black_out import black_out
+        from pipelines.safety import load
+
+        images = black_out(images, load(catalogue.part("safety_checker")).flags(images))
+    return images
+
+
+def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
+    """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
+    from pipelines.images.files import read_picture
+    from pipelines.preparing import STRUCTURES, find_loras, prepare
+
+    for picture in spec.pictures:
+        if isinstance(picture, Structure):
+            catalogue.part(STRUCTURES[picture.kind].control)
+    if spec.check_safety:
+        catalogue.part("safety_checker")
+    known = _Loras(catalogue)
+    for lora in spec.loras:
+        if lora.performance and known.lora(lora.source) is None:
+            told = f"The family {catalogue.name} lacks {lora.source}, the LoRA of a performance mode"
+            raise WeightsFault(f"{told}: `python -m models list` names what brings it.")
+    loras = find_loras(spec, known)
+    return prepare(spec, [read_picture(Path(each.source), each.field) for each in spec.pictures], loras)
+
+
+class _Loras:
+    """Files of this machine, and the LoRAs that a family has."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def lora(self, source: str) -> Path | None:
+        return path if (path := Path(source)).is_file() else self._catalogue.lora(source)
+
+
+def _settings(given: Options) -> "DrawingSettings":
+    import torch
+
+    from pipelines.settings import DrawingSettings
+
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as fault:  # of no such device, and of a torch without CUDA
+        raise InputFault("device", str(fault).splitlines()[0], "--device") from fault
+    dtype = given.dtype or ("float32" if device.startswith("cpu") else "bfloat16")
+    return DrawingSettings.model_validate({"family": given.family, "device": device, "dtype": dtype})
+
+
+def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progress], None]) -> Pixels:
+    events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+    drawer.submit("picture", spec, inputs, spec.prompt, events.put)
+    while not isinstance(event := events.get(), Drawn):
+        if isinstance(event, BaseException):
+            raise event
+        if isinstance(event, Progress):
+            show(event)
+    return event.images
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Progress], None]]:
+    """A bar for the steps, on the terminal that errors go to; none where that is no terminal."""
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=None)
+        yield lambda told: bar.update(task, description="drawing", completed=told.step, total=told.steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

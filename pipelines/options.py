@@ -1,0 +1,215 @@
+"""The options of `python -m pipelines`: one for each field of a spec, and what they come to. Free of torch."""
+
+import argparse
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from pipelines.performance import MODES, PerformanceName
+from pipelines.settings import DrawingSettings
+from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure, StructureKind
+
+FAMILIES, FAMILIES_VARIABLE = Path("var/families"), "FOOOCUS_FAMILIES"
+SCALE, SHARPNESS = 4.0, 2.0  # Fooocus' own defaults
+STRENGTH = 0.95
+SIDE = 1024
+
+
+class Options(argparse.Namespace):
+    """What was given. spec: what to draw, made of all options that describe it. family: there unless json is."""
+
+    family: Path
+    out: Path
+    device: str | None
+    dtype: str | None
+    json: bool
+    verbose: bool
+    spec: Spec
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read a command line. Exits with a usage error where it makes no sense, as argparse does."""
+    parser = _parser()
+    given = parser.parse_args(arguments, Options())
+    described = {name: vars(given).pop(name) for name in _SPEC_OPTIONS & vars(given).keys()}
+    file: Path | None = vars(given).pop("spec_file")
+    if given.family is None and not given.json:
+        parser.error("--family is needed to draw")
+    if given.out.suffix.lower() != ".png" or not given.out.absolute().parent.is_dir():
+        parser.error(f"argument -o/--out: {given.out} must end in .png and lie in a folder that exists")
+    if file is not None and described:
+        parser.error("--spec is the whole spec: leave out the prompt and the options that describe another one")
+    try:
+        given.spec = Spec.model_validate_json(file.read_bytes()) if file else _spec(**described)
+    except OSError as fault:
+        parser.error(f"argument --spec: {fault}")
+    except ValidationError as fault:
+        told = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
+        parser.error("; ".join(told))
+    return given
+
+
+def family_folder(name: str) -> Path:
+    """The folder of a family: of a path (with a slash, or a dot or tilde before it) itself, else among the others."""
+    if "/" in name or name.startswith((".", "~")):
+        return Path(name).expanduser()
+    return Path(os.environ.get(FAMILIES_VARIABLE) or FAMILIES) / name
+
+
+def _spec(
+    prompt: str = "",
+    performance: PerformanceName = "Speed",
+    size: Size | None = None,
+    seed: Sequence[int] = (),
+    lora: Sequence[Lora] = (),
+    start: str | None = None,
+    strength: float = STRENGTH,
+    structure: Sequence[Structure] = (),
+    **fields: Any,
+) -> Spec:
+    """A spec of what a performance mode says and what was given beside it, which wins."""
+    mode = MODES[performance]
+    led = {name: fields.pop(name) for name in _GUIDANCE_OPTIONS & fields.keys()}
+    pictures: list[Any] = [*structure]
+    if start is not None:
+        pictures.insert(0, Start(source=start, strength=strength, field="--start"))
+    return Spec.model_validate(
+        {
+            "prompt": prompt,
+            "size": size or (None if start is not None else Size(width=SIDE, height=SIDE)),
+            "seeds": tuple(seed) or (secrets.randbits(32),),
+            "steps": mode.steps,
+            "sampler": mode.sampler,
+            "schedule": mode.schedule,
+            "guidance": {**mode.guidance(SCALE, SHARPNESS).model_dump(), **led},
+            "loras": (*((mode.lora,) if mode.lora else ()), *lora),
+            "pictures": tuple(pictures),
+            "check_safety": False,
+            **fields,
+        }
+    )
+
+
+_GUIDANCE_OPTIONS = frozenset({"scale", "mimicked", "sharpness", "rescale", "sizes"})
+_SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
+    *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
+    *("start", "strength", "structure", "check_safety"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines",
+        usage="python -m pipelines [PROMPT] --family NAME|FOLDER [-o FILE] [options]",
+        description="Draw pictures on this machine, without the service.",
+        epilog="What a performance mode says, the other options override.",
+    )
+    # what describes a spec is absent where it is not given, so that the defaults stand in one place
+    add = _adder(parser, argparse.SUPPRESS)
+    add("prompt", nargs="?", help="what to draw; several lines are several prompts that are drawn at once")
+    add("--negative-prompt", metavar="TEXT", help="what not to draw")
+    add("--performance", choices=get_args(PerformanceName), help="Fooocus' modes (default: Speed)")
+    add("--size", type=_size, metavar="WIDTHxHEIGHT", help=f"in pixels (default: the start's, else {SIDE}x{SIDE})")
+    add("--seed", type=int, action="append", metavar="N", help="one picture each; can be given again (default: any)")
+    add("--steps", type=int, metavar="N", help="of the denoising")
+    add("--sampler", choices=get_args(SamplerName))
+    add("--schedule", choices=get_args(ScheduleName), help="of the noise")
+    add("--scale", type=float, metavar="S", help=f"of the guidance (default: {SCALE:g}, in fast modes 1)")
+    add("--mimicked", type=_number_or_off, metavar="S", help="early steps are led as if the scale were this; or off")
+    add("--sharpness", type=float, metavar="N", help=f"0 to 30 (default: {SHARPNESS:g}, in fast modes 0)")
+    add("--rescale", type=float, metavar="SHARE", help="of the guided prediction's deviation, against overexposure")
+    add(
+        "--sizes", type=_sizes, metavar="POSITIVE,NEGATIVE,END", help="what the prompts are told of the size, until END"
+    )
+    add("--lora", type=_lora, action="append", metavar="FILE[:SCALE]", help="or a name of the family's; repeatable")
+    add("--start", metavar="FILE", help="a picture to begin from")
+    add("--strength", type=float, metavar="SHARE", help=f"of the noise that it is given (default: {STRENGTH:g})")
+    kinds = " or ".join(get_args(StructureKind))
+    add(
+        "--structure",
+        type=_structure,
+        action="append",
+        metavar="KIND:FILE[:WEIGHT[:STOP_AT]]",
+        help=f"a picture that shows where things are, by {kinds}; repeatable",
+    )
+    add("--check-safety", action="store_true", help="black out what the family's safety checker objects to")
+    own = _adder(parser, None)
+    own("--spec", type=Path, dest="spec_file", metavar="FILE", help="draw this spec, as --json prints one")
+    own("--json", action="store_true", default=False, help="print the spec and draw nothing")
+    own("--family", type=family_folder, metavar="NAME|FOLDER", help=f"of the model: a folder, or one in {FAMILIES}")
+    own(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("out.png"),
+        metavar="FILE",
+        help="(default: out.png; several: out-1.png ...)",
+    )
+    own("--device", help="of torch (default: cuda where there is one, else cpu)")
+    dtypes = get_args(DrawingSettings.model_fields["dtype"].annotation)
+    own("--dtype", choices=dtypes, help="(default: bfloat16, on the CPU float32)")
+    own("-v", "--verbose", action="store_true", default=False, help="show the log")
+    return parser
+
+
+def _adder(parser: argparse.ArgumentParser, default: Any) -> Callable[..., Any]:
+    def add(*names: str, **how: Any) -> None:
+        parser.add_argument(*names, **{"default": default, **how})
+
+    return add
+
+
+def _size(text: str) -> Size:
+    width, _, height = text.partition("x")
+    try:
+        return Size(width=int(width), height=int(height))
+    except ValueError:  # pydantic's too
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, both multiples of 8") from None
+
+
+def _number_or_off(text: str) -> float | None:
+    try:
+        return None if text == "off" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor off") from None
+
+
+def _sizes(text: str) -> SizeEmphasis:
+    try:
+        positive, negative, end = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between") from None
+    return SizeEmphasis(positive=positive, negative=negative, end=end)
+
+
+def _lora(text: str) -> Lora:
+    source, scales = _numbers_behind(text, 1)
+    return Lora(source=source, scale=scales[0] if scales else 1.0, field=f"--lora {source}")
+
+
+def _structure(text: str) -> Structure:
+    kind, _, rest = text.partition(":")
+    if kind not in get_args(StructureKind) or not rest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KIND:FILE with one of {', '.join(get_args(StructureKind))}")
+    source, numbers = _numbers_behind(rest, 2)
+    acts = dict(zip(("weight", "stop_at"), numbers, strict=False))
+    return Structure.model_validate({"kind": kind, "source": source, "field": f"--structure {source}", **acts})
+
+
+def _numbers_behind(text: str, most: int) -> tuple[str, list[float]]:
+    """A name and up to `most` numbers behind it, each after a colon."""
+    numbers: list[float] = []
+    while len(numbers) < most:
+        name, colon, last = text.rpartition(":")
+        try:
+            number = float(last)
+        except ValueError:
+            break
+        if not colon or not name:
+            break
+        text, numbers = name, [number, *numbers]
+    return text, numbers

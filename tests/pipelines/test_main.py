@@ -1,0 +1,282 @@
+"""`python -m pipelines`: every field of a spec from the command line, and pictures into files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from pipelines.__main__ import main
+from pipelines.catalogue import FILE
+from pipelines.events import Pixels
+from pipelines.images.files import read_picture
+from pipelines.options import family_folder
+from pipelines.performance import MODES
+from pipelines.spec import Spec
+from tests.pages import ROOT, page
+from tests.pipelines.studio import Studio
+
+Captured = pytest.CaptureFixture[str]
+SMALL = ("--size", "64x64", "--performance", "Lightning", "--seed", "7", "--device", "cpu")
+PROMPT = "a red circle on a blue background"
+
+# by field: options, and what they come to
+FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "negative_prompt": (("--negative-prompt", "a star"), "a star"),
+    "size": (("--size", "768x1024"), {"width": 768, "height": 1024}),
+    "seeds": (("--seed", "1", "--seed", "2"), [1, 2]),
+    "steps": (("--steps", "12"), 12),
+    "sampler": (("--sampler", "heun"), "heun"),
+    "schedule": (("--schedule", "simple"), "simple"),
+    "guidance": (
+        ("--scale", "6", "--mimicked", "off", "--sharpness", "5", "--rescale", "0.7", "--sizes", "1.2,0.9,0.5"),
+        {
+            "scale": 6.0,
+            "mimicked": None,
+            "sharpness": 5.0,
+            "rescale": 0.7,
+            "sizes": {"positive": 1.2, "negative": 0.9, "end": 0.5},
+        },
+    ),
+    "loras": (
+        ("--lora", "a.safetensors", "--lora", "b:c.safetensors:0.4"),
+        [("a.safetensors", 1.0), ("b:c.safetensors", 0.4)],
+    ),
+    "pictures": (
+        (
+            *("--start", "s.png", "--strength", "0.6"),
+            *("--structure", "CPDS:a.png", "--structure", "PyraCanny:b:2.png:0.8:0.5"),
+        ),
+        [
+            {"role": "start", "source": "s.png", "strength": 0.6},
+            {"role": "structure", "kind": "CPDS", "source": "a.png", "weight": 1.0, "stop_at": 1.0},
+            {"role": "structure", "kind": "PyraCanny", "source": "b:2.png", "weight": 0.8, "stop_at": 0.5},
+        ],
+    ),
+    "check_safety": (("--check-safety",), True),
+}
+
+
+def printed(capsys: Captured, *options: str) -> dict[str, Any]:
+    assert main([*options, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def plainly(field: str, found: Any) -> Any:
+    """Without what says where in the command line it stood."""
+    if field == "loras":
+        return [(each["source"], each["scale"]) for each in found]
+    if field == "pictures":
+        return [{name: value for name, value in each.items() if name != "field"} for each in found]
+    return found
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_field_of_a_spec_has_its_option(capsys: Captured, field: str) -> None:
+    options, wanted = FIELDS[field]
+    plain, found = printed(capsys, "a", "--seed", "3"), printed(capsys, "a", "--seed", "3", *options)
+    if field == "seeds":
+        wanted = [3, *wanted]
+    assert plainly(field, found[field]) == wanted
+    changed = {name for name in found if found[name] != plain[name]}
+    assert changed - {field} == ({"size"} if field == "pictures" else set())  # a start says the size
+
+
+def test_all_fields_have_one_but_the_prompt_and_what_is_not_built() -> None:
+    assert {*FIELDS, "prompt", "expand_prompt"} == {*Spec.model_fields}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_gives_its_numbers_and_the_other_options_override_them(capsys: Captured, mode: Any) -> None:
+    found = Spec.model_validate(printed(capsys, "a", "--performance", mode))
+    of = MODES[mode]
+    assert (found.steps, found.sampler, found.schedule) == (of.steps, of.sampler, of.schedule)
+    assert found.guidance == of.guidance(4.0, 2.0)
+    assert found.loras == ((of.lora,) if of.lora else ())
+    other = Spec.model_validate(printed(capsys, "a", "--performance", mode, "--steps", "9", "--scale", "3"))
+    assert (other.steps, other.guidance.scale, other.sampler) == (9, 3.0, of.sampler)
+
+
+def test_without_a_seed_there_is_any(capsys: Captured) -> None:
+    one, other = (printed(capsys, "a")["seeds"] for _ in range(2))
+    assert len(one) == 1
+    assert one != other
+
+
+def picture(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.array(image)
+
+
+def test_a_picture_is_drawn_as_the_service_draws_it(
+    pocket_family: Any, pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "out.png"
+    assert main([PROMPT, *SMALL, "--family", str(pocket_family_folder), "-o", str(out)]) == 0
+    assert capsys.readouterr() == (f"{out} (seed 7)\n", "")
+    spec = Spec.model_validate(printed(capsys, PROMPT, *SMALL))
+    studio = Studio(pocket_family)
+    try:
+        wanted = studio.draw(spec)[0]
+    finally:
+        studio.drawer.close()
+    assert np.abs(picture(out).astype(int) - wanted).max() <= 1
+
+
+def test_a_printed_spec_draws_the_same_and_several_pictures_are_numbered(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(data.astronaut()).save(photo)
+    options = [PROMPT, *SMALL, "--seed", "8", "--structure", f"PyraCanny:{photo}:0.7:0.9", "--start", str(photo)]
+    (tmp_path / "spec.json").write_text(json.dumps(printed(capsys, *options)))
+    drawn = {}
+    for name, given in {"one": options, "other": ["--spec", str(tmp_path / "spec.json"), "--device", "cpu"]}.items():
+        assert main([*given, "--family", str(pocket_family_folder), "-o", str(tmp_path / f"{name}.png")]) == 0
+        drawn[name] = [picture(tmp_path / f"{name}-{number}.png") for number in (1, 2)]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        *("one-1.png", "one-2.png", "other-1.png", "other-2.png")
+    ]
+    assert drawn["one"][0].shape == (64, 64, 3)
+    assert np.array_equal(drawn["one"], drawn["other"])
+    assert not np.array_equal(*drawn["one"])
+
+
+def test_what_the_safety_checker_objects_to_is_black(
+    pocket_family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.safety.SafetyChecker.flags", lambda _, images: [True] * len(images))
+    given = [PROMPT, *SMALL, "--steps", "1", "--check-safety", "--family", str(pocket_family_folder)]
+    assert main([*given, "-o", str(tmp_path / "out.png")]) == 0
+    assert not picture(tmp_path / "out.png").any()
+
+
+@pytest.fixture(scope="module")
+def bare(pocket_family_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pocket family with its checkpoint alone."""
+    folder = tmp_path_factory.mktemp("families") / "bare"
+    folder.mkdir()
+    file = json.loads((pocket_family_folder / FILE).read_text())
+    shutil.copy(pocket_family_folder / file["checkpoint"], folder)
+    shutil.copytree(pocket_family_folder / file["config"], folder / file["config"])
+    kept = {name: file[name] for name in ("checkpoint", "config")}
+    (folder / FILE).write_text(json.dumps({"name": "bare", "version": "1", **kept}))
+    return folder
+
+
+def refused(capsys: Captured, *options: str) -> str:
+    """The one line that a run ends with."""
+    assert main([PROMPT, *SMALL, *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_missing_part_is_told_with_the_command_that_brings_it(bare: Path, tmp_path: Path, capsys: Captured) -> None:
+    family = ("--family", str(bare), "-o", str(tmp_path / "out.png"), "--performance", "Speed")
+    assert "`python -m models pull canny --family bare`" in refused(capsys, *family, "--structure", "PyraCanny:x.png")
+    assert "`python -m models pull safety_checker --family bare`" in refused(capsys, *family, "--check-safety")
+    told = refused(capsys, *family[:4])
+    assert "sdxl_lightning_4step_lora.safetensors" in told
+    assert "`python -m models list`" in told
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_family_may_be_its_checkpoint_alone(bare: Path, tmp_path: Path) -> None:
+    options = [PROMPT, *SMALL, "--performance", "Speed", "--steps", "2", "--family", str(bare)]
+    assert main([*options, "-o", str(tmp_path / "out.png")]) == 0
+    assert picture(tmp_path / "out.png").shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--family", "./nothing"), "There is no model family in nothing"),
+        (("--lora", "nothing.safetensors"), "--lora nothing.safetensors: This LoRA is not one that is known here"),
+        (("--start", "nothing.png"), "--start: nothing.png cannot be read as a picture"),
+        (("--structure", f"CPDS:{__file__}"), "cannot be read as a picture"),
+        (("--device", "abacus"), "--device: "),
+        (("(a:1e308)",), "prompt: "),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn_is_told_in_one_line(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured, options: tuple[str, ...], told: str
+) -> None:
+    prompt, *rest = options if not options[0].startswith("-") else (PROMPT, *options)
+    given = [prompt, *SMALL, "--family", str(pocket_family_folder), "-o", str(tmp_path / "out.png"), *rest]
+    assert main(given) == 1
+    out, err = capsys.readouterr()
+    assert told in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--steps", "0"), "steps: "),
+        (("--steps", "many"), "argument --steps"),
+        (("--size", "100x64"), "both multiples of 8"),
+        (("--sizes", "1,2"), "three numbers"),
+        (("--mimicked", "on"), "neither a number nor off"),
+        (("--sampler", "dice"), "argument --sampler"),
+        (("--structure", "edges:x.png"), "PyraCanny"),
+        (("--start", "x.png", "--strength", "2"), "strength: "),
+        (("--spec", "x.json"), "--spec is the whole spec"),
+        (("-o", "out.jpg"), "must end in .png"),
+        (("-o", "no/such/folder/out.png"), "folder that exists"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_argparses_affair(capsys: Captured, options: tuple[str, ...], told: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([PROMPT, "--family", "x", *options])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_family_is_needed_to_draw(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main([PROMPT])
+    assert "--family is needed" in capsys.readouterr().err
+
+
+def test_a_family_is_a_folder_or_a_name_among_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert family_folder("./pocket") == Path("pocket")
+    assert family_folder("/a/b") == Path("/a/b")
+    assert family_folder("default") == Path("var/families/default")
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+    assert family_folder("default") == tmp_path / "default"
+
+
+def test_pictures_are_read_upright_and_on_white(tmp_path: Path) -> None:
+    turned = Image.fromarray(data.astronaut()[:64, :96])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "turned.png"), np.rot90(data.astronaut()[:64, :96], 3))
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_picture(tmp_path / "clear.png") == 255).all()
+
+
+def test_the_readme_shows_a_command_that_is_understood(capsys: Captured) -> None:
+    shown = re.findall(r"`python -m pipelines (.+?)`", page("README.md"))
+    assert shown
+    for command in shown:
+        assert main([*re.sub(r'"[^"]*"', "prompt", command).split(), "--json"]) == 0
+
+
+def test_neither_help_nor_a_printed_spec_needs_torch() -> None:
+    program = "import sys; from pipelines.__main__ import main; main(['a', '--json']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
