@@ -10,14 +10,13 @@ from models.errors import ToolFault
 from models.families import (
     delete,
     families,
-    families_folder,
-    family_folder,
     read_family,
     remove_family,
     version_of,
     write_family,
 )
 from models.importing import add_import
+from pipelines.families import families_folder, family_folder
 
 Subcommands = Any  # argparse's own type of it is private
 

@@ -1,4 +1,4 @@
-"""The folder of families, and `family.json` written so that a reader finds the old one or the new one, whole."""
+"""The families that there are, and `family.json` written so that a reader finds the old one or the new one, whole."""
 
 import hashlib
 import os
@@ -10,20 +10,9 @@ from pydantic import ValidationError
 
 from models.errors import ToolFault
 from pipelines.catalogue import FILE, FamilyFile, FileRecord
+from pipelines.families import families_folder
 
-VARIABLE = "FOOOCUS_FAMILIES"
-DEFAULT = Path("var/families")
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others
-
-
-def families_folder() -> Path:
-    """Where families lie: `var/families`, or what the environment variable FOOOCUS_FAMILIES says."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT)
-
-
-def family_folder(name: str) -> Path:
-    """The folder of a family: of a name among the others, and of a path (with a slash or a dot at its start) itself."""
-    return Path(name).expanduser() if "/" in name or name.startswith((".", "~")) else families_folder() / name
 
 
 def families() -> Iterator[Path]:

@@ -1,7 +1,6 @@
 """The options of `python -m pipelines`: one for each field of a spec, and what they come to. Free of torch."""
 
 import argparse
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from pipelines.families import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure, StructureKind
 
-FAMILIES, FAMILIES_VARIABLE = Path("var/families"), "FOOOCUS_FAMILIES"
 SCALE, SHARPNESS = 4.0, 2.0  # Fooocus' own defaults
 STRENGTH = 0.95
 SIDE = 1024
@@ -51,13 +50,6 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         told = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
         parser.error("; ".join(told))
     return given
-
-
-def family_folder(name: str) -> Path:
-    """The folder of a family: of a path (with a slash, or a dot or tilde before it) itself, else among the others."""
-    if "/" in name or name.startswith((".", "~")):
-        return Path(name).expanduser()
-    return Path(os.environ.get(FAMILIES_VARIABLE) or FAMILIES) / name
 
 
 def _spec(
@@ -140,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     own = _adder(parser, None)
     own("--spec", type=Path, dest="spec_file", metavar="FILE", help="draw this spec, as --json prints one")
     own("--json", action="store_true", default=False, help="print the spec and draw nothing")
-    own("--family", type=family_folder, metavar="NAME|FOLDER", help=f"of the model: a folder, or one in {FAMILIES}")
+    own("--family", type=family_folder, metavar="NAME|FOLDER", help="of the model: a folder, or one in var/families")
     own(
         "-o",
         "--out",

@@ -16,8 +16,8 @@ from skimage import data
 from pipelines.__main__ import main
 from pipelines.catalogue import FILE
 from pipelines.events import Pixels
+from pipelines.families import family_folder
 from pipelines.images.files import read_picture
-from pipelines.options import family_folder
 from pipelines.performance import MODES
 from pipelines.spec import Spec
 from tests.pages import ROOT, page
