@@ -162,5 +162,8 @@ class Catalogue:
 
 def _plain(address: str) -> str:
     """An address without scheme, query and the two ways in which model hubs spell the path of a file."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # half an address
+        return address
     return (parts.netloc.lower() + parts.path.replace("/blob/", "/resolve/")) if parts.netloc else address

@@ -1,12 +1,10 @@
 """From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
 
-from pipelines.catalogue import Part
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
@@ -14,21 +12,13 @@ from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover, stretch
 from pipelines.images.sizes import size_of_start
 from pipelines.inputs import Hint, Inputs
+from pipelines.needs import CONTROLS, UNKNOWN_LORA
 from pipelines.spec import Picture, Size, Spec, Start, Structure, StructureKind
 
-
-@dataclass(frozen=True, slots=True)
-class StructureType:
-    """annotate: of a picture (height, width, 3), uint8 RGB, the hint in the same shape. control: in `family.json`."""
-
-    annotate: Callable[[Pixels], Pixels]
-    control: Part
-
-
-STRUCTURES: Mapping[StructureKind, StructureType] = MappingProxyType(
-    {"PyraCanny": StructureType(pyra_canny, "canny"), "CPDS": StructureType(cpds, "cpds")}
+STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
+    {"PyraCanny": pyra_canny, "CPDS": cpds}
 )
-"""What is made of a structure's picture by its kind, and which control network of a family reads that."""
+"""What makes the hint of a structure from its picture, by its kind: both (height, width, 3), uint8 RGB."""
 
 
 class LoraCatalogue(Protocol):
@@ -56,8 +46,8 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
             case Start():
                 start = stretch(pixels, size)
             case Structure():
-                kind = STRUCTURES[picture.kind]
-                structures.append(Hint(picture, kind.control, kind.annotate(cover(pixels, size))))
+                hint = STRUCTURES[picture.kind](cover(pixels, size))
+                structures.append(Hint(picture, CONTROLS[picture.kind], hint))
             case _:
                 assert_never(picture)
     return Inputs(size, start, tuple(structures), tuple(loras))
@@ -72,11 +62,7 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
     for lora in spec.loras:
         path = catalogue.lora(lora.source)
         if path is None:
-            raise InputFault(
-                "feature_not_supported",
-                "This LoRA is not one that is known here; weights from other addresses are not supported.",
-                lora.field,
-            )
+            raise InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
         found.append(path)
     return found
 

@@ -92,6 +92,11 @@ class Structure(_Given):
     weight: float = 1.0
     stop_at: float = 1.0
 
+    @property
+    def acts(self) -> bool:
+        """Whether it changes the picture at all."""
+        return self.weight != 0 and self.stop_at > 0
+
 
 Picture = Annotated[Start | Structure, Field(discriminator="role")]
 

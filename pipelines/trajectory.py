@@ -136,7 +136,7 @@ def _drawn(pictures: Sequence[Download], timings: Mapping[str, float]) -> Drawn:
 
 
 def _acts(hint: Hint) -> bool:
-    return hint.structure.weight != 0 and hint.structure.stop_at > 0
+    return hint.structure.acts
 
 
 def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:

@@ -22,7 +22,8 @@ from pipelines.drawing import Drawer
 from pipelines.engine.tasks import Advance, Routine
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import Inputs
-from pipelines.preparing import STRUCTURES, prepare
+from pipelines.needs import CONTROLS
+from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Structure
 from pipelines.stages.hint import EncodeHint, HintStage
@@ -256,7 +257,7 @@ def draw(folder: Path, jobs: Sequence[Plain]) -> list[Pixels]:
 def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
     loras = [(True, *each) for each in job.get("performance", ())] + [(False, *each) for each in job.get("loras", ())]
     controls = job.get("controls", ())
-    kinds = {each.control: kind for kind, each in STRUCTURES.items()}
+    kinds = {control: kind for kind, control in CONTROLS.items()}
     structures = [Structure(kind=kinds[key], source="", weight=of, stop_at=end) for key, _, of, end in controls]
     spec = spec_of(
         job["settings"],

@@ -1,0 +1,82 @@
+"""What a spec needs of a family beside its checkpoint, and what is told where the family lacks it. Free of torch."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pipelines.catalogue import Part
+from pipelines.errors import InputFault
+from pipelines.spec import Lora, Spec, Structure, StructureKind
+
+CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})
+"""Which control network of a family reads the hint of a structure."""
+
+LORAS: Mapping[str, str] = MappingProxyType(
+    {
+        "sd_xl_offset_example-lora_1.0": "offset_lora",
+        "SDXL_FILM_PHOTOGRAPHY_STYLE_V1": "film_lora",
+        "sdxl_lcm_lora": "lcm_lora",
+        "sdxl_lightning_4step_lora": "lightning_lora",
+        "sdxl_hyper_sd_4step_lora": "hyper_sd_lora",
+    }
+)
+"""The names under which well-known LoRAs are pulled, by the names of their files without suffix (fooocus-facts 9.1)."""
+
+UNKNOWN_LORA = "This LoRA is not one that is known here; weights from other addresses are not supported."
+
+_HUBS = ("", "huggingface.co")  # where a well-known name means the well-known file; none is a bare name
+
+
+class Has(Protocol):
+    """What a family tells of its parts and LoRAs (`pipelines.catalogue.Catalogue`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def has(self, part: Part) -> bool: ...
+
+    def lora(self, source: str) -> Path | None: ...
+
+    def command_for(self, part: str) -> str: ...
+
+
+def faults(spec: Spec, family: Has) -> list[InputFault]:
+    """One `feature_not_supported` for each field of the client's that needs what the family lacks.
+
+    The messages name the part and the command that brings it, and nothing of the server's but the family's name.
+    """
+    found = [_lora_fault(lora, family) for lora in spec.loras if family.lora(lora.source) is None]
+    return found + [_lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
+
+
+def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
+    """The parts that `spec` is drawn with, each with the client's field that asks for it."""
+    structures = [each for each in spec.pictures if isinstance(each, Structure) and each.acts]
+    found: list[tuple[Part, str]] = [(CONTROLS[structure.kind], structure.field) for structure in structures]
+    if spec.check_safety:
+        found.append(("safety_checker", "enable_safety_checker"))
+    return found
+
+
+def _lora_fault(lora: Lora, family: Has) -> InputFault:
+    known = _well_known(lora.source)
+    if known is None:
+        return InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
+    return _lacks(known, lora.field, family)
+
+
+def _lacks(part: str, field: str, family: Has) -> InputFault:
+    msg = f"The model family {family.name} lacks {part}, which this needs: {family.command_for(part)} brings it."
+    return InputFault("feature_not_supported", msg, field)
+
+
+def _well_known(source: str) -> str | None:
+    try:
+        place = urlsplit(source)
+    except ValueError:  # half an address
+        return None
+    if place.netloc.lower() not in _HUBS:
+        return None
+    return LORAS.get(PurePosixPath(place.path).name.removesuffix(".safetensors"))

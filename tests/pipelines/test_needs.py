@@ -1,0 +1,103 @@
+"""What a spec needs of its family is told before anything is spent on it, with the client's field and a command."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from gateway.endpoints.common import OFFSET_LORA
+from pipelines.catalogue import Catalogue, FamilyFile
+from pipelines.needs import CONTROLS, faults
+from pipelines.spec import Guidance, Lora, Spec, Start, Structure, StructureKind
+
+EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
+SHADES = Structure(kind="CPDS", source="b", field="image_prompt_2.image_url")
+
+
+def spec(**changes: Any) -> Spec:
+    base: dict[str, Any] = {
+        "seeds": (1,),
+        "steps": 1,
+        "sampler": "lcm",
+        "schedule": "lcm",
+        "guidance": Guidance(scale=1.0),
+        "check_safety": False,
+    }
+    return Spec(**{**base, **changes})
+
+
+def family(folder: Path, **has: Any) -> Catalogue:
+    """A catalogue whose parts and LoRAs are all the same file."""
+    return Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has))
+
+
+def test_the_checkpoint_is_enough_for_text_and_a_start(tmp_path: Path) -> None:
+    assert faults(spec(pictures=(Start(source="x", strength=0.5),)), family(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "field"),
+    [
+        ({"pictures": (EDGES,)}, "canny", "image_prompt_1.image_url"),
+        ({"pictures": (SHADES,)}, "cpds", "image_prompt_2.image_url"),
+        ({"check_safety": True}, "safety_checker", "enable_safety_checker"),
+    ],
+    ids=str,
+)
+def test_a_missing_part_is_refused_by_its_field_with_the_command_that_brings_it(
+    tmp_path: Path, change: dict[str, Any], part: Any, field: str
+) -> None:
+    (fault,) = faults(spec(**change), family(tmp_path))
+    assert (fault.type, fault.field) == ("feature_not_supported", field)
+    assert f"toy lacks {part}" in fault.msg
+    assert f"`python -m models pull {part} --family toy`" in fault.msg
+    assert str(tmp_path) not in fault.msg
+    assert faults(spec(**change), family(tmp_path, parts={part: "."})) == []
+
+
+def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
+    wanted = spec(pictures=(EDGES, SHADES), check_safety=True, loras=(Lora(source="x", scale=1, field="loras.0.path"),))
+    fields = [fault.field for fault in faults(wanted, family(tmp_path))]
+    assert fields == ["loras.0.path", EDGES.field, SHADES.field, "enable_safety_checker"]
+
+
+@pytest.mark.parametrize("change", [{"weight": 0.0}, {"stop_at": 0.0}], ids=str)
+def test_a_structure_that_does_not_act_needs_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert faults(spec(pictures=(EDGES.model_copy(update=change),)), family(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("sdxl_lcm_lora.safetensors", "lcm_lora"),
+        ("sdxl_lcm_lora", "lcm_lora"),
+        ("sdxl_lightning_4step_lora.safetensors", "lightning_lora"),
+        (OFFSET_LORA, "offset_lora"),
+    ],
+)
+def test_a_well_known_lora_has_a_command_too(tmp_path: Path, source: str, name: str) -> None:
+    wanted = spec(loras=(Lora(source=source, scale=1.0, field="loras.0.path"),))
+    (fault,) = faults(wanted, family(tmp_path))
+    assert (fault.type, fault.field) == ("feature_not_supported", "loras.0.path")
+    assert f"`python -m models pull {name} --family toy`" in fault.msg
+    assert faults(wanted, family(tmp_path, loras={source: {"file": "."}})) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["mine.safetensors", "https://else.example/sdxl_lcm_lora.safetensors", "http://[", "", "\x00"]
+)
+def test_another_lora_is_refused_without_a_command(tmp_path: Path, source: str) -> None:
+    (fault,) = faults(spec(loras=(Lora(source=source, scale=1.0, field="loras.0.path"),)), family(tmp_path))
+    assert (fault.type, fault.field) == ("feature_not_supported", "loras.0.path")
+    assert "python -m" not in fault.msg
+
+
+def test_every_kind_of_structure_has_its_control() -> None:
+    assert set(CONTROLS) == set(get_args(StructureKind))
+
+
+def test_telling_it_loads_neither_torch_nor_opencv() -> None:
+    code = "import sys, pipelines.needs; sys.exit(bool({'torch', 'cv2', 'transformers'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
