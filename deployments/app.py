@@ -8,7 +8,7 @@ from ray.serve import Application, Deployment
 
 from deployments.diffuser import Diffuser, drawer_of
 from deployments.dispatcher import Dispatcher
-from deployments.gateway import Gateway, limits_of
+from deployments.gateway import Gateway, door_of
 from deployments.graph import Stages
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import Preprocessor, catalogue_of, pictures_of
@@ -38,8 +38,8 @@ def build_app(settings: AppSettings) -> Application:
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
-    limits = partial(limits_of, settings.drawing)
-    return gateway.bind(settings.gateway, limits, stages, dispatcher, placed.gateway.max_ongoing_requests)
+    door = partial(door_of, settings.drawing)
+    return gateway.bind(settings.gateway, door, stages, dispatcher, placed.gateway.max_ongoing_requests)
 
 
 def _deploy(cls: type[Any], placement: Placement) -> Deployment:

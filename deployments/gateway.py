@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 from ray.serve.context import _get_global_client
 from ray.serve.metrics import Gauge
@@ -15,7 +15,10 @@ from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
+from gateway.endpoints.common import OFFSET_LORA
+from gateway.endpoints.performance import MODES
 from gateway.errors import ModelError, ValidationErrors
+from gateway.family import FamilyState
 from gateway.files.opening import files_of
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
@@ -24,6 +27,8 @@ from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
+from pipelines import needs
+from pipelines.catalogue import Catalogue, Part
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
@@ -36,13 +41,13 @@ class Gateway:
 
     It also frees what lost dispatchers hold, for one that hangs frees nothing itself.
 
-    open_limits: of the prompts that the stages draw. max_ongoing_requests: of this deployment.
+    open_door: to what the stages draw with. max_ongoing_requests: of this deployment.
     """
 
     async def __init__(  # type: ignore[misc]
         self,
         settings: GatewaySettings,
-        open_limits: Callable[[], PromptLimits],
+        open_door: Callable[[], "Door"],
         stages: Stages,
         dispatcher: Handle,
         max_ongoing_requests: int,
@@ -51,7 +56,7 @@ class Gateway:
         await asyncio.to_thread(_check_binding, settings)
         self._settings, self._dispatcher = settings, DispatcherHandle(dispatcher)
         self._max_ongoing_requests = max_ongoing_requests
-        self._limits = await asyncio.to_thread(open_limits)
+        self._door = await asyncio.to_thread(open_door)
         self._graph = Graph(stages)
         self._ledger = await open_ledger(settings)
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
@@ -68,18 +73,14 @@ class Gateway:
             keys=self._keys,
             history=ledger.history,
             uploads=UploadAccount(ledger.database, self._settings),
-            check=self._check_prompts,
+            check=self._door.check,
+            family=self._door.family,
             watches=self._watches,
             max_ongoing_requests=self._max_ongoing_requests,
         )
         app = create_app(parts)
         app.router.lifespan_context = self._lifespan
         return app
-
-    def _check_prompts(self, spec: Spec) -> None:
-        faults = [service_error(fault) for fault in self._limits.faults(spec)]
-        if faults:
-            raise ValidationErrors([fault for fault in faults if isinstance(fault, ModelError)])
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -105,12 +106,40 @@ class StoreGauge:
         self._gauge.set(float(up), {"store": store})
 
 
-def limits_of(settings: DrawingSettings) -> PromptLimits:
-    """The limits of prompts for the family that is drawn with, counted as its own tokenizers do."""
-    from pipelines.catalogue import Catalogue
+class Door:
+    """Refuses at the submit what the stages would refuse of a spec. For any thread.
+
+    family: what clients are told of what is drawn with.
+    """
+
+    def __init__(self, limits: PromptLimits, catalogue: Catalogue) -> None:
+        self._limits, self._catalogue = limits, catalogue
+        self.family = _state_of(catalogue)
+
+    def check(self, spec: Spec) -> None:
+        """Raises ValidationErrors for prompts beyond the limits, and for fields that need what the family lacks."""
+        faults = [*self._limits.faults(spec), *needs.faults(spec, self._catalogue)]
+        errors = [service_error(fault) for fault in faults]
+        if errors:
+            raise ValidationErrors([error for error in errors if isinstance(error, ModelError)])
+
+
+def door_of(settings: DrawingSettings) -> Door:
+    """The door to the family that is drawn with; prompts are counted as its own tokenizers do."""
     from pipelines.prompts.tokenizer import tokenizers_of
 
-    return PromptLimits(tokenizers_of(Catalogue.open(settings.family).config), settings.max_prompt_chunks)
+    catalogue = Catalogue.open(settings.family)
+    return Door(PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks), catalogue)
+
+
+def _state_of(catalogue: Catalogue) -> FamilyState:
+    """Of every part, and of the LoRAs that the endpoints draw with of themselves."""
+    there: dict[str, bool] = {part: catalogue.has(part) for part in get_args(Part)}
+    for source in (OFFSET_LORA, *(mode.lora.source for mode in MODES.values() if mode.lora is not None)):
+        there[needs.well_known(source) or source] = catalogue.lora(source) is not None
+    has = tuple(name for name, is_there in there.items() if is_there)
+    missing = {name: catalogue.command_for(name).strip("`") for name, is_there in there.items() if not is_there}
+    return FamilyState(catalogue.name, has, missing)
 
 
 def _check_binding(settings: GatewaySettings) -> None:

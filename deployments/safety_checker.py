@@ -10,6 +10,8 @@ import numpy as np
 from ray import serve
 
 from deployments.faults import service_errors
+from pipelines.catalogue import Catalogue
+from pipelines.errors import DrawingFault
 from pipelines.events import Drawn, Pixels
 
 
@@ -22,7 +24,8 @@ class Flags(Protocol):
 class SafetyChecker:
     """Checks pictures of several requests in one forward pass."""
 
-    async def __init__(self, open_checker: Callable[[], Flags]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, open_checker: Callable[[], Flags | None]) -> None:  # type: ignore[misc]  # Serve awaits it
+        """open_checker: answers None where there is none; then no picture may come here."""
         self._checker = await asyncio.to_thread(open_checker)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
@@ -32,6 +35,8 @@ class SafetyChecker:
             return await asyncio.to_thread(self._check, drawings)
 
     def _check(self, drawings: Sequence[Drawn]) -> list[list[bool]]:
+        if self._checker is None:  # of a request from before the service had another family
+            raise DrawingFault("its pictures cannot be checked, for the model family lacks safety_checker")
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, drawn in enumerate(drawings):
             by_size[drawn.images.shape[1:]].append(place)
@@ -43,9 +48,12 @@ class SafetyChecker:
         return found
 
 
-def checker_of(family: Path, device: str) -> Flags:
-    """The family's checker on a torch device. Imports torch, so only the replica that checks calls it."""
-    from pipelines.catalogue import Catalogue
+def checker_of(family: Path, device: str) -> Flags | None:
+    """The family's checker on a torch device, where it has one. Then it imports torch, so only the replica that checks
+    calls it."""
+    catalogue = Catalogue.open(family)
+    if not catalogue.has("safety_checker"):
+        return None
     from pipelines.safety import load
 
-    return load(Catalogue.open(family).part("safety_checker"), device)
+    return load(catalogue.part("safety_checker"), device)

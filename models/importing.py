@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from models.errors import ToolFault
-from models.families import family_folder, read_family, version_of, write_family
+from models.families import read_family, version_of, write_family
 from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, Prediction
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.weights.integrity import header_digest, sha256_of

@@ -60,8 +60,19 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     return found
 
 
+def well_known(source: str) -> str | None:
+    """The name under which a LoRA is pulled, by its name or its address on the usual hub; None for others."""
+    try:
+        place = urlsplit(source)
+    except ValueError:  # half an address
+        return None
+    if place.netloc.lower() not in _HUBS:
+        return None
+    return LORAS.get(PurePosixPath(place.path).name.removesuffix(".safetensors"))
+
+
 def _lora_fault(lora: Lora, family: Has) -> InputFault:
-    known = _well_known(lora.source)
+    known = well_known(lora.source)
     if known is None:
         return InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
     return _lacks(known, lora.field, family)
@@ -70,13 +81,3 @@ def _lora_fault(lora: Lora, family: Has) -> InputFault:
 def _lacks(part: str, field: str, family: Has) -> InputFault:
     msg = f"The model family {family.name} lacks {part}, which this needs: {family.command_for(part)} brings it."
     return InputFault("feature_not_supported", msg, field)
-
-
-def _well_known(source: str) -> str | None:
-    try:
-        place = urlsplit(source)
-    except ValueError:  # half an address
-        return None
-    if place.netloc.lower() not in _HUBS:
-        return None
-    return LORAS.get(PurePosixPath(place.path).name.removesuffix(".safetensors"))

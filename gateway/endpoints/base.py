@@ -1,12 +1,13 @@
 """An endpoint: an input schema, an output schema, and the translation of a request into work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.endpoints.lacking import served_without
 from gateway.endpoints.outputs import Output
 from gateway.endpoints.pending import Family, inactive, refusals
 from gateway.errors import ValidationErrors
@@ -40,7 +41,7 @@ class Input(Part, ABC):
 
 @dataclass(frozen=True)
 class Order:
-    """A request that was accepted. inactive: names of fields that do not act yet, `unknown:<name>` for unknown ones.
+    """A request that was accepted. inactive: names of fields that do not act, `unknown:<name>` for unknown ones.
 
     The names are printable ASCII without commas, fit for a header.
     """
@@ -62,19 +63,23 @@ class Endpoint:
         """The first two segments of the id, under which clients ask for status and result."""
         return app_of(self.id)
 
-    def order(self, payload: Any, request_id: str, base_url: str) -> Order:
-        """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors, also for what is not built yet."""
+    def order(self, payload: Any, request_id: str, base_url: str, missing: Collection[str] = ()) -> Order:
+        """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors, also for what is not built yet.
+
+        missing: parts that the family lacks; defaults that need one are left out.
+        """
         asked = validated(self.input, payload)
         if refused := refusals(asked.family, asked):
             raise ValidationErrors(refused)
+        drawn, left = served_without(asked, missing)
         work = Work(
             request_id=request_id,
             endpoint=self.id,
-            spec=asked.spec(),
+            spec=drawn.spec(),
             delivery=asked.delivery(),
             base_url=base_url,
         )
-        return Order(work, (*inactive(asked.family, asked), *_unknown(asked)))
+        return Order(work, (*inactive(asked.family, asked), *left, *_unknown(asked)))
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""

@@ -79,7 +79,8 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
-    order = endpoint.order(payload, request_id, origin(request, settings.public_url))
+    missing = parts.family.missing if parts.family is not None else ()
+    order = endpoint.order(payload, request_id, origin(request, settings.public_url), missing)
     digest, kept_input = await asyncio.to_thread(_examined, parts.check, order.work.spec, payload)
     kept = {
         "owner": caller(request).key,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 from gateway.endpoints import Endpoint
+from gateway.family import FamilyState
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -23,14 +24,26 @@ code {{ font-size: 0.95em; }}
 All inputs and outputs are described in <a href="/openapi.json">/openapi.json</a>; routes, sizes and errors in
 <code>docs/api.md</code> of the repository, the ways to point a client here in its <code>README.md</code>.
 <a href="/ready">/ready</a> tells whether requests are served now.</p>
-</html>
+{family}</html>
 """
 
 
-def page(endpoints: Iterable[Endpoint]) -> str:
-    """A self-contained HTML page."""
+def page(endpoints: Iterable[Endpoint], family: FamilyState | None) -> str:
+    """A self-contained HTML page. family: what is drawn with; None says nothing of it."""
     items = (
         f'<li><a href="/openapi.json?endpoint_id={escape(endpoint.id)}"><code>{escape(endpoint.id)}</code></a></li>'
         for endpoint in endpoints
     )
-    return _PAGE.format(endpoints="\n".join(items))
+    return _PAGE.format(endpoints="\n".join(items), family="" if family is None else _told(family))
+
+
+def _told(family: FamilyState) -> str:
+    has = f", with {escape(', '.join(family.has))}" if family.has else ""
+    lines = [f"<p>The model family <code>{escape(family.name)}</code> draws here{has}.</p>"]
+    if not family.checks_pictures:
+        lines.append("<p><strong>Pictures are not checked</strong> for what is not safe for work.</p>")
+    if family.missing:
+        items = (f"<li>{escape(part)}: <code>{escape(command)}</code></li>" for part, command in family.missing.items())
+        lines += ["<p>It lacks these; what needs one is refused until its command has brought it:</p>"]
+        lines += ["<ul>", *items, "</ul>"]
+    return "\n".join(lines) + "\n"

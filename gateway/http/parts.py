@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.broadcasting import DispatcherLink
+from gateway.family import FamilyState
 from gateway.files.base import Files
 from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
@@ -30,7 +31,7 @@ class Parts:
     history: of the ledger; without it there are no routes for it. uploads: what keys have uploaded, counted; without it
     there are no routes to upload by, for nothing would bound them. check: raises the ValidationErrors of a spec that
     the stages would refuse, where that can be told before anything is spent on it; called on other threads, some at
-    once.
+    once. family: what is drawn with, as clients are told; None tells nothing.
     watches: of the stores; asked by `/ready` too. max_ongoing_requests: calls that Serve lets a replica of the app have
     at once.
     """
@@ -44,5 +45,6 @@ class Parts:
     history: SqlHistory | None = None
     uploads: UploadAccount | None = None
     check: Callable[[Spec], None] = _nothing
+    family: FamilyState | None = None
     watches: Sequence[StoreWatch] = ()
     max_ongoing_requests: int = 500

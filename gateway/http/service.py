@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -9,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError, StoreUnavailable
+from gateway.family import FamilyState
 from gateway.http.accepting import unknown_endpoint
 from gateway.http.authentication import OPENAPI
 from gateway.http.openapi import endpoint_document, service_document
@@ -32,6 +34,15 @@ async def _depth(ledger: Ledger) -> int:
         raise StoreUnavailable("ledger") from None
 
 
+def _told(family: FamilyState) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "checks_pictures": family.checks_pictures,
+        "has": [*family.has],
+        "missing": dict(family.missing),
+    }
+
+
 def service_routes(parts: Parts) -> list[Route]:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -53,7 +64,8 @@ def service_routes(parts: Parts) -> list[Route]:
             raise PlatformError("runner_connection_error", "The service cannot reach its parts.") from None
         if not can_draw:
             raise PlatformError("runner_scheduling_failure", "Nothing is ready to draw.")
-        return JSONResponse({"status": "ready", "waiting": waiting})
+        family = {} if parts.family is None else {"family": _told(parts.family)}
+        return JSONResponse({"status": "ready", "waiting": waiting, **family})
 
     async def schemas(request: Request) -> Response:
         endpoint_id, public_url = request.query_params.get("endpoint_id"), parts.settings.public_url
@@ -68,7 +80,7 @@ def service_routes(parts: Parts) -> list[Route]:
 
     async def root(request: Request) -> Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'"
-        return HTMLResponse(page(ENDPOINTS.values()), headers={"content-security-policy": policy})
+        return HTMLResponse(page(ENDPOINTS.values(), parts.family), headers={"content-security-policy": policy})
 
     return [
         Route("/", root, methods=["GET"]),

@@ -13,13 +13,14 @@ import pytest
 
 from deployments import gateway as module
 from deployments.binding import check_host
-from deployments.gateway import Gateway, limits_of
+from deployments.gateway import Door, Gateway, door_of
 from deployments.graph import Stages
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
 from gateway.ledger.database import Database
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
+from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from tests.gateway.fakes import until
@@ -32,6 +33,11 @@ class Handle:
 
     def options(self, **_: object) -> "Handle":
         return self
+
+
+def door(folder: Path, **has: Any) -> Door:
+    """To a family of a checkpoint and no tokenizers."""
+    return Door(PromptLimits([]), Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has)))
 
 
 @pytest.mark.parametrize("host", [None, "localhost", "127.0.0.1", "127.0.0.2", "::1"])
@@ -52,7 +58,7 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     gateway: Any = Gateway.__new__(Gateway)
     stages = Stages(*[Handle()] * len(fields(Stages)))
     settings = GatewaySettings(data_dir=tmp_path, keys="required")
-    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None, 500)
+    await gateway.__init__(settings, partial(door, tmp_path), stages, None, 500)
     closed: list[bool] = []
     close = gateway._ledger.close
 
@@ -78,7 +84,7 @@ async def test_what_it_lets_be_uploaded_is_bounded_in_its_ledger(
     gateway: Any = Gateway.__new__(Gateway)
     stages = Stages(*[Handle()] * len(fields(Stages)))
     settings = GatewaySettings(data_dir=tmp_path, uploads_of_key=1)
-    await gateway.__init__(settings, lambda: PromptLimits([]), stages, None, 500)
+    await gateway.__init__(settings, partial(door, tmp_path), stages, None, 500)
     app = gateway.__serve_build_asgi_app__()
     async with (
         app.router.lifespan_context(app),
@@ -98,7 +104,7 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
     gateway: Any = Gateway.__new__(Gateway)
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
     stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(limits_of, drawing), stages, None, 500)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing), stages, None, 500)
     app = gateway.__serve_build_asgi_app__()
     long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
     heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
@@ -117,15 +123,51 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
             assert [entry["type"] for entry in answer.json()["detail"]] == ["less_than_equal", "greater_than_equal"]
 
 
+async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
+    gateway: Any = Gateway.__new__(Gateway)
+    stages = Stages(*[Handle()] * len(fields(Stages)))
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path), stages, None, 500)
+    app = gateway.__serve_build_asgi_app__()
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
+    ):
+        answer = await client.post("/queue/fal-ai/fooocus", json={"enable_safety_checker": True})
+        told = {entry["loc"][-1]: entry["msg"] for entry in answer.json()["detail"]}
+        assert set(told) == {"performance", "enable_safety_checker"}
+        assert "`python -m models pull lcm_lora --family toy`" in told["performance"]
+        assert "`python -m models pull safety_checker --family toy`" in told["enable_safety_checker"]
+        assert str(tmp_path) not in answer.text
+        answer = await client.post("/queue/fal-ai/fooocus", json={"performance": "Speed"})
+        assert answer.status_code == 200
+        assert "enable_safety_checker, loras" in answer.headers["x-fooocus-inactive"]
+        page = (await client.get("/")).text
+        assert "python -m models pull cpds --family toy" in page
+        assert "python -m models pull lightning_lora --family toy" in page
+        assert "Pictures are not checked" in page
+
+
+def test_the_pocket_family_lacks_a_face_detector_alone(pocket_family_folder: Path) -> None:
+    assert {*door_of(DrawingSettings(family=pocket_family_folder)).family.missing} == {"face_detector"}
+
+
 def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from deployments.gateway import limits_of\n"
+        "from deployments.gateway import door_of\n"
+        "from gateway.errors import ValidationErrors\n"
         "from pipelines.settings import DrawingSettings\n"
         "from pipelines.spec import Spec\n"
-        f"limits = limits_of(DrawingSettings(family=Path({str(pocket_family_folder)!r})))\n"
-        "assert limits.faults(Spec.model_construct(prompt='(a:1e9)', negative_prompt=''))\n"
+        f"door = door_of(DrawingSettings(family=Path({str(pocket_family_folder)!r})))\n"
+        "spec = Spec(prompt='(a:1e9)', seeds=(1,), steps=1, sampler='lcm', schedule='lcm')\n"
+        "try: door.check(spec)\n"
+        "except ValidationErrors as fault: assert 'weight' in str(fault)\n"
+        "else: raise AssertionError\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -154,7 +196,7 @@ async def test_a_gauge_says_which_stores_can_be_written(
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     gateway: Any = Gateway.__new__(Gateway)
     stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), lambda: PromptLimits([]), stages, None, 500)
+    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path), stages, None, 500)
     app = gateway.__serve_build_asgi_app__()
 
     async def both() -> bool:

@@ -12,7 +12,7 @@ import pytest
 from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
-from deployments.safety_checker import SafetyChecker
+from deployments.safety_checker import SafetyChecker, checker_of
 from gateway.errors import StoreUnavailable
 from gateway.files.access import Acl
 from gateway.files.base import Files
@@ -25,6 +25,7 @@ from gateway.replicas import Report
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
+from pipelines.errors import DrawingFault
 from pipelines.events import Drawn, Pixels
 from pipelines.spec import Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
@@ -163,6 +164,15 @@ def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
     checker._checker = FakeChecker()
     flags = checker._check([drawn(13, 1), drawn(13, side=16), drawn(2)])
     assert flags == [[True, False], [True], [False]]
+
+
+def test_without_a_checker_it_starts_and_refuses_what_may_not_come(tmp_path: Path) -> None:
+    (tmp_path / "family.json").write_text('{"name": "toy", "version": "1", "checkpoint": "."}')
+    assert checker_of(tmp_path, "cpu") is None
+    checker = SafetyChecker.__new__(SafetyChecker)
+    checker._checker = None
+    with pytest.raises(DrawingFault, match="lacks safety_checker"):
+        checker._check([drawn(1)])
 
 
 async def test_pictures_of_few_requests_are_decoded_at_once() -> None:

@@ -77,9 +77,30 @@ def own_shapes(endpoint_ids: Sequence[str]) -> dict[str, Any]:
         "KeySet": object_of({"keys": {"type": "array", "items": object_of(dict.fromkeys(("kty", "crv", "x"), _TEXT))}}),
         "Health": object_of({"status": {"type": "string", "const": "ok"}}),
         "Readiness": object_of(
-            {"status": {"type": "string", "const": "ready"}, "waiting": {"type": "integer", "minimum": 0}}
+            {
+                "status": {"type": "string", "const": "ready"},
+                "waiting": {"type": "integer", "minimum": 0},
+                "family": _family(),
+            },
+            optional=("family",),
         ),
     }
+
+
+def _family() -> dict[str, Any]:
+    return object_of(
+        {
+            "name": _TEXT,
+            "checks_pictures": {"type": "boolean", "description": "Whether there is a safety checker."},
+            "has": {"type": "array", "items": _TEXT},
+            "missing": {
+                "type": "object",
+                "additionalProperties": _TEXT,
+                "description": "Parts that it lacks, each with the command that brings it.",
+            },
+        },
+        description="The model family that draws, and what it has beside its checkpoint.",
+    )
 
 
 def _queue_status() -> dict[str, Any]:

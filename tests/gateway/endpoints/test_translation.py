@@ -19,7 +19,8 @@ from tests.gateway.endpoints.documented import (
 )
 
 LCM = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
-LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True)
+LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True, field="performance")
+CHOSEN = LCM.model_copy(update={"field": "performance"})
 
 
 def test_the_root_endpoint_with_its_defaults() -> None:
@@ -32,7 +33,7 @@ def test_the_root_endpoint_with_its_defaults() -> None:
         sampler="lcm",
         schedule="lcm",
         guidance=Guidance(scale=1.0),
-        loras=(Lora(source=OFFSET, scale=0.1), LCM),
+        loras=(Lora(source=OFFSET, scale=0.1), CHOSEN),
         pictures=(),
         expand_prompt=True,
         check_safety=True,
@@ -70,12 +71,12 @@ def test_loras_of_the_client_come_first_and_know_their_field() -> None:
     assert order(ROOT, loras=loras).work.spec.loras == (
         Lora(source="a.safetensors", scale=0.5, field="loras.0.path"),
         Lora(source=URL, scale=-1.0, field="loras.1.path"),
-        LCM,
+        CHOSEN,
     )
 
 
 def test_an_empty_list_of_loras_leaves_the_modes_alone() -> None:
-    assert order(ROOT, loras=[]).work.spec.loras == (LCM,)
+    assert order(ROOT, loras=[]).work.spec.loras == (CHOSEN,)
 
 
 def test_a_control_image_of_the_root_endpoint() -> None:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytest
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import ModelError, ValidationErrors
+from gateway.family import FamilyState
+from gateway.fields import location
 from gateway.http.parts import Parts
 from gateway.settings import GatewaySettings
 from pipelines.spec import Spec
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
 
 LONG = "long"
+ROOT = "fal-ai/fooocus"
 
 
 class Check:
@@ -42,6 +46,26 @@ def check() -> Check:
 @pytest.fixture
 async def client(parts: Parts, check: Check) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=create_app(dataclasses.replace(parts, check=check)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
+        yield client
+
+
+@asynccontextmanager
+async def lacking(
+    parts: Parts, missing: Sequence[str] = ("safety_checker", "offset_lora")
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of an app whose family lacks these, and all controls."""
+
+    def check(spec: Spec) -> None:
+        fields = [picture.field for picture in spec.pictures]
+        if spec.check_safety and "safety_checker" in missing:
+            fields.append("enable_safety_checker")
+        msg = "It lacks a_part: `python -m models pull a_part` brings it."
+        if fields:
+            raise ValidationErrors([ModelError("feature_not_supported", msg, location(field)) for field in fields])
+
+    family = FamilyState("toy", (), dict.fromkeys(missing, "a command"))
+    transport = httpx2.ASGITransport(app=create_app(dataclasses.replace(parts, check=check, family=family)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
         yield client
 
@@ -78,6 +102,50 @@ async def test_no_door_lets_it_in(
     assert runner.seen == []
     assert stored(settings) == []
     assert (await client.get("/requests")).json()["requests"] == []
+
+
+@pytest.mark.parametrize("door", ["/run/{}", "/queue/{}", "/run/{}/stream", "/{}"])
+@pytest.mark.parametrize(
+    ("endpoint_id", "field"),
+    [(FAST, "enable_safety_checker"), (ROOT, "enable_safety_checker"), (ROOT, "image_prompt_1")],
+)
+async def test_no_door_lets_in_what_needs_a_missing_part(
+    parts: Parts, runner: FakeRunner, settings: GatewaySettings, door: str, endpoint_id: str, field: str
+) -> None:
+    if field == "image_prompt_1":
+        endpoint_id, asked = f"{ROOT}/image-prompt", {field: {"type": "CPDS", "image_url": PIXEL}}
+    else:
+        asked = {field: True}
+    async with lacking(parts) as client:
+        answer = await client.post(door.format(endpoint_id), json={**INPUT, **asked})
+    ((kind, body, *loc),) = refused(answer)
+    assert (kind, body, loc[0]) == ("feature_not_supported", "body", field)
+    assert "`python -m models pull a_part`" in answer.json()["detail"][0]["msg"]
+    assert runner.seen == []
+    assert stored(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint_id", "named"), [(FAST, {"enable_safety_checker"}), (ROOT, {"enable_safety_checker", "loras"})]
+)
+async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
+    parts: Parts, endpoint_id: str, named: set[str]
+) -> None:
+    async with lacking(parts) as client:
+        answer = await client.post(f"/queue/{endpoint_id}", json=INPUT)
+    assert answer.status_code == 200
+    assert named < set(answer.headers["x-fooocus-inactive"].split(", "))
+    (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
+    assert not claim.work.spec.check_safety
+    assert all(lora.performance for lora in claim.work.spec.loras)
+
+
+async def test_a_whole_family_is_drawn_with_whole(parts: Parts) -> None:
+    async with lacking(parts, missing=()) as client:
+        answer = await client.post(f"/queue/{FAST}", json=INPUT)
+    assert "enable_safety_checker" not in answer.headers["x-fooocus-inactive"]
+    (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
+    assert claim.work.spec.check_safety
 
 
 async def test_get_is_a_door_too(client: httpx2.AsyncClient) -> None:

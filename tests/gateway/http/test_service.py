@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import StoreUnavailable
+from gateway.family import FamilyState
 from gateway.http import service
 from gateway.ledger.sql import SqlLedger
 from tests.gateway.fakes import FAST, INPUT
@@ -26,6 +27,34 @@ async def get(parts: Parts, path: str) -> httpx2.Response:
 
 async def test_it_is_ready_when_its_parts_are(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/ready")).json() == {"status": "ready", "waiting": 0}
+
+
+FAMILY = FamilyState("toy", ("canny",), {"safety_checker": "python -m models pull safety_checker --family toy"})
+
+
+async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts: Parts) -> None:
+    told = (await get(replace(parts, family=FAMILY), "/ready")).json()["family"]
+    assert told == {
+        "name": "toy",
+        "checks_pictures": False,
+        "has": ["canny"],
+        "missing": {"safety_checker": "python -m models pull safety_checker --family toy"},
+    }
+    document = (await get(parts, "/openapi.json")).json()
+    described = Draft202012Validator({"$ref": "#/components/schemas/Readiness", "components": document["components"]})
+    described.validate({"status": "ready", "waiting": 0, "family": told})
+    assert not described.is_valid({"status": "ready", "waiting": 0, "family": {"name": "toy"}})
+
+
+async def test_the_page_tells_it_too(parts: Parts) -> None:
+    page = (await get(replace(parts, family=FAMILY), "/")).text
+    assert "<code>toy</code>" in page
+    assert "<code>python -m models pull safety_checker --family toy</code>" in page
+    assert "not checked" in page
+    whole = (await get(replace(parts, family=FamilyState("<toy>", ("safety_checker",), {})), "/")).text
+    assert "&lt;toy&gt;" in whole
+    assert "not checked" not in whole
+    assert "lacks" not in whole
 
 
 async def test_it_is_not_ready_when_nothing_can_draw(parts: Parts) -> None:

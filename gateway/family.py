@@ -1,0 +1,24 @@
+"""What the gateway is told of the model family that is drawn with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CHECKER = "safety_checker"  # the part without which pictures are not checked
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyState:
+    """What a family has beside its checkpoint, by name.
+
+    missing: what it lacks, each with the command that brings it. Clients are told all of it: no path of the server is
+    in it.
+    """
+
+    name: str
+    has: tuple[str, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def checks_pictures(self) -> bool:
+        """Whether anything can say which pictures may not be shown."""
+        return CHECKER not in self.missing
