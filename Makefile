@@ -8,7 +8,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 PORT ?= 8000
 TLS ?=
-CONFIG ?= serve_config.local.yaml
+MODEL ?=
+DEVICE ?= cpu
+CONFIG ?=
 BIN := .venv/bin
 POCKET := .cache/pocket
 RESULTS := benchmarks/results
@@ -23,8 +25,10 @@ SOURCES := pyproject.toml constraints.txt
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-serve: $(SERVE_STAMP) $(POCKET)/family.json ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, TLS=1 makes it https) until Ctrl-C
-	@exec $(BIN)/python -m deployments.serve_local --config $(CONFIG) --port $(PORT) $(if $(TLS),--tls)
+# MODEL: a family in var/families. DEVICE=cuda: with serve_config.gpu.yaml. CONFIG: another file, whatever the device.
+serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family.json) ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, TLS=1 makes it https, MODEL=default DEVICE=cuda real weights) until Ctrl-C
+	@exec $(BIN)/python -m deployments.serve_local $(if $(CONFIG),--config $(CONFIG),--device $(DEVICE)) --port $(PORT) \
+	  $(if $(MODEL),--family $(MODEL)) $(if $(TLS),--tls)
 
 test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
 	@$(BIN)/python -m pytest -m 'not long' $(ARGS)

@@ -25,6 +25,8 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 from deployments.loopback import ENVIRONMENT, HOOK
 
 OBJECT_STORE_BYTES = 512 * 2**20
+CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}
+FAMILIES = "FOOOCUS_FAMILIES"  # the environment variable that names the folder of families
 LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
 DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
@@ -35,14 +37,18 @@ _ANYWHERE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: 
 def main() -> int:
     """Serve until a signal; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deployments.serve_local", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("serve_config.local.yaml"))
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--device", choices=CONFIGS, default="cpu", help="with the config file that is for it")
+    given.add_argument("--config", type=Path, help="instead of the device's")
+    parser.add_argument("--family", help="the name of one in var/families (FOOOCUS_FAMILIES), or its folder")
     parser.add_argument("--port", type=int, help="instead of the file's")
     parser.add_argument("--tls", action="store_true", help="serve https, with a certificate made in the data folder")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        serve(arguments.config, arguments.port, arguments.tls)
+        config = arguments.config or CONFIGS[arguments.device]
+        serve(config, arguments.port, arguments.tls, arguments.family)
     except KeyboardInterrupt:
         pass  # the way to end it
     except (OSError, ValueError, RuntimeError) as error:
@@ -51,10 +57,10 @@ def main() -> int:
     return 0
 
 
-def serve(config: Path, port: int | None, tls: bool) -> None:
+def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None:
     """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt.
 
-    tls: with a certificate of its own, unless the file names one.
+    tls: with a certificate of its own, unless the file names one. family: instead of the file's, by name or folder.
     """
     _prepare_environment()
     from deployments.config_file import read
@@ -64,25 +70,25 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
     if port is not None:
         options["port"] = port
     _check_port(options["host"], options["port"])
-    if not file.settings.drawing.family.is_dir():
-        raise ValueError(
-            f"there is no model family in {file.settings.drawing.family}; `make serve` writes the pocket one"
-        )
+    settings = file.settings if family is None else _with_family(file.settings, family)
+    _check_family(settings.drawing.family)
     # here it is told in one sentence what keeps a ledger from being opened, and not in the tracebacks of replicas
-    asyncio.run(_open_ledger(file.settings.gateway))
-    trusted = _with_certificate(options, file.settings.gateway) if tls else None
+    asyncio.run(_open_ledger(settings.gateway))
+    trusted = _with_certificate(options, settings.gateway) if tls else None
     scheme = "https" if options["ssl_certfile"] else "http"
     address = f"{scheme}://{options['host']}:{options['port']}"
     with _ray():
+        import ray
         from ray import serve as ray_serve
 
         from deployments.app import build_app
 
+        settings = _with_gpus(settings, ray.cluster_resources().get("GPU", 0))
         print("Starting the service ...", flush=True)
         ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
         application = file.serve.applications[0]
         ray_serve.run(
-            build_app(_with_threads(file.settings)),
+            build_app(_with_threads(settings)),
             name=application.name,
             route_prefix=application.route_prefix,
             logging_config=application.logging_config or file.serve.logging_config,
@@ -94,7 +100,51 @@ def serve(config: Path, port: int | None, tls: bool) -> None:
         try:
             threading.Event().wait()
         finally:
-            _drain(application.name, file.settings.gateway.stop_grace_s)
+            _drain(application.name, settings.gateway.stop_grace_s)
+
+
+def family_folder(name: str) -> Path:
+    """The folder of a family: of a name among the others, of a path (with a slash or a dot at its start) itself."""
+    if "/" in name or name.startswith((".", "~")):
+        return Path(name).expanduser()
+    return Path(os.environ.get(FAMILIES) or "var/families") / name
+
+
+def _with_family(settings: Any, name: str) -> Any:
+    drawing = settings.drawing.model_copy(update={"family": family_folder(name).absolute()})
+    return settings.model_copy(update={"drawing": drawing})
+
+
+def _check_family(folder: Path) -> None:
+    """Raises ValueError, with what to do, for a family that cannot be served."""
+    from pipelines.catalogue import FILE, Catalogue
+    from pipelines.errors import WeightsFault
+
+    if not (folder / FILE).is_file():
+        raise ValueError(
+            f"there is no model family in {folder}: `python -m models pull {folder.name}` brings one of that name; "
+            "without MODEL and DEVICE `make serve` writes the pocket one and serves it"
+        )
+    try:
+        Catalogue.open(folder)
+    except WeightsFault as fault:
+        raise ValueError(str(fault)) from fault
+
+
+def _with_gpus(settings: Any, gpus: float) -> Any:
+    """At most as many Diffusers as the machine's GPUs hold. Raises ValueError where they hold none."""
+    diffuser = settings.deployments.diffuser
+    if diffuser.num_gpus == 0:
+        return settings
+    most = int(gpus / diffuser.num_gpus)
+    if most == 0:
+        raise ValueError("Ray finds no GPU on this machine; without DEVICE=cuda the CPU draws, slowly")
+    if diffuser.autoscaling is None:
+        return settings
+    scaling = diffuser.autoscaling
+    ends = {name: min(getattr(scaling, name), most) for name in ("min_replicas", "max_replicas")}
+    diffuser = diffuser.model_copy(update={"autoscaling": scaling.model_copy(update=ends)})
+    return settings.model_copy(update={"deployments": settings.deployments.model_copy(update={"diffuser": diffuser})})
 
 
 async def _open_ledger(settings: Any) -> None:

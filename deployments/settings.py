@@ -106,8 +106,11 @@ def _absolute(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
 
 
-def _absolute_family(settings: DrawingSettings) -> DrawingSettings:
-    return settings.model_copy(update={"family": settings.family.expanduser().absolute()})
+def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
+    folders = {"family": settings.family, "profiles": settings.profiles}
+    return settings.model_copy(
+        update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
+    )
 
 
 class AppSettings(_Strict):
@@ -118,6 +121,6 @@ class AppSettings(_Strict):
     """
 
     gateway: Annotated[GatewaySettings, AfterValidator(_absolute)]
-    drawing: Annotated[DrawingSettings, AfterValidator(_absolute_family)]
+    drawing: Annotated[DrawingSettings, AfterValidator(_absolute_folders)]
     checking: CheckingSettings = CheckingSettings()
     deployments: Deployments = Deployments()

@@ -16,7 +16,7 @@ from deployments.app import build_app
 from deployments.config_file import ConfigFile, check, read, unknown_keys
 
 ROOT = Path(__file__).parents[2]
-FILES = ["serve_config.yaml", "serve_config.local.yaml"]
+FILES = ["serve_config.yaml", "serve_config.local.yaml", "serve_config.gpu.yaml"]
 NAMES = {
     "Gateway",
     "Dispatcher",
@@ -116,9 +116,20 @@ def test_serves_default_address_is_refused_too() -> None:
 
 
 def test_a_file_is_read_with_absolute_paths() -> None:
-    settings = read(ROOT / "serve_config.local.yaml").settings
+    settings = read(ROOT / "serve_config.gpu.yaml").settings
     assert settings.gateway.data_dir.is_absolute()
     assert settings.drawing.family.is_absolute()
+    assert settings.drawing.profiles is not None
+    assert settings.drawing.profiles.is_absolute()
+
+
+def test_the_file_for_gpus_draws_on_each_and_is_open_to_this_machine_alone() -> None:
+    file = read(ROOT / "serve_config.gpu.yaml")
+    diffuser = file.settings.deployments.diffuser
+    assert (file.settings.drawing.device, diffuser.num_gpus) == ("cuda", 1)
+    assert diffuser.autoscaling is not None
+    assert (diffuser.autoscaling.min_replicas, diffuser.autoscaling.max_replicas) == (1, 8)
+    assert file.serve.http_options.host == "127.0.0.1"
 
 
 def test_the_cluster_file_is_one_that_ray_takes() -> None:

@@ -1,6 +1,10 @@
-"""Whether the service is ready is asked of our own process, however it is reached from outside."""
+"""`make serve`: what it serves with, and that our own process is asked whether it is ready."""
 
+import json
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +14,9 @@ import pytest
 
 from deployments import serve_local
 from deployments.certificate import certificate
+from deployments.config_file import read
+
+ROOT = Path(__file__).parents[2]
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -51,3 +58,91 @@ def test_who_does_not_answer_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(serve_local, "READY_TIMEOUT_S", 0.0)
     with pytest.raises(RuntimeError, match="/ready does not answer"):
         serve_local._wait_until_ready("http://127.0.0.1:9")
+
+
+def given(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[object, ...]]:
+    """What `main` serves with these arguments."""
+    served: list[tuple[object, ...]] = []
+    monkeypatch.setattr(serve_local, "serve", lambda *asked: served.append(asked))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["serve_local", *arguments])
+    assert serve_local.main() == 0
+    return served
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "family"),
+    [
+        ((), "serve_config.local.yaml", None),
+        (("--family", "default"), "serve_config.local.yaml", "default"),
+        (("--device", "cuda", "--family", "default"), "serve_config.gpu.yaml", "default"),
+        (("--config", "own.yaml"), "own.yaml", None),
+    ],
+    ids=str,
+)
+def test_a_device_has_its_config_file(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], config: str, family: str | None
+) -> None:
+    assert given(monkeypatch, *arguments) == [(Path(config), None, False, family)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "writes_pocket"),
+    [
+        ((), "--device cpu --port 8000", True),
+        (("MODEL=default", "DEVICE=cuda"), "--device cuda --port 8000 --family default", False),
+        (("MODEL=default", "PORT=9000"), "--device cpu --port 9000 --family default", False),
+        (("CONFIG=own.yaml", "TLS=1"), "--config own.yaml --port 8000 --tls", True),
+    ],
+    ids=str,
+)
+def test_make_serve_hands_its_variables_on(variables: tuple[str, ...], arguments: str, writes_pocket: bool) -> None:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-n", "-W", "models/pocket/write.py", "serve", *variables]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert f"deployments.serve_local {arguments}" in " ".join(done.stdout.replace("\\\n", " ").split())
+    assert ("models.pocket.write" in done.stdout) == writes_pocket
+
+
+def test_a_family_is_a_name_or_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOOOCUS_FAMILIES", raising=False)
+    assert serve_local.family_folder("default") == Path("var/families/default")
+    assert serve_local.family_folder("./mine") == Path("mine")
+    monkeypatch.setenv("FOOOCUS_FAMILIES", "/data/families")
+    assert serve_local.family_folder("default") == Path("/data/families/default")
+    settings = serve_local._with_family(read(ROOT / "serve_config.gpu.yaml").settings, "default")
+    assert settings.drawing.family == Path("/data/families/default")
+    assert settings.drawing.device == "cuda"
+
+
+def test_a_family_that_is_not_there_is_one_line_with_its_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.serve_local", "--family", "default", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "FOOOCUS_FAMILIES": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "`python -m models pull default`" in line
+
+
+def test_a_family_that_is_not_whole_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "family.json").write_text(json.dumps({"name": "toy", "version": "1", "checkpoint": "gone.safetensors"}))
+    with pytest.raises(ValueError, match=r"gone\.safetensors"):
+        serve_local._check_family(tmp_path)
+
+
+@pytest.mark.parametrize(("gpus", "most"), [(1.0, 1), (4.0, 4), (16.0, 8)])
+def test_there_are_no_more_diffusers_than_gpus(gpus: float, most: int) -> None:
+    settings = serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").settings, gpus)
+    assert settings.deployments.diffuser.autoscaling.max_replicas == most
+
+
+def test_without_a_gpu_it_says_so_and_on_the_cpu_it_needs_none() -> None:
+    with pytest.raises(ValueError, match="no GPU"):
+        serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").settings, 0.0)
+    local = read(ROOT / "serve_config.local.yaml").settings
+    assert serve_local._with_gpus(local, 0.0) == local
