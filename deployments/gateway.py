@@ -16,7 +16,6 @@ from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
-from gateway.endpoints.performance import MODES
 from gateway.errors import ModelError, ValidationErrors
 from gateway.family import FamilyState
 from gateway.files.opening import files_of
@@ -29,6 +28,7 @@ from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from pipelines import needs
 from pipelines.catalogue import Catalogue, Part
+from pipelines.performance import MODES
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec

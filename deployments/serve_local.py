@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from deployments.loopback import ENVIRONMENT, HOOK
+from pipelines.families import family_folder
 
 OBJECT_STORE_BYTES = 512 * 2**20
 CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}
-FAMILIES = "FOOOCUS_FAMILIES"  # the environment variable that names the folder of families
 LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
 DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
@@ -83,7 +83,8 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
 
         from deployments.app import build_app
 
-        settings = _with_gpus(settings, ray.cluster_resources().get("GPU", 0))
+        resources: Any = ray.cluster_resources  # untyped
+        settings = _with_gpus(settings, resources().get("GPU", 0))
         print("Starting the service ...", flush=True)
         ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
         application = file.serve.applications[0]
@@ -101,13 +102,6 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
             threading.Event().wait()
         finally:
             _drain(application.name, settings.gateway.stop_grace_s)
-
-
-def family_folder(name: str) -> Path:
-    """The folder of a family: of a name among the others, of a path (with a slash or a dot at its start) itself."""
-    if "/" in name or name.startswith((".", "~")):
-        return Path(name).expanduser()
-    return Path(os.environ.get(FAMILIES) or "var/families") / name
 
 
 def _with_family(settings: Any, name: str) -> Any:

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bar
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
 from pipelines.events import Drawn, Event, Pixels, Progress
+from pipelines.needs import needed_parts, well_known
 from pipelines.options import Options, parse
-from pipelines.spec import Spec, Structure
+from pipelines.spec import Spec
 
 if TYPE_CHECKING:
     from pipelines.drawing import Drawer
@@ -87,18 +88,14 @@ def _draw(given: Options) -> Pixels:
 def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
     from pipelines.images.files import read_picture
-    from pipelines.preparing import STRUCTURES, find_loras, prepare
+    from pipelines.preparing import find_loras, prepare
 
-    for picture in spec.pictures:
-        if isinstance(picture, Structure):
-            catalogue.part(STRUCTURES[picture.kind].control)
-    if spec.check_safety:
-        catalogue.part("safety_checker")
+    for part, _ in needed_parts(spec):
+        catalogue.part(part)
     known = _Loras(catalogue)
     for lora in spec.loras:
-        if lora.performance and known.lora(lora.source) is None:
-            told = f"The family {catalogue.name} lacks {lora.source}, the LoRA of a performance mode"
-            raise WeightsFault(f"{told}: `python -m models list` names what brings it.")
+        if known.lora(lora.source) is None and (name := well_known(lora.source)) is not None:
+            raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.command_for(name)} brings it.")
     loras = find_loras(spec, known)
     return prepare(spec, [read_picture(Path(each.source), each.field) for each in spec.pictures], loras)
 

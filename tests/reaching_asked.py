@@ -12,7 +12,7 @@ from gateway.endpoints import ENDPOINTS
 from gateway.errors import ValidationErrors
 from pipelines.device import PlainDevice
 from pipelines.errors import InputFault, WeightsFault
-from pipelines.preparing import STRUCTURES
+from pipelines.needs import CONTROLS
 from pipelines.spec import Guidance, Size, SizeEmphasis, Spec, Start, Structure
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def asked(endpoint: str, body: Plain) -> dict[str, Any]:
         "negative": spec.negative_prompt,
         "seeds": spec.seeds,
         "loras": [(each.source, each.scale, each.performance) for each in spec.loras],
-        "controls": [(STRUCTURES[each.kind].control, each.weight, each.stop_at) for each in structures],
+        "controls": [(CONTROLS[each.kind], each.weight, each.stop_at) for each in structures],
     }
 
 

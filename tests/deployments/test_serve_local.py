@@ -104,12 +104,8 @@ def test_make_serve_hands_its_variables_on(variables: tuple[str, ...], arguments
     assert ("models.pocket.write" in done.stdout) == writes_pocket
 
 
-def test_a_family_is_a_name_or_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FOOOCUS_FAMILIES", raising=False)
-    assert serve_local.family_folder("default") == Path("var/families/default")
-    assert serve_local.family_folder("./mine") == Path("mine")
+def test_the_family_of_the_command_line_takes_the_place_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOOOCUS_FAMILIES", "/data/families")
-    assert serve_local.family_folder("default") == Path("/data/families/default")
     settings = serve_local._with_family(read(ROOT / "serve_config.gpu.yaml").settings, "default")
     assert settings.drawing.family == Path("/data/families/default")
     assert settings.drawing.device == "cuda"

@@ -119,7 +119,7 @@ def _kept_hints(run_dir: RunDir, scenes: list[Scene], kind: StructureKind) -> Te
     if not path.is_file():
         found = torch.empty(HINTED, 1, SIDE, SIDE, dtype=torch.uint8)
         for at, scene in enumerate(track(scenes[:HINTED], f"hints of {kind}", console=run_dir.console)):
-            hint = STRUCTURES[kind].annotate(draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
+            hint = STRUCTURES[kind](draw(scene, SIDE, SIDE, random.Random(at), smooth=1))
             found[at] = torch.from_numpy(hint[:, :, 0])
         torch.save(found, path)
     kept: Tensor = torch.load(path, weights_only=True)
@@ -127,5 +127,5 @@ def _kept_hints(run_dir: RunDir, scenes: list[Scene], kind: StructureKind) -> Te
 
 
 def _hints(pictures: list[Pixels], kind: StructureKind) -> Tensor:
-    found = np.stack([STRUCTURES[kind].annotate(picture) for picture in pictures])
+    found = np.stack([STRUCTURES[kind](picture) for picture in pictures])
     return torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255

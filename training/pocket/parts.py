@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 from benchmarks.pocket.reader import Reader
 from models.pocket import checker
-from pipelines.preparing import STRUCTURES
+from pipelines.needs import CONTROLS
 from pipelines.spec import StructureKind
 from training.pocket import (
     checkers,
@@ -91,8 +91,7 @@ def _performance(mode: str) -> Part:
 
 
 def _control(kind: StructureKind) -> Part:
-    ships = (STRUCTURES[kind].control,)
-    return Part(lambda task: controls.train(task.run_dir, task.frozen(), kind), ships, 5, FINISHED)
+    return Part(lambda task: controls.train(task.run_dir, task.frozen(), kind), (CONTROLS[kind],), 5, FINISHED)
 
 
 def _image_prompt(name: str) -> Part:
@@ -122,7 +121,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             lambda task: large.train(task.run_dir, task.frozen()), ("unet",), 3, ("texts", PICTURES), "unet.pt"
         ),
         **{mode: _performance(mode) for mode in performance.MODES},
-        **{each.control: _control(kind) for kind, each in STRUCTURES.items()},
+        **{control: _control(kind) for kind, control in CONTROLS.items()},
         "outlines": Part(lambda task: outlines.train(task.run_dir, task.frozen()), ("outlines",), 6, FINISHED),
         "inpaint": Part(lambda task: inpainting.train(task.run_dir, task.frozen()), ("inpaint",), 7, FINISHED),
         "vision": Part(lambda task: vision.train(task.run_dir), ("vision",), 8),
