@@ -202,9 +202,8 @@ def _idle(key: str) -> bool:
 def convert_vae(vae: AutoencoderKL, stored: dict[str, Stored]) -> Mapping[str, Stored]:
     """By diffusers' names, which some files have under the original prefix, or by the original ones."""
     if not any(key.startswith((f"{VAE}encoder.down_blocks.", f"{VAE}decoder.up_blocks.")) for key in stored):
-        convert_ldm: Any = convert_ldm_vae_checkpoint  # untyped, and so the next one
-        converted: Mapping[str, Stored] = convert_ldm(stored, vae.config)
-        return converted
+        original: Convert = partial(convert_ldm_vae_checkpoint, config=vae.config)
+        return original(stored)
     found: dict[str, Stored] = {}
     for key, each in stored.items():
         module, _, kind = key.removeprefix(VAE).rpartition(".")
@@ -220,10 +219,9 @@ def convert_open_clip(
     encoder: CLIPTextModelWithProjection, prefix: str, stored: dict[str, Stored]
 ) -> Mapping[str, Stored]:
     """As diffusers does, and with a last projection that is stored as a linear layer has it, not transposed."""
-    convert: Any = convert_open_clip_checkpoint
-    converted: dict[str, Stored] = convert(encoder, stored, prefix=prefix)
+    original: Convert = partial(convert_open_clip_checkpoint, encoder, prefix=prefix)
     linear = f"{prefix}text_projection.weight"
-    return converted | ({"text_projection.weight": stored[linear]} if linear in stored else {})
+    return {**original(stored), **({"text_projection.weight": stored[linear]} if linear in stored else {})}
 
 
 def fill(
