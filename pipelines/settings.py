@@ -13,7 +13,8 @@ class DrawingSettings(BaseModel):
     """How a replica draws.
 
     family: the folder of a model family. verify_at_load: read every byte of its files before loading, not only sizes
-    and headers. threads: torch's threads on the CPU; None leaves torch's choice.
+    and headers. dtype: of its UNet; text encoders are run in float32, and so is the VAE on a CPU, elsewhere in bfloat16
+    where it would overflow. threads: torch's threads on the CPU; None leaves torch's choice.
     variant_budget_mb: memory for merged weights besides the family's own. hang_after_s: a single call that takes longer
     means that the engine hangs. one_at_a_time: batch nothing, for debugging. ahead: the host never waits for the
     device: copies go through pinned memory, and answers are held to be finite a call later; needs a CUDA device.
@@ -32,7 +33,7 @@ class DrawingSettings(BaseModel):
     family: Path
     verify_at_load: bool = False
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
     variant_budget_mb: int = Field(default=2048, ge=0)
     rows: int = Field(default=8, ge=2)

@@ -1,7 +1,9 @@
 """A model family in memory: the models of its checkpoint, its tokenizers and its catalogue."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -12,7 +14,8 @@ from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.unet.layers import install_layers
 from pipelines.unet.rows import RowContext
-from pipelines.weights.checkpoint import load_checkpoint
+from pipelines.weights.checkpoint import load_checkpoint, read_config
+from pipelines.weights.recognition import read_header, recognise
 
 LEGACY_END = 2  # an end token in configs that means: the largest id
 ROW = 77  # tokens that a CLIP text model reads at once
@@ -22,7 +25,8 @@ ROW = 77  # tokens that a CLIP text model reads at once
 class Family:
     """Everything that a picture is drawn with. The models are shared by all variants: never change them in place.
 
-    rows: what the layers of its UNets read during a call.
+    dtype: of the UNet; the VAE and the text encoders have their own. rows: what the layers of its UNets read during a
+    call.
     """
 
     catalogue: Catalogue
@@ -36,9 +40,22 @@ class Family:
 
 
 def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Family:
-    """Load a family from its folder. Raises WeightsFault when anything is missing or does not fit."""
+    """Load a family from its folder, in a dtype for each of its models (`vae_dtype`, and float32 for text encoders).
+
+    dtype: of the UNet. Raises WeightsFault when anything is missing or does not fit, and when the checkpoint says that
+    it was trained otherwise than the family does.
+    """
     catalogue = Catalogue.open(folder)
-    parts = load_checkpoint(catalogue.checkpoint, catalogue.config, device, dtype)
+    header = read_header(catalogue.checkpoint)
+    recognise(header).require_training(header.file, catalogue.file.prediction, catalogue.file.zero_terminal_snr)
+    parts = load_checkpoint(
+        catalogue.checkpoint,
+        catalogue.config,
+        device,
+        dtype,
+        vae_dtype=vae_dtype(read_config(catalogue.config / "vae"), device, dtype),
+        text_dtype=torch.float32,
+    )
     for parameter in parts.vae.parameters():
         if parameter.dim() == 4:  # decodes 1024x1024 on two cores twice as fast as the default layout; the UNet is not
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -46,6 +63,18 @@ def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Famil
     second = _tokenizer(catalogue.config / "tokenizer_2", parts.text_encoders[1])
     rows = install_layers(parts.unet)
     return Family(catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype, rows)
+
+
+def vae_dtype(config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What a VAE is run in beside a UNet of `dtype`.
+
+    On a CPU float32. Elsewhere the UNet's, but for bfloat16 instead of float16 unless its configuration says that
+    it does not overflow: `force_upcast` false.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    overflows = config.get("force_upcast", True)  # as diffusers has it
+    return torch.bfloat16 if dtype is torch.float16 and overflows else dtype
 
 
 def _tokenizer(folder: Path, encoder: CLIPTextModel | CLIPTextModelWithProjection) -> CLIPTokenizer:
