@@ -1,7 +1,9 @@
 """The stages of the VAE: pictures to latents and back (fooocus-facts 8.1)."""
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from pipelines.device import Device, Download
 from pipelines.engine.tasks import Answers, Ask, Stage
+from pipelines.errors import DrawingFault
 from pipelines.events import Pixels
 
 FACTOR = 8  # pixels of a picture to one of its latent
@@ -60,7 +63,11 @@ class EncodeStage(Stage[EncodeImage, Tensor]):
 
 
 class DecodeStage(Stage[DecodeLatent, Download]):
-    """One latent a call, as in `EncodeStage`."""
+    """One latent a call, as in `EncodeStage`.
+
+    What it gives raises DrawingFault, wherever it is asked for its pixels, when the picture is not finite: a VAE that
+    overflows in its dtype does so again, so nothing is begun again for it, and nobody is given a black picture.
+    """
 
     name = "decode"
     asked = DecodeLatent
@@ -75,4 +82,12 @@ class DecodeStage(Stage[DecodeLatent, Download]):
         latent = (ask.latent / self._vae.config["scaling_factor"])[None].to(self._vae.dtype)
         decoded = self._vae.decode(latent, return_dict=False)[0][0].float()
         pixels = ((decoded + 1) / 2).clamp(0, 1) * 255
-        return self._device.download(pixels.permute(1, 2, 0).to(torch.uint8))
+        picture = self._device.download(pixels.permute(1, 2, 0).to(torch.uint8))
+        largest = self._device.download(torch.linalg.vector_norm(decoded, torch.inf))
+        return partial(_finite, picture, largest)
+
+
+def _finite(picture: Download, largest: Download) -> Tensor:
+    if not math.isfinite(largest().item()):
+        raise DrawingFault("the VAE decoded the picture to values that are not finite: it overflows in its dtype")
+    return picture()
