@@ -1,6 +1,7 @@
 """The model tool: `python -m models` lists, pulls, imports, verifies, describes, pins and removes model families."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,8 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: stopped; the same command goes on where this one was.", file=sys.stderr)
-        return 130
+        print("error: stopped; the same command goes on where this one was.", file=sys.stderr, flush=True)
+        os._exit(130)  # threads may wait for a server for a minute, and all that they have is on the disk
     return code
 
 

@@ -87,14 +87,17 @@ def bring(folder: Path, items: Sequence[Item], source: Source, say: Say) -> dict
         write_whole(_sidecar(folder, item), record.model_dump_json())
         return record
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pull") as threads:
-        running = {threads.submit(brought, item): item for item in items}
-        try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-        finally:  # the user's Ctrl-C comes here too
-            if any(not each.done() or each.exception() for each in running):
-                stop.set()
-            threads.shutdown(cancel_futures=True)
+    threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pull")
+    running = {threads.submit(brought, item): item for item in items}
+    try:
+        done, _ = wait(running, return_when=FIRST_EXCEPTION)
+    except KeyboardInterrupt:  # not to wait for a server that says nothing
+        stop.set()
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
+    if any(not each.done() or each.exception() for each in running):
+        stop.set()
+    threads.shutdown(cancel_futures=True)
     faults = [fault for each in done if (fault := each.exception()) is not None and not isinstance(fault, Stopped)]
     if faults:
         raise _told(faults[0], folder)

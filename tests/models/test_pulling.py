@@ -196,21 +196,24 @@ def test_a_bucket_serves_a_site_without_a_hub(
     assert tool("verify", "lcm")[0] == 0
 
 
-def test_a_pull_that_was_killed_goes_on_where_it_was(
-    hub: Hub, environment: dict[str, str], families: Path, tool: Tool
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_pull_that_was_killed_or_stopped_goes_on_where_it_was(
+    hub: Hub, environment: dict[str, str], families: Path, tool: Tool, number: signal.Signals, code: int
 ) -> None:
     files, path = place(hub, "juggernaut")
     files[path] = small(0, 6_000_000)
     digest = sha256(files[path])
     hub.stalled[digest] = 21 * 2**20  # the client writes in pieces of ten
     command = [sys.executable, "-m", "models", "pull", "lcm"]
-    running = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     assert hub.sending.wait(60)
     parts = families / "lcm" / ".pull"
     while sum(each.stat().st_size for each in parts.glob("*.part")) < 20 * 2**20:
         assert running.poll() is None
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    running.send_signal(number)
+    assert running.wait(20) == code
     assert not (families / "lcm" / "family.json").exists()
     assert not any(families.glob("lcm/*.safetensors"))
 
