@@ -19,7 +19,7 @@ CARDS = ("models/pocket/README.md", "training/pocket/README.md")
 
 
 def test_every_block_of_code_is_one_that_a_test_runs() -> None:
-    assert Counter(languages(page("README.md"))) == {"sh": 1, "bash": 2, "python": 1, "js": 2}
+    assert Counter(languages(page("README.md"))) == {"sh": 2, "bash": 2, "python": 1, "js": 2}
     assert Counter(languages(page("docs/clients.md"))) == {"sh": 1, "bash": 1, "python": 2, "js": 4}
     for path in {*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "clients.md"}:
         shown = languages(path.read_text(encoding="utf-8"))
@@ -27,11 +27,14 @@ def test_every_block_of_code_is_one_that_a_test_runs() -> None:
 
 
 def test_the_commands_are_targets_of_the_makefile() -> None:
-    (commands,) = blocks(page("README.md"), "sh")
+    commands, real = blocks(page("README.md"), "sh")
     targets = re.findall(r"^make (\w+)", commands, re.MULTILINE)
     assert targets == ["serve", "test"]
     for target in targets:
         assert re.search(rf"^{target}:", page("Makefile"), re.MULTILINE)
+    (variables,) = re.findall(r"^make serve ([^#]+)", real, re.MULTILINE)
+    for variable in variables.split():  # what they do: tests/deployments/test_serve_local.py
+        assert re.search(rf"^{variable.partition('=')[0]} \?=", page("Makefile"), re.MULTILINE)
 
 
 def test_every_link_leads_to_a_file() -> None:
