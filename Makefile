@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long bench check clean
+.PHONY: help pull serve test test-long bench check clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -24,6 +24,9 @@ SOURCES := pyproject.toml constraints.txt
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+pull: $(SERVE_STAMP) ## Bring real weights: MODEL=default, options of `python -m models pull` in ARGS (docs/models.md)
+	@$(BIN)/python -m models pull $(or $(MODEL),default) $(ARGS)
 
 # MODEL: a family in var/families. DEVICE=cuda: with serve_config.gpu.yaml. CONFIG: another file, whatever the device.
 serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family.json) ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, TLS=1 makes it https, MODEL=default DEVICE=cuda real weights) until Ctrl-C

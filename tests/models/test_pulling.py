@@ -226,7 +226,10 @@ def test_a_pull_that_was_killed_or_stopped_goes_on_where_it_was(
     assert tree(families / "lcm") == {"family.json", *Catalogue.open(families / "lcm").file.files}
 
 
-def test_what_was_whole_before_a_fault_is_not_fetched_again(tool: Tool, hub: Hub, families: Path) -> None:
+def test_what_was_whole_before_a_fault_is_not_fetched_again(
+    tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.fetching.AT_ONCE", 1)  # the checkpoint is whole when the LoRA fails
     files, path = place(hub, "lcm_lora")
     whole = files[path]
     files[path] = whole[:-4]  # damaged at its source

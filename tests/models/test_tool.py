@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,16 @@ def test_list_names_everything_and_says_what_is_here(tool: Tool) -> None:
     assert tool("pull", "lcm", "--family", "of_the_team")[0] == 0
     after = tool("list")[1]
     assert "of_the_team" in next(line for line in after.splitlines() if "juggernautXL" in line)
+
+
+def test_the_command_of_the_readme_brings_a_family(tool: Tool, families: Path) -> None:
+    (variables,) = re.findall(r"^make pull ([^#]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-n", "pull", *variables.split()]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    (arguments,) = re.findall(r"-m models (.+)", done.stdout)
+    assert tool(*arguments.split())[0] == 0
+    assert Catalogue.open(families / "default").has("canny")
 
 
 def test_verify_finds_a_changed_byte_a_missing_file_and_one_without_a_record(tool: Tool, families: Path) -> None:
