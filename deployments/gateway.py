@@ -27,7 +27,8 @@ from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from pipelines import needs
-from pipelines.catalogue import Catalogue, Part
+from pipelines.catalogue import Catalogue
+from pipelines.parts import Part
 from pipelines.performance import MODES
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings

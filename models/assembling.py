@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.diffusers_layout import COMPONENTS, read_json, read_tensors, stored_component, stored_folder
-from pipelines.catalogue import Catalogue, Prediction
+from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
+from pipelines.parts import Prediction
 from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, load_unet
 from pipelines.weights.lora import Targets, read_lora
 from pipelines.weights.recognition import Header, Recognised, read_header, recognise

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from models.errors import ToolFault
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 
 FileFormat = Literal["safetensors", "pickle", "onnx", "json", "text"]
 Use = Literal["checkpoint", "lora", "part"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 
 _PREPROCESSING: Mapping[str, Any] = MappingProxyType(
     {

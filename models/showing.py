@@ -12,7 +12,7 @@ from rich.table import Table
 from models.catalogue import ENTRIES, Entry
 from models.families import ASIDE, families, read_family
 from models.presets import PRESETS
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 
 WIDE = 240  # columns where no terminal says
 

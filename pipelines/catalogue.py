@@ -2,36 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import WeightsFault
+from pipelines.parts import Part, Prediction
 
 FILE = "family.json"
 CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
-
-Prediction = Literal["epsilon", "v_prediction"]
-"""What a UNet predicts."""
-
-Part = Literal[
-    "canny",
-    "cpds",
-    "image_prompt",
-    "face_prompt",
-    "image_prompt_negative",
-    "vision",
-    "face_detector",
-    "inpaint_head",
-    "inpaint_patch",
-    "refiner",
-    "upscaler",
-    "expansion",
-    "safety_checker",
-    "safety_checker_v2",
-]
-"""What a family may have beside its checkpoint and its LoRAs."""
 
 _Four = tuple[float, float, float, float]
 

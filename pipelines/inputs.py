@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.catalogue import Part
 from pipelines.events import Pixels
+from pipelines.parts import Part
 from pipelines.spec import Size, Structure
 
 

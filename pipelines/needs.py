@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from pipelines.catalogue import Part
 from pipelines.errors import InputFault
+from pipelines.parts import Part
 from pipelines.spec import Lora, Spec, Structure, StructureKind
 
 CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.catalogue import Prediction
 from pipelines.conditioning import Prompt
 from pipelines.denoising.denoisers import Watch, consistent, evaluate, sample, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
@@ -22,6 +21,7 @@ from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.inputs import Hint, Inputs
+from pipelines.parts import Prediction
 from pipelines.previews import Previews
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint

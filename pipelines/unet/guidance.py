@@ -7,7 +7,7 @@ import math
 
 from torch import Tensor
 
-from pipelines.catalogue import Prediction
+from pipelines.parts import Prediction
 
 LCM_SIGMA_DATA = 0.5
 LCM_TIME_SCALE = 10.0

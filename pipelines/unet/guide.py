@@ -8,9 +8,9 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from pipelines.catalogue import Prediction
 from pipelines.conditioning import Conditioning
 from pipelines.engine.tasks import Ask
+from pipelines.parts import Prediction
 from pipelines.unet.guidance import adaptive_scale, progress
 from pipelines.unet.rows import ControlBranch, Row
 from pipelines.unet.sharpening import filtered_share

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.catalogue import Prediction
 from pipelines.engine.tasks import Answers, Stage
+from pipelines.parts import Prediction
 from pipelines.unet.gathering import Gatherer, Sample
 from pipelines.unet.guidance import classifier_free, clean_latent, implied_noise, prediction_of, rescaled
 from pipelines.unet.guide import Evaluate

@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
 from pipelines.weights.variant_spec import Changes, VariantKey

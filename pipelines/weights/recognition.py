@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.catalogue import Prediction
 from pipelines.errors import WeightsFault
+from pipelines.parts import Prediction
 
 Kind = Literal[
     "SDXL base", "SDXL refiner", "Stable Diffusion 1.5", "Stable Diffusion 2", "LoRA", "VAE", "unknown weights"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 
 Changes = tuple[tuple[str, float], ...]  # (sha256 of a LoRA's file, scale), sorted, without scales of 0
 

@@ -12,8 +12,8 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.catalogue import Part
 from pipelines.errors import InputFault
+from pipelines.parts import Part
 from pipelines.weights.bases import Base, Merger
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
 from pipelines.weights.sized_lru import SizedLru

@@ -10,7 +10,7 @@ import pytest
 from models.catalogue import ENTRIES, Entry, find
 from models.errors import ToolFault
 from models.presets import PRESETS, entries_of
-from pipelines.catalogue import Part
+from pipelines.parts import Part
 
 FACTS = Path(__file__).parents[2] / "docs" / "reference" / "fooocus-facts.md"
 SEVERAL: Mapping[str, tuple[str, ...]] = {

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
-from pipelines.catalogue import Catalogue, Part
+from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
+from pipelines.parts import Part
 
 WHOLE: dict[str, Any] = {
     "name": "toy",

@@ -11,13 +11,14 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor
 
-from pipelines.catalogue import Catalogue, Prediction
+from pipelines.catalogue import Catalogue
 from pipelines.conditioning import encode_prompt
 from pipelines.denoising.denoisers import evaluate, sample
 from pipelines.denoising.noise import SAMPLERS, draw_noise
 from pipelines.denoising.samplers import euler
 from pipelines.denoising.schedules import SCHEDULES, lcm_table, sdxl_table
 from pipelines.denoising.sigma_schedule import sigma_schedule
+from pipelines.parts import Prediction
 from pipelines.spec import Guidance as Asked
 from pipelines.spec import SamplerName, Spec
 from pipelines.unet.guidance import clean_latent, implied_noise, prediction_of
