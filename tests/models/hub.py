@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,13 +166,14 @@ def serving(files: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
             server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     protocol_version = "HTTP/1.1"
     server_name: str
     told: Hub
 
+    @abstractmethod
     def answer(self) -> None:
-        raise NotImplementedError
+        """Answer a GET or a HEAD."""
 
     def do_GET(self) -> None:
         self._note()
