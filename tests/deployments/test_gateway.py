@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,9 @@ from tests.gateway.fakes import until
 ROOT = Path(__file__).parents[2]
 
 
+Opened = Callable[[GatewaySettings, Callable[[], Door]], Awaitable[Any]]
+
+
 class Handle:
     """Of a stage that is not called here."""
 
@@ -38,6 +43,31 @@ class Handle:
 def door(folder: Path, **has: Any) -> Door:
     """To a family of a checkpoint and no tokenizers."""
     return Door(PromptLimits([]), Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has)))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Opens a Gateway as a plain object, with stages that are not called."""
+    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
+    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)  # this process is not its alone
+
+    async def open_gateway(settings: GatewaySettings, open_door: Callable[[], Door]) -> Any:
+        gateway: Any = Gateway.__new__(Gateway)
+        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None, 500)
+        return gateway
+
+    return open_gateway
+
+
+@asynccontextmanager
+async def client_of(gateway: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """Talks to its app while that lives."""
+    app = gateway.__serve_build_asgi_app__()
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
+    ):
+        yield client
 
 
 @pytest.mark.parametrize("host", [None, "localhost", "127.0.0.1", "127.0.0.2", "::1"])
@@ -52,13 +82,10 @@ def test_other_machines_may_not_and_the_reason_is_told(host: str) -> None:
     check_host(host, keys_required=True)
 
 
-async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)  # this process is not its alone
-    gateway: Any = Gateway.__new__(Gateway)
-    stages = Stages(*[Handle()] * len(fields(Stages)))
-    settings = GatewaySettings(data_dir=tmp_path, keys="required")
-    await gateway.__init__(settings, partial(door, tmp_path), stages, None, 500)
+async def test_it_builds_its_app_and_closes_its_ledger(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await opened(GatewaySettings(data_dir=tmp_path, keys="required"), partial(door, tmp_path))
     closed: list[bool] = []
     close = gateway._ledger.close
 
@@ -76,20 +103,10 @@ async def test_it_builds_its_app_and_closes_its_ledger(tmp_path: Path, monkeypat
     assert closed
 
 
-async def test_what_it_lets_be_uploaded_is_bounded_in_its_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
-    gateway: Any = Gateway.__new__(Gateway)
-    stages = Stages(*[Handle()] * len(fields(Stages)))
+async def test_what_it_lets_be_uploaded_is_bounded_in_its_ledger(tmp_path: Path, opened: Opened) -> None:
     settings = GatewaySettings(data_dir=tmp_path, uploads_of_key=1)
-    await gateway.__init__(settings, partial(door, tmp_path), stages, None, 500)
-    app = gateway.__serve_build_asgi_app__()
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
-    ):
+    gateway = await opened(settings, partial(door, tmp_path))
+    async with client_of(gateway) as client:
         answers = [await client.post("/cdn/files/upload", content=b"x") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 403]
         again = UploadAccount(gateway._ledger.database, settings)
@@ -97,21 +114,13 @@ async def test_what_it_lets_be_uploaded_is_bounded_in_its_ledger(
 
 
 async def test_prompts_are_counted_as_the_familys_tokenizers_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pocket_family_folder: Path
+    tmp_path: Path, opened: Opened, pocket_family_folder: Path
 ) -> None:
-    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
-    gateway: Any = Gateway.__new__(Gateway)
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
-    stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing), stages, None, 500)
-    app = gateway.__serve_build_asgi_app__()
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing))
     long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
     heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
-    ):
+    async with client_of(gateway) as client:
         for door in ("/run", "/queue"):
             answer = await client.post(f"{door}/fal-ai/fooocus", json=long)
             (entry,) = answer.json()["detail"]
@@ -124,18 +133,10 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
 
 
 async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, opened: Opened
 ) -> None:
-    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
-    gateway: Any = Gateway.__new__(Gateway)
-    stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path), stages, None, 500)
-    app = gateway.__serve_build_asgi_app__()
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client,
-    ):
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path))
+    async with client_of(gateway) as client:
         answer = await client.post("/queue/fal-ai/fooocus", json={"enable_safety_checker": True})
         told = {entry["loc"][-1]: entry["msg"] for entry in answer.json()["detail"]}
         assert set(told) == {"performance", "enable_safety_checker"}
@@ -176,7 +177,7 @@ def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Pat
 
 @pytest.mark.parametrize(("store", "kind"), [("files", FileStore), ("ledger", Database)])
 async def test_a_gauge_says_which_stores_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, kind: type
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, store: str, kind: type
 ) -> None:
     told: list[tuple[float, dict[str, str]]] = []
 
@@ -192,16 +193,11 @@ async def test_a_gauge_says_which_stores_can_be_written(
 
     monkeypatch.setattr(module, "Gauge", Gauge)
     monkeypatch.setattr(kind, "check", away)
-    monkeypatch.setattr(module, "_check_binding", lambda settings: None)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
-    gateway: Any = Gateway.__new__(Gateway)
-    stages = Stages(*[Handle()] * len(fields(Stages)))
-    await gateway.__init__(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path), stages, None, 500)
-    app = gateway.__serve_build_asgi_app__()
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path))
 
     async def both() -> bool:
         return len(told) >= 2
 
-    async with app.router.lifespan_context(app):
+    async with client_of(gateway):
         await until(both)
     assert {tags["store"]: value for value, tags in told} == {"files": 1.0, "ledger": 1.0, store: 0.0}

@@ -10,22 +10,15 @@ import pytest
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.needs import CONTROLS, faults
-from pipelines.spec import Guidance, Lora, Spec, Start, Structure, StructureKind
+from pipelines.spec import Lora, Spec, Start, Structure, StructureKind
+from tests.pipelines import studio
 
 EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
 SHADES = Structure(kind="CPDS", source="b", field="image_prompt_2.image_url")
 
 
 def spec(**changes: Any) -> Spec:
-    base: dict[str, Any] = {
-        "seeds": (1,),
-        "steps": 1,
-        "sampler": "lcm",
-        "schedule": "lcm",
-        "guidance": Guidance(scale=1.0),
-        "check_safety": False,
-    }
-    return Spec(**{**base, **changes})
+    return studio.spec(**{"loras": (), "check_safety": False, **changes})
 
 
 def family(folder: Path, **has: Any) -> Catalogue:

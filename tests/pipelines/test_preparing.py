@@ -14,21 +14,14 @@ from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover
 from pipelines.preparing import STRUCTURES, find_loras, prepare
-from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure, StructureKind
+from pipelines.spec import Lora, Size, Spec, Start, Structure, StructureKind
+from tests.pipelines import studio
 
 SQUARE = Size(width=64, height=64)
 
 
 def spec(**changes: Any) -> Spec:
-    base: dict[str, Any] = {
-        "seeds": (1,),
-        "steps": 1,
-        "sampler": "lcm",
-        "schedule": "lcm",
-        "guidance": Guidance(scale=1.0),
-        "size": SQUARE,
-    }
-    return Spec(**{**base, **changes})
+    return studio.spec(**{"size": SQUARE, "loras": (), **changes})
 
 
 def picture(width: int, height: int, seed: int = 0) -> Pixels:

@@ -7,12 +7,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor
 
 from pipelines.catalogue import Catalogue
-from pipelines.conditioning import encode_prompt
 from pipelines.denoising.denoisers import evaluate, sample
 from pipelines.denoising.noise import SAMPLERS, draw_noise
 from pipelines.denoising.samplers import euler
@@ -22,11 +20,11 @@ from pipelines.parts import Prediction
 from pipelines.spec import Guidance as Asked
 from pipelines.spec import SamplerName, Spec
 from pipelines.unet.guidance import clean_latent, implied_noise, prediction_of
-from pipelines.unet.guide import Guidance, Guide, SizeIds
+from pipelines.unet.guide import Guide
 from pipelines.weights.bases import clone_sharing_parameters
 from pipelines.weights.family import Family
 from tests.pipelines.denoising.driving import drive as run_sampler
-from tests.pipelines.denoising.test_against_the_sdxl_pipeline import NEGATIVE, PROMPT, SIDE, drive
+from tests.pipelines.denoising.sdxl_pipeline import drive, first_noise, pipelines_latent, plain_guide
 from tests.pipelines.studio import Studio, spec
 
 PLAIN, ZERO = False, True
@@ -128,44 +126,11 @@ def test_a_whole_run_equals_the_pipeline(
     pocket_family: Family, prediction: Prediction, zero: bool, scale: float, rescale: float
 ) -> None:
     """The pocket UNet's answer is taken for either kind: what comes of it is no picture, and the same on both sides."""
-    pipeline: Any = StableDiffusionXLPipeline(
-        vae=pocket_family.vae,
-        text_encoder=pocket_family.text_encoders[0],
-        text_encoder_2=pocket_family.text_encoders[1],
-        tokenizer=pocket_family.tokenizers[0],
-        tokenizer_2=pocket_family.tokenizers[1],
-        unet=pocket_family.unet,
-        scheduler=scheduler("trailing", prediction, zero),
-        add_watermarker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    noise = torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(7))
-    wanted = pipeline(
-        PROMPT,
-        negative_prompt=NEGATIVE,
-        height=SIDE,
-        width=SIDE,
-        num_inference_steps=STEPS,
-        guidance_scale=scale,
-        guidance_rescale=rescale,
-        latents=noise,
-        output_type="latent",
-    ).images[0]
+    wanted = pipelines_latent(pocket_family, scheduler("trailing", prediction, zero), STEPS, scale, rescale)
 
     run = sigma_schedule(run_spec("simple", STEPS), sdxl_table(zero))
-    positive, negative = (
-        encode_prompt([text], pocket_family.tokenizers, pocket_family.text_encoders) for text in (PROMPT, NEGATIVE)
-    )
-    ids = torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE], dtype=torch.float32)
-    guide = Guide(
-        pocket_family.unet,
-        positive,
-        None if scale == 1 else negative,
-        Guidance(scale, rescale=rescale),
-        SizeIds(ids, ids, ids),
-        prediction=prediction,
-    )
-    x = noise[0] * float(run.sigmas[0])
+    guide = plain_guide(pocket_family, scale, rescale, prediction)
+    x = first_noise() * float(run.sigmas[0])
     (found,) = drive(pocket_family, [sample(euler(x, run.sigmas), evaluate(guide, run.table))])
     spread = float(wanted.std())
     assert spread > 0.1
