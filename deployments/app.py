@@ -30,7 +30,7 @@ def build_app(settings: AppSettings) -> Application:
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
-            partial(checker_of, family, settings.checking.device)
+            partial(checker_of, settings.drawing, settings.checking.device)
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
             files, partial(OutputNames.of, settings.gateway), settings.gateway.delivery_patience_s

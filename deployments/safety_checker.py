@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +12,8 @@ from deployments.faults import service_errors
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault
 from pipelines.events import Drawn, Pixels
+from pipelines.settings import DrawingSettings
+from pipelines.weights.integrity import check_files
 
 
 class Flags(Protocol):
@@ -48,12 +49,14 @@ class SafetyChecker:
         return found
 
 
-def checker_of(family: Path, device: str) -> Flags | None:
-    """The family's checker on a torch device, where it has one. Then it imports torch, so only the replica that checks
-    calls it."""
-    catalogue = Catalogue.open(family)
+def checker_of(drawing: DrawingSettings, device: str) -> Flags | None:
+    """The family's checker on a torch device, where it has one, from files that are as they came. It imports torch
+    then, so only the replica that checks calls it. Raises WeightsFault."""
+    catalogue = Catalogue.open(drawing.family)
     if not catalogue.has("safety_checker"):
         return None
     from pipelines.safety import load
 
-    return load(catalogue.part("safety_checker"), device)
+    path = catalogue.part("safety_checker")
+    check_files(catalogue, drawing.verify_at_load, within=path)
+    return load(path, device)

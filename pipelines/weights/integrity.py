@@ -64,12 +64,15 @@ def fault_of(path: Path, record: FileRecord, *, all_bytes: bool) -> str | None:
     return None
 
 
-def check_files(catalogue: Catalogue, all_bytes: bool) -> None:
+def check_files(catalogue: Catalogue, all_bytes: bool, within: Path | None = None) -> None:
     """Hold each file that has a record to it. all_bytes: read every byte, and not only of files written to since.
+    within: only the files of this part of the family.
 
     Raises WeightsFault, which names the file and the command that shows all there is to say, at the first that differs.
     """
     for path, record in catalogue.file.files.items():
+        if within is not None and not (catalogue.root / path).resolve().is_relative_to(within):
+            continue
         wrong = fault_of(catalogue.root / path, record, all_bytes=all_bytes)
         if wrong is not None:
             raise WeightsFault(

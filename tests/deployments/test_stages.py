@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -25,8 +26,9 @@ from gateway.replicas import Report
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
-from pipelines.errors import DrawingFault
+from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Drawn, Pixels
+from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
 from tests.gateway.fakes import FakeRunner, until
@@ -168,11 +170,24 @@ def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
 
 def test_without_a_checker_it_starts_and_refuses_what_may_not_come(tmp_path: Path) -> None:
     (tmp_path / "family.json").write_text('{"name": "toy", "version": "1", "checkpoint": "."}')
-    assert checker_of(tmp_path, "cpu") is None
+    assert checker_of(DrawingSettings(family=tmp_path), "cpu") is None
     checker = SafetyChecker.__new__(SafetyChecker)
     checker._checker = None
     with pytest.raises(DrawingFault, match="lacks safety_checker"):
         checker._check([drawn(1)])
+
+
+def test_a_checker_is_held_to_its_record_before_it_is_loaded(tmp_path: Path) -> None:
+    """On a node of its own nobody else reads its files."""
+    path = tmp_path / "checker" / "model.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"changed")
+    record = {"size": 8, "sha256": "", "modified_ns": 0}
+    files = {"checker/model.safetensors": record, "elsewhere.safetensors": record}
+    family = {"name": "toy", "version": "1", "checkpoint": ".", "parts": {"safety_checker": "checker"}, "files": files}
+    (tmp_path / "family.json").write_text(json.dumps(family))
+    with pytest.raises(WeightsFault, match=r"checker/model\.safetensors .* has 7 bytes and had 8"):
+        checker_of(DrawingSettings(family=tmp_path), "cpu")
 
 
 async def test_pictures_of_few_requests_are_decoded_at_once() -> None:
