@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from deployments.loopback import ENVIRONMENT, HOOK
-from pipelines.families import family_folder
+from pipelines.catalogue import family_folder
 
 OBJECT_STORE_BYTES = 512 * 2**20
 CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}

@@ -17,7 +17,7 @@ from models.families import (
     write_family,
 )
 from models.importing import add_import
-from pipelines.families import families_folder, family_folder
+from pipelines.catalogue import families_folder, family_folder
 
 Subcommands = Any  # argparse's own type of it is private
 

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.diffusers_layout import COMPONENTS, read_json, read_tensors, stored_component, stored_folder
+from models.diffusers_layout import COMPONENTS, read_tensors, stored_component, stored_folder
 from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.parts import Prediction
-from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, load_unet
+from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, load_unet, read_config, read_json
 from pipelines.weights.lora import Targets, read_lora
 from pipelines.weights.recognition import Header, Recognised, read_header, recognise
 
@@ -188,7 +188,7 @@ def _vae_of(path: Path, config: Path) -> dict[str, Tensor]:
 
 def _same_scale(source: Path, config: Path) -> None:
     """No shape tells how a VAE scales its latents."""
-    ours, theirs = (read_json(folder / "vae" / "config.json") for folder in (config, source))
+    ours, theirs = (read_config(folder / "vae") for folder in (config, source))
     for key in ("scaling_factor", "latents_mean", "latents_std"):
         if key in theirs and theirs[key] != ours.get(key) and theirs[key] is not None:
             raise WeightsFault(f"The VAE in {source.name} has another {key} than the configuration.")

@@ -4,10 +4,8 @@ A folder's files are mapped, not read, and go through models without memory: so 
 memory of its second text encoder alone, whose attentions the original layout fuses.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -18,12 +16,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from pipelines.errors import WeightsFault
+from pipelines.weights.checkpoint import OLD_ATTENTION, read_config, read_json
 
 STEMS = ("diffusion_pytorch_model", "model")
 VARIANTS = (".fp16", "")  # the half-precision files first: they are what SDXL is drawn with, and half as large
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 INNER = "text_model."  # transformers dropped this prefix in its fifth version; files have it
-OLDER_ATTENTION = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))  # of a VAE
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
@@ -53,7 +51,7 @@ def stored_component(component: str, tensors: Mapping[str, Tensor], config: Path
 
     source: where they come from, for the messages.
     """
-    settings = read_json(config / component / "config.json")
+    settings = read_config(config / component)
     stored: dict[str, Tensor]
     with torch.device("meta"):
         match component:
@@ -73,15 +71,6 @@ def stored_component(component: str, tensors: Mapping[str, Tensor], config: Path
     _fill(module, tensors, source)
     stored = store()
     return {key: tensor.contiguous() for key, tensor in stored.items()}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises WeightsFault when it cannot be read."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as fault:
-        raise WeightsFault(f"{path} cannot be read: {fault}") from fault
-    return found
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -106,7 +95,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> Non
 def _ours(key: str, wanted: Mapping[str, object]) -> str | None:
     names = [key, key.removeprefix(INNER), INNER + key]
     if ".attentions." in key:
-        names += [key.replace(f".{older}.", f".{newer}.") for older, newer in OLDER_ATTENTION]
+        names += [key.replace(f".{older}.", f".{newer}.") for older, newer in OLD_ATTENTION.items()]
     return next((name for name in names if name in wanted), None)
 
 

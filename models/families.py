@@ -9,8 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import ToolFault
-from pipelines.catalogue import FILE, FamilyFile, FileRecord
-from pipelines.families import families_folder
+from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder
 
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, get_args
 
 from models.errors import ToolFault
 from models.families import read_family, version_of, write_family
-from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry
+from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, family_folder
 from pipelines.errors import InputFault, WeightsFault
-from pipelines.families import family_folder
 from pipelines.parts import Prediction
 from pipelines.weights.integrity import header_digest, sha256_of
 from pipelines.weights.recognition import read_header, recognise

@@ -1,5 +1,6 @@
-"""The catalogue of a model family: which of its files answers a name, a well-known address or a role."""
+"""The catalogue of a model family: where it lies, and which of its files answers a name, an address or a role."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -11,6 +12,7 @@ from pipelines.errors import WeightsFault
 from pipelines.parts import Part, Prediction
 
 FILE = "family.json"
+VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
 CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
 
 _Four = tuple[float, float, float, float]
@@ -138,6 +140,16 @@ class Catalogue:
         if not found.exists():
             raise WeightsFault(f"The family {self.name} lacks {path}; it is incomplete in {self.root}.")
         return found
+
+
+def families_folder() -> Path:
+    """Where families lie: `var/families`, or what the environment variable FOOOCUS_FAMILIES says."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT)
+
+
+def family_folder(name: str) -> Path:
+    """The folder of a family: of a name among the others, and of a path (with a slash or a dot at its start) itself."""
+    return Path(name).expanduser() if "/" in name or name.startswith((".", "~")) else families_folder() / name
 
 
 def _plain(address: str) -> str:

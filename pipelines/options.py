@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from pipelines.families import family_folder
+from pipelines.catalogue import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure, StructureKind

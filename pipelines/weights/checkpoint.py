@@ -177,10 +177,15 @@ def load_unet(path: Path, config: Path, device: torch.device, dtype: torch.dtype
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a model. Raises WeightsFault when it cannot be read."""
+    return read_json(folder / "config.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises WeightsFault when it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        found: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as fault:
-        raise WeightsFault(f"{folder / 'config.json'} cannot be read: {fault}") from fault
+        raise WeightsFault(f"{path} cannot be read: {fault}") from fault
     return found
 
 

@@ -7,9 +7,11 @@ from typing import get_args
 
 import pytest
 
+from gateway.endpoints.lacking import NEEDING
 from models.catalogue import ENTRIES, Entry, find
 from models.errors import ToolFault
 from models.presets import PRESETS, entries_of
+from pipelines.needs import LORAS
 from pipelines.parts import Part
 
 FACTS = Path(__file__).parents[2] / "docs" / "reference" / "fooocus-facts.md"
@@ -91,6 +93,16 @@ def test_every_part_of_a_family_is_found_or_said_to_be_nowhere(part: Part) -> No
             find(part)
     else:
         assert find(part).part == part
+
+
+@pytest.mark.parametrize(("stem", "name"), LORAS.items())
+def test_a_refusal_names_a_lora_as_the_tool_does(stem: str, name: str) -> None:
+    entry = find(name)
+    assert (entry.name, entry.file, entry.use) == (name, f"{stem}.safetensors", "lora")
+
+
+def test_what_is_left_out_by_default_is_what_the_tool_brings() -> None:
+    assert {find(default.part).name for default in NEEDING.values()} == {"safety_checker", "offset_lora"}
 
 
 def test_presets_are_one_checkpoint_and_nothing_non_commercial() -> None:

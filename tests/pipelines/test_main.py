@@ -14,9 +14,8 @@ from PIL import Image
 from skimage import data
 
 from pipelines.__main__ import main
-from pipelines.catalogue import FILE
+from pipelines.catalogue import FILE, family_folder
 from pipelines.events import Pixels
-from pipelines.families import family_folder
 from pipelines.images.files import read_picture
 from pipelines.performance import MODES
 from pipelines.spec import Spec
