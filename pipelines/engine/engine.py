@@ -24,7 +24,7 @@ from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Routine
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import EngineStats, Progress
 from pipelines.listeners import Listeners
-from pipelines.memory import explain
+from pipelines.memory.row_limits import explain
 from pipelines.watchdog import Watchdog
 
 log = logging.getLogger("fooocus.engine")

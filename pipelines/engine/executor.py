@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.engine.tasks import Answer, Answers, AnyStage, Ask, Task
 from pipelines.errors import EngineDead
-from pipelines.memory import RowLimits, Size, explain, out_of_memory
+from pipelines.memory.row_limits import RowLimits, Size, explain, out_of_memory
 
 log = logging.getLogger("fooocus.engine")
 

@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from pipelines.conditioning import Conditioning
 from pipelines.device import Device
-from pipelines.memory import out_of_memory
+from pipelines.memory.row_limits import out_of_memory
 from pipelines.spec import Size
 from pipelines.unet.gathering import Gatherer, Sample
 from pipelines.unet.row_caps import RowCaps
