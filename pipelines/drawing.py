@@ -17,6 +17,7 @@ from pipelines.engine.tasks import Job, Stage, Start
 from pipelines.events import EngineStats, Event, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.listeners import OnEvent
+from pipelines.memory.planning import UNPLANNED_MERGED_MB
 from pipelines.previews import Previews
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.prompts.lines import prompt_lines
@@ -88,7 +89,8 @@ class Drawer:
         check_files(Catalogue.open(settings.family), settings.verify_at_load)
         family = load_family(settings.family, place, getattr(torch, settings.dtype))
         caps = row_caps(family.unet, device, settings.rows, settings.profile_sizes, settings.profiles)
-        budget, own_stream = settings.variant_budget_mb * 2**20, settings.merge_on_own_stream
+        merged_mb = UNPLANNED_MERGED_MB if settings.variant_budget_mb is None else settings.variant_budget_mb
+        budget, own_stream = merged_mb * 2**20, settings.merge_on_own_stream
         variants = VariantStore(family, budget, own_stream=own_stream)
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(

@@ -15,9 +15,12 @@ class DrawingSettings(BaseModel):
     family: the folder of a model family. verify_at_load: read every byte of its files before loading, not only sizes
     and headers. dtype: of its UNet; text encoders are run in float32, and so is the VAE on a CPU, elsewhere in bfloat16
     where it would overflow. threads: torch's threads on the CPU; None leaves torch's choice.
-    variant_budget_mb: memory for merged weights besides the family's own. hang_after_s: a single call that takes longer
-    means that the engine hangs. one_at_a_time: batch nothing, for debugging. ahead: the host never waits for the
-    device: copies go through pinned memory, and answers are held to be finite a call later; needs a CUDA device.
+    memory_gb: of the device, in GB of 2**30 bytes: what of the family stays there, what is brought when it is used and
+    how many rows a size may have is planned with it. None for what a CUDA device has free at the start; elsewhere, for
+    no plan. variant_budget_mb: memory for merged weights besides the family's own; None for what the plan leaves, or
+    without a plan 2048. hang_after_s: a single call that takes longer means that the engine hangs. one_at_a_time: batch
+    nothing, for debugging. ahead: the host never waits for the device: copies go through pinned memory, and answers are
+    held to be finite a call later; needs a CUDA device.
     merge_on_own_stream: merge LoRAs beside the engine's calls instead of between them; needs a CUDA device.
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
@@ -35,7 +38,8 @@ class DrawingSettings(BaseModel):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
-    variant_budget_mb: int = Field(default=2048, ge=0)
+    memory_gb: float | None = Field(default=None, gt=0)
+    variant_budget_mb: int | None = Field(default=None, ge=0)
     rows: int = Field(default=8, ge=2)
     profile_sizes: tuple[Size, ...] = ()
     profiles: Path | None = None
