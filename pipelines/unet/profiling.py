@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from pipelines.conditioning import Conditioning
 from pipelines.device import Device
+from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.row_limits import out_of_memory
 from pipelines.spec import Size
 from pipelines.unet.gathering import Gatherer, Sample
@@ -33,22 +35,28 @@ Measure = Callable[[Size, int], float]
 
 
 def row_caps(
-    unet: UNet2DConditionModel, device: Device, rows: int, sizes: Iterable[Size], remembered: Path | None
+    unet: UNet2DConditionModel,
+    device: Device,
+    rows: int,
+    sizes: Iterable[Size],
+    remembered: Path | None,
+    plan: MemoryPlan | None = None,
 ) -> RowCaps:
-    """The caps for a UNet on its device, of at most `rows`. remembered: the folder of earlier findings."""
+    """The caps for a UNet on its device, of at most `rows`. remembered: the folder of earlier findings, which `plan`
+    does not change: it bounds them."""
     sizes = tuple(sizes)
     if not sizes:
-        return RowCaps(rows)
+        return RowCaps(rows, plan=plan)
     file = remembered / f"rows-{_fingerprint(unet, rows, sizes)}.json" if remembered else None
     if file is not None and file.is_file():
-        return RowCaps(rows, tuple((pixels, cap) for pixels, cap in json.loads(file.read_text())))
+        return RowCaps(rows, tuple((pixels, cap) for pixels, cap in json.loads(file.read_text())), plan)
     caps = measured_caps(rows, sizes, lambda size, rows: _seconds(unet, device, size, rows))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_suffix(".new")
         aside.write_text(json.dumps(caps.measured))
         aside.replace(file)
-    return caps
+    return replace(caps, plan=plan)
 
 
 def measured_caps(rows: int, sizes: Iterable[Size], measure: Measure) -> RowCaps:
