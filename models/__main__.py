@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from models.errors import ToolFault
 from models.families import (
@@ -19,7 +20,11 @@ from models.families import (
 from models.importing import add_import
 from pipelines.catalogue import families_folder, family_folder
 
+if TYPE_CHECKING:
+    from pipelines.memory.cards import Dtype
+
 Subcommands = Any  # argparse's own type of it is private
+DTYPES: Mapping[str, "Dtype"] = MappingProxyType({"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"})
 
 
 def add_list(subcommands: Subcommands) -> None:
@@ -90,17 +95,40 @@ def add_verify(subcommands: Subcommands) -> None:
 
 
 def add_info(subcommands: Subcommands) -> None:
-    """`info`: what a family has."""
+    """`info`: what a family has, and what it takes on a device."""
 
     def run(arguments: argparse.Namespace) -> int:
-        from models.showing import show_families
+        from models.planning import show_cards, show_plan
+        from models.showing import show_family
 
-        show_families(_chosen(arguments.family))
+        if arguments.cards:
+            show_cards(DTYPES[arguments.dtype])
+            return 0
+        for folder in _chosen(arguments.family):
+            show_family(folder)
+            show_plan(folder, DTYPES[arguments.dtype], arguments.memory_gb)
         return 0
 
-    parser = subcommands.add_parser("info", help="what a family has and lacks; all families without a name")
+    parser = subcommands.add_parser(
+        "info", help="what a family has and lacks, and what is planned for it on a GPU; all families without a name"
+    )
     parser.add_argument("family", nargs="?")
+    parser.add_argument(
+        "--memory-gb",
+        type=_positive,
+        metavar="N",
+        help="the whole plan for a device with that much; usual cards without",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="fp16", help="of the UNet (%(default)s)")
+    parser.add_argument("--cards", action="store_true", help="usual cards with SDXL as published, in Markdown")
     parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number
 
 
 def add_remove(subcommands: Subcommands) -> None:

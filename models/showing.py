@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +16,8 @@ from pipelines.parts import Part
 WIDE = 240  # columns where no terminal says
 
 
-def _console() -> Console:
+def wide_console() -> Console:
+    """As wide as the terminal, and as tables need it where there is none."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
 
 
@@ -42,7 +42,7 @@ def show_catalogue() -> None:
             _hash(entry),
             here,
         )
-    console = _console()
+    console = wide_console()
     console.print(presets)
     console.print(files)
 
@@ -70,21 +70,18 @@ def _hash(entry: Entry) -> str:
     return f"{state} pickle" if entry.format == "pickle" else state
 
 
-def show_families(folders: Sequence[Path]) -> None:
-    """Print what each family has, where it came from, and what it lacks. Raises ToolFault when one cannot be read."""
-    console = _console()
-    for folder in folders:
-        family = read_family(folder)
-        table = Table("file", "size", "sha256", "from", title=f"{family.name} in {folder}", title_justify="left")
-        for path, record in sorted(family.files.items()):
-            table.add_row(path, f"{record.size:,} B", record.sha256[:16], record.origin)
-        console.print(table)
-        total = sum(record.size for record in family.files.values())
-        console.print(
-            f"checkpoint: {family.checkpoint}; LoRAs: {', '.join(family.loras) or 'none'}; {total:,} B in all"
-        )
-        missing = [part for part in get_args(Part) if part not in family.parts]
-        console.print(f"lacks: {', '.join(missing) or 'nothing'}")
-        unfinished = sum(path.stat().st_size for path in (folder / ASIDE).glob("*"))
-        if unfinished:
-            console.print(f"unfinished pulls hold {unfinished:,} B in {folder / ASIDE}")
+def show_family(folder: Path) -> None:
+    """Print what a family has, where it came from, and what it lacks. Raises ToolFault when it cannot be read."""
+    console = wide_console()
+    family = read_family(folder)
+    table = Table("file", "size", "sha256", "from", title=f"{family.name} in {folder}", title_justify="left")
+    for path, record in sorted(family.files.items()):
+        table.add_row(path, f"{record.size:,} B", record.sha256[:16], record.origin)
+    console.print(table)
+    total = sum(record.size for record in family.files.values())
+    console.print(f"checkpoint: {family.checkpoint}; LoRAs: {', '.join(family.loras) or 'none'}; {total:,} B in all")
+    missing = [part for part in get_args(Part) if part not in family.parts]
+    console.print(f"lacks: {', '.join(missing) or 'nothing'}")
+    unfinished = sum(path.stat().st_size for path in (folder / ASIDE).glob("*"))
+    if unfinished:
+        console.print(f"unfinished pulls hold {unfinished:,} B in {folder / ASIDE}")

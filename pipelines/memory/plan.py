@@ -1,12 +1,13 @@
 """The memory plan: what of a family stays on the device, what is brought on demand, how many rows a size may have."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipelines.errors import WeightsFault
 from pipelines.parts import Part
 
-GB = 2**30
+MB, GB = 2**20, 2**30
 RESERVE = GB  # an estimate: half for a CUDA context and its libraries' workspaces, half for what the allocator loses
 FACTOR = 8  # pixels of a picture to one of its latent
 COMMON, LARGER = 1024, (1536, 2048)  # sides of the pictures that a plan is made for, and that it holds if it can
@@ -132,5 +133,5 @@ def _refusal(footprint: Footprint, memory: int, least: int) -> str:
 
 
 def in_gb(size: int) -> str:
-    """For people: in GB of 2**30 bytes, rounded to a tenth."""
-    return f"{size / GB:.1f} GB"
+    """For people: in GB of 2**30 bytes, rounded to a tenth, and what is less than that in MB."""
+    return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{math.ceil(size / MB)} MB"

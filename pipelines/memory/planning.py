@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipelines.memory.describing import describe
 from pipelines.memory.footprint import measure
-from pipelines.memory.plan import GB, MemoryPlan, plan_memory
+from pipelines.memory.plan import GB, MB, MemoryPlan, plan_memory
 
 if TYPE_CHECKING:
     from pipelines.catalogue import Catalogue
 
-MB = 2**20
 UNPLANNED_MERGED_MB = 2048  # for merged weights where nothing is planned and no setting says otherwise
 
 log = logging.getLogger("fooocus.engine")
@@ -30,7 +30,7 @@ def plan_for(
 
     dtype: of the UNet. rows: the most of a call. memory_gb: what to plan with, in GB of 2**30 bytes; None for what a
     CUDA device has free now, and for no plan elsewhere. variant_budget_mb: the most for merged weights, None for what
-    is left. Takes a second or two, and reads configurations and headers alone.
+    is left. Takes a second or two, reads configurations and headers alone, and logs the plan.
 
     Raises WeightsFault, with the figures, for a family that does not fit.
     """
@@ -42,4 +42,7 @@ def plan_for(
         return None
     footprint = measure(catalogue, device, dtype)
     merged = None if variant_budget_mb is None else variant_budget_mb * MB
-    return plan_memory(footprint, memory, rows, merged)
+    plan = plan_memory(footprint, memory, rows, merged)
+    for line in describe(plan, footprint, rows):
+        log.info("%s", line)
+    return plan
