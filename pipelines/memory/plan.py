@@ -85,24 +85,25 @@ def plan_memory(footprint: Footprint, memory: int, rows: int, merged: int | None
 
     Set aside is what the VAE and two rows need at 1024 x 1024, and by steps, up to `rows` rows and then to the VAE's
     need at 2048 x 2048, more: as long as the family's own models still lie on the device together. They are resident
-    where another merged UNet and a control network fit beside them. More memory never gives fewer rows, smaller
-    pictures, or a family that is not resident any more.
+    where another merged UNet and a control network fit beside them, and each other part does. More memory never gives
+    fewer rows, smaller pictures, or a family that is not resident any more.
 
     Raises WeightsFault, with the figures, where not even the largest model alone can be run.
     """
     room = memory - RESERVE
-    resident = footprint.base + footprint.unet + footprint.control
+    resident = footprint.base + max(footprint.unet + footprint.control, *footprint.optional.values(), 0)
     least, *steps = _steps(footprint, rows)
     if footprint.largest + least > room:
         raise WeightsFault(_refusal(footprint, memory, least))
-    working = before = least
+    working, needed, stays = least, footprint.largest + least, False
     for step in steps:
-        needed = footprint.base + step
-        if needed > resident + before:  # a resident family stays so
+        needed = max(needed, footprint.base + step)
+        stays = stays or needed > resident + working  # with less set aside it would be resident before
+        if stays:
             needed = resident + step
-        if needed <= room:
-            working = step
-        before = step
+        if needed > room:
+            break
+        working = step
     parts = room - working
     if resident + working > room:
         return MemoryPlan(memory, False, parts, working, 0, footprint.row_pixel)
