@@ -10,7 +10,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.memory.cards import HEAD, ROWS, Dtype, of_family, of_sdxl, table
 from pipelines.memory.describing import describe
-from pipelines.memory.plan import GB, plan_memory
+from pipelines.memory.plan import GB, Footprint, plan_memory
 from pipelines.parts import Part
 
 UNTOLD: tuple[Part, ...] = ("image_prompt", "vision")  # parts of which no configuration here tells the size
@@ -39,10 +39,13 @@ def show_cards(dtype: Dtype) -> None:
 
 
 def cards_in_markdown(dtype: Dtype) -> list[str]:
-    """Lines of a table. Parts without a configuration count as much as the files that are published."""
-    published = {entry.part: entry.size for entry in ENTRIES if entry.part in UNTOLD and entry.name == entry.part}
-    footprint = of_sdxl(
-        dtype, {part: size for part, size in published.items() if part is not None and size is not None}
-    )
-    rows = [HEAD, ("---",) * len(HEAD), *table(footprint)]
-    return [f"| {' | '.join(row)} |".replace("| --- ", "|---").replace("|--- |", "|---|") for row in rows]
+    """Lines of a table."""
+    rule = f"|{'---|' * len(HEAD)}"
+    head, *rows = (f"| {' | '.join(row)} |" for row in (HEAD, *table(published(dtype))))
+    return [head, rule, *rows]
+
+
+def published(dtype: Dtype) -> Footprint:
+    """SDXL's footprint with every part. Those without a configuration here count as much as their published files."""
+    sizes = {entry.name: entry.size for entry in ENTRIES}
+    return of_sdxl(dtype, {part: sizes[part] or 0 for part in UNTOLD})
