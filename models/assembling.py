@@ -15,8 +15,9 @@ from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.parts import Prediction
 from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, load_unet, read_config, read_json
+from pipelines.weights.header import Header, read_header
 from pipelines.weights.lora import Targets, read_lora
-from pipelines.weights.recognition import Header, Recognised, read_header, recognise
+from pipelines.weights.recognition import Recognised, recognise
 
 TEXT = "conditioner."
 INNER = UNET.removeprefix("model.")

@@ -162,7 +162,7 @@ def _header(item: Item, part: Path) -> str | None:
         return header_digest(part)
     except ValueError as fault:
         part.unlink()
-        raise ToolFault(f"{item.entry.file} from {item.found.origin} is damaged: {fault}.") from None
+        raise ToolFault(f"{item.entry.file} from {item.found.origin} is damaged: it {fault}.") from None
 
 
 def record_of(path: Path, sha256: str, header: str | None, origin: str) -> FileRecord:

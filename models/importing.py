@@ -20,8 +20,9 @@ from models.families import read_family, version_of, write_family
 from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, family_folder
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.parts import Prediction
-from pipelines.weights.integrity import header_digest, sha256_of
-from pipelines.weights.recognition import read_header, recognise
+from pipelines.weights.header import read_header
+from pipelines.weights.integrity import sha256_of
+from pipelines.weights.recognition import recognise
 
 if TYPE_CHECKING:
     from models.assembling import Assembled
@@ -203,7 +204,7 @@ def _record(path: Path, origin: Path) -> FileRecord:
     return FileRecord(
         size=found.st_size,
         sha256=sha256_of(path),
-        header=header_digest(path),
+        header=read_header(path).digest,
         modified_ns=found.st_mtime_ns,
         origin=str(origin.resolve()),
     )

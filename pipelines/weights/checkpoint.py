@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import WeightsFault
+from pipelines.weights.header import Header, read_header
 from pipelines.weights.keys import original_name
-from pipelines.weights.recognition import Header, read_header, recognise
+from pipelines.weights.recognition import recognise
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 FIRST_TEXT, SECOND_TEXT = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."

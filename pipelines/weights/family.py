@@ -15,7 +15,8 @@ from pipelines.errors import WeightsFault
 from pipelines.unet.layers import install_layers
 from pipelines.unet.rows import RowContext
 from pipelines.weights.checkpoint import load_checkpoint, read_config
-from pipelines.weights.recognition import read_header, recognise
+from pipelines.weights.header import read_header
+from pipelines.weights.recognition import recognise
 
 LEGACY_END = 2  # an end token in configs that means: the largest id
 ROW = 77  # tokens that a CLIP text model reads at once

@@ -1,14 +1,12 @@
 """Whether a family's files are those that came: their sizes, headers and, where asked or in doubt, all their bytes."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from pipelines.catalogue import Catalogue, FileRecord
 from pipelines.errors import WeightsFault
+from pipelines.weights.header import parse_header
 
-LENGTH = 8  # bytes at the start of a safetensors file: how long its header is, little endian
-MAX_HEADER = 100 * 2**20  # bytes, as safetensors itself has it
 CHUNK = 2**22
 
 
@@ -24,22 +22,10 @@ def sha256_of(path: Path) -> str:
 def header_digest(path: Path) -> str:
     """sha256 of a safetensors file's header, in hex: names, dtypes, shapes and places of its tensors.
 
-    Raises ValueError where the file has none or ends before its last tensor does, OSError where it cannot be read.
+    Raises ValueError, in words that follow the file's name, where the file has none or ends elsewhere than its last
+    tensor does; OSError where it cannot be read.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH), "little")
-        size = path.stat().st_size
-        if not 2 <= length <= min(MAX_HEADER, size - LENGTH):
-            raise ValueError("it is no safetensors file")
-        header = file.read(length)
-    try:
-        tensors = json.loads(header)
-        ends = [int(tensor["data_offsets"][1]) for name, tensor in tensors.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise ValueError("it is no safetensors file") from None
-    if LENGTH + length + max(ends, default=0) != size:
-        raise ValueError("it ends before its tensors do, or after")
-    return hashlib.sha256(header).hexdigest()
+    return parse_header(path).digest
 
 
 def fault_of(path: Path, record: FileRecord, *, all_bytes: bool) -> str | None:
@@ -60,7 +46,7 @@ def fault_of(path: Path, record: FileRecord, *, all_bytes: bool) -> str | None:
     except OSError as fault:
         return f"cannot be read ({fault.strerror})"
     except ValueError as fault:
-        return f"is damaged: {fault}"
+        return str(fault)
     return None
 
 

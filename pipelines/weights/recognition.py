@@ -1,14 +1,13 @@
 """What a file of weights is, by the header of its safetensors file alone: no tensor is read."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pipelines.errors import WeightsFault
 from pipelines.parts import Prediction
+from pipelines.weights.header import Header
 
 Kind = Literal[
     "SDXL base", "SDXL refiner", "Stable Diffusion 1.5", "Stable Diffusion 2", "LoRA", "VAE", "unknown weights"
@@ -16,7 +15,6 @@ Kind = Literal[
 Layout = Literal["original", "diffusers"]
 Fp8 = Literal["none", "plain", "scaled"]
 
-MOST_HEADER_BYTES = 100 * 2**20  # as safetensors has it
 SDXL_TEXT_ENCODERS = 2
 
 _LORA = re.compile(r"^lora_|\.lora_(up|down|mid|A|B)\.|\.lora\.(up|down)\.|_lora\.(up|down)\.|\.hada_w\d|\.lokr_w\d")
@@ -31,7 +29,6 @@ _REFINER_TEXT, _SECOND_TEXT = "conditioner.embedders.0.model.", "conditioner.emb
 _SD2_TEXT, _SD1_TEXT = "cond_stage_model.model.", "cond_stage_model.transformer."
 _SD1_WIDTH, _SD2_WIDTH, _REFINER_WIDTH = 768, 1024, 1280  # of the text that a published UNet attends to
 _TOLD_V = ("v", "v_pred", "v_prediction", "v-prediction")  # `modelspec.prediction_type`, or ComfyUI's `predict_key`
-_PICKLES = (b"PK\x03\x04", b"\x80")  # how torch's files begin, new and old
 
 
 _ARTICLES: Mapping[Kind, str] = {
@@ -49,23 +46,6 @@ _PREDICTIONS: Mapping[Prediction | None, str] = {
     None: "no word of what it predicts",
 }
 _FP8: Mapping[Fp8, list[str]] = {"none": [], "plain": ["stored in fp8"], "scaled": ["stored in scaled fp8"]}
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as a header tells it. dtype: in safetensors' words, such as `F16` or `F8_E4M3`."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """The header of a safetensors file: its tensors by name, and what it says of itself."""
-
-    file: str
-    tensors: Mapping[str, StoredTensor]
-    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -145,34 +125,6 @@ class Recognised:
                 f"{file} says that it has zero terminal SNR, its family that it has not: "
                 f"{change.format('zero_terminal_snr')}"
             )
-
-
-def read_header(path: Path) -> Header:
-    """Read the header of a safetensors file. Raises WeightsFault, in one sentence, for what is none or is cut short."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start, brace = file.read(8), file.read(1)
-            length = int.from_bytes(start, "little")
-            if start.startswith(_PICKLES) and brace != b"{":  # a length may look like a pickle's first bytes
-                raise WeightsFault(f"{path} cannot be read as safetensors: it is a pickle, which can run code.")
-            if len(start) < 8 or length > MOST_HEADER_BYTES:
-                raise WeightsFault(f"{path} cannot be read as safetensors: it does not begin like one.")
-            told = json.loads(brace + file.read(length - 1)) if size >= 8 + length else None
-        if told is None:
-            raise WeightsFault(f"{path} is cut short: its header alone has {length} bytes, the file {size}.")
-        metadata = told.pop("__metadata__", None) or {}
-        tensors = {
-            name: StoredTensor(str(each["dtype"]), tuple(map(int, each["shape"]))) for name, each in told.items()
-        }
-        end = 8 + length + max((int(each["data_offsets"][1]) for each in told.values()), default=0)
-    except OSError as fault:
-        raise WeightsFault(f"{path} cannot be read as safetensors: {fault}") from fault
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
-        raise WeightsFault(f"{path} cannot be read as safetensors: its header is damaged ({fault}).") from fault
-    if size < end:
-        raise WeightsFault(f"{path} is cut short: it has {size} bytes of {end}.")
-    return Header(path.name, tensors, {str(key): str(value) for key, value in metadata.items()})
 
 
 def recognise(header: Header) -> Recognised:

@@ -59,7 +59,7 @@ def test_files_as_they_came_are_let_through(folder: Path) -> None:
         (lambda content: content[:-1], "bytes and had"),
         (lambda content: content + b"\0", "bytes and had"),
         (lambda content: content.replace(b'"one"', b'"six"'), "another header"),
-        (lambda content: b"\xff" * 8 + content[8:], "no safetensors file"),
+        (lambda content: b"\xff" * 8 + content[8:], "as safetensors"),
     ],
     ids=["shorter", "longer", "another name in the header", "no header"],
 )
@@ -103,5 +103,5 @@ def test_a_drawer_opens_no_family_whose_files_have_changed(folder: Path) -> None
 def test_a_truncated_file_has_no_header_digest(folder: Path) -> None:
     path = folder / NAME
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="ends before"):
+    with pytest.raises(ValueError, match="is cut short"):
         header_digest(path)

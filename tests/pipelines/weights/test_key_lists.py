@@ -17,7 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
 from pipelines.weights.checkpoint import convert_open_clip, convert_vae, fill, load_checkpoint, load_unet, read_config
-from pipelines.weights.recognition import read_header, recognise
+from pipelines.weights.header import read_header
+from pipelines.weights.recognition import recognise
 from tests.pipelines.weights import key_lists
 from tests.pipelines.weights.key_lists import Keys, parameters
 from tests.pipelines.weights.sparse import write_sparse

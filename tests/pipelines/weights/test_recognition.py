@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import WeightsFault
-from pipelines.weights.recognition import Header, Recognised, StoredTensor, read_header, recognise
+from pipelines.weights.header import Header, StoredTensor, read_header
+from pipelines.weights.recognition import Recognised, recognise
 from tests.pipelines.weights.sparse import write_sparse
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model.decoder.conv_in.weight"
