@@ -31,7 +31,15 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 FIRST_TEXT, SECOND_TEXT = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 
 # In real checkpoints beside the weights, and recomputed or unused by the models. What is not named here is not idle.
-IDLE_ENDS = (".position_ids", ".logit_scale", ".attn_mask", ".scale_input", "scaled_fp8")
+IDLE_ENDS = (
+    ".position_ids",
+    ".logit_scale",
+    ".attn_mask",
+    "scaled_fp8",  # ComfyUI's markers, and the scales of what a layer reads
+    ".comfy_quant",
+    ".scale_input",
+    ".input_scale",
+)
 IDLE_BEGINNINGS = (
     "model_ema.",  # the slow copy of the weights: those that were trained are drawn with
     f"{VAE}model_ema.",
@@ -51,6 +59,8 @@ IDLE = frozenset(
         "global_step",
         f"{FIRST_TEXT}text_projection.weight",  # SDXL uses no pooled text of its first encoder
         "conditioner.embedders.0.text_projection",
+        "cond_stage_model.text_projection",
+        "cond_stage_model.transformer.text_projection.weight",
         # ldm's tables of noise levels
         "betas",
         "alphas_cumprod",
@@ -72,7 +82,7 @@ IDLE = frozenset(
     }
 )
 MATRIX = 2  # dimensions of a linear layer's weight, which some files hold as a convolution of one pixel
-SCALE = "scale_weight"  # of a tensor in ComfyUI's scaled fp8
+SCALES = ("scale_weight", "weight_scale")  # of a tensor in ComfyUI's scaled fp8, older and newer
 OLD_ATTENTION = MappingProxyType({"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"})
 
 
@@ -152,7 +162,7 @@ def load_checkpoint(
     """
     header = read_header(path)
     recognise(header).require_base(header.file)
-    _require_places(header)
+    require_places(header, (UNET, VAE, FIRST_TEXT, SECOND_TEXT))
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(read_config(config / "vae"))
         first = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
@@ -190,9 +200,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _require_places(header: Header) -> None:
-    """Refuse tensors outside the four models that nobody knows: they may change what the models are to compute."""
-    stray = sorted(key for key in header.tensors if not key.startswith((UNET, VAE, FIRST_TEXT, SECOND_TEXT)))
+def require_places(header: Header, known: tuple[str, ...]) -> None:
+    """Refuse tensors outside the models with these prefixes that nobody knows, by WeightsFault: they may change what
+    the models are to compute."""
+    stray = sorted(key for key in header.tensors if not key.startswith(known))
     _refuse_stray(header.file, [key for key in stray if not _idle(key)])
 
 
@@ -265,9 +276,10 @@ def _stored(header: Header, prefix: str, read: Callable[[str], Tensor]) -> dict[
         for key, each in header.tensors.items()
         if key.startswith(prefix) and not _idle(key)
     }
-    for key in [key for key in stored if key.endswith(f".{SCALE}")]:
-        weight = f"{key.removesuffix(SCALE)}weight"
-        if weight in stored:
+    for key in list(stored):
+        module, _, kind = key.rpartition(".")
+        weight = f"{module}.weight"
+        if kind in SCALES and weight in stored:
             stored[weight] = stored[weight].scaled(stored.pop(key))
     return stored
 

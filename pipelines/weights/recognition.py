@@ -45,6 +45,18 @@ _PREDICTIONS: Mapping[Prediction | None, str] = {
     "v_prediction": "v-prediction",
     None: "no word of what it predicts",
 }
+_QUANTISED = (  # how a weight in fewer bits is told, but for ComfyUI's scaled fp8, which is read
+    (re.compile(r"\.quant_state\.bitsandbytes__nf4$"), "to nf4 by bitsandbytes"),
+    (re.compile(r"\.quant_state\.bitsandbytes__fp4$"), "to fp4 by bitsandbytes"),
+    (re.compile(r"\.(SCB|weight_format)$"), "to int8 by bitsandbytes"),
+    (re.compile(r"\.(absmax|quant_map|quant_state)(\.|$)"), "by bitsandbytes"),
+    (re.compile(r"\.(qweight|qzeros|g_idx)$"), "by GPTQ or AWQ"),
+    (re.compile(r"\.weight_scale_2$"), "to nvfp4"),
+    (re.compile(r"\.pre_quant_scale$"), "with scales of what its layers read"),
+)
+_WHOLE_SCALES = ("F32", "F16", "BF16")  # dtypes of scaled fp8's scales; others are of blocks
+_SCALE = re.compile(r"\.(weight_scale|scale_weight)$")
+_INTEGERS: Mapping[str, str] = {"I8": "to int8", "U8": "to fewer than 8 bits, or packed"}
 _FP8: Mapping[Fp8, list[str]] = {"none": [], "plain": ["stored in fp8"], "scaled": ["stored in scaled fp8"]}
 
 
@@ -53,7 +65,8 @@ class Recognised:
     """What a file is.
 
     prediction: None where nothing in the file tells it: most files of either kind say nothing. edm: the model whose way
-    of training (EDM) the file has, which is neither prediction. text_encoders: how many there are.
+    of training (EDM) the file has, which is neither prediction. text_encoders: how many there are. quantised: how its
+    weights are stored in a way that is not read, in words that follow `quantised`.
     """
 
     kind: Kind
@@ -66,6 +79,7 @@ class Recognised:
     text_encoders: int = 0
     ema: bool = False
     fp8: Fp8 = "none"
+    quantised: str | None = None
 
     def __str__(self) -> str:
         if not self.unet:
@@ -82,7 +96,7 @@ class Recognised:
             told.append("with a VAE" if self.vae else "without a VAE")
             told.append(("no text encoder", "one text encoder", "two text encoders")[self.text_encoders])
         told += ["EMA weights beside the others"] if self.ema else []
-        told += _FP8[self.fp8]
+        told += [f"quantised {self.quantised}"] if self.quantised else _FP8[self.fp8]
         return ", ".join(told)
 
     def require_base(self, file: str) -> None:
@@ -96,8 +110,9 @@ class Recognised:
             return
         if self.kind != "SDXL base":
             raise WeightsFault(f"{file} is {self}, and an SDXL base checkpoint is needed here.")
+        self.require_weights(file)
         if self.layout == "diffusers":
-            raise WeightsFault(f"{file} is {self}: `python -m models import` makes a family of its folder.")
+            raise WeightsFault(f"{file} is {self}: `python -m models import` makes a family of it.")
         if self.edm:
             raise WeightsFault(
                 f"{file} was trained with EDM like {self.edm}, which cannot be drawn with: "
@@ -108,6 +123,25 @@ class Recognised:
             raise WeightsFault(f"{file} lacks its text encoders: {bring} those of another family (--base FAMILY).")
         if not self.vae:
             raise WeightsFault(f"{file} lacks a VAE: {bring} one that lies beside it (--vae FILE).")
+
+    def require_refiner(self, file: str) -> None:
+        """Raise WeightsFault, in one sentence, unless it may be a whole refiner: SDXL's own or Stable Diffusion 1.5."""
+        if self.kind not in ("SDXL refiner", "Stable Diffusion 1.5"):
+            raise WeightsFault(f"{file} is {self}, and a refiner is needed here: SDXL's or Stable Diffusion 1.5.")
+        self.require_weights(file)
+        if self.layout == "diffusers":
+            raise WeightsFault(f"{file} is {self}: a refiner is taken as one file in the original layout.")
+        if not self.text_encoders:
+            raise WeightsFault(f"{file} lacks its text encoder: a refiner is taken as a whole checkpoint.")
+        if self.kind == "Stable Diffusion 1.5" and not self.vae:
+            raise WeightsFault(f"{file} lacks its VAE: a refiner is taken as a whole checkpoint.")
+
+    def require_weights(self, file: str) -> None:
+        """Raise WeightsFault, in one sentence, when its weights are stored in a way that is not read."""
+        if self.quantised:
+            raise WeightsFault(
+                f"{file} is quantised {self.quantised}, which is not read: take its fp16, bf16 or fp8 file."
+            )
 
     def require_training(self, file: str, prediction: Prediction, zero_terminal_snr: bool) -> None:
         """Raise WeightsFault, in one sentence, when the file says that it was trained otherwise than that.
@@ -131,7 +165,7 @@ def recognise(header: Header) -> Recognised:
     """What the file of a header is. Nothing is refused here."""
     names = header.tensors
     kind, layout = _kind(header)
-    ending = any(each.endswith((".scale_weight", "scaled_fp8")) for each in names)
+    ending = any(_SCALE.search(each) or each.endswith("scaled_fp8") for each in names)
     stored_fp8 = any(each.dtype.startswith("F8_") for each in names.values())
     return Recognised(
         kind,
@@ -144,6 +178,7 @@ def recognise(header: Header) -> Recognised:
         _text_encoders(header),
         any(name.startswith("model_ema.") for name in names),
         "scaled" if ending else "plain" if stored_fp8 else "none",
+        _quantised(header),
     )
 
 
@@ -186,6 +221,18 @@ def _edm(header: Header) -> str | None:
         return "CosXL (and Playground v2.5)"
     told = [header.metadata.get(f"modelspec.{key}", "").lower() for key in ("prediction_type", "predict_key")]
     return "Playground v2.5" if any(each.startswith("edm") for each in told) else None
+
+
+def _quantised(header: Header) -> str | None:
+    named = next((told for pattern, told in _QUANTISED if _has(header, pattern)), None)
+    if named is not None:
+        return named
+    for name, each in header.tensors.items():
+        if name.endswith(".weight") and each.dtype in _INTEGERS:
+            return _INTEGERS[each.dtype]
+        if _SCALE.search(name) and each.dtype not in _WHOLE_SCALES:
+            return "with a scale for each block"
+    return None
 
 
 def _text_encoders(header: Header) -> int:

@@ -1,31 +1,26 @@
 """The published checkpoints, whole and at full size: each parameter finds its tensor, and nothing is left over."""
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
-from pipelines.weights.checkpoint import convert_open_clip, convert_vae, fill, load_checkpoint, load_unet, read_config
+from pipelines.weights.checkpoint import load_checkpoint, load_unet
 from pipelines.weights.header import read_header
 from pipelines.weights.recognition import recognise
+from pipelines.weights.refiner import Sd15Refiner, SdxlRefiner, load_refiner
 from tests.pipelines.weights import key_lists
 from tests.pipelines.weights.key_lists import Keys, parameters
 from tests.pipelines.weights.sparse import write_sparse
 
 META = torch.device("meta")
 UNETS = {"sdxl_base": 2_567_463_684, "sdxl_refiner": 2_259_526_660, "sd15": 859_520_964}
-REFINER_TEXT, SD15_TEXT = "conditioner.embedders.0.model.", "cond_stage_model.transformer."
 
 
 def count(module: nn.Module) -> int:
@@ -60,40 +55,43 @@ def test_the_other_published_unets_load_whole(tmp_path: Path, name: str, keys: K
     assert count(unet) == UNETS[name] == elements({key: shape for key, shape in keys.items() if "diffusion" in key})
 
 
-def made(kind: Any, config: Path) -> Any:
-    with META:
-        return kind(CLIPTextConfig(**read_config(config)))
+def test_the_refiner_loads_whole_with_its_text_encoder(tmp_path: Path) -> None:
+    path = write_sparse(tmp_path / "sd_xl_refiner_1.0_0.9vae.safetensors", key_lists.sdxl_refiner())
+    found = load_refiner(path, None, META, torch.float16)
+    assert isinstance(found, SdxlRefiner)
+    assert [count(model) for model in (found.unet, found.text_encoder)] == [UNETS["sdxl_refiner"], 694_659_840]
+
+
+def test_stable_diffusion_1_5_loads_whole_with_its_text_encoder_and_vae(tmp_path: Path) -> None:
+    path = write_sparse(tmp_path / "realisticVisionV60B1_v51VAE.safetensors", key_lists.sd15())
+    found = load_refiner(path, None, META, torch.float16)
+    assert isinstance(found, Sd15Refiner)
+    models = found.unet, found.text_encoder, found.vae
+    assert [count(model) for model in models] == [UNETS["sd15"], 123_060_480, 83_653_863]
+    assert found.vae.config["scaling_factor"] == 0.18215
 
 
 @pytest.mark.parametrize(
-    ("name", "keys", "prefix", "kind", "convert"),
+    ("keys", "gone"),
     [
-        (
-            "sdxl_refiner/text_encoder_2",
-            key_lists.sdxl_refiner(),
-            REFINER_TEXT,
-            CLIPTextModelWithProjection,
-            lambda model: partial(convert_open_clip, model, REFINER_TEXT),
-        ),
-        ("sd15/text_encoder", key_lists.sd15(), SD15_TEXT, CLIPTextModel, lambda _: convert_ldm_clip_checkpoint),
+        (key_lists.sdxl_refiner(), "conditioner.embedders.0.model.transformer.resblocks.31.mlp.c_proj.bias"),
+        (key_lists.sdxl_refiner(), "model.diffusion_model.out.2.bias"),
+        (key_lists.sd15(), "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
+        (key_lists.sd15(), "first_stage_model.post_quant_conv.bias"),
+        (key_lists.sd15(), "model.diffusion_model.middle_block.1.proj_in.weight"),
     ],
 )
-def test_the_text_encoders_of_the_other_checkpoints_load_whole(
-    tmp_path: Path, name: str, keys: Keys, prefix: str, kind: Any, convert: Callable[[Any], Any]
-) -> None:
-    path = write_sparse(tmp_path / "a.safetensors", keys)
-    model = made(kind, CONFIGS / name)
-    fill(path, read_header(path), prefix, model, convert(model), META, torch.float16)
-    assert count(model) == elements({key: shape for key, shape in keys.items() if key.startswith(prefix)})
-
-
-@pytest.mark.parametrize(("name", "keys"), [("sdxl_refiner", key_lists.sdxl_refiner()), ("sd15", key_lists.sd15())])
-def test_the_vaes_of_the_other_checkpoints_load_whole(tmp_path: Path, name: str, keys: Keys) -> None:
-    path = write_sparse(tmp_path / "a.safetensors", keys)
-    with META:
-        vae = AutoencoderKL.from_config(read_config(CONFIGS / name / "vae"))
-    fill(path, read_header(path), "first_stage_model.", vae, partial(convert_vae, vae), META, torch.float16)
-    assert count(vae) == 83_653_863
+@pytest.mark.parametrize("change", ["more", "less", "shape"])
+def test_a_refiner_with_one_thing_wrong_is_refused(tmp_path: Path, keys: Keys, gone: str, change: str) -> None:
+    changed = {
+        "more": {**keys, "control_model.input_blocks.0.0.weight": (1,)},
+        "less": {name: shape for name, shape in keys.items() if name != gone},
+        "shape": {**keys, gone: (keys[gone][0] + 1, *keys[gone][1:])},
+    }
+    said = {"more": "no place for", "less": f"lacks {re.escape(gone)};", "shape": f"{re.escape(gone)} in .* has shape"}
+    path = write_sparse(tmp_path / "a.safetensors", changed[change])
+    with pytest.raises(WeightsFault, match=said[change]):
+        load_refiner(path, None, META, torch.float16)
 
 
 @pytest.mark.parametrize(

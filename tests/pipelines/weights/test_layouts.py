@@ -1,5 +1,6 @@
 """Every layout in which an SDXL checkpoint that can be drawn with is written loads as the plain one does."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,47 @@ def test_scaled_fp8_is_its_numbers_times_their_scale(
             scaled[f"{name.removesuffix('weight')}scale_input"] = torch.tensor(3.0)
     assert_same(load(scaled), load(wanted))
     assert (wanted[OUT] - plain[OUT].float()).abs().max() < 0.07 * plain[OUT].abs().max()
+
+
+def quantised(plain: Tensors, form: str, more: Tensors) -> Tensors:
+    """As ComfyUI writes it since the end of 2025: a marker, a scale and at times the scale of what the layer reads."""
+    marker = torch.tensor(list(json.dumps({"format": form}).encode()), dtype=torch.uint8)
+    beside = {"comfy_quant": marker, "input_scale": torch.tensor(3.0), **more}
+    layer = OUT.removesuffix("weight")
+    return plain | {f"{layer}{name}": tensor for name, tensor in beside.items()}
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(0.5), torch.tensor([0.5])])
+def test_newer_scaled_fp8_is_its_numbers_times_their_scale(
+    load: Callable[[Tensors], Components], plain: Tensors, scale: Tensor
+) -> None:
+    stored = plain[OUT].to(torch.float8_e4m3fn)
+    found = load(quantised(plain, "float8_e4m3fn", {"weight": stored, "weight_scale": scale}))
+    assert_same(found, load(plain | {OUT: stored.float() * 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("form", "more", "said"),
+    [
+        ("int8_blockwise", {"weight": torch.zeros(4, 4, dtype=torch.int8), "weight_scale": one(2, 2)}, "to int8"),
+        (
+            "nvfp4",
+            {"weight": torch.zeros(4, 4, dtype=torch.uint8), "weight_scale": one(4, 1), "weight_scale_2": one()},
+            "to nvfp4",
+        ),
+        ("mxfp8", {"weight_scale": torch.ones(4, 1, dtype=torch.uint8)}, "a scale for each block"),
+        ("float8_e4m3fn", {"pre_quant_scale": one(4)}, "what its layers read"),
+        ("", {"weight.quant_state.bitsandbytes__nf4": torch.zeros(9, dtype=torch.uint8)}, "to nf4 by bitsandbytes"),
+        ("", {"SCB": one(4), "weight": torch.zeros(4, 4, dtype=torch.int8)}, "to int8 by bitsandbytes"),
+        ("", {"qweight": torch.zeros(4, 4, dtype=torch.int32)}, "by GPTQ or AWQ"),
+    ],
+)
+def test_another_quantisation_is_refused_by_name(
+    load: Callable[[Tensors], Components], plain: Tensors, form: str, more: Tensors, said: str
+) -> None:
+    with pytest.raises(WeightsFault, match=rf"is quantised [^:]*{said}, which is not read: take its fp16") as fault:
+        load(quantised(plain, form, more))
+    assert "\n" not in str(fault.value)
 
 
 def test_a_scale_that_fits_no_weight_is_named(load: Callable[[Tensors], Components], plain: Tensors) -> None:

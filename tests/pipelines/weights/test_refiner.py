@@ -1,18 +1,27 @@
-"""The refiner's UNet comes out of its checkpoint, and a file that does not fit is refused."""
+"""Refiners come out of their checkpoints, SDXL's and Stable Diffusion 1.5; what does not fit is refused."""
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.pocket import names
+from models.pocket.layout import stored_first_text, stored_unet, stored_vae
 from models.pocket.trained import trained
+from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
-from pipelines.weights.checkpoint import load_unet
+from pipelines.weights.checkpoint import load_checkpoint, load_unet, read_config
+from pipelines.weights.refiner import Sd15Refiner, SdxlRefiner, load_refiner
+
+CPU = torch.device("cpu")
 
 
 def read_refiner(path: Path, config: Path) -> UNet2DConditionModel:
@@ -48,3 +57,83 @@ def test_what_does_not_fit_the_configuration_is_refused(pocket_family_folder: Pa
     (tmp_path / "config.json").write_text(json.dumps({"layers_per_block": 2})[:-1])
     with pytest.raises(WeightsFault, match=re.escape(str(tmp_path))):
         read_refiner(path, tmp_path)
+
+
+def test_the_refiner_has_the_second_text_encoder(pocket_family_folder: Path) -> None:
+    config = pocket_family_folder / "refiner_config"
+    found = load_refiner(pocket_family_folder / names.REFINER, config, CPU, torch.float16, text_dtype=torch.float32)
+    assert isinstance(found, SdxlRefiner)
+    assert (found.unet.dtype, found.text_encoder.dtype) == (torch.float16, torch.float32)
+    base = load_checkpoint(
+        pocket_family_folder / names.CHECKPOINT, pocket_family_folder / "config", CPU, torch.float32
+    ).text_encoders[1]
+    same(found.text_encoder, base)
+    tokens = CLIPTokenizer.from_pretrained(CONFIGS / "sdxl_base" / "tokenizer_2")
+    assert len(tokens) == CLIPTextConfig(**read_config(CONFIGS / "sdxl_refiner" / "text_encoder_2")).vocab_size
+
+
+def same(found: nn.Module, wanted: nn.Module) -> None:
+    state = dict(found.named_parameters())
+    assert state.keys() == dict(wanted.named_parameters()).keys()
+    assert all(torch.equal(state[name], parameter) for name, parameter in wanted.named_parameters())
+
+
+@pytest.fixture
+def sd15(pocket_family_folder: Path, tmp_path: Path) -> tuple[Path, Path, tuple[nn.Module, ...]]:
+    """A miniature of Stable Diffusion 1.5: its checkpoint, its configurations and its models."""
+    config = tmp_path / "config"
+    for name in ("text_encoder", "vae"):
+        shutil.copytree(pocket_family_folder / "config" / name, config / name)
+    settings = {
+        **read_config(CONFIGS / "sd15" / "unet"),
+        "block_out_channels": [8, 8, 16, 16],
+        "cross_attention_dim": read_config(config / "text_encoder")["hidden_size"],
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    (config / "unet").mkdir()
+    (config / "unet" / "config.json").write_text(json.dumps(settings))
+    torch.manual_seed(0)
+    unet: UNet2DConditionModel = UNet2DConditionModel.from_config(settings)
+    vae: AutoencoderKL = AutoencoderKL.from_config(read_config(config / "vae"))
+    text = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
+    first = {
+        key.replace("conditioner.embedders.0.", "cond_stage_model."): tensor
+        for key, tensor in stored_first_text(text).items()
+    }
+    stored = {**stored_unet(unet), **stored_vae(vae), **first, "betas": torch.zeros(1000)}
+    path = tmp_path / "sd15.safetensors"
+    save_file({key: tensor.detach().contiguous() for key, tensor in stored.items()}, path)
+    return path, config, (unet, text, vae)
+
+
+def test_stable_diffusion_1_5_has_its_own_text_encoder_and_vae(
+    sd15: tuple[Path, Path, tuple[nn.Module, ...]],
+) -> None:
+    path, config, models = sd15
+    found = load_refiner(path, config, CPU, torch.float32)
+    assert isinstance(found, Sd15Refiner)
+    for ours, theirs in zip((found.unet, found.text_encoder, found.vae), models, strict=True):
+        same(ours, theirs)
+        assert not ours.training
+    tokens = CLIPTokenizer.from_pretrained(CONFIGS / "sdxl_base" / "tokenizer")
+    assert len(tokens) == CLIPTextConfig(**read_config(CONFIGS / "sd15" / "text_encoder")).vocab_size
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"), [("first_stage_model.", "lacks its VAE"), ("cond_stage_model.", "refiner|text encoder")]
+)
+def test_a_refiner_without_a_model_says_which(
+    sd15: tuple[Path, Path, tuple[nn.Module, ...]], gone: str, said: str
+) -> None:
+    path, config, _ = sd15
+    save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith(gone)}, path)
+    with pytest.raises(WeightsFault, match=said):
+        load_refiner(path, config, CPU, torch.float32)
+
+
+def test_what_is_no_refiner_is_refused(pocket_family_folder: Path) -> None:
+    with pytest.raises(WeightsFault, match=r"is an SDXL base checkpoint.*a refiner is needed here"):
+        load_refiner(pocket_family_folder / names.CHECKPOINT, None, CPU, torch.float32)
+    with pytest.raises(WeightsFault, match="the configuration says"):
+        load_refiner(pocket_family_folder / names.REFINER, None, CPU, torch.float32)
