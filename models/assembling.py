@@ -14,10 +14,11 @@ from models.diffusers_layout import COMPONENTS, read_tensors, stored_component, 
 from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.parts import Prediction
-from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, load_unet, read_config, read_json
+from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, read_config, read_json
 from pipelines.weights.header import Header, read_header
 from pipelines.weights.lora import Targets, read_lora
 from pipelines.weights.recognition import Recognised, recognise
+from pipelines.weights.refiner import load_refiner
 
 TEXT = "conditioner."
 INNER = UNET.removeprefix("model.")
@@ -48,6 +49,11 @@ class Assembled:
     tensors: Mapping[str, Tensor] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def bytes(self) -> int:
+        """What is to be written."""
+        return sum(tensor.nbytes for tensor in (self.tensors or {}).values())
+
     def write(self, path: Path) -> None:
         """Write the checkpoint that is not there yet, in the dtypes of its sources. Raises WeightsFault."""
         if self.tensors is None:
@@ -71,9 +77,9 @@ def check(checkpoint: Path, config: Path) -> None:
     load_checkpoint(checkpoint, config, torch.device("meta"), torch.float16)
 
 
-def check_refiner(checkpoint: Path, config: Path) -> None:
-    """Likewise of a refiner, of which only the UNet is used."""
-    load_unet(checkpoint, config / "unet", torch.device("meta"), torch.float16)
+def check_refiner(checkpoint: Path, config: Path | None) -> None:
+    """Likewise of a refiner, SDXL's or Stable Diffusion 1.5. config: None for the published one's."""
+    load_refiner(checkpoint, config, torch.device("meta"), torch.float16)
 
 
 def check_lora(file: Path, family: Catalogue) -> None:
@@ -89,19 +95,23 @@ def read_model(path: Path) -> tuple[Header, dict[str, Tensor]]:
 
 def _of_file(source: Path, pieces: Pieces) -> Assembled:
     header, tensors = read_model(source)
-    if any(key.startswith(INNER) for key in tensors):  # a UNet that was saved from within its model
+    found = recognise(header)
+    if found.kind == "unknown weights" and any(key.startswith(INNER) for key in tensors):  # saved from within a model
         header = replace(header, tensors={f"model.{key}": each for key, each in header.tensors.items()})
         tensors = {f"model.{key}": tensor for key, tensor in tensors.items()}
-    found = recognise(header)
+        found = recognise(header)
     _refuse_others(source.name, found)
     prediction = found.prediction or "epsilon"
+    if found.layout == "diffusers":
+        tensors = _of_pipeline(tensors, pieces, source)
+    whole_already = found.layout == "original" and pieces.vae is None
     unet, text, vae = (_under(tensors, prefix) for prefix in (UNET, TEXT, VAE))
-    if unet and text and vae and pieces.vae is None:
-        if pieces.base is not None:
-            raise WeightsFault(f"{source.name} is whole: it needs nothing of --base.")
+    if unet and text and vae and pieces.base is not None:
+        raise WeightsFault(f"{source.name} is whole: it needs nothing of --base.")
+    if unet and text and vae and whole_already:
         return Assembled(str(found), prediction, found.zero_terminal_snr)
     markers = {key: tensor for key, tensor in tensors.items() if key in MARKERS}
-    unet = unet or _bare_unet(tensors, pieces.config, source)
+    unet = unet or _bare_unet(tensors)
     given = {} if pieces.base is None else read_tensors(pieces.base.checkpoint)
     text = text or _under(given, TEXT)
     if not text:
@@ -122,7 +132,7 @@ def _of_folder(source: Path, pieces: Pieces) -> Assembled:
     pipeline = str(index.get("_class_name"))
     if not pipeline.startswith(PIPELINES):
         raise WeightsFault(f"{source.name} is a folder of {pipeline}, which is not SDXL.")
-    if not any(index.get("text_encoder") or ()):
+    if index.get("text_encoder") in (None, [None, None]):
         raise WeightsFault(f"{source.name} is SDXL's refiner, which draws no picture alone.")
     scheduler = source / "scheduler" / "scheduler_config.json"
     trained = read_json(scheduler) if scheduler.is_file() else {}
@@ -142,6 +152,7 @@ def _of_folder(source: Path, pieces: Pieces) -> Assembled:
 
 
 def _refuse_others(name: str, found: Recognised) -> None:
+    found.require_weights(name)
     match found.kind:
         case "SDXL base":
             if found.edm:
@@ -152,23 +163,47 @@ def _refuse_others(name: str, found: Recognised) -> None:
             raise WeightsFault(f"{name} is a LoRA and no base model: --family NAME brings it to a family.")
         case "SDXL refiner":
             raise WeightsFault(f"{name} is SDXL's refiner and no base model: --family NAME brings it to a family.")
+        case "Stable Diffusion 1.5":
+            raise WeightsFault(
+                f"{name} is Stable Diffusion 1.5, and not SDXL: --family NAME brings it to a family as its refiner."
+            )
         case "VAE":
             raise WeightsFault(f"{name} is a VAE alone: --vae gives it to a base model that is imported.")
         case "unknown weights":
             raise WeightsFault(f"{name} is no model that is known here: it has no UNet of SDXL.")
-        case _:
+        case "Stable Diffusion 2" | "Stable Diffusion 3" | "Stable Video Diffusion" | "Flux":
             raise WeightsFault(f"{name} is {found.kind}, and not SDXL.")
+        case _:
+            raise WeightsFault(f"{name} is {found.article}, and no base model.")
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _bare_unet(tensors: Mapping[str, Tensor], config: Path, source: Path) -> dict[str, Tensor]:
-    """A UNet that was saved alone: by the original names without their prefix, or by diffusers' names."""
-    if "conv_in.weight" in tensors:
-        return stored_component("unet", tensors, config, source)
+def _bare_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A UNet that was saved alone, by the original names without their prefix."""
     return {UNET + key: tensor for key, tensor in tensors.items() if key not in MARKERS}
+
+
+def _of_pipeline(tensors: Mapping[str, Tensor], pieces: Pieces, source: Path) -> dict[str, Tensor]:
+    """One file by diffusers' names: a UNet alone, or the models of a pipeline with the name of each before theirs."""
+    found: dict[str, dict[str, Tensor]] = {}
+    stored = {key: tensor for key, tensor in tensors.items() if key in MARKERS}
+    for key, tensor in tensors.items():
+        prefix, _, name = key.partition(".")
+        if prefix in COMPONENTS:
+            found.setdefault(prefix, {})[name] = tensor
+        elif key not in MARKERS:
+            found.setdefault("unet", {})[key] = tensor
+    if pieces.vae is not None:
+        found.pop("vae", None)
+    lost = [each for each in ("text_encoder", "text_encoder_2") if each not in found]
+    if len(lost) == 1:
+        raise WeightsFault(f"{source.name} has only one of SDXL's two text encoders: it lacks {lost[0]}.")
+    for component, each in found.items():
+        stored |= stored_component(component, each, pieces.config, source)
+    return stored
 
 
 def _vae_of(path: Path, config: Path) -> dict[str, Tensor]:
@@ -176,7 +211,7 @@ def _vae_of(path: Path, config: Path) -> dict[str, Tensor]:
     header, tensors = read_model(path)
     found = recognise(header)
     if found.kind != "VAE":
-        raise WeightsFault(f"{path.name} is {found.kind}, and --vae takes a VAE alone.")
+        raise WeightsFault(f"{path.name} is {found.article}, and --vae takes a VAE alone.")
     bare = {key.removeprefix(VAE): tensor for key, tensor in tensors.items()}
     if any(".down_blocks." in key for key in bare):
         return stored_component("vae", bare, config, path)

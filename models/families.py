@@ -44,6 +44,24 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
+def require_space(folder: Path, need: int, done: str) -> None:
+    """Raise ToolFault when the disk of a folder, which need not be there yet, has less than `need` bytes free.
+
+    done: what is not done then, such as `fetched`.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if need > free:
+        raise ToolFault(
+            f"The disk of {folder} has {gigabytes(free)} free, and {gigabytes(need)} are needed: nothing is {done}."
+        )
+
+
+def gigabytes(size: int) -> str:
+    """A size in words."""
+    return f"{size / 1e9:.2f} GB"
+
+
 def version_of(records: Mapping[str, FileRecord]) -> str:
     """What tells this family from another of its name: a digest of its files' digests, 16 hex digits."""
     lines = "".join(f"{path} {record.sha256}\n" for path, record in sorted(records.items()))

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from models.catalogue import Entry
 from models.converting import convert
 from models.errors import ToolFault
-from models.families import ASIDE, families, read_family, write_whole
+from models.families import ASIDE, families, gigabytes, read_family, require_space, write_whole
 from models.lock import Pin
 from models.sources import Found, Source, Stopped
 from pipelines.catalogue import FileRecord
@@ -65,14 +64,7 @@ def check_space(folder: Path, items: Sequence[Item]) -> None:
         part = _part(folder, item)
         times = 2 if item.entry.format == "pickle" else 1
         need += times * item.found.size - (part.stat().st_size if part.exists() else 0)
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if need > free:
-        raise ToolFault(f"The disk of {folder} has {_gb(free)} free, and {_gb(need)} are needed: nothing is fetched.")
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+    require_space(folder, need, "fetched")
 
 
 def bring(folder: Path, items: Sequence[Item], source: Source, say: Say) -> dict[str, FileRecord]:
@@ -82,7 +74,7 @@ def bring(folder: Path, items: Sequence[Item], source: Source, say: Say) -> dict
     def brought(item: Item) -> FileRecord:
         record = _waiting(folder, item) or _linked(folder, item)
         if record is None:
-            say(f"{item.entry.name}: {_gb(item.found.size)} from {item.found.origin}")
+            say(f"{item.entry.name}: {gigabytes(item.found.size)} from {item.found.origin}")
             record = _fetched(folder, item, source, stop, converting)
         write_whole(_sidecar(folder, item), record.model_dump_json())
         return record

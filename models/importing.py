@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from models.errors import ToolFault
-from models.families import read_family, version_of, write_family
+from models.families import read_family, require_space, version_of, write_family
 from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, family_folder
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.parts import Prediction
@@ -27,7 +27,7 @@ from pipelines.weights.recognition import recognise
 if TYPE_CHECKING:
     from models.assembling import Assembled
 
-SDXL, SDXL_REFINER = CONFIGS / "sdxl_base", CONFIGS / "sdxl_refiner"
+SDXL = CONFIGS / "sdxl_base"
 CONFIG, LORAS, REFINER = "config", "loras", "refiner"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SUFFIX = ".safetensors"
@@ -43,7 +43,9 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--config", type=Path, metavar="FOLDER", help="configurations; SDXL's where it is not given")
     parser.add_argument("--prediction", choices=get_args(Prediction), help="what the UNet predicts, if no file says it")
     parser.add_argument("--zero-terminal-snr", action="store_true", help="trained so, if no file says it")
-    parser.add_argument("--family", metavar="FAMILY", help="bring a LoRA, or SDXL's refiner, to this family")
+    parser.add_argument(
+        "--family", metavar="FAMILY", help="bring a LoRA, or a refiner (SDXL's or Stable Diffusion 1.5), to this family"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -51,6 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     """One sentence is printed. Raises ToolFault, in one sentence too."""
     if not args.source.exists():
         raise ToolFault(f"There is no {args.source}.")
+    if not (args.source.is_file() or args.source.is_dir()):
+        raise ToolFault(f"{args.source} is neither a file nor a folder.")
     try:
         if args.family is not None:
             if any((args.name, args.vae, args.base, args.config, args.prediction, args.zero_terminal_snr)):
@@ -97,6 +101,7 @@ def make_family(folder: Path, source: Path, found: "Assembled", own: Path | None
             check(source, own or SDXL)
             _place(source, checkpoint)
         else:
+            require_space(folder, found.bytes, "imported")
             found.write(checkpoint)
             check(checkpoint, own or SDXL)
         recognise(read_header(checkpoint)).require_training(source.name, found.prediction, found.zero_terminal_snr)
@@ -137,15 +142,15 @@ def bring(source: Path, folder: Path) -> str:
         if name in file.loras or (folder / place).exists():
             raise ToolFault(f"The family {file.name} has a LoRA {name} already.")
         changed = file.model_copy(update={"loras": {**file.loras, name: LoraEntry(file=place)}})
-    elif found.kind == "SDXL refiner":
+    elif found.kind in ("SDXL refiner", "Stable Diffusion 1.5"):
         own = file.refiner_config
-        check_refiner(source, SDXL_REFINER if own is None else folder / own)
+        check_refiner(source, None if own is None else folder / own)
         place = f"{REFINER}/{name}"
         if catalogue.has("refiner") or (folder / place).exists():
             raise ToolFault(f"The family {file.name} has a refiner already.")
         changed = file.model_copy(update={"parts": {**file.parts, "refiner": place}})
     else:
-        raise ToolFault(f"{source.name} is {found.kind}, and --family takes a LoRA or SDXL's refiner.")
+        raise ToolFault(f"{source.name} is {found.article}, and --family takes a LoRA or a refiner.")
     target = folder / place
     fresh = not target.parent.exists()
     target.parent.mkdir(exist_ok=True)
@@ -180,11 +185,15 @@ def _aside(folder: Path) -> Iterator[Path]:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Link a file, or copy it where the disk is another. What a symbolic link points to is taken, not the link."""
+    """Link a file, or copy it where the disk is another. What a symbolic link points to is taken, not the link.
+
+    Raises ToolFault when there is no room for a copy.
+    """
     real = source.resolve()
     try:
         os.link(real, target)
     except OSError:
+        require_space(target.parent, real.stat().st_size, "imported")
         shutil.copy2(real, target)
 
 

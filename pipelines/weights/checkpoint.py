@@ -195,8 +195,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Raises WeightsFault when it cannot be read."""
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise WeightsFault(f"{path} cannot be read: {fault}") from fault
+    if not isinstance(found, dict):
+        raise WeightsFault(f"{path} cannot be read: it holds no JSON object.")
     return found
 
 

@@ -10,20 +10,55 @@ from pipelines.parts import Prediction
 from pipelines.weights.header import Header
 
 Kind = Literal[
-    "SDXL base", "SDXL refiner", "Stable Diffusion 1.5", "Stable Diffusion 2", "LoRA", "VAE", "unknown weights"
+    "SDXL base",
+    "SDXL refiner",
+    "Stable Diffusion 1.5",
+    "Stable Diffusion 2",
+    "Stable Diffusion 3",
+    "Stable Video Diffusion",
+    "Flux",
+    "LoRA",
+    "control-LoRA",
+    "ControlNet",
+    "VAE",
+    "text encoder",
+    "embedding",
+    "image-prompt adapter",
+    "vision tower",
+    "inpaint patch",
+    "upscaler",
+    "unknown weights",
 ]
 Layout = Literal["original", "diffusers"]
 Fp8 = Literal["none", "plain", "scaled"]
 
 SDXL_TEXT_ENCODERS = 2
 
-_LORA = re.compile(r"^lora_|\.lora_(up|down|mid|A|B)\.|\.lora\.(up|down)\.|_lora\.(up|down)\.|\.hada_w\d|\.lokr_w\d")
+_LORA = re.compile(
+    r"^lora_(?!controlnet$)|\.lora_(up|down|mid|A|B)\.|\.lora\.(up|down)\.|_lora\.(up|down)\.|\.hada_w\d|\.lokr_w\d"
+)
 _ORIGINAL_UNET = re.compile(r"^(model\.diffusion_model\.)?(input_blocks|middle_block|output_blocks)\.")
 _DIFFUSERS_UNET = re.compile(r"^(unet\.)?(down_blocks|mid_block|up_blocks)\.")
+_WHOLE_UNET = re.compile(r"^(model\.diffusion_model\.input_blocks|unet\.down_blocks)\.")
 _SIZES = re.compile(r"(^|\.)(label_emb\.0\.0|add_embedding\.linear_1)\.weight$")  # SDXL alone is told of sizes
+_VIDEO = re.compile(r"\.(time_stack|temporal_transformer_blocks)\.")
 _CONTEXT = re.compile(r"^(?!model_ema\.).*attn2\.to_k\.weight$")
-_VAE = re.compile(r"^(first_stage_model\.|vae\.)?(encoder|decoder|quant_conv|post_quant_conv)\.")
+_VAE = re.compile(
+    r"^(first_stage_model\.|vae\.)?(post_)?(quant_conv|(encoder|decoder)\.(conv_in|conv_out|down|up|mid)(_block)?s?)\."
+)
 _DIFFUSERS_VAE = re.compile(r"^(vae\.)?(encoder\.down_blocks|decoder\.up_blocks)\.")
+_OTHERS: tuple[tuple[re.Pattern[str], Kind], ...] = (  # by names of what has no whole UNet; the first that fits
+    (re.compile(r"^lora_controlnet$"), "control-LoRA"),
+    (re.compile(r"^(control_model\.|input_hint_block\.|controlnet_)"), "ControlNet"),
+    (re.compile(r"^(image_proj|ip_adapter)\."), "image-prompt adapter"),
+    (re.compile(r"^(vision_model|visual)\."), "vision tower"),
+    (re.compile(r"\.joint_blocks\."), "Stable Diffusion 3"),
+    (re.compile(r"(^|\.)(double_blocks|single_transformer_blocks)\."), "Flux"),
+    (re.compile(r"^diffusion_model\..*\.levels$"), "inpaint patch"),
+    (re.compile(r"^(clip_[lg]|emb_params|string_to_param\..*)$"), "embedding"),
+    (re.compile(r"^(model\.1\.sub\.|conv_first\.|body\.0\.rdb1\.)"), "upscaler"),
+)
+_TEXT_ALONE = re.compile(r"^(text_model\.|encoder\.layers\.|transformer\.resblocks\.)")
 _TEXTS = ("conditioner.embedders.", "cond_stage_model.", "text_encoder.", "text_encoder_2.")
 _REFINER_TEXT, _SECOND_TEXT = "conditioner.embedders.0.model.", "conditioner.embedders.1.model."
 _SD2_TEXT, _SD1_TEXT = "cond_stage_model.model.", "cond_stage_model.transformer."
@@ -37,8 +72,17 @@ _ARTICLES: Mapping[Kind, str] = {
     "Stable Diffusion 1.5": "a Stable Diffusion 1.5 checkpoint",
     "Stable Diffusion 2": "a Stable Diffusion 2 checkpoint",
     "LoRA": "a LoRA",
+    "control-LoRA": "a control-LoRA",
+    "ControlNet": "a ControlNet",
     "VAE": "a VAE alone",
+    "text encoder": "a text encoder alone",
+    "embedding": "an embedding (textual inversion)",
+    "image-prompt adapter": "an image-prompt adapter",
+    "vision tower": "a vision tower",
+    "inpaint patch": "an inpaint patch",
+    "upscaler": "an upscaler",
 }
+_WITHOUT_UNET = frozenset({kind for _, kind in _OTHERS} | {"LoRA", "VAE", "text encoder"})
 _WORDS: Mapping[Prediction, str] = {"epsilon": "epsilon", "v_prediction": "v (v-prediction)"}
 _PREDICTIONS: Mapping[Prediction | None, str] = {
     "epsilon": "epsilon",
@@ -81,11 +125,17 @@ class Recognised:
     fp8: Fp8 = "none"
     quantised: str | None = None
 
+    @property
+    def article(self) -> str:
+        """Its kind alone, such as `an SDXL base checkpoint`."""
+        return _ARTICLES.get(self.kind, self.kind)
+
     def __str__(self) -> str:
         if not self.unet:
-            return _ARTICLES.get(self.kind, self.kind) + ("" if self.kind == "LoRA" else f", {self.layout} layout")
+            layout = f", {self.layout} layout" if self.kind == "VAE" else ""
+            return self.article + layout
         alone = not (self.vae or self.text_encoders)
-        kind = f"the UNet alone of {self.kind}" if alone else _ARTICLES.get(self.kind, self.kind)
+        kind = f"the UNet alone of {self.kind}" if alone else self.article
         told = [kind, f"{self.layout} layout"]
         if self.edm:
             told.append(f"trained with EDM like {self.edm}")
@@ -173,7 +223,7 @@ def recognise(header: Header) -> Recognised:
         _prediction(header),
         "ztsnr" in names or header.metadata.get("ss_zero_terminal_snr") == "True",
         _edm(header),
-        _has(header, _ORIGINAL_UNET) or _has(header, _DIFFUSERS_UNET),
+        kind not in _WITHOUT_UNET and (_has(header, _ORIGINAL_UNET) or _has(header, _DIFFUSERS_UNET)),
         _has(header, _VAE),
         _text_encoders(header),
         any(name.startswith("model_ema.") for name in names),
@@ -188,19 +238,26 @@ def _kind(header: Header) -> tuple[Kind, Layout]:
     layout: Layout = "original" if original or not (unet or _has(header, _DIFFUSERS_VAE)) else "diffusers"
     if _has(header, _LORA):
         return "LoRA", layout
+    other = next((kind for pattern, kind in _OTHERS if _has(header, pattern)), None)
+    if other is not None and not _has(header, _WHOLE_UNET):
+        return other, layout
+    if not unet and _has(header, _VAE):
+        return "VAE", layout
     if not unet:
-        return ("VAE" if _has(header, _VAE) else "unknown weights"), layout
+        return ("text encoder" if _has(header, _TEXT_ALONE) else "unknown weights"), layout
     return _kind_of_unet(header), layout
 
 
 def _kind_of_unet(header: Header) -> Kind:
     """By its text encoders, whose names are the same in any size; without them by the width of what it attends to."""
     widths = {each.shape[1] for name, each in header.tensors.items() if _CONTEXT.match(name) and len(each.shape) == 2}
+    if _has(header, _VIDEO):
+        return "Stable Video Diffusion"
     if _begins(header, _SECOND_TEXT):
         return "SDXL base"
     if _begins(header, _REFINER_TEXT):
         return "SDXL refiner"
-    if _has(header, _SIZES):
+    if _has(header, _SIZES) and _SD2_WIDTH not in widths:
         return "SDXL refiner" if _REFINER_WIDTH in widths else "SDXL base"
     if _begins(header, _SD2_TEXT) or _SD2_WIDTH in widths:
         return "Stable Diffusion 2"

@@ -158,3 +158,64 @@ def test_a_unet_alone_takes_the_rest_from_another_family(
     doubled = {key: tensor * 2 if key.startswith(UNET) else tensor for key, tensor in pocket.items()}
     assert_holds(families / "tuned", doubled)
     load_family(families / "tuned", CPU, torch.float32)
+
+
+def pipeline(components: Components) -> Tensors:
+    """A pipeline in one file: diffusers' and transformers' names behind the name of each model."""
+    models = {"unet": components.unet, "vae": components.vae}
+    models |= dict(zip(("text_encoder", "text_encoder_2"), components.text_encoders, strict=True))
+    return {f"{name}.{key}": tensor for name, model in models.items() for key, tensor in model.state_dict().items()}
+
+
+def test_a_pipeline_in_one_file_by_diffusers_names_becomes_the_checkpoint(
+    run: Callable[..., str], components: Components, pocket: Tensors, tmp_path: Path, families: Path
+) -> None:
+    said = run(saved(pipeline(components), tmp_path / "pipeline.safetensors"))
+    assert "an SDXL base checkpoint, diffusers layout" in said
+    assert_holds(families / "pipeline", pocket)
+
+
+@pytest.mark.parametrize("vae", [False, True])
+def test_a_unet_of_a_pipeline_alone_takes_the_rest_from_another_family(
+    run: Callable[..., str],
+    components: Components,
+    pocket: Tensors,
+    pocket_family_folder: Path,
+    tmp_path: Path,
+    families: Path,
+    vae: bool,
+) -> None:
+    kept = ("unet.", "vae.") if vae else ("unet.",)
+    tensors = {key: tensor * 2 for key, tensor in pipeline(components).items() if key.startswith(kept)}
+    run(saved(tensors, tmp_path / "tuned.safetensors"), "--base", pocket_family_folder, config=False)
+    doubled = (UNET, VAE) if vae else (UNET,)
+    assert_holds(
+        families / "tuned", {key: tensor * 2 if key.startswith(doubled) else tensor for key, tensor in pocket.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("text_encoder_2.", "only one of SDXL's two text encoders: it lacks text_encoder_2"),
+        ("text_encoder", "has no text encoders: --base"),
+        ("vae.", "has no VAE: --vae"),
+        ("unet.conv_out.bias", "lacks conv_out.bias"),
+        ("vae.decoder.conv_out.bias", "lacks decoder.conv_out.bias"),
+    ],
+)
+def test_a_pipeline_in_one_file_that_lacks_something_says_what(
+    run: Callable[..., str], components: Components, tmp_path: Path, families: Path, gone: str, said: str
+) -> None:
+    tensors = without(pipeline(components), gone)
+    with pytest.raises(ToolFault, match=said):
+        run(saved(tensors, tmp_path / "pipeline.safetensors"))
+    assert not families.exists() or not any(families.iterdir())
+
+
+def test_a_tensor_of_no_model_of_a_pipeline_is_refused(
+    run: Callable[..., str], components: Components, tmp_path: Path
+) -> None:
+    tensors = pipeline(components) | {"controlnet.conv_in.weight": torch.zeros(4)}
+    with pytest.raises(ToolFault, match=r"has controlnet\.conv_in\.weight, for which the configuration has no place"):
+        run(saved(tensors, tmp_path / "pipeline.safetensors"))

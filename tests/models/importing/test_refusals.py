@@ -38,7 +38,7 @@ def refused(kind: str, pocket: Tensors, family: Path, path: Path) -> Path:
     sd = without(pocket, f"{UNET}label_emb", "conditioner.")
     match kind:
         case "unknown":
-            return saved({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3)}, path)
+            return saved({"backbone.0.weight": torch.zeros(3)}, path)
         case "text":
             path.write_text("<html>404 of a model hub, which people save as a model</html>")
         case "pickle":
@@ -174,3 +174,41 @@ def test_a_disk_that_is_full_leaves_nothing(
     with pytest.raises(ToolFault, match=r"cannot be written: .*File too large"):
         run(source, *options)
     assert not any(families.iterdir())
+
+
+@pytest.mark.parametrize("way", ["written", "copied", "to a family"])
+def test_a_disk_without_room_is_found_before_anything_is_written(
+    run: Callable[..., str],
+    pocket: Tensors,
+    pocket_family_folder: Path,
+    tmp_path: Path,
+    families: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    def other_disk(*args: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    source, options, config, before = pocket_family_folder / names.CHECKPOINT, [], True, []
+    if way == "written":
+        options = ["--vae", saved(only(pocket, VAE), tmp_path / "vae.safetensors")]
+    if way == "to a family":
+        run(source, "--name", "mine")
+        source, options, config = pocket_family_folder / "loras" / names.OUTLINES, ["--family", "mine"], False
+        before = sorted(families.rglob("*"))
+    size = source.stat().st_size - 10**6  # a little less than is needed
+    monkeypatch.setattr(os, "link", other_disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - size, size))
+    with pytest.raises(ToolFault, match=r"The disk of .* GB free, and .* GB are needed: nothing is imported\.$"):
+        run(source, *options, config=config)
+    assert sorted(families.rglob("*")) == before
+
+
+def test_a_link_needs_no_room(
+    run: Callable[..., str], pocket_family_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked: list[object] = []
+    monkeypatch.setattr(os, "link", lambda source, target: linked.append(shutil.copy(source, target)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    run(pocket_family_folder / names.CHECKPOINT)
+    assert linked

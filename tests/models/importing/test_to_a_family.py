@@ -14,6 +14,9 @@ from models.pocket import names
 from pipelines.catalogue import Catalogue
 from pipelines.weights.integrity import fault_of
 from tests.models.importing.layouts import saved
+from tests.pipelines.weights import key_lists
+from tests.pipelines.weights.key_lists import Keys
+from tests.pipelines.weights.sparse import write_sparse
 
 
 @pytest.fixture
@@ -58,6 +61,34 @@ def test_a_refiner_becomes_the_familys(run: Callable[..., str], pocket_family_fo
     path.write_text(json.dumps({**json.loads(path.read_text()), "refiner_config": "refiner_config"}))
     assert "refiner" in run(pocket_family_folder / names.REFINER, "--family", "mine", config=False)
     assert Catalogue.open(family).part("refiner") == (family / "refiner" / names.REFINER).resolve()
+
+
+def test_stable_diffusion_1_5_becomes_the_familys_refiner(
+    run: Callable[..., str], tmp_path: Path, family: Path
+) -> None:
+    source = write_sparse(tmp_path / "realisticVision.safetensors", key_lists.sd15(), "F8_E4M3")
+    assert "Stable Diffusion 1.5" in run(source, "--family", "mine", config=False)
+    assert Catalogue.open(family).part("refiner") == (family / "refiner" / source.name).resolve()
+    with pytest.raises(ToolFault, match="has a refiner already"):
+        run(source, "--family", "mine", config=False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (key_lists.unet(key_lists.SD15), "lacks its text encoder"),
+        ({**key_lists.unet(key_lists.SD15), **key_lists.clip_l("cond_stage_model.transformer.")}, "lacks its VAE"),
+        (key_lists.unet(key_lists.SDXL_REFINER), "lacks its text encoder"),
+        ({**key_lists.sd15(), "strange": (1,)}, "no place for.*strange"),
+    ],
+)
+def test_a_refiner_that_is_not_whole_is_refused(
+    run: Callable[..., str], tmp_path: Path, family: Path, keys: Keys, said: str
+) -> None:
+    before = sorted(family.rglob("*"))
+    with pytest.raises(ToolFault, match=said):
+        run(write_sparse(tmp_path / "part.safetensors", keys), "--family", "mine", config=False)
+    assert sorted(family.rglob("*")) == before
 
 
 def test_options_that_do_not_go_together_are_refused(run: Callable[..., str], pocket_family_folder: Path) -> None:
