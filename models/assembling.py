@@ -17,10 +17,11 @@ from pipelines.parts import Prediction
 from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, read_config, read_json
 from pipelines.weights.header import Header, read_header
 from pipelines.weights.lora import Targets, read_lora
-from pipelines.weights.recognition import Recognised, recognise
+from pipelines.weights.recognition import SDXL_TEXT_ENCODERS, Recognised, recognise
 from pipelines.weights.refiner import load_refiner
 
 TEXT = "conditioner."
+TEXT_ENCODERS = {"text_encoder", "text_encoder_2"}
 INNER = UNET.removeprefix("model.")
 MARKERS = ("v_pred", "ztsnr")  # tensors without meaning but their names: how a checkpoint was trained
 PIPELINES = "StableDiffusionXL"  # how the class names of SDXL's pipelines begin
@@ -106,6 +107,8 @@ def _of_file(source: Path, pieces: Pieces) -> Assembled:
         tensors = _of_pipeline(tensors, pieces, source)
     whole_already = found.layout == "original" and pieces.vae is None
     unet, text, vae = (_under(tensors, prefix) for prefix in (UNET, TEXT, VAE))
+    if found.text_encoders < SDXL_TEXT_ENCODERS:
+        text = {}  # one alone is of no use: both were trained together
     if unet and text and vae and pieces.base is not None:
         raise WeightsFault(f"{source.name} is whole: it needs nothing of --base.")
     if unet and text and vae and whole_already:
@@ -115,7 +118,8 @@ def _of_file(source: Path, pieces: Pieces) -> Assembled:
     given = {} if pieces.base is None else read_tensors(pieces.base.checkpoint)
     text = text or _under(given, TEXT)
     if not text:
-        raise WeightsFault(f"{source.name} has no text encoders: --base FAMILY gives it those of another family.")
+        lost = ("no text encoders", "only one of SDXL's two text encoders")[min(found.text_encoders, 1)]
+        raise WeightsFault(f"{source.name} has {lost}: --base FAMILY gives it those of another family.")
     vae = _vae_of(pieces.vae, pieces.config) if pieces.vae is not None else vae or _under(given, VAE)
     if not vae:
         raise WeightsFault(f"{source.name} has no VAE: --vae FILE gives it one.")
@@ -198,9 +202,8 @@ def _of_pipeline(tensors: Mapping[str, Tensor], pieces: Pieces, source: Path) ->
             found.setdefault("unet", {})[key] = tensor
     if pieces.vae is not None:
         found.pop("vae", None)
-    lost = [each for each in ("text_encoder", "text_encoder_2") if each not in found]
-    if len(lost) == 1:
-        raise WeightsFault(f"{source.name} has only one of SDXL's two text encoders: it lacks {lost[0]}.")
+    if len(found.keys() & TEXT_ENCODERS) < SDXL_TEXT_ENCODERS:
+        found = {component: each for component, each in found.items() if component not in TEXT_ENCODERS}
     for component, each in found.items():
         stored |= stored_component(component, each, pieces.config, source)
     return stored

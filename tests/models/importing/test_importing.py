@@ -175,6 +175,24 @@ def test_a_pipeline_in_one_file_by_diffusers_names_becomes_the_checkpoint(
     assert_holds(families / "pipeline", pocket)
 
 
+@pytest.mark.parametrize("lost", ["conditioner.embedders.0.", "conditioner.embedders.1."])
+def test_one_text_encoder_is_no_use_and_both_are_taken_from_another_family(
+    run: Callable[..., str],
+    pocket: Tensors,
+    pocket_family_folder: Path,
+    tmp_path: Path,
+    families: Path,
+    lost: str,
+) -> None:
+    mine = {key: tensor * 2 for key, tensor in without(pocket, lost).items()}
+    source = saved(mine, tmp_path / "half.safetensors")
+    with pytest.raises(ToolFault, match="only one of SDXL's two text encoders: --base"):
+        run(source)
+    assert "with a VAE, one text encoder" in run(source, "--base", pocket_family_folder, config=False)
+    text = "conditioner."
+    assert_holds(families / "half", pocket | {key: tensor for key, tensor in mine.items() if not key.startswith(text)})
+
+
 @pytest.mark.parametrize("vae", [False, True])
 def test_a_unet_of_a_pipeline_alone_takes_the_rest_from_another_family(
     run: Callable[..., str],
@@ -197,7 +215,7 @@ def test_a_unet_of_a_pipeline_alone_takes_the_rest_from_another_family(
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        ("text_encoder_2.", "only one of SDXL's two text encoders: it lacks text_encoder_2"),
+        ("text_encoder_2.", "has only one of SDXL's two text encoders: --base"),
         ("text_encoder", "has no text encoders: --base"),
         ("vae.", "has no VAE: --vae"),
         ("unet.conv_out.bias", "lacks conv_out.bias"),

@@ -47,11 +47,14 @@ def inpaint_patch() -> tuple[Keys, Keys]:
     return {f"{name}.levels": shape for name, shape in whole.items()}, {f"{name}.range": (2,) for name in whole}
 
 
-def kohya(layers: Mapping[str, Shape], rank: int) -> Keys:
-    """What kohya's networks call the LoRA of these layers of a UNet: each its two sides and an alpha."""
+def kohya(layers: Mapping[str, Shape], rank: int, prefix: str = "lora_unet_") -> Keys:
+    """What kohya's networks call the LoRA of these layers of a UNet: each its two sides and an alpha.
+
+    prefix: `lora_te1_` and `lora_te2_` for the two text encoders.
+    """
     keys: Keys = {}
     for name, shape in layers.items():
-        known = "lora_unet_" + name.replace(".", "_")
+        known = prefix + name.replace(".", "_")
         keys[f"{known}.alpha"] = ()
         keys[f"{known}.lora_up.weight"] = (shape[0], rank, *(1,) * (len(shape) - 2))
         keys[f"{known}.lora_down.weight"] = (rank, *shape[1:])
@@ -80,6 +83,15 @@ def original_attentions() -> dict[str, Shape]:
         for name, shape in unet(SDXL_BASE, "").items()
         if ".1." in name and name.endswith(".weight") and len(shape) > 1 and ("attn" in name or "ff" in name)
     }
+
+
+def text_layers(width: int, inner: int, layers: int) -> dict[str, Shape]:
+    """The matrices of a CLIP text model, by transformers' paths, as kohya's trainer changes them of both encoders."""
+    found: dict[str, Shape] = {}
+    for layer in (f"text_model.encoder.layers.{at}" for at in range(layers)):
+        found |= {f"{layer}.self_attn.{part}": (width, width) for part in ("q_proj", "k_proj", "v_proj", "out_proj")}
+        found |= {f"{layer}.mlp.fc1": (inner, width), f"{layer}.mlp.fc2": (width, inner)}
+    return found
 
 
 def diffusers_layers() -> Iterator[tuple[str, Shape]]:

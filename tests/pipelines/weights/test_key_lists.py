@@ -39,6 +39,20 @@ def test_sdxl_base_loads_whole(tmp_path: Path, dtype: str) -> None:
     assert [count(model) for model in models] == [UNETS["sdxl_base"], 83_653_863, 123_060_480, 694_659_840]
 
 
+def test_comfyuis_scaled_fp8_of_sdxl_base_loads_whole(tmp_path: Path) -> None:
+    """Every matrix of the UNet quantised, with a marker and both scales, and all else in half precision."""
+    every = key_lists.sdxl_base()
+    weights = [name for name in every if name.startswith("model.diffusion") and len(every[name]) == 2]
+    layers = [name.removesuffix(".weight") for name in weights]
+    scales = {f"{layer}.{scale}": () for layer in layers for scale in ("weight_scale", "input_scale")}
+    markers: Keys = {f"{layer}.comfy_quant": (27,) for layer in layers}
+    dtypes = {**dict.fromkeys(weights, "F8_E4M3"), **dict.fromkeys(scales, "F32"), **dict.fromkeys(markers, "U8")}
+    path = write_sparse(tmp_path / "a.safetensors", {**every, **scales, **markers}, others=dtypes)
+    assert recognise(read_header(path)).fp8 == "scaled"
+    found = load_checkpoint(path, CONFIGS / "sdxl_base", META, torch.float16)
+    assert count(found.unet) == UNETS["sdxl_base"]
+
+
 @pytest.mark.parametrize("part", ["model.diffusion_model.", "first_stage_model.", "conditioner.embedders.1.model."])
 def test_the_last_key_of_each_model_is_needed(tmp_path: Path, part: str) -> None:
     every = key_lists.sdxl_base()

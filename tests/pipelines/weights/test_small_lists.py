@@ -119,7 +119,15 @@ def test_a_patch_with_one_thing_wrong_is_refused(
 LORAS = {
     "sdxl_lcm_lora, sdxl_lightning_4step_lora": (small_lists.kohya(small_lists.distilled(), 64), 788, 394),
     "sdxl_hyper_sd_4step_lora": (small_lists.kohya(small_lists.distilled(), 128), 788, 787),
-    "of kohya's trainer": (small_lists.kohya(small_lists.original_attentions(), 8), 700, None),
+    "of kohya's trainer": (
+        {
+            **small_lists.kohya(small_lists.original_attentions(), 8),
+            **small_lists.kohya(small_lists.text_layers(768, 3072, 12), 8, "lora_te1_"),
+            **small_lists.kohya(small_lists.text_layers(1280, 5120, 32), 8, "lora_te2_"),
+        },
+        700 + 6 * (12 + 32),
+        None,
+    ),
     "of diffusers": (small_lists.peft(small_lists.distilled(), 64), 788, 394),
 }
 
