@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipelines.errors import WeightsFault
+from pipelines.weights.header import read_header
 
 SLOPE = 0.2  # of the leaky rectifiers
 SHARE = 0.2  # of a block's answer that is added to its input
 DENSE = 5  # convolutions of a dense block
+OTHER_NAME = ("residual_block_", "RDB")  # of a dense block, and the one that is used here
 FIRST = "model.1.sub.0.RDB1.conv1.0.weight"
 _BLOCK = re.compile(r"model\.1\.sub\.(\d+)\.RDB1\.conv1\.0\.weight")
 
@@ -50,26 +52,38 @@ def read_upscaler(path: Path) -> Upscaler:
 
     Raises WeightsFault when the file cannot be read or is of another architecture.
     """
+    stored = {name.replace(*OTHER_NAME): each.shape for name, each in read_header(path).tensors.items()}
+    with torch.device("meta"):
+        network = Upscaler(*_sizes(stored, path))
+    wanted = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    _hold(stored, wanted, path)
     try:
-        tensors = {name.replace("residual_block_", "RDB"): tensor.float() for name, tensor in load_file(path).items()}
+        tensors = {name.replace(*OTHER_NAME): tensor.float() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as fault:
         raise WeightsFault(f"The upscaler {path} cannot be read: {fault}") from fault
-    width, growth, blocks = _sizes(tensors, path)
-    with torch.device("meta"):
-        network = Upscaler(width, growth, blocks)
-    try:
-        network.load_state_dict(tensors, assign=True)
-    except RuntimeError as fault:
-        raise WeightsFault(f"The upscaler {path} is of another architecture: {fault}") from fault
+    network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def _sizes(tensors: Mapping[str, Tensor], path: Path) -> tuple[int, int, int]:
-    blocks = [int(found[1]) for name in tensors if (found := _BLOCK.fullmatch(name))]
-    if not blocks:
+def _hold(stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    for name in sorted(wanted.keys() | stored.keys()):
+        if name not in stored:
+            told = f"it lacks {name}"
+        elif name not in wanted:
+            told = f"it has {name}"
+        elif stored[name] != wanted[name]:
+            told = f"{name} has shape {stored[name]} instead of {wanted[name]}"
+        else:
+            continue
+        raise WeightsFault(f"The upscaler {path} is of another architecture: {told}.")
+
+
+def _sizes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> tuple[int, int, int]:
+    blocks = [found[1] for name in shapes if (found := _BLOCK.fullmatch(name))]
+    if not blocks or len(shapes.get(FIRST, ())) != 4:
         raise WeightsFault(f"The upscaler {path} is of another architecture: it lacks {FIRST}.")
-    growth, width = tensors[FIRST].shape[:2]
-    return width, growth, max(blocks) + 1
+    growth, width = shapes[FIRST][:2]
+    return width, growth, len(blocks)
 
 
 class _Shortcut(nn.Module):

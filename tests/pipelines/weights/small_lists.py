@@ -94,6 +94,21 @@ def text_layers(width: int, inner: int, layers: int) -> dict[str, Shape]:
     return found
 
 
+def upscaler(width: int = 64, growth: int = 32, blocks: int = 23) -> Keys:
+    """ESRGAN's RRDBNet with its published sizes, in the layout of its first release."""
+    shapes = {"model.0": (3, width), f"model.1.sub.{blocks}": (width, width), "model.10": (width, 3)}
+    shapes |= dict.fromkeys(("model.3", "model.6", "model.8"), (width, width))
+    for block in range(blocks):
+        for dense in (1, 2, 3):
+            for at in range(5):
+                after = growth if at < 4 else width
+                shapes[f"model.1.sub.{block}.RDB{dense}.conv{at + 1}.0"] = (width + at * growth, after)
+    keys: Keys = {}
+    for name, (before, after) in shapes.items():
+        keys |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}
+    return keys
+
+
 def diffusers_layers() -> Iterator[tuple[str, Shape]]:
     """Path and weight's shape of every matrix and convolution of SDXL's UNet as diffusers builds it."""
     widths, depths, time, context = (320, 640, 1280), (0, 2, 10), 1280, 2048

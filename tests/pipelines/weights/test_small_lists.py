@@ -12,6 +12,7 @@ from pipelines.catalogue import CONFIGS
 from pipelines.errors import InputFault, WeightsFault
 from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
+from pipelines.weights.esrgan import read_upscaler
 from pipelines.weights.inpaint import LEVELS, RANGE, patched_keys, read_head
 from pipelines.weights.lora import MAX_UNMATCHED, Targets, read_lora
 from tests.pipelines.weights import key_lists, small_lists
@@ -114,6 +115,23 @@ def test_a_patch_with_one_thing_wrong_is_refused(
     said = {"more": "without a place", "less": "without a place|lacks", "shape": "another shape"}[change]
     with pytest.raises(WeightsFault, match=said):
         patched_keys(write_patch(tmp_path / "a.safetensors", levels, ranges), unet)
+
+
+@pytest.mark.parametrize("name", ["RDB", "residual_block_"])
+def test_the_upscaler_is_used_whole(tmp_path: Path, name: str) -> None:
+    keys = {key.replace("RDB", name): shape for key, shape in small_lists.upscaler().items()}
+    path = write_sparse(tmp_path / "fooocus_upscaler_s409985e5.safetensors", keys)
+    assert abs(path.stat().st_size - 33.6 * MB) < MB / 5  # as it is published, in a pickle
+    assert len(dict(read_upscaler(path).named_parameters())) == len(keys)
+
+
+@pytest.mark.parametrize("change", ["more", "less", "shape"])
+def test_an_upscaler_with_one_thing_wrong_is_refused(tmp_path: Path, change: str) -> None:
+    changed = mutations(small_lists.upscaler(), "model.1.sub.22.RDB3.conv5.0.weight")[change]
+    path = write_sparse(tmp_path / "a.safetensors", changed)
+    with pytest.raises(WeightsFault, match="is of another architecture") as fault:
+        read_upscaler(path)
+    assert "\n" not in str(fault.value)
 
 
 LORAS = {
