@@ -21,7 +21,7 @@ from pipelines.weights.recognition import SDXL_TEXT_ENCODERS, Recognised, recogn
 from pipelines.weights.refiner import load_refiner
 
 TEXT = "conditioner."
-TEXT_ENCODERS = {"text_encoder", "text_encoder_2"}
+TEXT_ENCODERS = frozenset({"text_encoder", "text_encoder_2"})
 INNER = UNET.removeprefix("model.")
 MARKERS = ("v_pred", "ztsnr")  # tensors without meaning but their names: how a checkpoint was trained
 PIPELINES = "StableDiffusionXL"  # how the class names of SDXL's pipelines begin
