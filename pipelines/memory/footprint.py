@@ -16,8 +16,8 @@ from pipelines.memory.plan import COMMON, FACTOR, Footprint
 from pipelines.parts import Part
 from pipelines.weights.checkpoint import UNET, read_config
 from pipelines.weights.family import vae_dtype
+from pipelines.weights.header import read_header
 from pipelines.weights.keys import original_name
-from pipelines.weights.recognition import read_header
 
 if TYPE_CHECKING:
     from pipelines.catalogue import Catalogue
