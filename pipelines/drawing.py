@@ -15,7 +15,7 @@ from pipelines.device import Device, PinnedDevice, PlainDevice
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Job, Stage, Start
 from pipelines.events import EngineStats, Event, Preview, Progress
-from pipelines.inputs import Inputs
+from pipelines.inputs import Enlarging, Inputs
 from pipelines.listeners import OnEvent
 from pipelines.memory.planning import UNPLANNED_MERGED_MB
 from pipelines.previews import Previews
@@ -25,8 +25,9 @@ from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
 from pipelines.stages.text import TextStage
-from pipelines.stages.vae import DecodeStage, EncodeStage
-from pipelines.trajectory import draw, is_guided, prepare_job, variant_spec
+from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
+from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
+from pipelines.trajectory import draw, enlarge_alone, is_guided, prepare_job, variant_spec
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.profiling import row_caps
@@ -34,6 +35,7 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
+from pipelines.weights.esrgan import LazyUpscaler
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
@@ -47,9 +49,12 @@ def stages(
     return [
         TextStage(family.tokenizers, device),
         EncodeStage(family.vae, device),
+        EncodeTileStage(family.vae, device),
+        UpscaleStage(device),
         HintStage(device),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet)),
         DecodeStage(family.vae, device),
+        DecodeTileStage(family.vae),
     ]
 
 
@@ -74,6 +79,7 @@ class Drawer:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
+        self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), family.device)
         self._table = sdxl_table(family.catalogue.file.zero_terminal_snr)
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one
@@ -116,8 +122,6 @@ class Drawer:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: `Progress`
         events, then once `Drawn` or an exception; with `previews` also `Preview` events, at most one each half second,
         of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
-        at_hand = self._variants.find(variant_spec(spec, inputs))
-
         ended = threading.Event()  # and not the job itself: it would hold itself
 
         def preview(event: Preview) -> None:
@@ -133,16 +137,32 @@ class Drawer:
                 seen.heard(event)
             on_event(event)
 
+        if inputs.enlarging is not None and not inputs.enlarging.denoised:
+            alone = inputs.enlarging
+            job = Job(job_id, lambda: self._start_of(alone), tiles_of(alone), tell)
+            self._engine.submit(job, self._preparer)
+            return
+        at_hand = self._variants.find(variant_spec(spec, inputs))
         run = sigma_schedule(spec, self._table)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
+            enlarging = None if inputs.enlarging is None else self._enlarging(inputs.enlarging)
             variant = at_hand or self._variants.get(variant_spec(spec, inputs))
             prediction = self._family.catalogue.file.prediction
-            return partial(draw, prepare_job(spec, inputs, variant, prompts, run, self._device, prediction), seen)
+            rest = self._device, prediction, enlarging
+            return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
         self._engine.submit(job, self._preparer if at_hand else self._builder)
+
+    def _start_of(self, alone: Enlarging) -> Start:
+        """Of a job that enlarges a picture and does no more: it needs no weights but the upscaler's."""
+        return partial(enlarge_alone, self._enlarging(alone), self._device)
+
+    def _enlarging(self, wanted: Enlarging) -> EnlargingJob:
+        """For a worker's thread: the first one reads the upscaler."""
+        return prepare_enlarging(wanted, self._upscaler.get(), self._device)
 
     def _read(self, spec: Spec, prompt: str) -> tuple[Prompt, Prompt | None]:
         """The prompt and, where there is guidance, the negative prompt."""

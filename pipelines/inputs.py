@@ -22,14 +22,30 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class Enlarging:
+    """A picture that the upscaler makes larger before anything else happens.
+
+    pixels: (h, w, 3) uint8 RGB as it came. width, height: of the enlarged one, in pixels. denoised: whether it is then
+    drawn over, at the size of the inputs, its centre; otherwise it is what the job gives, once.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    denoised: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
-    size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start.
-    structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in its order.
+    size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
+    picture to vary. structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in
+    its order. enlarging: of the spec's picture to enlarge.
     """
 
     size: Size
     start: Pixels | None = None
     structures: tuple[Hint, ...] = ()
     loras: tuple[Path, ...] = ()
+    enlarging: Enlarging | None = None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
-from pipelines.spec import Lora, Spec, Structure, StructureKind
+from pipelines.spec import Lora, Spec, Structure, StructureKind, Upscale
 
 CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})
 """Which control network of a family reads the hint of a structure."""
@@ -55,6 +55,7 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     """The parts that `spec` is drawn with, each with the client's field that asks for it."""
     structures = [each for each in spec.pictures if isinstance(each, Structure) and each.acts]
     found: list[tuple[Part, str]] = [(CONTROLS[structure.kind], structure.field) for structure in structures]
+    found += [("upscaler", each.field) for each in spec.pictures if isinstance(each, Upscale)]
     if spec.check_safety:
         found.append(("safety_checker", "enable_safety_checker"))
     return found

@@ -9,11 +9,11 @@ from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
-from pipelines.images.resize import cover, stretch
-from pipelines.images.sizes import size_of_start
-from pipelines.inputs import Hint, Inputs
+from pipelines.images.resize import centre_of, cover, stretch, stretch_to
+from pipelines.images.sizes import latent_size, size_of_start, size_to_enlarge, size_to_vary
+from pipelines.inputs import Enlarging, Hint, Inputs
 from pipelines.needs import CONTROLS, UNKNOWN_LORA
-from pipelines.spec import Picture, Size, Spec, Start, Structure, StructureKind
+from pipelines.spec import Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
@@ -31,26 +31,26 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
     """The inputs of `spec`.
 
     pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
-    is stretched to the size to draw; a structure is scaled to cover it, cut to its centre and annotated.
-    loras: the files of `spec.loras`, in their order. Raises InputFault when the start is too small to take the size
-    from.
+    is stretched to the size to draw; a structure is scaled to cover it, cut to its centre and annotated. A picture to
+    vary or to enlarge says the size to draw (fooocus-facts 7).
+    loras: the files of `spec.loras`, in their order. Raises InputFault when a picture is too small or too large to take
+    the size from.
     """
     if len(pictures) != len(spec.pictures) or len(loras) != len(spec.loras):
         raise ValueError("one decoded picture per picture and one file per LoRA of the spec")
     given = list(zip(spec.pictures, pictures, strict=True))
-    size = spec.size or _size_of_start(given)
-    start: Pixels | None = None
+    size, start, enlarging = _begun(spec, given)
     structures: list[Hint] = []
     for picture, pixels in given:
         match picture:
-            case Start():
-                start = stretch(pixels, size)
+            case Start() | Vary() | Upscale():
+                continue
             case Structure():
                 hint = STRUCTURES[picture.kind](cover(pixels, size))
                 structures.append(Hint(picture, CONTROLS[picture.kind], hint))
             case _:
                 assert_never(picture)
-    return Inputs(size, start, tuple(structures), tuple(loras))
+    return Inputs(size, start, tuple(structures), tuple(loras), enlarging)
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
@@ -67,9 +67,28 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
     return found
 
 
-def _size_of_start(given: Sequence[tuple[Picture, Pixels]]) -> Size:
+def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]]) -> tuple[Size, Pixels | None, Enlarging | None]:
+    """The size to draw, and what the drawing begins from."""
     for picture, pixels in given:
-        if isinstance(picture, Start):
-            height, width = pixels.shape[:2]
-            return size_of_start(width, height, picture.field)
-    raise ValueError("a spec without a size needs a start picture")
+        height, width = pixels.shape[:2]
+        match picture:
+            case Start():
+                size = spec.size or size_of_start(width, height, picture.field)
+                return size, stretch(pixels, size), None
+            case Vary():
+                wide, tall = size_to_vary(width, height, picture.field)
+                size = latent_size(wide, tall)
+                centre = centre_of(tall, wide, (size.height, size.width))
+                return size, stretch_to(pixels, wide, tall)[centre], None
+            case Upscale():
+                large = size_to_enlarge(width, height, picture.factor, picture.field)
+                denoised = large.denoised and spec.steps > 0
+                enlarging = Enlarging(pixels, large.width, large.height, denoised)
+                return latent_size(large.width, large.height), None, enlarging
+            case Structure():
+                continue
+            case _:
+                assert_never(picture)
+    if spec.size is None:
+        raise ValueError("a spec without a size needs a picture to begin from")
+    return spec.size, None, None

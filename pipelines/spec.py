@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 SamplerName = Literal[
     "euler",
@@ -81,6 +81,24 @@ class Start(_Given):
     strength: Annotated[float, Field(gt=0, le=1)]
 
 
+class Vary(_Given):
+    """A picture to draw variations of, at a size of Fooocus' choice (fooocus-facts 7). strength: as of a start."""
+
+    role: Literal["vary"] = "vary"
+    strength: Annotated[float, Field(gt=0, le=1)]
+
+
+class Upscale(_Given):
+    """A picture to enlarge by `factor`, each side; small ones become larger than that (fooocus-facts 7).
+
+    strength: as of a start, of drawing over the enlarged picture; one that is too large for that is enlarged alone.
+    """
+
+    role: Literal["upscale"] = "upscale"
+    factor: Annotated[float, Field(gt=1, le=4)]
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.382
+
+
 class Structure(_Given):
     """A picture that shows where things are. kind: what of it is taken over.
 
@@ -98,7 +116,9 @@ class Structure(_Given):
         return self.weight != 0 and self.stop_at > 0
 
 
-Picture = Annotated[Start | Structure, Field(discriminator="role")]
+Beginning = Start | Vary | Upscale
+"""A picture that the drawing begins from."""
+Picture = Annotated[Start | Vary | Upscale | Structure, Field(discriminator="role")]
 
 
 class SizeEmphasis(_Frozen):
@@ -129,9 +149,12 @@ class Guidance(_Frozen):
 class Spec(_Frozen):
     """What to draw. One picture per seed; everything else is common to all of them.
 
-    size: None takes the size from the start picture (`pipelines.images.sizes`).
-    steps, sampler, schedule, guidance: of the denoising run.
-    pictures: what it is drawn from, by role, at most one start among them; whatever is made of them keeps their order.
+    size: None takes the size from the picture that it begins from (`pipelines.images.sizes`), which one to vary or to
+    enlarge says in any case.
+    steps, sampler, schedule, guidance: of the denoising run. With 0 steps a picture is enlarged and no more: once,
+    whatever the seeds are.
+    pictures: what it is drawn from, by role, at most one that it begins from among them; whatever is made of them keeps
+    their order.
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
@@ -139,26 +162,38 @@ class Spec(_Frozen):
     negative_prompt: str = ""
     size: Size | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    steps: Annotated[int, Field(ge=1, le=200)]
     sampler: SamplerName
     schedule: ScheduleName
     guidance: Guidance = Guidance()
     loras: tuple[Lora, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    steps: Annotated[int, Field(ge=0, le=200)]
     expand_prompt: bool = False
     check_safety: bool = True
 
     @field_validator("pictures")
     @classmethod
     def _has_one_start_at_most(cls, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
-        if sum(isinstance(picture, Start) for picture in pictures) > 1:
+        if sum(isinstance(picture, Beginning) for picture in pictures) > 1:
             raise ValueError("a picture is drawn from one start at most")
         return pictures
 
+    @field_validator("steps")
+    @classmethod
+    def _has_steps(cls, steps: int, seen: ValidationInfo) -> int:
+        if not steps and not any(isinstance(picture, Upscale) for picture in seen.data.get("pictures", ())):
+            raise ValueError("nothing but a picture to enlarge is drawn in 0 steps")
+        return steps
+
     @property
     def start(self) -> Start | None:
-        """The picture to begin from, where there is one."""
+        """The picture to draw over as it is, where there is one."""
         return next((picture for picture in self.pictures if isinstance(picture, Start)), None)
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """The picture that the drawing begins from, in whatever role."""
+        return next((picture for picture in self.pictures if isinstance(picture, Beginning)), None)
 
     def with_sources(self, sources: Mapping[int, str]) -> Self:
         """This spec with other sources of some pictures, by their places in `pictures`.

@@ -20,13 +20,15 @@ from pipelines.denoising.sigma_schedule import SigmaSchedule
 from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
+from pipelines.images.resize import centre_of
 from pipelines.inputs import Hint, Inputs
 from pipelines.parts import Prediction
 from pipelines.previews import Previews
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint
 from pipelines.stages.text import EncodeText
-from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, DecodeLatent, EncodeImage
+from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
+from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, Picture, decode, encode, finite
 from pipelines.unet.guidance import LAST_TIMESTEP
 from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
@@ -40,6 +42,7 @@ class Prepared:
     """What a job needs beside the device, ready before it joins the others.
 
     negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
+    enlarging: of the picture that is drawn over, where the spec has one to enlarge.
     """
 
     spec: Spec
@@ -51,6 +54,8 @@ class Prepared:
     noise: Sequence[DrawnNoise]
     sizes: SizeIds
     prediction: Prediction
+    device: Device
+    enlarging: EnlargingJob | None = None
 
 
 def is_guided(spec: Spec) -> bool:
@@ -79,11 +84,13 @@ def prepare_job(
     run: SigmaSchedule,
     device: Device,
     prediction: Prediction = "epsilon",
+    enlarging: EnlargingJob | None = None,
 ) -> Prepared:
     """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
     noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
-    return Prepared(spec, inputs, variant, *prompts, run, noise, _size_ids(spec, inputs, device), prediction)
+    sizes = _size_ids(spec, inputs, device)
+    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging)
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
@@ -94,6 +101,7 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     positive = yield from ask(EncodeText(job.variant, job.positive))
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
     controls = yield from _controls(job)
+    start = yield from _start(job)
     guidance = _guidance(job.spec)
     model = job.variant
     guide = Guide(model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction)
@@ -101,7 +109,7 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     pictures = yield from ask(
         Fork(
             [
-                trajectory(job, seed, noise, guide, watch)
+                trajectory(job, seed, noise, guide, start, watch)
                 for seed, noise, watch in zip(job.spec.seeds, job.noise, watches, strict=True)
             ]
         )
@@ -110,14 +118,22 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
 
 
 def trajectory(
-    job: Prepared, seed: int, noise: DrawnNoise, guide: Guide, watch: Watch | None = None
+    job: Prepared, seed: int, noise: DrawnNoise, guide: Guide, start: Picture | None, watch: Watch | None = None
 ) -> Routine[Download]:
-    """One image: noise from its own seed, denoising, decoding. Returns (height, width, 3) uint8."""
+    """One image: noise from its own seed over `start`, denoising, decoding. Returns (height, width, 3) uint8."""
     x = noise.first * job.run.first_deviation
-    if job.inputs.start is not None:
-        x = x + (yield from ask(EncodeImage(job.inputs.start, seed)))
+    if start is not None:
+        x = x + (yield from encode(start, seed, job.device))
     latent = yield from denoise(job.spec, job.run, x, noise, guide, watch)
-    return (yield from ask(DecodeLatent(latent)))
+    return (yield from decode(latent, job.device))
+
+
+def enlarge_alone(job: EnlargingJob, device: Device) -> Routine[Last]:
+    """The routine of a job that enlarges a picture and does no more: nothing is denoised, and its steps are tiles."""
+    enlarged = yield from enlarge(job, told=True)
+    picture = device.download(to_pixels(enlarged))
+    largest = device.download(torch.linalg.vector_norm(enlarged, torch.inf))  # the answers' own is read a turn later
+    return partial(_drawn, [partial(finite, picture, largest, "the upscaler made values that are not finite")])
 
 
 def denoise(
@@ -129,6 +145,15 @@ def denoise(
         denoiser = consistent(denoiser, run.table)
     sampler = SAMPLERS[spec.sampler].make(x, run, noise.replay())
     return (yield from sample(sampler, watched(denoiser, run, watch)))
+
+
+def _start(job: Prepared) -> Routine[Picture | None]:
+    """What all images of the job are drawn over, at its size."""
+    if job.enlarging is None:
+        return job.inputs.start
+    enlarged = to_pixels((yield from enlarge(job.enlarging)))
+    size = job.inputs.size
+    return enlarged[centre_of(*enlarged.shape[:2], (size.height, size.width))]
 
 
 def _drawn(pictures: Sequence[Download], timings: Mapping[str, float]) -> Drawn:

@@ -52,7 +52,7 @@ class SigmaSchedule:
 def sigma_schedule(spec: "Spec", table: NoiseTable | None = None) -> SigmaSchedule:
     """The noise levels that a spec asks for. table: of the model that draws; None means SDXL's."""
     table = table or sdxl_table()
-    strength = spec.start.strength if spec.start else 1.0
+    strength = spec.beginning.strength if spec.beginning else 1.0
     if spec.schedule == "tail":
         return SigmaSchedule(table, tail(table, spec.steps, strength))
     if spec.schedule == "lcm":

@@ -9,10 +9,20 @@ from pipelines.spec import Size
 
 def stretch(pixels: Pixels, size: Size) -> Pixels:
     """`pixels` (height, width, 3) at `size` by Lanczos; the aspect ratio gives way."""
-    if pixels.shape[:2] == (size.height, size.width):
+    return stretch_to(pixels, size.width, size.height)
+
+
+def stretch_to(pixels: Pixels, width: int, height: int) -> Pixels:
+    """As `stretch`, to sides that need not be multiples of anything."""
+    if pixels.shape[:2] == (height, width):
         return pixels
-    resized = Image.fromarray(pixels).resize((size.width, size.height), Image.Resampling.LANCZOS)
-    return np.asarray(resized)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def centre_of(height: int, width: int, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the centre of a picture of `height` x `width`; size: (height, width), no larger."""
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return slice(top, top + size[0]), slice(left, left + size[1])
 
 
 def cover(pixels: Pixels, size: Size) -> Pixels:

@@ -1,7 +1,7 @@
-"""The stages of the VAE: pictures to latents and back (fooocus-facts 8.1)."""
+"""The stages of the VAE: pictures to latents and back, large ones in tiles (fooocus-facts 8.1)."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,24 +10,31 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from pipelines.device import Device, Download
-from pipelines.engine.tasks import Answers, Ask, Stage
+from pipelines.engine.tasks import Answers, Ask, Routine, Stage, ask
 from pipelines.errors import DrawingFault
 from pipelines.events import Pixels
+from pipelines.stages.tiles import Band, bands
 
 FACTOR = 8  # pixels of a picture to one of its latent
 LATENT_CHANNELS = 4
+TILED_ABOVE = 2048 * 2048  # pixels of a picture: what can be asked for by its size is not tiled
+TILES = (64, 64), (128, 32), (32, 128)  # (height, width) in the latent, of three passes whose mean is taken
+ENCODED_OVERLAP, DECODED_OVERLAP = 8, 16  # in the latent
+
+Picture = Pixels | Tensor
+"""(height, width, 3) uint8: in the host's memory, or on the device."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodeImage(Ask[Tensor]):
-    """Encode (height, width, 3) uint8 pixels. The answer is a scaled latent (channels, h, w), sampled with `seed`."""
+    """Encode a picture. The answer is a scaled latent (channels, h, w), sampled with `seed`."""
 
-    pixels: Pixels
+    pixels: Picture
     seed: int
 
     @property
     def key(self) -> Hashable:
-        return self.pixels.shape
+        return tuple(self.pixels.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +61,9 @@ class EncodeStage(Stage[EncodeImage, Tensor]):
         return Answers([self._encode(ask) for ask in asks])
 
     def _encode(self, ask: EncodeImage) -> Tensor:
-        pixels = self._device.upload(torch.tensor(ask.pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        posterior = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(ask.seed))
+        mean, std = _moments(self._vae, ask.pixels, self._device)
         scale: float = self._vae.config["scaling_factor"]
-        latent: Tensor = (posterior.mean.float() + posterior.std.float() * self._device.upload(noise))[0]
+        latent: Tensor = (mean + std * self._device.upload(_noise(tuple(mean.shape), ask.seed)))[0]
         return latent * scale
 
 
@@ -76,18 +81,141 @@ class DecodeStage(Stage[DecodeLatent, Download]):
         self._vae, self._device = vae, device
 
     def run(self, asks: Sequence[DecodeLatent]) -> Answers[Download]:
-        return Answers([self._decode(ask) for ask in asks])
-
-    def _decode(self, ask: DecodeLatent) -> Download:
-        latent = (ask.latent / self._vae.config["scaling_factor"])[None].to(self._vae.dtype)
-        decoded = self._vae.decode(latent, return_dict=False)[0][0].float()
-        pixels = ((decoded + 1) / 2).clamp(0, 1) * 255
-        picture = self._device.download(pixels.permute(1, 2, 0).to(torch.uint8))
-        largest = self._device.download(torch.linalg.vector_norm(decoded, torch.inf))
-        return partial(_finite, picture, largest)
+        return Answers([_shown(_decoded(self._vae, ask.latent), self._device) for ask in asks])
 
 
-def _finite(picture: Download, largest: Download) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class EncodeTile(Ask[Tensor]):
+    """Encode a tile of a picture. The answer: mean and deviation of its scaled latent, (2, channels, h, w) float32."""
+
+    pixels: Picture
+
+    @property
+    def key(self) -> Hashable:
+        return tuple(self.pixels.shape)
+
+    @property
+    def cost(self) -> float:
+        return float(self.pixels.shape[0] * self.pixels.shape[1]) / FACTOR**2
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeTile(Ask[Tensor]):
+    """Decode a tile of a scaled latent (channels, h, w). The answer is (3, height, width) float32, of about -1 to 1."""
+
+    latent: Tensor
+
+    @property
+    def key(self) -> Hashable:
+        return tuple(self.latent.shape)
+
+    @property
+    def cost(self) -> float:
+        return float(self.latent.shape[-2] * self.latent.shape[-1])
+
+
+class EncodeTileStage(Stage[EncodeTile, Tensor]):
+    """One tile a call."""
+
+    name = "encode"
+    asked = EncodeTile
+
+    def __init__(self, vae: AutoencoderKL, device: Device) -> None:
+        self._vae, self._device = vae, device
+
+    def run(self, asks: Sequence[EncodeTile]) -> Answers[Tensor]:
+        scale: float = self._vae.config["scaling_factor"]
+        return Answers([torch.cat(_moments(self._vae, ask.pixels, self._device)) * scale for ask in asks])
+
+
+class DecodeTileStage(Stage[DecodeTile, Tensor]):
+    """One tile a call."""
+
+    name = "decode"
+    asked = DecodeTile
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self._vae = vae
+
+    def run(self, asks: Sequence[DecodeTile]) -> Answers[Tensor]:
+        return Answers([_decoded(self._vae, ask.latent) for ask in asks])
+
+
+def encode(picture: Picture, seed: int, device: Device) -> Routine[Tensor]:
+    """Ask for the scaled latent (channels, h, w), sampled with `seed`, of a picture whose sides are multiples of 8.
+
+    One of more than 2048 x 2048 pixels is encoded in tiles. Its size alone decides that, so that a picture is one
+    picture whatever the device holds.
+    """
+    height, width = (side // FACTOR for side in picture.shape[:2])
+    if not _is_large(height, width):
+        return (yield from ask(EncodeImage(picture, seed)))
+    moments = torch.zeros(2, LATENT_CHANNELS, height, width, device=device.device)
+    for row, column, share in _tiles(height, width, ENCODED_OVERLAP, 1, device):
+        made = yield from ask(EncodeTile(picture[_of_pixels(row), _of_pixels(column)]))
+        moments[:, :, row.made, column.made] += share * made
+    mean, std = moments
+    return mean + std * device.upload(_noise((1, *mean.shape), seed)[0])
+
+
+def decode(latent: Tensor, device: Device) -> Routine[Download]:
+    """Ask for the picture of a scaled latent (channels, h, w), as `DecodeStage` gives it; large ones as in `encode`."""
+    height, width = latent.shape[-2:]
+    if not _is_large(height, width):
+        return (yield from ask(DecodeLatent(latent)))
+    decoded = torch.zeros(3, FACTOR * height, FACTOR * width, device=device.device)
+    for row, column, share in _tiles(height, width, DECODED_OVERLAP, FACTOR, device):
+        made = yield from ask(DecodeTile(latent[:, row.cut, column.cut]))
+        decoded[:, row.made, column.made] += share * made
+    return _shown(decoded, device)
+
+
+def _is_large(height: int, width: int) -> bool:
+    return height * width * FACTOR**2 > TILED_ABOVE
+
+
+def _tiles(height: int, width: int, overlap: int, grow: int, device: Device) -> Iterator[tuple[Band, Band, Tensor]]:
+    """The tiles of all passes, each with the share of its places in the mean."""
+    for tile_height, tile_width in TILES:
+        columns = [(band, device.upload(band.shares)) for band in bands(width, tile_width, overlap, grow)]
+        for row in bands(height, tile_height, overlap, grow):
+            down = device.upload(row.shares)[:, None] / len(TILES)
+            for column, across in columns:
+                yield row, column, down * across
+
+
+def _of_pixels(band: Band) -> slice:
+    return slice(FACTOR * band.start, FACTOR * band.stop)
+
+
+def _moments(vae: AutoencoderKL, picture: Picture, device: Device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the latent of a picture, (1, channels, h, w) float32 each."""
+    there = picture if isinstance(picture, Tensor) else device.upload(torch.tensor(picture))
+    pixels = there.permute(2, 0, 1)[None].float() / 127.5 - 1
+    posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
+    return posterior.mean.float(), posterior.std.float()
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _decoded(vae: AutoencoderKL, latent: Tensor) -> Tensor:
+    """(3, height, width) float32, of about -1 to 1."""
+    scaled = (latent / vae.config["scaling_factor"])[None].to(vae.dtype)
+    decoded: Tensor = vae.decode(scaled, return_dict=False)[0][0].float()
+    return decoded
+
+
+def _shown(decoded: Tensor, device: Device) -> Download:
+    pixels = ((decoded + 1) / 2).clamp(0, 1) * 255
+    picture = device.download(pixels.permute(1, 2, 0).to(torch.uint8))
+    largest = device.download(torch.linalg.vector_norm(decoded, torch.inf))
+    return partial(finite, picture, largest, "the VAE decoded the picture to values that are not finite")
+
+
+def finite(picture: Download, largest: Download, otherwise: str) -> Tensor:
+    """What was downloaded, held to be finite by its largest magnitude; otherwise it raises DrawingFault."""
     if not math.isfinite(largest().item()):
-        raise DrawingFault("the VAE decoded the picture to values that are not finite: it overflows in its dtype")
+        raise DrawingFault(f"{otherwise}: it overflows in its dtype")
     return picture()

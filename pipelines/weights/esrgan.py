@@ -1,7 +1,8 @@
 """The 4x upscaler: ESRGAN's network of residual dense blocks (Wang et al. 2018), in its first key layout."""
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -63,6 +64,27 @@ def read_upscaler(path: Path) -> Upscaler:
         raise WeightsFault(f"The upscaler {path} cannot be read: {fault}") from fault
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
+
+
+class LazyUpscaler:
+    """The upscaler of a family, which is read when it is first asked for. For any thread."""
+
+    def __init__(self, find: Callable[[], Path], device: torch.device) -> None:
+        """find: its file; called when it is read."""
+        self._find, self._device = find, device
+        self._reading = threading.Lock()
+        self._network: Upscaler | None = None
+
+    def get(self) -> Upscaler:
+        """The network on its device: in float32 on a CPU and in float16 elsewhere, as it is published.
+
+        Raises WeightsFault where there is none.
+        """
+        with self._reading:
+            if self._network is None:
+                dtype = torch.float32 if self._device.type == "cpu" else torch.float16
+                self._network = read_upscaler(self._find()).to(self._device, dtype)
+            return self._network
 
 
 def _hold(stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], path: Path) -> None:
