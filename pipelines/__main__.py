@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log, handler = logging.getLogger(LOG), logging.StreamHandler() if given.verbose else logging.NullHandler()
     log.addHandler(handler)  # without any, Python would show the faults that are told below
     try:
-        for path, seed in zip(_write(_draw(given), given.out), given.spec.seeds, strict=True):
+        paths = _write(_draw(given), given.out)  # one, where a picture was just enlarged
+        for path, seed in zip(paths, given.spec.seeds, strict=False):
             print(f"{path} (seed {seed})")
     except InputFault as fault:
         return _told(f"{fault.field}: {fault.msg}" if fault.field else fault.msg)

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from pipelines.catalogue import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure, StructureKind
+from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Structure, StructureKind, Upscale
 
 SCALE, SHARPNESS = 4.0, 2.0  # Fooocus' own defaults
 STRENGTH = 0.95
+VARIED, ENLARGED = 0.85, Upscale.model_fields["strength"].default
+FACTOR = 2.0
 SIDE = 1024
 
 
@@ -59,7 +61,10 @@ def _spec(
     seed: Sequence[int] = (),
     lora: Sequence[Lora] = (),
     start: str | None = None,
-    strength: float = STRENGTH,
+    vary: str | None = None,
+    upscale: str | None = None,
+    factor: float = FACTOR,
+    strength: float | None = None,
     structure: Sequence[Structure] = (),
     **fields: Any,
 ) -> Spec:
@@ -67,14 +72,20 @@ def _spec(
     mode = MODES[performance]
     led = {name: fields.pop(name) for name in _GUIDANCE_OPTIONS & fields.keys()}
     pictures: list[Any] = [*structure]
+    share = {} if strength is None else {"strength": strength}
     if start is not None:
-        pictures.insert(0, Start(source=start, strength=strength, field="--start"))
+        pictures.insert(0, {"role": "start", "source": start, "field": "--start", "strength": STRENGTH, **share})
+    if vary is not None:
+        pictures.insert(0, {"role": "vary", "source": vary, "field": "--vary", "strength": VARIED, **share})
+    if upscale is not None:
+        pictures.insert(0, {"role": "upscale", "source": upscale, "field": "--upscale", "factor": factor, **share})
+    sized = (start, vary, upscale) == (None, None, None)
     return Spec.model_validate(
         {
             "prompt": prompt,
-            "size": size or (None if start is not None else Size(width=SIDE, height=SIDE)),
+            "size": size or (Size(width=SIDE, height=SIDE) if sized else None),
             "seeds": tuple(seed) or (secrets.randbits(32),),
-            "steps": mode.steps,
+            "steps": mode.steps if upscale is None else mode.enlarged_steps,
             "sampler": mode.sampler,
             "schedule": mode.schedule,
             "guidance": {**mode.guidance(SCALE, SHARPNESS).model_dump(), **led},
@@ -89,7 +100,7 @@ def _spec(
 _GUIDANCE_OPTIONS = frozenset({"scale", "mimicked", "sharpness", "rescale", "sizes"})
 _SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
     *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
-    *("start", "strength", "structure", "check_safety"),
+    *("start", "vary", "upscale", "factor", "strength", "structure", "check_safety"),
 }
 
 
@@ -105,7 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     add("prompt", nargs="?", help="what to draw; several lines are several prompts that are drawn at once")
     add("--negative-prompt", metavar="TEXT", help="what not to draw")
     add("--performance", choices=get_args(PerformanceName), help="Fooocus' modes (default: Speed)")
-    add("--size", type=_size, metavar="WIDTHxHEIGHT", help=f"in pixels (default: the start's, else {SIDE}x{SIDE})")
+    add(
+        "--size",
+        type=_size,
+        metavar="WIDTHxHEIGHT",
+        help=f"in pixels (default: that of the picture it begins from, else {SIDE}x{SIDE})",
+    )
     add("--seed", type=int, action="append", metavar="N", help="one picture each; can be given again (default: any)")
     add("--steps", type=int, metavar="N", help="of the denoising")
     add("--sampler", choices=get_args(SamplerName))
@@ -119,7 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--lora", type=_lora, action="append", metavar="FILE[:SCALE]", help="or a name of the family's; repeatable")
     add("--start", metavar="FILE", help="a picture to begin from")
-    add("--strength", type=float, metavar="SHARE", help=f"of the noise that it is given (default: {STRENGTH:g})")
+    add("--vary", metavar="FILE", help="a picture to draw variations of")
+    add("--upscale", metavar="FILE", help="a picture to enlarge and draw over; with --steps 0, to enlarge alone")
+    add("--factor", type=float, metavar="N", help=f"by which it is enlarged (default: {FACTOR:g})")
+    add(
+        "--strength",
+        type=float,
+        metavar="SHARE",
+        help=f"of the noise that it is given (default: {STRENGTH:g}; to vary {VARIED:g}, to enlarge {ENLARGED:g})",
+    )
     kinds = " or ".join(get_args(StructureKind))
     add(
         "--structure",

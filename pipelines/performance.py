@@ -21,9 +21,13 @@ SIZES = SizeEmphasis(positive=1.5, negative=0.8, end=0.3)
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How a mode denoises. lora: the one that makes few steps possible; with it the guidance is forced to 1."""
+    """How a mode denoises. lora: the one that makes few steps possible; with it the guidance is forced to 1.
+
+    enlarged_steps: of drawing over an enlarged picture.
+    """
 
     steps: int
+    enlarged_steps: int
     sampler: SamplerName
     schedule: ScheduleName
     lora: Lora | None = None
@@ -42,9 +46,9 @@ def _chosen(lora: Lora) -> Lora:
 
 MODES: Mapping[PerformanceName, Mode] = MappingProxyType(
     {
-        "Speed": Mode(30, SPEED_SAMPLER, SPEED_SCHEDULE),
-        "Quality": Mode(60, SPEED_SAMPLER, SPEED_SCHEDULE),
-        "Extreme Speed": Mode(8, "lcm", "lcm", _chosen(LCM_LORA)),
-        "Lightning": Mode(4, "euler", "sgm_uniform", _chosen(LIGHTNING_LORA)),
+        "Speed": Mode(30, 18, SPEED_SAMPLER, SPEED_SCHEDULE),
+        "Quality": Mode(60, 36, SPEED_SAMPLER, SPEED_SCHEDULE),
+        "Extreme Speed": Mode(8, 8, "lcm", "lcm", _chosen(LCM_LORA)),
+        "Lightning": Mode(4, 4, "euler", "sgm_uniform", _chosen(LIGHTNING_LORA)),
     }
 )

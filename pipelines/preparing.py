@@ -13,7 +13,7 @@ from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import latent_size, size_of_start, size_to_enlarge, size_to_vary
 from pipelines.inputs import Enlarging, Hint, Inputs
 from pipelines.needs import CONTROLS, UNKNOWN_LORA
-from pipelines.spec import Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.spec import Beginning, Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
@@ -70,25 +70,26 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
 def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]]) -> tuple[Size, Pixels | None, Enlarging | None]:
     """The size to draw, and what the drawing begins from."""
     for picture, pixels in given:
-        height, width = pixels.shape[:2]
-        match picture:
-            case Start():
-                size = spec.size or size_of_start(width, height, picture.field)
-                return size, stretch(pixels, size), None
-            case Vary():
-                wide, tall = size_to_vary(width, height, picture.field)
-                size = latent_size(wide, tall)
-                centre = centre_of(tall, wide, (size.height, size.width))
-                return size, stretch_to(pixels, wide, tall)[centre], None
-            case Upscale():
-                large = size_to_enlarge(width, height, picture.factor, picture.field)
-                denoised = large.denoised and spec.steps > 0
-                enlarging = Enlarging(pixels, large.width, large.height, denoised)
-                return latent_size(large.width, large.height), None, enlarging
-            case Structure():
-                continue
-            case _:
-                assert_never(picture)
+        if isinstance(picture, Beginning):
+            return _begin(picture, pixels, spec)
     if spec.size is None:
         raise ValueError("a spec without a size needs a picture to begin from")
     return spec.size, None, None
+
+
+def _begin(picture: Beginning, pixels: Pixels, spec: Spec) -> tuple[Size, Pixels | None, Enlarging | None]:
+    height, width = pixels.shape[:2]
+    match picture:
+        case Start():
+            size = spec.size or size_of_start(width, height, picture.field)
+            return size, stretch(pixels, size), None
+        case Vary():
+            wide, tall = size_to_vary(width, height, picture.field)
+            size = latent_size(wide, tall)
+            return size, stretch_to(pixels, wide, tall)[centre_of((tall, wide), (size.height, size.width))], None
+        case Upscale():
+            large = size_to_enlarge(width, height, picture.factor, picture.field)
+            enlarging = Enlarging(pixels, large.width, large.height, large.denoised and spec.steps > 0)
+            return latent_size(large.width, large.height), None, enlarging
+        case _:
+            assert_never(picture)

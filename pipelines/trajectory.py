@@ -153,7 +153,8 @@ def _start(job: Prepared) -> Routine[Picture | None]:
         return job.inputs.start
     enlarged = to_pixels((yield from enlarge(job.enlarging)))
     size = job.inputs.size
-    return enlarged[centre_of(*enlarged.shape[:2], (size.height, size.width))]
+    wanted = job.enlarging.wanted
+    return enlarged[centre_of((wanted.height, wanted.width), (size.height, size.width))]
 
 
 def _drawn(pictures: Sequence[Download], timings: Mapping[str, float]) -> Drawn:

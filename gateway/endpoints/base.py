@@ -34,6 +34,10 @@ class Input(Part, ABC):
     def spec(self) -> Spec:
         """What to draw. A missing seed is drawn here, so two calls may differ."""
 
+    def ignored(self) -> tuple[str, ...]:
+        """Names of the fields that do not act beside the others of this input, as in Fooocus."""
+        return ()
+
     @abstractmethod
     def delivery(self) -> Delivery:
         """How the pictures are handed over."""
@@ -79,7 +83,7 @@ class Endpoint:
             delivery=asked.delivery(),
             base_url=base_url,
         )
-        return Order(work, (*inactive(asked.family, asked), *left, *_unknown(asked)))
+        return Order(work, (*inactive(asked.family, asked), *asked.ignored(), *left, *_unknown(asked)))
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""

@@ -14,5 +14,12 @@ class FooocusImagePromptInput(ImagePromptFields, InpaintFields, UovFields):
 
     image_prompt_1: ImagePrompt = Field(description="First image prompt.")
 
+    def varies_or_upscales(self) -> bool:
+        return self.mixing_image_prompt_and_vary_upscale and super().varies_or_upscales()
+
+    def ignored(self) -> tuple[str, ...]:
+        given = super().varies_or_upscales() and not self.mixing_image_prompt_and_vary_upscale
+        return (*super().ignored(), *(("uov_image_url", "uov_method") if given else ()))
+
 
 IMAGE_PROMPT = Endpoint("fal-ai/fooocus/image-prompt", FooocusImagePromptInput, FooocusOutput)

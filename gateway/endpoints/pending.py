@@ -30,7 +30,6 @@ class Unbuilt:
 
 
 _NO_INPAINT = "Inpainting is not supported yet; only requests without it are drawn"
-_NO_UOV = "Upscaling and varying are not supported yet; only requests without them are drawn"
 _NO_MIXING = "Mixing image prompts with another use of an image is not supported yet; send false"
 _STRUCTURES: tuple[str, ...] = get_args(StructureKind)
 _ONLY_STRUCTURES = f"Only image prompts of the types {' and '.join(map(repr, _STRUCTURES))} are supported yet"
@@ -70,9 +69,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
             Unbuilt("inpaint_erode_or_dilate", _NO_INPAINT),
             Unbuilt("invert_mask", _NO_INPAINT),
             Unbuilt("mixing_image_prompt_and_inpaint", _NO_MIXING),
-            Unbuilt("uov_image_url", _NO_UOV, served=_NO_IMAGE),
-            Unbuilt("uov_method", _NO_UOV),
-            Unbuilt("mixing_image_prompt_and_vary_upscale", _NO_MIXING),
         ),
         "fast": (
             Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),

@@ -35,6 +35,6 @@ class Admission:
 
 
 def pixel_steps(spec: Spec) -> int:
-    """Width x height x steps, summed over the pictures."""
+    """Width x height x steps, summed over the pictures; enlarging one without a step counts as one."""
     pixels = UNKNOWN_SIZE if spec.size is None else spec.size.width * spec.size.height
-    return pixels * spec.steps * len(spec.seeds)
+    return pixels * max(spec.steps, 1) * len(spec.seeds)

@@ -19,9 +19,9 @@ def stretch_to(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def centre_of(height: int, width: int, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the centre of a picture of `height` x `width`; size: (height, width), no larger."""
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+def centre_of(sides: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the centre of a picture; sides, size: (height, width) of it and of its centre, no larger."""
+    top, left = (sides[0] - size[0]) // 2, (sides[1] - size[1]) // 2
     return slice(top, top + size[0]), slice(left, left + size[1])
 
 

@@ -154,8 +154,9 @@ def encode(picture: Picture, seed: int, device: Device) -> Routine[Tensor]:
     for row, column, share in _tiles(height, width, ENCODED_OVERLAP, 1, device):
         made = yield from ask(EncodeTile(picture[_of_pixels(row), _of_pixels(column)]))
         moments[:, :, row.made, column.made] += share * made
-    mean, std = moments
-    return mean + std * device.upload(_noise((1, *mean.shape), seed)[0])
+    mean, std = moments[0], moments[1]
+    latent: Tensor = mean + std * device.upload(_noise((1, *mean.shape), seed)[0])
+    return latent
 
 
 def decode(latent: Tensor, device: Device) -> Routine[Download]:

@@ -104,6 +104,42 @@ def test_a_mode_gives_its_numbers_and_the_other_options_override_them(capsys: Ca
     assert (other.steps, other.guidance.scale, other.sampler) == (9, 3.0, of.sampler)
 
 
+@pytest.mark.parametrize(
+    ("options", "begun", "steps"),
+    [
+        (("--vary", "v.png"), {"role": "vary", "source": "v.png", "strength": 0.85}, 30),
+        (("--vary", "v.png", "--strength", "0.5"), {"role": "vary", "source": "v.png", "strength": 0.5}, 30),
+        (("--upscale", "u.png"), {"role": "upscale", "source": "u.png", "factor": 2.0, "strength": 0.382}, 18),
+        (
+            ("--upscale", "u.png", "--factor", "1.5", "--strength", "0.2", "--steps", "0"),
+            {"role": "upscale", "source": "u.png", "factor": 1.5, "strength": 0.2},
+            0,
+        ),
+    ],
+    ids=str,
+)
+def test_a_picture_can_be_varied_or_enlarged(
+    capsys: Captured, options: tuple[str, ...], begun: dict[str, Any], steps: int
+) -> None:
+    found = printed(capsys, "a", *options)
+    assert plainly("pictures", found["pictures"]) == [begun]
+    assert (found["size"], found["steps"]) == (None, steps)
+    with pytest.raises(SystemExit):
+        main(["a", "--start", "s.png", *options, "--json"])
+    assert "one start" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_just_enlarged_is_one_whatever_the_seeds_are(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    small, out = tmp_path / "small.png", tmp_path / "out.png"
+    Image.fromarray(data.coffee()[:96, :128]).save(small)
+    family = ("--family", str(pocket_family_folder))
+    assert main(["--upscale", str(small), "--steps", "0", "--seed", "1", "--seed", "2", *family, "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out} (seed 1)\n"
+    assert picture(out).shape == (896, 1152, 3)  # Fooocus enlarges small pictures to a shape ceil of 1024
+
+
 def test_without_a_seed_there_is_any(capsys: Captured) -> None:
     one, other = (printed(capsys, "a")["seeds"] for _ in range(2))
     assert len(one) == 1

@@ -10,7 +10,7 @@ import pytest
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.needs import CONTROLS, faults
-from pipelines.spec import Lora, Spec, Start, Structure, StructureKind
+from pipelines.spec import Lora, Spec, Start, Structure, StructureKind, Upscale
 from tests.pipelines import studio
 
 EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
@@ -35,6 +35,7 @@ def test_the_checkpoint_is_enough_for_text_and_a_start(tmp_path: Path) -> None:
     [
         ({"pictures": (EDGES,)}, "canny", "image_prompt_1.image_url"),
         ({"pictures": (SHADES,)}, "cpds", "image_prompt_2.image_url"),
+        ({"pictures": (Upscale(source="x", factor=2, field="uov_image_url"),)}, "upscaler", "uov_image_url"),
         ({"check_safety": True}, "safety_checker", "enable_safety_checker"),
     ],
     ids=str,

@@ -14,7 +14,7 @@ from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.resize import cover
 from pipelines.preparing import STRUCTURES, find_loras, prepare
-from pipelines.spec import Lora, Size, Spec, Start, Structure, StructureKind
+from pipelines.spec import Lora, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 from tests.pipelines import studio
 
 SQUARE = Size(width=64, height=64)
@@ -60,6 +60,49 @@ def test_a_start_picture_that_is_too_small_is_the_clients_fault_with_its_field()
     with pytest.raises(InputFault) as caught:
         prepare(tiny, [picture(40, 200)], [])
     assert (caught.value.type, caught.value.field) == ("image_too_small", "image_url")
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"),
+    [((500, 500), (1024, 1024)), ((1080, 1920), (1920, 1080)), ((1004, 1000), (1000, 1000))],
+    ids=str,
+)
+def test_a_picture_to_vary_says_the_size_and_what_the_vae_cannot_read_is_cut(
+    given: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    height, width = given
+    pixels = picture(width, height)
+    inputs = prepare(spec(pictures=(Vary(source="x", strength=0.5),)), [pixels], [])
+    assert inputs.size == Size(width=drawn[0], height=drawn[1])
+    assert inputs.start is not None
+    assert inputs.start.shape == (drawn[1], drawn[0], 3)
+    if given == (1004, 1000):  # its shape ceil is 1024: it is not resized
+        assert np.array_equal(inputs.start, pixels[2:1002])
+
+
+@pytest.mark.parametrize(("steps", "side", "denoised"), [(4, 520, True), (0, 520, False), (4, 1408, False)])
+def test_a_picture_to_enlarge_is_left_to_the_upscaler(steps: int, side: int, denoised: bool) -> None:
+    pixels = picture(side, 602 if side == 520 else side)
+    inputs = prepare(spec(steps=steps, pictures=(Upscale(source="x", factor=2),)), [pixels], [])
+    assert inputs.start is None
+    assert inputs.enlarging is not None
+    assert np.array_equal(inputs.enlarging.pixels, pixels)
+    assert (inputs.enlarging.width, inputs.enlarging.height) == (2 * side, 2 * pixels.shape[0])
+    assert inputs.enlarging.denoised is denoised
+    assert inputs.size == Size(width=2 * side, height=2 * pixels.shape[0] // 8 * 8)
+
+
+def test_structures_have_the_size_of_what_is_varied() -> None:
+    pictures = (Structure(kind="PyraCanny", source="a"), Vary(source="x", strength=0.5))
+    inputs = prepare(spec(pictures=pictures), [picture(90, 50), picture(500, 500)], [])
+    assert inputs.structures[0].pixels.shape == (1024, 1024, 3)
+
+
+@pytest.mark.parametrize("begun", [Vary(source="x", strength=0.5, field="u"), Upscale(source="x", factor=2, field="u")])
+def test_a_picture_too_small_to_vary_or_to_enlarge_is_the_clients_fault(begun: Any) -> None:
+    with pytest.raises(InputFault) as caught:
+        prepare(spec(pictures=(begun,)), [picture(40, 200)], [])
+    assert (caught.value.type, caught.value.field) == ("image_too_small", "u")
 
 
 def test_structures_are_covered_then_annotated_and_know_their_picture() -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines.spec import Spec, Start, Structure
+from pipelines.spec import Spec, Start, Structure, Upscale, Vary
 
+VARY = Vary(source="data:c", strength=0.85, field="uov_image_url")
+UPSCALE = Upscale(source="data:d", factor=1.5, field="uov_image_url")
 START = Start(source="data:a", strength=0.5, field="image_url")
 EDGES = Structure(kind="PyraCanny", source="data:b", weight=0.5, stop_at=0.9, field="image_prompt_1.image_url")
 SHADES = Structure(kind="CPDS", source="data:b")
@@ -16,9 +18,11 @@ def spec(*pictures: Any) -> Spec:
     return Spec(seeds=(1,), steps=4, sampler="euler", schedule="karras", pictures=pictures)
 
 
-def test_pictures_of_all_roles_come_back_from_json_as_they_were() -> None:
-    given = spec(EDGES, START, SHADES)
+@pytest.mark.parametrize("begun", [START, VARY, UPSCALE])
+def test_pictures_of_all_roles_come_back_from_json_as_they_were(begun: Any) -> None:
+    given = spec(EDGES, begun, SHADES)
     assert Spec.model_validate_json(given.model_dump_json()) == given
+    assert given.beginning == begun
 
 
 def test_the_start_is_found_among_the_others() -> None:
@@ -27,8 +31,17 @@ def test_the_start_is_found_among_the_others() -> None:
 
 
 def test_there_is_one_start_at_most() -> None:
-    with pytest.raises(ValidationError, match="one start"):
-        spec(START, EDGES, START)
+    for other in (START, VARY, UPSCALE):
+        with pytest.raises(ValidationError, match="one start"):
+            spec(START, EDGES, other)
+
+
+def test_nothing_but_a_picture_to_enlarge_is_drawn_in_no_steps() -> None:
+    plain: dict[str, Any] = {"seeds": (1,), "steps": 0, "sampler": "euler", "schedule": "karras"}
+    assert Spec(**plain, pictures=(UPSCALE,)).steps == 0
+    for pictures in ((), (VARY,), (START, EDGES)):
+        with pytest.raises(ValidationError, match="0 steps"):
+            Spec(**plain, pictures=pictures)
 
 
 @pytest.mark.parametrize(

@@ -43,18 +43,13 @@ REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
     ((INPAINT,), "inpaint_respective_field", 0.5),
     ((INPAINT,), "inpaint_erode_or_dilate", 1),
     ((INPAINT,), "invert_mask", True),
-    ((IMAGE_PROMPT, UOV), "uov_image_url", URL),
-    ((IMAGE_PROMPT,), "uov_method", "Vary (Strong)"),
-    ((UOV,), "uov_method", "Disabled"),
-    ((IMAGE_PROMPT, UOV), "uov_method", "Upscale (2x)"),
-    ((IMAGE_PROMPT, UOV), "mixing_image_prompt_and_vary_upscale", True),
     (TWO, "embeddings", [{"path": "a"}]),
     (TWO, "safety_checker_version", "v2"),
     ((FAST_I2I,), "crop_output", True),
     ((FAST_I2I,), "preserve_aspect_ratio", True),
 ]
-# these endpoints cannot draw anything yet: their required field alone is refused
-ALWAYS = {INPAINT: ("inpaint_image_url",), UOV: ("uov_image_url",)}
+# this endpoint cannot draw anything yet: its required field alone is refused
+ALWAYS = {INPAINT: ("inpaint_image_url",)}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +80,7 @@ def test_a_forced_lora_is_refused_at_its_index(endpoint: str) -> None:
     assert ("loras", 1, "force") in {entry.loc for entry in refused(endpoint, loras=loras)}
 
 
-@pytest.mark.parametrize("endpoint", [INPAINT, UOV])
+@pytest.mark.parametrize("endpoint", [INPAINT])
 def test_endpoints_that_are_not_built_always_say_so(endpoint: str) -> None:
     (entry,) = refused(endpoint)
     assert (entry.type, entry.loc) == ("feature_not_supported", ALWAYS[endpoint])
@@ -123,7 +118,7 @@ def test_repeated_styles_are_the_same_set() -> None:
     assert order(ROOT, styles=["Fooocus Sharp", "Fooocus V2", "Fooocus Enhance", "Fooocus V2"]).inactive == ("styles",)
 
 
-@pytest.mark.parametrize("endpoint", [ROOT, IMAGE_PROMPT, *TWO])
+@pytest.mark.parametrize("endpoint", [ROOT, IMAGE_PROMPT, UOV, *TWO])
 def test_every_default_is_accepted_when_it_is_sent(endpoint: str) -> None:
     order(endpoint, **DEFAULTS[endpoint])
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines.errors import WeightsFault
-from pipelines.weights.esrgan import Upscaler, read_upscaler
+from pipelines.weights.esrgan import LazyUpscaler, Upscaler, read_upscaler
 
 
 def written(path: Path, network: Upscaler, *, old: str = "RDB") -> Path:
@@ -59,3 +59,18 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsFault, match="cannot be read"):
         read_upscaler(path)
+
+
+def test_it_is_read_when_it_is_first_asked_for_and_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "upscaler.safetensors", Upscaler(width=8, growth=4, blocks=1))
+    asked: list[Path] = []
+
+    def find() -> Path:
+        asked.append(path)
+        return path
+
+    upscaler = LazyUpscaler(find, torch.device("cpu"))
+    assert asked == []
+    assert upscaler.get() is upscaler.get()
+    assert asked == [path]
+    assert {each.dtype for each in upscaler.get().parameters()} == {torch.float32}
