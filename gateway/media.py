@@ -16,6 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from gateway.errors import ModelError
 from gateway.fields import location
 from gateway.work import ImageFormat
+from pipelines.images.pixels import to_pixels
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,17 +30,6 @@ _READERS: Mapping[str, type[ImageFile.ImageFile]] = {
     "image/png": PngImageFile,
     "image/jpeg": JpegImageFile,
     "image/webp": WebPImageFile,
-}
-_ORIENTATION = 0x0112
-# EXIF 2.3, table of Orientation: what undoes each value.
-_UPRIGHT: Mapping[int, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -65,17 +55,13 @@ def check_image(content: bytes, max_pixels: int, field: str) -> tuple[int, int, 
 
 
 def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
-    """The picture upright as (height, width, 3) uint8 RGB; of an animation the first frame, transparency on white.
+    """The picture, of an animation the first frame, as (height, width, 3) uint8 RGB (`pipelines.images.pixels`).
 
     Raises what `check_image` raises; a truncated picture is an `image_load_error`.
     """
     image, _ = _open(content, max_pixels, field)
     with _load_errors(field):
-        image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    with _load_errors(field):
-        picture = _rgb(image)
-        return np.array(picture if turn is None else picture.transpose(turn), dtype=np.uint8)
+        return to_pixels(image)
 
 
 def encode_image(pixels: Pixels, format: ImageFormat) -> bytes:
@@ -136,27 +122,6 @@ def _declared_size(content: bytes, content_type: str) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
-
-
-def _orientation(image: Image.Image) -> int:
-    """1, which is upright, where the EXIF data is broken or says no whole number: it is a picture all the same."""
-    try:
-        said = image.getexif().get(_ORIENTATION, 1)
-    except MemoryError:
-        raise
-    except Exception:
-        return 1
-    return said if isinstance(said, int) else 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip at 255 instead of taking the high byte, as it does for 16-bit colours.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return image.convert("RGB")
 
 
 @contextmanager
