@@ -49,3 +49,4 @@ class Inputs:
     structures: tuple[Hint, ...] = ()
     loras: tuple[Path, ...] = ()
     enlarging: Enlarging | None = None
+    cut: tuple[int, int] | None = None

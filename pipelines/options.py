@@ -65,6 +65,8 @@ def _spec(
     upscale: str | None = None,
     factor: float = FACTOR,
     strength: float | None = None,
+    keep_aspect: bool = False,
+    crop: bool = False,
     structure: Sequence[Structure] = (),
     **fields: Any,
 ) -> Spec:
@@ -74,7 +76,8 @@ def _spec(
     pictures: list[Any] = [*structure]
     share = {} if strength is None else {"strength": strength}
     if start is not None:
-        pictures.insert(0, {"role": "start", "source": start, "field": "--start", "strength": STRENGTH, **share})
+        fit = {"keep_aspect": keep_aspect, "crop": crop, "strength": STRENGTH}
+        pictures.insert(0, {"role": "start", "source": start, "field": "--start", **fit, **share})
     if vary is not None:
         pictures.insert(0, {"role": "vary", "source": vary, "field": "--vary", "strength": VARIED, **share})
     if upscale is not None:
@@ -100,7 +103,7 @@ def _spec(
 _GUIDANCE_OPTIONS = frozenset({"scale", "mimicked", "sharpness", "rescale", "sizes"})
 _SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
     *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
-    *("start", "vary", "upscale", "factor", "strength", "structure", "check_safety"),
+    *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
 }
 
 
@@ -135,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--lora", type=_lora, action="append", metavar="FILE[:SCALE]", help="or a name of the family's; repeatable")
     add("--start", metavar="FILE", help="a picture to begin from")
+    add("--keep-aspect", action="store_true", help="of that picture, within --size, in multiples of 32")
+    add("--crop", action="store_true", help="draw in multiples of 32 and cut to the exact proportions")
     add("--vary", metavar="FILE", help="a picture to draw variations of")
     add("--upscale", metavar="FILE", help="a picture to enlarge and draw over; with --steps 0, to enlarge alone")
     add("--factor", type=float, metavar="N", help=f"by which it is enlarged (default: {FACTOR:g})")

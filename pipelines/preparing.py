@@ -1,6 +1,7 @@
 """From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
@@ -10,10 +11,10 @@ from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
-from pipelines.images.sizes import latent_size, size_of_start, size_to_enlarge, size_to_vary
+from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
 from pipelines.inputs import Enlarging, Hint, Inputs
 from pipelines.needs import CONTROLS, UNKNOWN_LORA
-from pipelines.spec import Beginning, Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.spec import Beginning, Picture, Spec, Start, Structure, StructureKind, Upscale, Vary
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
@@ -31,26 +32,26 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
     """The inputs of `spec`.
 
     pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
-    is stretched to the size to draw; a structure is scaled to cover it, cut to its centre and annotated. A picture to
-    vary or to enlarge says the size to draw (fooocus-facts 7).
+    is stretched to the size to draw, which it says itself where the spec does not; a picture to vary or to enlarge says
+    it in any case (`pipelines.images.sizes`); a structure is scaled to cover it, cut to its centre and annotated.
     loras: the files of `spec.loras`, in their order. Raises InputFault when a picture is too small or too large to take
     the size from.
     """
     if len(pictures) != len(spec.pictures) or len(loras) != len(spec.loras):
         raise ValueError("one decoded picture per picture and one file per LoRA of the spec")
     given = list(zip(spec.pictures, pictures, strict=True))
-    size, start, enlarging = _begun(spec, given)
+    begun = _begun(spec, given, loras)
     structures: list[Hint] = []
     for picture, pixels in given:
         match picture:
             case Start() | Vary() | Upscale():
                 continue
             case Structure():
-                hint = STRUCTURES[picture.kind](cover(pixels, size))
+                hint = STRUCTURES[picture.kind](cover(pixels, begun.size))
                 structures.append(Hint(picture, CONTROLS[picture.kind], hint))
             case _:
                 assert_never(picture)
-    return Inputs(size, start, tuple(structures), tuple(loras), enlarging)
+    return replace(begun, structures=tuple(structures))
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
@@ -67,29 +68,30 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
     return found
 
 
-def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]]) -> tuple[Size, Pixels | None, Enlarging | None]:
+def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[Path]) -> Inputs:
     """The size to draw, and what the drawing begins from."""
     for picture, pixels in given:
         if isinstance(picture, Beginning):
-            return _begin(picture, pixels, spec)
+            return replace(_begin(picture, pixels, spec), loras=tuple(loras))
     if spec.size is None:
         raise ValueError("a spec without a size needs a picture to begin from")
-    return spec.size, None, None
+    return Inputs(spec.size, loras=tuple(loras))
 
 
-def _begin(picture: Beginning, pixels: Pixels, spec: Spec) -> tuple[Size, Pixels | None, Enlarging | None]:
+def _begin(picture: Beginning, pixels: Pixels, spec: Spec) -> Inputs:
     height, width = pixels.shape[:2]
     match picture:
         case Start():
-            size = spec.size or size_of_start(width, height, picture.field)
-            return size, stretch(pixels, size), None
+            fit = {"keep_aspect": picture.keep_aspect, "crop": picture.crop}
+            size, cut = fitted_size(width, height, spec.size, **fit, field=picture.field)
+            return Inputs(size, stretch(pixels, size), cut=cut)
         case Vary():
             wide, tall = size_to_vary(width, height, picture.field)
             size = latent_size(wide, tall)
-            return size, stretch_to(pixels, wide, tall)[centre_of((tall, wide), (size.height, size.width))], None
+            return Inputs(size, stretch_to(pixels, wide, tall)[centre_of((tall, wide), (size.height, size.width))])
         case Upscale():
             large = size_to_enlarge(width, height, picture.factor, picture.field)
             enlarging = Enlarging(pixels, large.width, large.height, large.denoised and spec.steps > 0)
-            return latent_size(large.width, large.height), None, enlarging
+            return Inputs(latent_size(large.width, large.height), enlarging=enlarging)
         case _:
             assert_never(picture)

@@ -75,10 +75,16 @@ class _Given(_Frozen):
 
 
 class Start(_Given):
-    """A picture to begin from. strength: the share of the noise schedule that is run, above 0 and at most 1."""
+    """A picture to begin from. strength: the share of the noise schedule that is run, above 0 and at most 1.
+
+    keep_aspect: what is drawn has its proportions and lies within the spec's size. crop: what is drawn is cut to the
+    exact proportions that were wanted. Either draws at multiples of 32.
+    """
 
     role: Literal["start"] = "start"
     strength: Annotated[float, Field(gt=0, le=1)]
+    keep_aspect: bool = False
+    crop: bool = False
 
 
 class Vary(_Given):

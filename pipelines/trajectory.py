@@ -114,7 +114,7 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
             ]
         )
     )
-    return partial(_drawn, pictures)
+    return partial(_drawn, pictures, job.inputs.cut)
 
 
 def trajectory(
@@ -133,7 +133,7 @@ def enlarge_alone(job: EnlargingJob, device: Device) -> Routine[Last]:
     enlarged = yield from enlarge(job, told=True)
     picture = device.download(to_pixels(enlarged))
     largest = device.download(torch.linalg.vector_norm(enlarged, torch.inf))  # the answers' own is read a turn later
-    return partial(_drawn, [partial(finite, picture, largest, "the upscaler made values that are not finite")])
+    return partial(_drawn, [partial(finite, picture, largest, "the upscaler made values that are not finite")], None)
 
 
 def denoise(
@@ -157,8 +157,12 @@ def _start(job: Prepared) -> Routine[Picture | None]:
     return enlarged[centre_of((wanted.height, wanted.width), (size.height, size.width))]
 
 
-def _drawn(pictures: Sequence[Download], timings: Mapping[str, float]) -> Drawn:
-    return Drawn(np.stack([picture().numpy() for picture in pictures]), timings)
+def _drawn(pictures: Sequence[Download], cut: tuple[int, int] | None, timings: Mapping[str, float]) -> Drawn:
+    images = np.stack([picture().numpy() for picture in pictures])
+    if cut is not None:
+        rows, columns = centre_of(images.shape[1:3], cut[::-1])
+        images = np.ascontiguousarray(images[:, rows, columns])
+    return Drawn(images, timings)
 
 
 def _acts(hint: Hint) -> bool:

@@ -62,8 +62,8 @@ def asked(endpoint: str, body: Plain) -> dict[str, Any]:
     if spec.size is not None:
         settings |= {"width": spec.size.width, "height": spec.size.height}
     structures = [each for each in spec.pictures if isinstance(each, Structure)]
-    if spec.start is not None:
-        settings["denoise"] = spec.start.strength
+    if spec.beginning is not None:
+        settings["denoise"] = spec.beginning.strength
     return {
         "settings": settings,
         "prompt": spec.prompt,

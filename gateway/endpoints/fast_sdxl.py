@@ -87,8 +87,14 @@ class FastFooocusSdxlImageToImageInput(FastFields):
     strength: float = Field(
         0.95, ge=0.05, le=1, description="How far the picture may depart from the image; 1 forgets it."
     )
-    crop_output: bool = Field(False, description="Crop the picture to the size that was asked for.")
-    preserve_aspect_ratio: bool = Field(False, description="Keep the image's aspect ratio within the size.")
+    crop_output: bool = Field(
+        False,
+        description="Draw at multiples of 32 pixels, then crop the picture to the exact aspect ratio: of `image_size`, "
+        "or of the image where there is none or its aspect ratio is preserved.",
+    )
+    preserve_aspect_ratio: bool = Field(
+        False, description="Keep the image's aspect ratio, within `image_size`, to the nearest multiples of 32 pixels."
+    )
 
     def spec(self) -> Spec:
         return Spec(
@@ -101,9 +107,18 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             schedule="tail",
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
-            pictures=(Start(source=self.image_url, strength=self.strength, field="image_url"),),
+            pictures=(self._start(),),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
+        )
+
+    def _start(self) -> Start:
+        return Start(
+            source=self.image_url,
+            field="image_url",
+            strength=self.strength,
+            keep_aspect=self.preserve_aspect_ratio,
+            crop=self.crop_output,
         )
 
 

@@ -73,12 +73,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
         "fast": (
             Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),
             Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),
-            Unbuilt("crop_output", "Cropping the output is not supported yet; send false"),
-            Unbuilt(
-                "preserve_aspect_ratio",
-                "Fitting the input's aspect ratio into a size is not supported yet; send false, and leave image_size "
-                "out for an output of the input's aspect ratio",
-            ),
         ),
     }
 )

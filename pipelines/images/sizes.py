@@ -28,9 +28,7 @@ def size_of_start(width: int, height: int, field: str = "") -> Size:
     Raises InputFault `image_too_small`, naming `field`, when a side of the input is under 64 pixels.
     """
     _check_sides(width, height, field)
-    if width * height > MAX_PIXELS:
-        # the real-number answer is sqrt(MAX_PIXELS * width / height); in integers the area can never exceed the limit
-        width, height = isqrt(MAX_PIXELS * width // height), isqrt(MAX_PIXELS * height // width)
+    width, height = _limited(width, height)
     longest = MAX_PIXELS // MIN_SIDE
     return Size(
         width=min(max(width // FACTOR * FACTOR, MIN_SIDE), longest),
@@ -105,16 +103,38 @@ def latent_size(width: int, height: int) -> Size:
     return Size(width=width // FACTOR * FACTOR, height=height // FACTOR * FACTOR)
 
 
-def contained(width: int, height: int, box: Size) -> tuple[int, int]:
-    """(width, height) of the largest rectangle with the proportions of an input that lies in `box`."""
-    share = min(box.width / width, box.height / height)
-    return max(1, round(width * share)), max(1, round(height * share))
+def fitted_size(
+    width: int, height: int, box: Size | None, *, keep_aspect: bool, crop: bool, field: str = ""
+) -> tuple[Size, tuple[int, int] | None]:
+    """The size to draw for a start picture of `width` x `height` pixels, and what is cut of its centre, if anything is.
+
+    box: the size that was asked for. Without it, and with `keep_aspect`, the input's own proportions are wanted: within
+    the box, or as `size_of_start` limits them. The size to draw is that: the box or `size_of_start` as they are, but
+    multiples of 32 where `keep_aspect` or `crop` is asked for, the nearest ones and at least 64. crop: (width, height)
+    is the largest part of the size to draw that has the wanted proportions to the pixel.
+    """
+    own = size_of_start(width, height, field) if box is None else box
+    if not keep_aspect and not crop:
+        return own, None
+    if box is None:
+        wanted = _limited(width, height)
+    elif keep_aspect:
+        share = min(box.width / width, box.height / height)
+        wanted = max(1, round(width * share)), max(1, round(height * share))
+    else:
+        wanted = box.width, box.height
+    wide, tall = (max(MIN_SIDE, SNAPPED * round(side / SNAPPED)) for side in wanted)
+    share = min(wide / wanted[0], tall / wanted[1])
+    cut = min(wide, round(wanted[0] * share)), min(tall, round(wanted[1] * share))
+    return Size(width=wide, height=tall), cut if crop and cut != (wide, tall) else None
 
 
-def snapped(width: int, height: int) -> Size:
-    """Each side's nearest multiple of 32, at least 64."""
-    wide, tall = (max(MIN_SIDE, SNAPPED * round(side / SNAPPED)) for side in (width, height))
-    return Size(width=wide, height=tall)
+def _limited(width: int, height: int) -> tuple[int, int]:
+    """Scaled down to 1,048,576 pixels, where there are more."""
+    if width * height <= MAX_PIXELS:
+        return width, height
+    # the real-number answer is sqrt(MAX_PIXELS * width / height); in integers the area can never exceed the limit
+    return isqrt(MAX_PIXELS * width // height), isqrt(MAX_PIXELS * height // width)
 
 
 def _check_sides(width: int, height: int, field: str) -> None:

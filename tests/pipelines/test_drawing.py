@@ -242,6 +242,23 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
     assert torch.isfinite(studio.watched.latents[-1]).all()
 
 
+@pytest.mark.parametrize(
+    ("keep_aspect", "crop", "size"),
+    [(False, False, (128, 128)), (True, False, (128, 96)), (True, True, (128, 85)), (False, True, (128, 128))],
+)
+def test_a_start_fits_into_a_size_by_its_proportions_and_is_cut_to_them(
+    studio: Studio, keep_aspect: bool, crop: bool, size: tuple[int, int]
+) -> None:
+    start = Start(source="", strength=0.3, keep_aspect=keep_aspect, crop=crop)
+    given = draw(Scene((Thing("square", "red", "big", "centre"),), "blue"), 600, 400)
+    images = studio.draw(spec(pictures=(start,), schedule="tail"), pictures=[given])
+    assert images.shape == (1, size[1], size[0], 3)
+    red = (images[0, :, :, 0] > 128) & (images[0, :, :, 2] < 128)
+    rows, columns = np.where(red)
+    assert abs(columns.mean() - size[0] / 2) < 4  # the centre is kept
+    assert abs(rows.mean() - size[1] / 2) < 4
+
+
 def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     """Neither the engine, nor the drawer, nor a stage: a store without room lets them go for any others."""
     variants = VariantStore(pocket_family, 0)

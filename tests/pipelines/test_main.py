@@ -50,11 +50,11 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
     ),
     "pictures": (
         (
-            *("--start", "s.png", "--strength", "0.6"),
+            *("--start", "s.png", "--strength", "0.6", "--keep-aspect", "--crop"),
             *("--structure", "CPDS:a.png", "--structure", "PyraCanny:b:2.png:0.8:0.5"),
         ),
         [
-            {"role": "start", "source": "s.png", "strength": 0.6},
+            {"role": "start", "source": "s.png", "strength": 0.6, "keep_aspect": True, "crop": True},
             {"role": "structure", "kind": "CPDS", "source": "a.png", "weight": 1.0, "stop_at": 1.0},
             {"role": "structure", "kind": "PyraCanny", "source": "b:2.png", "weight": 0.8, "stop_at": 0.5},
         ],

@@ -45,8 +45,6 @@ REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
     ((INPAINT,), "invert_mask", True),
     (TWO, "embeddings", [{"path": "a"}]),
     (TWO, "safety_checker_version", "v2"),
-    ((FAST_I2I,), "crop_output", True),
-    ((FAST_I2I,), "preserve_aspect_ratio", True),
 ]
 # this endpoint cannot draw anything yet: its required field alone is refused
 ALWAYS = {INPAINT: ("inpaint_image_url",)}

@@ -171,6 +171,14 @@ def test_strength_is_passed_on() -> None:
     assert start.strength == 0.3
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("crop", [False, True])
+def test_how_the_picture_fits_into_the_size_is_passed_on(keep: bool, crop: bool) -> None:
+    start = order(FAST_I2I, preserve_aspect_ratio=keep, crop_output=crop).work.spec.start
+    assert start is not None
+    assert (start.keep_aspect, start.crop) == (keep, crop)
+
+
 def test_an_empty_picture_address_is_refused() -> None:
     (entry,) = refused(FAST_I2I, image_url="")
     assert (entry.type, entry.loc) == ("string_too_short", ("image_url",))

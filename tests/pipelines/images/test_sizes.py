@@ -10,13 +10,12 @@ from pipelines.errors import InputFault
 from pipelines.images.sizes import (
     EnlargedSize,
     at_ceil,
-    contained,
+    fitted_size,
     latent_size,
     shape_ceil,
     size_of_start,
     size_to_enlarge,
     size_to_vary,
-    snapped,
 )
 from pipelines.spec import Size
 
@@ -157,14 +156,52 @@ def test_the_vae_reads_multiples_of_8() -> None:
     assert latent_size(1003, 1000) == Size(width=1000, height=1000)
 
 
+BOX = Size(width=512, height=512)
+
+
 @pytest.mark.parametrize(
-    ("given_size", "fitted"),
-    [((640, 427), (512, 342)), ((427, 640), (342, 512)), ((100, 100), (512, 512)), ((4000, 10), (512, 1))],
+    ("given_size", "box", "keep_aspect", "crop", "drawn", "cut"),
+    [
+        ((640, 427), None, False, False, (640, 424), None),
+        ((640, 427), None, True, False, (640, 416), None),
+        ((640, 427), None, False, True, (640, 416), (624, 416)),
+        ((640, 427), None, True, True, (640, 416), (624, 416)),
+        ((640, 427), BOX, False, False, (512, 512), None),
+        ((640, 427), BOX, True, False, (512, 352), None),
+        ((640, 427), BOX, True, True, (512, 352), (512, 342)),
+        ((427, 640), BOX, True, True, (352, 512), (342, 512)),
+        ((640, 427), Size(width=520, height=512), False, True, (512, 512), (512, 504)),
+        ((640, 640), BOX, True, True, (512, 512), None),
+        ((4000, 3000), None, True, False, (1184, 896), None),
+        ((4000, 10), BOX, True, False, (512, 64), None),
+    ],
 )
-def test_the_largest_of_its_proportions_within_a_box(given_size: tuple[int, int], fitted: tuple[int, int]) -> None:
-    assert contained(*given_size, Size(width=512, height=512)) == fitted
+def test_how_a_start_picture_fits_into_a_size(
+    given_size: tuple[int, int],
+    box: Size | None,
+    keep_aspect: bool,
+    crop: bool,
+    drawn: tuple[int, int],
+    cut: tuple[int, int] | None,
+) -> None:
+    size, found = fitted_size(*given_size, box, keep_aspect=keep_aspect, crop=crop)
+    assert ((size.width, size.height), found) == (drawn, cut)
 
 
-def test_sides_snap_to_the_nearest_multiple_of_32() -> None:
-    assert snapped(342, 512) == Size(width=352, height=512)
-    assert snapped(335, 10) == Size(width=320, height=64)
+@given(st.integers(64, 4000), st.integers(64, 4000), st.sampled_from([None, BOX, Size(width=1000, height=600)]))
+def test_kept_proportions_are_near_in_multiples_of_32_and_exact_where_they_are_cut(
+    width: int, height: int, box: Size | None
+) -> None:
+    if max(width, height) > 6 * min(width, height):
+        return  # where 32 pixels are no small part of a side
+    size, _ = fitted_size(width, height, box, keep_aspect=True, crop=False)
+    again, cut = fitted_size(width, height, box, keep_aspect=True, crop=True)
+    assert again == size
+    assert size.width % 32 == size.height % 32 == 0
+    if box is not None:
+        assert size.width <= box.width + 16
+        assert size.height <= box.height + 16
+    wide, tall = cut or (size.width, size.height)
+    assert wide <= size.width
+    assert tall <= size.height
+    assert abs(wide - tall * width / height) <= 2 * max(1, width / height) or max(wide, tall) < 100
