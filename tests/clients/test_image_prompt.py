@@ -53,3 +53,26 @@ def test_the_same_photograph_as_address_and_as_data_uri(base: str, photographs: 
     another, _ = draw(photographs.url("coffee.png"), "256x256")
     assert download(by_data_uri["images"][0]) == download(by_address["images"][0])
     assert download(another["images"][0]) != download(by_address["images"][0])
+
+
+def test_a_photograph_is_varied(base: str, photographs: PhotographServer) -> None:
+    """A small one, which comes out at 1024 x 1024; image prompts beside it act where they are mixed."""
+    edges = {"type": "PyraCanny", "image_url": photographs.url("coffee.png"), "weight": 1, "stop_at": 1}
+    asked = {
+        "prompt": "a portrait",
+        "uov_image_url": photographs.url("astronaut.png"),
+        "uov_method": "Vary (Subtle)",
+        "performance": "Lightning",
+        "seed": 5,
+        "image_prompt_1": edges,
+    }
+    plain, mixed = (
+        fal_client.subscribe(
+            "fal-ai/fooocus/upscale-or-vary", arguments={**asked, "mixing_image_prompt_and_vary_upscale": mixing}
+        )
+        for mixing in (False, True)
+    )
+    assert_fooocus_output(plain, (1024, 1024))
+    assert_fooocus_output(mixed, (1024, 1024))
+    assert photographs.fetched.count("coffee.png") == 1
+    assert download(plain["images"][0]) != download(mixed["images"][0])

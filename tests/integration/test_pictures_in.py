@@ -6,7 +6,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from tests.integration.calls import FAST_IMAGE_TO_IMAGE, FOOOCUS, content, pixels, run
+from tests.integration.calls import FAST_IMAGE_TO_IMAGE, FOOOCUS, content, pixels, result, run, submit, wait_for
 from tests.integration.conftest import files_on_loopback
 
 pytestmark = pytest.mark.cluster
@@ -48,3 +48,19 @@ def test_a_control_image_changes_the_picture(client: httpx2.Client, photograph: 
     without = pixels(content(client, run(client, FOOOCUS, {**plain, "output_format": "png"})))
     guided = pixels(content(client, run(client, FOOOCUS, {**plain, **control, "output_format": "png"})))
     assert np.abs(without - guided).mean() > 0.5
+
+
+def test_a_photograph_is_enlarged_without_being_drawn(client: httpx2.Client, photograph: bytes) -> None:
+    """One picture whatever the number is; its tiles are its steps, and it is checked and stored as any other."""
+    asked = {"uov_image_url": data_uri(photograph), "uov_method": "Upscale (Fast 2x)", "num_images": 3}
+    submitted = submit(client, "fal-ai/fooocus/upscale-or-vary", {**asked, "output_format": "png"})
+    logs = wait_for(client, submitted, "COMPLETED")["logs"]
+    output = result(client, submitted).json()
+    assert [(each["width"], each["height"]) for each in output["images"]] == [(1280, 854)]
+    assert output["has_nsfw_concepts"] == [False]
+    assert "upscale" in output["timings"]
+    assert "denoise" not in output["timings"]
+    assert any("2/2" in each["message"] for each in logs)
+    given, enlarged = pixels(photograph), pixels(content(client, output))
+    shrunk = enlarged.reshape(427, 2, 640, 2, 3).mean(axis=(1, 3))
+    assert np.abs(shrunk - given).mean() < 8
