@@ -18,8 +18,9 @@ from pipelines.prompts import chunks as chunking
 from pipelines.prompts import emphasis as weighing
 from pipelines.prompts import lines as lining
 from pipelines.spec import Size
-from pipelines.stages.vae import DecodeLatent, DecodeStage, EncodeImage, EncodeStage
+from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage, decode, encode
 from pipelines.weights import esrgan
+from tests.pipelines.stages.driving import driven
 from tests.reaching_asked import DEVICE, Plain, refusals
 from tests.reaching_weights import encoders
 
@@ -69,6 +70,17 @@ def size_of_start(width: int, height: int) -> tuple[int, int]:
     return size.width, size.height
 
 
+def size_to_vary(width: int, height: int) -> tuple[int, int]:
+    with refusals():
+        return sizes.size_to_vary(width, height)
+
+
+def size_to_enlarge(width: int, height: int, factor: float) -> tuple[int, int, bool]:
+    with refusals():
+        found = sizes.size_to_enlarge(width, height, factor)
+    return found.width, found.height, found.denoised
+
+
 def soft_mask(mask: Pixels) -> Pixels:
     return pasting.soft_mask(mask)
 
@@ -78,13 +90,13 @@ def paste(drawn: Pixels, original: Pixels, mask: Pixels) -> Pixels:
 
 
 def encode_pixels(models: Plain, pixels: Pixels, seed: int) -> Tensor:
-    with torch.no_grad():
-        return EncodeStage(models["vae"], DEVICE).run([EncodeImage(pixels, seed)]).values[0]
+    stages = [EncodeStage(models["vae"], DEVICE), EncodeTileStage(models["vae"], DEVICE)]
+    return driven(encode(pixels, seed, DEVICE), stages).clone()
 
 
 def decode_latent(models: Plain, latent: Tensor) -> Pixels:
-    with torch.no_grad():
-        pixels: Pixels = DecodeStage(models["vae"], DEVICE).run([DecodeLatent(latent)]).values[0]().numpy()
+    stages = [DecodeStage(models["vae"], DEVICE), DecodeTileStage(models["vae"])]
+    pixels: Pixels = driven(decode(latent, DEVICE), stages)().numpy()
     return pixels
 
 

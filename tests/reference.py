@@ -364,6 +364,17 @@ def size_of_start(width: int, height: int) -> tuple[int, int]:
     return reaching_inputs.size_of_start(width, height)
 
 
+def size_to_vary(width: int, height: int) -> tuple[int, int]:
+    """(width, height) to which a picture of that size is resized to be varied. Raises `Refused` as `size_of_start`."""
+    return reaching_inputs.size_to_vary(width, height)
+
+
+def size_to_enlarge(width: int, height: int, factor: float) -> tuple[int, int, bool]:
+    """(width, height) of a picture of that size, enlarged, and whether it is drawn over. Raises `Refused` for one that
+    is too small, or would be too large."""
+    return reaching_inputs.size_to_enlarge(width, height, factor)
+
+
 def soft_mask(mask: Pixels) -> Pixels:
     """(height, width) uint8: 255 in the hole (mask above 127), less the further from it, 0 from 32 pixels on."""
     return reaching_inputs.soft_mask(mask)

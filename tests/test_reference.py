@@ -392,3 +392,5 @@ def test_the_other_networks_answer(folder: Path) -> None:
     assert reference.safety_scores(folder / "safety_checker", pictures).shape[0] == 1
     (upscaler,) = (folder / "upscale").glob("*.safetensors")
     assert reference.upscale(upscaler, torch.zeros(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+    assert reference.size_to_vary(500, 500) == (1024, 1024)
+    assert reference.size_to_enlarge(1152, 896, 2) == (2304, 1792, True)

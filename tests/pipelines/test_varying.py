@@ -7,13 +7,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import held_out
 from benchmarks.pocket.world.oracle import Oracle
 from benchmarks.pocket.world.scenes import Scene, Thing
-from pipelines.errors import InputFault, JobCancelled
+from pipelines.errors import DrawingFault, InputFault, JobCancelled
 from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.performance import LIGHTNING_LORA
@@ -101,6 +102,21 @@ def test_what_is_just_enlarged_is_one_picture_without_a_denoising(
     assert (studio.engine.stats().unet_calls, studio.variants.names()) == (before, held)
     shrunk = np.asarray(Image.fromarray(event.images[0]).resize((131, 75), Image.Resampling.BOX))
     assert np.abs(shrunk.astype(int) - enlarging.pixels).mean() < 4
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("denoised", [False, True])
+def test_an_upscaler_that_overflows_gives_nobody_a_picture(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, ahead: bool, denoised: bool
+) -> None:
+    other = Studio(studio.family, ahead=ahead)
+    broken = other.drawer._upscaler.get()
+    monkeypatch.setattr(broken, "forward", lambda pictures: torch.full((1, 3, 256, 256), torch.nan))
+    try:
+        wanted = spec(steps=4 if denoised else 0, loras=(), pictures=(ENLARGE,))
+        assert isinstance(last(submit(other, "one", wanted, enlarging=over(denoised=denoised))), DrawingFault)
+    finally:
+        other.drawer.close()
 
 
 def test_an_enlarging_can_be_cancelled_between_its_tiles(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
