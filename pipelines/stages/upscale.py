@@ -60,7 +60,8 @@ class EnlargeTile(Ask[Tensor]):
 class UpscaleStage(Stage[EnlargeTile, Tensor]):
     """One tile a call: a large one fills the device alone, and others' steps run in between.
 
-    What it needs of the device's memory is bound by the size of a tile, and what it answers depends on its tile alone.
+    What it needs of the device's memory is bound by the size of a tile, and what it answers depends on its tile alone:
+    where memory ends, Fooocus halves its tiles, and a picture would differ by what else is drawn.
     """
 
     name = "upscale"

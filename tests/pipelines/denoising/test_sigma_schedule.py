@@ -7,7 +7,7 @@ import torch
 
 from pipelines.denoising.schedules import karras, lcm_table, normal, sdxl_table, sgm_uniform, tail
 from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
-from pipelines.spec import Spec, Start
+from pipelines.spec import Spec, Start, Upscale, Vary
 
 HALF = (Start(source="stored:a", strength=0.5),)
 
@@ -24,6 +24,25 @@ def test_from_a_picture_it_is_the_end_of_a_longer_one() -> None:
     run = sigma_schedule(spec(pictures=HALF))
     assert run.steps == 30
     assert run.table.timestep(float(run.sigmas[0])) == 412
+
+
+@pytest.mark.parametrize(
+    ("begun", "steps", "first", "timestep"),
+    [  # the vectors of fooocus-facts 4.4
+        (Vary(source="", strength=0.5), 30, 1.2124, 412),
+        (Vary(source="", strength=0.85), 30, 7.7548, 886),
+        (Upscale(source="", factor=2), 18, 0.5690, 199),
+        (Upscale(source="", factor=1.5), 36, 0.5947, 210),
+    ],
+    ids=str,
+)
+def test_varying_and_enlarging_begin_where_fooocus_does(
+    begun: Vary | Upscale, steps: int, first: float, timestep: int
+) -> None:
+    run = sigma_schedule(spec(steps=steps, pictures=(begun,)))
+    assert run.steps == steps
+    assert float(run.sigmas[0]) == pytest.approx(first, abs=1e-4)
+    assert run.table.timestep(float(run.sigmas[0])) == timestep
 
 
 def test_the_tail_has_a_rule_of_its_own() -> None:
