@@ -74,7 +74,7 @@ class OurEngine:
 
     def __init__(self, family: Family, variants: VariantStore) -> None:
         device, caps = PlainDevice(family.device), RowCaps(ROWS)
-        self._watched = _Watched(UNetRunner(family.rows), Gatherer(device), caps, TokenCost(family.unet))
+        self._watched = _Watched(UNetRunner(family.rows), Gatherer(device), caps, TokenCost(family.unet, family.device))
         self._watched.calls = []
         served = [*stages(family, device, caps), self._watched]  # the last stage of an ask is the one that serves it
         self._drawer = Drawer(Engine(served, EvaluationStage.name, device), family, variants, device)

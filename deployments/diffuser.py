@@ -67,7 +67,13 @@ class Diffuser:
         )
         self._lowered = Gauge("fooocus_lowered_row_caps", "Sizes of which fewer rows fit into memory than were tried.")
         self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
-        self._seen = (0, 0, 0)
+        self._parts_brought = Counter(
+            "fooocus_parts_brought_total", "Models that were brought to a device that does not hold all of them."
+        )
+        self._bytes_brought = Counter(
+            "fooocus_bytes_brought_total", "Bytes of weights that were brought to the device."
+        )
+        self._seen = (0, 0, 0, 0, 0)
         self._reported_at = 0.0
         self._live = 0
 
@@ -116,8 +122,8 @@ class Diffuser:
         self._live_jobs.set(self._live)
         stats = self._drawer.stats()
         self._lowered.set(stats.lowered)
-        counted = (stats.unet_calls, stats.unet_rows, stats.retried)
-        counters = (self._unet_calls, self._unet_rows, self._retried)
+        counted = (stats.unet_calls, stats.unet_rows, stats.retried, stats.parts_brought, stats.bytes_brought)
+        counters = (self._unet_calls, self._unet_rows, self._retried, self._parts_brought, self._bytes_brought)
         for counter, now, before in zip(counters, counted, self._seen, strict=True):
             if now > before:
                 counter.inc(now - before)

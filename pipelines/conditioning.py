@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pipelines.device import Device, PlainDevice
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.prompts.chunks import CHUNK, Rows, chunk_prompt, count_chunks
 from pipelines.prompts.limits import MAX_CHUNKS, check_chunked
 
@@ -53,14 +54,22 @@ def read_prompt(
     return Prompt(tuple(lines), chunks)
 
 
-def encode_chunks(prompt: Prompt, tokenizers: Tokenizers, encoders: TextEncoders, device: Device) -> Conditioning:
+def encode_chunks(
+    prompt: Prompt,
+    tokenizers: Tokenizers,
+    encoders: TextEncoders,
+    device: Device,
+    residency: Residency = RESIDENT,
+) -> Conditioning:
     """Encode a prompt: the contexts of its lines are joined along the tokens, their pooled vectors are summed.
 
-    device: the encoders', by whose way the prompt gets there.
+    device: the encoders', by whose way the prompt gets there. residency: brings each encoder when it is its turn.
     """
     firsts, seconds = ([line[at] for line in prompt.chunks] for at in (0, 1))
     end = int(tokenizers[0].eos_token_id)
+    residency.bring(encoders[0])
     narrow, _ = _hidden_states(firsts, tokenizers[0], encoders[0], device, pad=end)
+    residency.bring(encoders[1])
     wide, pooled = _hidden_states(seconds, tokenizers[1], encoders[1], device, pad=SECOND_PAD)
     return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
 

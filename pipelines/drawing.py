@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ from pipelines.engine.tasks import Job, Stage, Start
 from pipelines.events import EngineStats, Event, Preview, Progress
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.listeners import OnEvent
-from pipelines.memory.planning import UNPLANNED_MERGED_MB
+from pipelines.memory.plan import MemoryPlan
+from pipelines.memory.planning import UNPLANNED_MERGED_MB, plan_for
 from pipelines.previews import Previews
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.prompts.lines import prompt_lines
@@ -45,16 +47,17 @@ def stages(
     family: Family, device: Device, caps: RowCaps, compiled: CompiledBody | None = None
 ) -> list[Stage[Any, Any]]:
     """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls."""
-    runner, gatherer = UNetRunner(family.rows, compiled), Gatherer(device, rounded=compiled is not None)
+    residency, gatherer = family.residency, Gatherer(device, rounded=compiled is not None)
+    runner = UNetRunner(family.rows, compiled, residency)
     return [
-        TextStage(family.tokenizers, device),
-        EncodeStage(family.vae, device),
-        EncodeTileStage(family.vae, device),
+        TextStage(family.tokenizers, device, residency),
+        EncodeStage(family.vae, device, residency),
+        EncodeTileStage(family.vae, device, residency),
         UpscaleStage(device),
-        HintStage(device),
-        EvaluationStage(runner, gatherer, caps, TokenCost(family.unet)),
-        DecodeStage(family.vae, device),
-        DecodeTileStage(family.vae),
+        HintStage(device, residency),
+        EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
+        DecodeStage(family.vae, device, residency),
+        DecodeTileStage(family.vae, residency),
     ]
 
 
@@ -87,17 +90,28 @@ class Drawer:
 
     @classmethod
     def open(cls, settings: DrawingSettings) -> "Drawer":
-        """Load the weights and start the engine. Blocks; raises WeightsFault when the family is not usable."""
+        """Load the weights and start the engine. Blocks; raises WeightsFault when the family is not usable, and
+        ValueError for settings that the memory plan does not allow."""
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         place = torch.device(settings.device)
         device = PinnedDevice(place) if settings.ahead else PlainDevice(place)
         check_files(Catalogue.open(settings.family), settings.verify_at_load)
-        family = load_family(settings.family, place, getattr(torch, settings.dtype))
-        caps = row_caps(family.unet, device, settings.rows, settings.profile_sizes, settings.profiles)
+        plan = _plan(settings)
+        resident = plan is None or plan.resident
+        if settings.compile != "off" and not resident:
+            raise ValueError(
+                "compile needs weights that stay where they are, and the memory of the device does not hold this "
+                "family whole: set compile to off, or memory_gb to more"
+            )
+        family = load_family(settings.family, place, getattr(torch, settings.dtype), plan)
+        caps = row_caps(
+            family.unet, device, settings.rows, settings.profile_sizes, settings.profiles, plan, family.residency
+        )
         merged_mb = UNPLANNED_MERGED_MB if settings.variant_budget_mb is None else settings.variant_budget_mb
-        budget, own_stream = merged_mb * 2**20, settings.merge_on_own_stream
-        variants = VariantStore(family, budget, own_stream=own_stream)
+        # merged weights lie at home: beside the family on the device, or in the host's memory
+        budget = plan.merged if plan is not None and plan.resident else merged_mb * 2**20
+        variants = VariantStore(family, budget, own_stream=settings.merge_on_own_stream and resident)
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(
             stages(family, device, caps, compiled),
@@ -182,7 +196,8 @@ class Drawer:
         self._engine.check()
 
     def stats(self) -> EngineStats:
-        return self._engine.stats()
+        traffic = self._family.residency.traffic()
+        return replace(self._engine.stats(), parts_brought=traffic.parts, bytes_brought=traffic.bytes)
 
     def variants(self) -> tuple[str, ...]:
         """Names of the weights that are at hand, the ones used last at the end."""
@@ -195,3 +210,15 @@ class Drawer:
             self._compiled.close()
         for threads in (self._builder, self._preparer, self._previewer):
             threads.shutdown()
+
+
+def _plan(settings: DrawingSettings) -> MemoryPlan | None:
+    """How the memory of the device is used; None where nothing is planned. Raises WeightsFault as `plan_for`."""
+    return plan_for(
+        Catalogue.open(settings.family),
+        torch.device(settings.device),
+        getattr(torch, settings.dtype),
+        rows=settings.rows,
+        memory_gb=settings.memory_gb,
+        variant_budget_mb=settings.variant_budget_mb,
+    )

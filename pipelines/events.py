@@ -45,7 +45,8 @@ class EngineStats:
     """An engine's counts since its start. unet_rows / unet_calls is the mean number of rows per step.
 
     retried: asks that were tried again after a call had failed, and jobs begun again. lowered: sizes whose row cap was
-    found too large.
+    found too large. parts_brought: how often a model was brought to a device that does not hold all of them.
+    bytes_brought: what was copied for that.
     """
 
     unet_calls: int
@@ -54,3 +55,5 @@ class EngineStats:
     live_jobs: int
     retried: int = 0
     lowered: int = 0
+    parts_brought: int = 0
+    bytes_brought: int = 0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.pocket.write import write_family
+from pipelines.memory.residency import RESIDENT
 from pipelines.weights import checkpoint, family, lora
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
@@ -67,5 +68,7 @@ def variant_spec_of(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
 
 def store_of(models: Plain) -> VariantStore:
     catalogue = SimpleNamespace(checkpoint=Path("judged"))
-    whole: Any = SimpleNamespace(unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue)
+    whole: Any = SimpleNamespace(
+        unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue, residency=RESIDENT
+    )
     return VariantStore(whole, 2**40)

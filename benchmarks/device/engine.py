@@ -88,7 +88,7 @@ class EnginePath:
         device: Device = PinnedDevice(models.device) if pinned else PlainDevice(models.device)
         self._body = _body(models, switch)
         runner, gatherer = UNetRunner(models.rows, self._body), Gatherer(device, rounded=self._body is not None)
-        self.stage = EvaluationStage(runner, gatherer, RowCaps(rows), TokenCost(models.unet))
+        self.stage = EvaluationStage(runner, gatherer, RowCaps(rows), TokenCost(models.unet, device.device))
         self.drawing = partial(Drawing, models, device, self.stage, ahead=switch.ahead)
 
     def compiled(self) -> int:

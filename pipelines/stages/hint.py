@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines.device import Device
 from pipelines.engine.tasks import Answers, Ask, Stage
 from pipelines.events import Pixels
+from pipelines.memory.residency import RESIDENT, Residency
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,8 @@ class HintStage(Stage[EncodeHint, Tensor]):
     name = "hint"
     asked = EncodeHint
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, residency: Residency = RESIDENT) -> None:
+        self._device, self._residency = device, residency
 
     def run(self, asks: Sequence[EncodeHint]) -> Answers[Tensor]:
         return Answers([self._embed(ask) for ask in asks])
@@ -40,5 +41,6 @@ class HintStage(Stage[EncodeHint, Tensor]):
         network = ask.network
         dtype = network.conv_in.weight.dtype  # asking diffusers for it walks all modules
         pixels = self._device.upload(torch.tensor(ask.pixels)).permute(2, 0, 1)[None].to(dtype) / 255
+        self._residency.bring(network.controlnet_cond_embedding)
         embedded: Tensor = network.controlnet_cond_embedding(pixels)[0]
         return embedded

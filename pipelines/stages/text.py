@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipelines.conditioning import Conditioning, Prompt, Tokenizers, encode_chunks
 from pipelines.device import Device
 from pipelines.engine.tasks import Answers, Ask, Stage
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.weights.variants import Variant
 
 REMEMBERED = 64
@@ -35,8 +36,8 @@ class TextStage(Stage[EncodeText, Conditioning]):
     name = "text"
     asked = EncodeText
 
-    def __init__(self, tokenizers: Tokenizers, device: Device) -> None:
-        self._tokenizers, self._device = tokenizers, device
+    def __init__(self, tokenizers: Tokenizers, device: Device, residency: Residency = RESIDENT) -> None:
+        self._tokenizers, self._device, self._residency = tokenizers, device, residency
         self._remembered: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
     def cap(self, ask: EncodeText) -> int:
@@ -49,7 +50,9 @@ class TextStage(Stage[EncodeText, Conditioning]):
         encoders = ask.variant.text_encoders
         name = (ask.variant.key, ask.prompt.lines, encoders[0].dtype)
         if name not in self._remembered:
-            self._remembered[name] = encode_chunks(ask.prompt, self._tokenizers, encoders, self._device)
+            self._remembered[name] = encode_chunks(
+                ask.prompt, self._tokenizers, encoders, self._device, self._residency
+            )
         self._remembered.move_to_end(name)
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

@@ -13,6 +13,7 @@ from pipelines.device import Device, Download
 from pipelines.engine.tasks import Answers, Ask, Routine, Stage, ask
 from pipelines.errors import DrawingFault
 from pipelines.events import Pixels
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.stages.tiles import Band, bands
 
 FACTOR = 8  # pixels of a picture to one of its latent
@@ -54,13 +55,14 @@ class EncodeStage(Stage[EncodeImage, Tensor]):
     name = "encode"
     asked = EncodeImage
 
-    def __init__(self, vae: AutoencoderKL, device: Device) -> None:
-        self._vae, self._device = vae, device
+    def __init__(self, vae: AutoencoderKL, device: Device, residency: Residency = RESIDENT) -> None:
+        self._vae, self._device, self._residency = vae, device, residency
 
     def run(self, asks: Sequence[EncodeImage]) -> Answers[Tensor]:
         return Answers([self._encode(ask) for ask in asks])
 
     def _encode(self, ask: EncodeImage) -> Tensor:
+        self._residency.bring(self._vae)
         mean, std = _moments(self._vae, ask.pixels, self._device)
         scale: float = self._vae.config["scaling_factor"]
         latent: Tensor = (mean + std * self._device.upload(_noise(tuple(mean.shape), ask.seed)))[0]
@@ -77,10 +79,11 @@ class DecodeStage(Stage[DecodeLatent, Download]):
     name = "decode"
     asked = DecodeLatent
 
-    def __init__(self, vae: AutoencoderKL, device: Device) -> None:
-        self._vae, self._device = vae, device
+    def __init__(self, vae: AutoencoderKL, device: Device, residency: Residency = RESIDENT) -> None:
+        self._vae, self._device, self._residency = vae, device, residency
 
     def run(self, asks: Sequence[DecodeLatent]) -> Answers[Download]:
+        self._residency.bring(self._vae)
         return Answers([_shown(_decoded(self._vae, ask.latent), self._device) for ask in asks])
 
 
@@ -120,11 +123,12 @@ class EncodeTileStage(Stage[EncodeTile, Tensor]):
     name = "encode"
     asked = EncodeTile
 
-    def __init__(self, vae: AutoencoderKL, device: Device) -> None:
-        self._vae, self._device = vae, device
+    def __init__(self, vae: AutoencoderKL, device: Device, residency: Residency = RESIDENT) -> None:
+        self._vae, self._device, self._residency = vae, device, residency
 
     def run(self, asks: Sequence[EncodeTile]) -> Answers[Tensor]:
         scale: float = self._vae.config["scaling_factor"]
+        self._residency.bring(self._vae)
         return Answers([torch.cat(_moments(self._vae, ask.pixels, self._device)) * scale for ask in asks])
 
 
@@ -134,10 +138,11 @@ class DecodeTileStage(Stage[DecodeTile, Tensor]):
     name = "decode"
     asked = DecodeTile
 
-    def __init__(self, vae: AutoencoderKL) -> None:
-        self._vae = vae
+    def __init__(self, vae: AutoencoderKL, residency: Residency = RESIDENT) -> None:
+        self._vae, self._residency = vae, residency
 
     def run(self, asks: Sequence[DecodeTile]) -> Answers[Tensor]:
+        self._residency.bring(self._vae)
         return Answers([_decoded(self._vae, ask.latent) for ask in asks])
 
 

@@ -15,6 +15,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from pipelines.conditioning import Conditioning
 from pipelines.device import Device
 from pipelines.memory.plan import MemoryPlan
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.memory.row_limits import out_of_memory
 from pipelines.spec import Size
 from pipelines.unet.gathering import Gatherer, Sample
@@ -41,16 +42,17 @@ def row_caps(
     sizes: Iterable[Size],
     remembered: Path | None,
     plan: MemoryPlan | None = None,
+    residency: Residency = RESIDENT,
 ) -> RowCaps:
-    """The caps for a UNet on its device, of at most `rows`. remembered: the folder of earlier findings, which `plan`
-    does not change: it bounds them."""
+    """The caps for a UNet, of at most `rows`. device: where it runs, to which `residency` brings it. remembered: the
+    folder of earlier findings, which `plan` does not change: it bounds them."""
     sizes = tuple(sizes)
     if not sizes:
         return RowCaps(rows, plan=plan)
-    file = remembered / f"rows-{_fingerprint(unet, rows, sizes)}.json" if remembered else None
+    file = remembered / f"rows-{_fingerprint(unet, device.device, rows, sizes)}.json" if remembered else None
     if file is not None and file.is_file():
         return RowCaps(rows, tuple((pixels, cap) for pixels, cap in json.loads(file.read_text())), plan)
-    caps = measured_caps(rows, sizes, lambda size, rows: _seconds(unet, device, size, rows))
+    caps = measured_caps(rows, sizes, lambda size, rows: _seconds(unet, device, residency, size, rows))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_suffix(".new")
@@ -87,17 +89,17 @@ def _tried(measure: Measure, size: Size, rows: int) -> float | None:
         return None
 
 
-def _seconds(unet: UNet2DConditionModel, device: Device, size: Size, rows: int) -> float:
-    runner, gatherer = UNetRunner(RowContext()), Gatherer(device)
-    sample = _sample(unet, size)
+def _seconds(unet: UNet2DConditionModel, device: Device, residency: Residency, size: Size, rows: int) -> float:
+    runner, gatherer = UNetRunner(RowContext(), residency=residency), Gatherer(device)
+    sample = _sample(unet, device.device, size)
     began = time.perf_counter()
     with torch.inference_mode():
         runner.run(gatherer.gather(unet, [sample] * rows)).sum().item()  # the item waits for the device
     return time.perf_counter() - began
 
 
-def _sample(unet: UNet2DConditionModel, size: Size) -> Sample:
-    device, config = unet.conv_in.weight.device, unet.config
+def _sample(unet: UNet2DConditionModel, device: torch.device, size: Size) -> Sample:
+    config = unet.config
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
     prompt = Conditioning(
         torch.zeros(TOKENS, config["cross_attention_dim"], device=device), torch.zeros(pooled, device=device)
@@ -107,13 +109,11 @@ def _sample(unet: UNet2DConditionModel, size: Size) -> Sample:
     return Sample(x, 1.0, 500, Row(prompt, sides))
 
 
-def _fingerprint(unet: UNet2DConditionModel, rows: int, sizes: tuple[Size, ...]) -> str:
+def _fingerprint(unet: UNet2DConditionModel, device: torch.device, rows: int, sizes: tuple[Size, ...]) -> str:
     """What the findings depend on."""
-    weight = unet.conv_in.weight
-    device = torch.cuda.get_device_name(weight.device) if weight.is_cuda else f"cpu-{torch.get_num_threads()}"
     told = [
-        device,
-        str(weight.dtype),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu-{torch.get_num_threads()}",
+        str(unet.conv_in.weight.dtype),
         torch.__version__,
         json.dumps(dict(unet.config), sort_keys=True, default=str),
         str(rows),

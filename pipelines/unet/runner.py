@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.unet.gathering import ControlCall, UNetCall
 from pipelines.unet.rows import RowContext
 from pipelines.weights.control_lora import control_residuals, softness_ramp
@@ -13,14 +14,16 @@ Body = Callable[[UNetCall, Sequence[Tensor]], Tensor]
 
 
 class UNetRunner:
-    """Runs the calls of a family's UNets, on one thread. rows: the context that their layers read."""
+    """Runs the calls of a family's UNets, on one thread. rows: the context that their layers read. residency: brings
+    each control network and then the UNet when it is its turn."""
 
-    def __init__(self, rows: RowContext, body: Body | None = None) -> None:
-        self._rows, self._body = rows, body or run_eagerly
+    def __init__(self, rows: RowContext, body: Body | None = None, residency: Residency = RESIDENT) -> None:
+        self._rows, self._body, self._residency = rows, body or run_eagerly, residency
 
     def run(self, call: UNetCall) -> Tensor:
         """What the UNet predicts for each row, (rows, channels, h, w) float32."""
-        residuals = _residuals(call)
+        residuals = _residuals(call, self._residency)
+        self._residency.bring(call.unet)
         with self._rows.set(call.features):
             return self._body(call, residuals).float()
 
@@ -40,10 +43,11 @@ def run_eagerly(call: UNetCall, residuals: Sequence[Tensor]) -> Tensor:
     return predicted
 
 
-def _residuals(call: UNetCall) -> list[Tensor]:
+def _residuals(call: UNetCall, residency: Residency) -> list[Tensor]:
     """The summed residuals of every control that acts, zero in rows that have none; one call a network."""
     total: list[Tensor] = []
     for control in call.controls:
+        residency.bring(control.network)
         residuals = _of_network(call, control)
         if not total:
             total = [residual.new_zeros(len(call.x), *residual.shape[1:]) for residual in residuals]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
@@ -15,8 +16,9 @@ CALL_FLOPS: Mapping[str, float] = MappingProxyType({"cpu": 0.3e9, "cuda": 4e12})
 class TokenCost:
     """The arithmetic of a UNet's rows in FLOPs, by pixels of the latent and tokens of the context."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self._call = CALL_FLOPS.get(unet.conv_in.weight.device.type, CALL_FLOPS["cuda"])
+    def __init__(self, unet: UNet2DConditionModel, device: torch.device) -> None:
+        """device: where it runs."""
+        self._call = CALL_FLOPS.get(device.type, CALL_FLOPS["cuda"])
         self._pixel = self._pixel_pair = self._token = self._token_pixel = 0.0
         levels = len(unet.config["block_out_channels"])
         for name, module in unet.named_modules():

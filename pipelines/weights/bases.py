@@ -56,11 +56,11 @@ class Merger:
     """Makes bases of a family. Not for several threads at once.
 
     Weights are always merged from the checkpoint's, never from merged ones, so they are rounded once; a layer that two
-    bases change alike is merged once and shared.
+    bases change alike is merged once and shared. They are read and made at their home, wherever they are run.
     """
 
     def __init__(self, family: "Family", *, own_stream: bool = False) -> None:
-        """own_stream: merge beside what the device's current stream does; needs a CUDA device."""
+        """own_stream: merge beside what the device's current stream does; needs weights whose home is a CUDA device."""
         self.targets = Targets(family.unet, family.text_encoders)
         models = (family.unet, *family.text_encoders)
         self._ours: Mapping[Component, Any] = dict(zip(COMPONENTS, models, strict=True))
@@ -71,7 +71,8 @@ class Merger:
         self._shared = frozenset(id(parameter) for model in models for parameter in model.parameters())
         self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
         cuda: Any = torch.cuda  # its streams are untyped
-        self._device = family.unet.device
+        self._home = family.residency.home
+        self._device = self._home(family.unet.conv_in.weight).device
         self._stream = cuda.Stream(self._device) if own_stream else None
         if self._stream is not None:  # the family may still be on its way to the device
             self._stream.wait_stream(cuda.current_stream(self._device))
@@ -98,7 +99,7 @@ class Merger:
                 component, name = place
                 if parameter is None:
                     layers = [(there[sha256][place], scale) for sha256, scale in changes[place]]
-                    new = merged(self._unused[component].get_parameter(name), layers)
+                    new = merged(self._home(self._unused[component].get_parameter(name)), layers)
                     parameter = self._merged[place, changes[place]] = nn.Parameter(new, requires_grad=False)
                 changed[component][name] = parameter
         unet, first, second = (
@@ -113,7 +114,7 @@ class Merger:
     def add_control(self, base: Base, kind: Part, path: Path) -> None:
         """Give a base the control network that the control-LoRA at `path` makes of it. Raises as `build_control`."""
         with torch.cuda.stream(self._stream):
-            network = build_control(base.unet, path)
+            network = build_control(base.unet, path, self._home)
         self._leave(base, list(network.parameters()))
         base.controls[kind] = network
 

@@ -1,6 +1,6 @@
 """Control-LoRAs: a control network made of a UNet's weights and a small file, and how it is run (fooocus-facts 5.6)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -20,12 +20,14 @@ HIDDEN = -10000.0  # added to the attention scores of padding, as diffusers does
 
 
 @torch.no_grad()
-def build_control(unet: UNet2DConditionModel, path: Path) -> ControlNetModel:
+def build_control(
+    unet: UNet2DConditionModel, path: Path, home: Callable[[Tensor], Tensor] = lambda parameter: parameter
+) -> ControlNetModel:
     """The control network that the control-LoRA at `path` makes of a UNet as it is now, LoRAs included.
 
     A layer with `up` and `down` is the UNet's plus their product; what is stored in full is taken as it is; what is
-    not stored is shared with the UNet, so never change the network's parameters in place. Device and dtype are those
-    of the UNet.
+    not stored is shared with the UNet, so never change the network's parameters in place. home: where a parameter of
+    the UNet is read, whatever runs meanwhile; the network's own are made there, in the UNet's dtype.
     Raises WeightsFault unless every tensor of the file finds a place, and every parameter a source.
     """
     try:
@@ -37,7 +39,7 @@ def build_control(unet: UNet2DConditionModel, path: Path) -> ControlNetModel:
     network = _empty(unet, tensors, path)
     ours = unet.state_dict(keep_vars=True)
     state: dict[str, Tensor] = {}
-    device, dtype = unet.device, unet.dtype  # each is a walk through all modules
+    device, dtype = home(unet.conv_in.weight).device, unet.dtype  # which is a walk through all modules
     for name, parameter in network.named_parameters():
         stored = stored_name(name, network, unet)
         layer = stored.removesuffix(".weight")
@@ -49,7 +51,7 @@ def build_control(unet: UNet2DConditionModel, path: Path) -> ControlNetModel:
             change = LowRank(down=tensors.pop(f"{layer}.down"), up=tensors.pop(f"{layer}.up"))
             if not change.fits(ours[name]):
                 raise WeightsFault(f"The control-LoRA {path} does not fit the UNet: {layer} has another shape.")
-            value = merged(ours[name], [(change, 1.0)])
+            value = merged(home(ours[name]), [(change, 1.0)])
         else:
             value = ours[name]
         if value.shape != parameter.shape:

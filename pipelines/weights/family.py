@@ -12,6 +12,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
+from pipelines.memory.plan import MemoryPlan
+from pipelines.memory.residency import RESIDENT, Residency, residency_of
 from pipelines.unet.layers import install_layers
 from pipelines.unet.rows import RowContext
 from pipelines.weights.checkpoint import load_checkpoint, read_config
@@ -26,8 +28,8 @@ ROW = 77  # tokens that a CLIP text model reads at once
 class Family:
     """Everything that a picture is drawn with. The models are shared by all variants: never change them in place.
 
-    dtype: of the UNet; the VAE and the text encoders have their own. rows: what the layers of its UNets read during a
-    call.
+    device: where the models run, to which `residency` brings them. dtype: of the UNet; the VAE and the text encoders
+    have their own. rows: what the layers of its UNets read during a call.
     """
 
     catalogue: Catalogue
@@ -38,13 +40,15 @@ class Family:
     device: torch.device
     dtype: torch.dtype
     rows: RowContext
+    residency: Residency = RESIDENT
 
 
-def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Family:
+def load_family(folder: Path, device: torch.device, dtype: torch.dtype, plan: MemoryPlan | None = None) -> Family:
     """Load a family from its folder, in a dtype for each of its models (`vae_dtype`, and float32 for text encoders).
 
-    dtype: of the UNet. Raises WeightsFault when anything is missing or does not fit, and when the checkpoint says that
-    it was trained otherwise than the family does.
+    device: where the models run. dtype: of the UNet. plan: by one that is not resident the models are loaded into the
+    host's memory, else straight to the device. Raises WeightsFault when anything is missing or does not fit, and when
+    the checkpoint says that it was trained otherwise than the family does.
     """
     catalogue = Catalogue.open(folder)
     header = read_header(catalogue.checkpoint)
@@ -52,7 +56,7 @@ def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Famil
     parts = load_checkpoint(
         catalogue.checkpoint,
         catalogue.config,
-        device,
+        device if plan is None or plan.resident else torch.device("cpu"),
         dtype,
         vae_dtype=vae_dtype(read_config(catalogue.config / "vae"), device, dtype),
         text_dtype=torch.float32,
@@ -63,7 +67,10 @@ def load_family(folder: Path, device: torch.device, dtype: torch.dtype) -> Famil
     first = _tokenizer(catalogue.config / "tokenizer", parts.text_encoders[0])
     second = _tokenizer(catalogue.config / "tokenizer_2", parts.text_encoders[1])
     rows = install_layers(parts.unet)
-    return Family(catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype, rows)
+    residency = residency_of(plan, device)
+    return Family(
+        catalogue, parts.unet, parts.vae, parts.text_encoders, (first, second), device, dtype, rows, residency
+    )
 
 
 def vae_dtype(config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> torch.dtype:

@@ -39,7 +39,7 @@ class Studio:
     def __init__(self, family: Family, *, ahead: bool = False) -> None:
         self.family = family
         device = PlainDevice(family.device)
-        self.watched = Watched(family.vae, device)
+        self.watched = Watched(family.vae, device, family.residency)
         self.watched.latents = []
         every = [*stages(family, device, RowCaps(16)), self.watched]
         self.engine = Engine(every, counted=EvaluationStage.name, ahead=ahead)

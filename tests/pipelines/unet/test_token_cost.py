@@ -54,7 +54,7 @@ def counted(unet: UNet2DConditionModel, height: int, width: int, tokens: int) ->
 )
 def test_a_rows_arithmetic_is_what_torch_counts(pocket_family: Family, height: int, width: int, tokens: int) -> None:
     unet = copy.deepcopy(pocket_family.unet).to("meta")
-    found = TokenCost(pocket_family.unet).row(height * width, tokens)
+    found = TokenCost(pocket_family.unet, CPU.device).row(height * width, tokens)
     assert found == pytest.approx(counted(unet, height, width, tokens), rel=0.01)
 
 
@@ -63,7 +63,7 @@ def test_a_rows_arithmetic_is_what_torch_counts_of_sdxl(
     sdxl: UNet2DConditionModel, height: int, width: int, tokens: int
 ) -> None:
     """Takes some seconds each: 2,000 operations, each of them counted in Python."""
-    found = TokenCost(sdxl).row(height * width, tokens)
+    found = TokenCost(sdxl, torch.device("cuda")).row(height * width, tokens)
     assert found == pytest.approx(counted(sdxl, height, width, tokens), rel=0.01)
 
 
@@ -84,7 +84,7 @@ def test_a_rows_arithmetic_is_what_torch_counts_of_sdxl(
 def test_prompts_of_sdxl_share_a_call_where_that_costs_it_under_a_twentieth(
     sdxl: UNet2DConditionModel, pixels: int, chunks: list[int], shared: bool
 ) -> None:
-    assert TokenCost(sdxl).worth_sharing(pixels, [77 * each for each in chunks]) == shared
+    assert TokenCost(sdxl, torch.device("cuda")).worth_sharing(pixels, [77 * each for each in chunks]) == shared
 
 
 @pytest.mark.parametrize("pixels", [LARGE, HALF, 1024])
@@ -93,7 +93,7 @@ def test_a_call_is_shared_as_long_as_its_padding_costs_a_twentieth_at_the_most(
     sdxl: UNet2DConditionModel, pixels: int, short: int
 ) -> None:
     """On a GPU, where the 2,000 launches of a call take the time of 4e12 FLOPs."""
-    cost = TokenCost(sdxl)
+    cost = TokenCost(sdxl, torch.device("cuda"))
     for chunks in range(2, 65):
         lengths = [77] * short + [77 * chunks]
         apart = 2 * 4e12 + short * cost.row(pixels, 77) + cost.row(pixels, 77 * chunks)
@@ -103,7 +103,9 @@ def test_a_call_is_shared_as_long_as_its_padding_costs_a_twentieth_at_the_most(
 
 @pytest.fixture
 def engine(pocket_family: Family) -> Iterator[Engine]:
-    stage = EvaluationStage(UNetRunner(pocket_family.rows), Gatherer(CPU), RowCaps(16), TokenCost(pocket_family.unet))
+    stage = EvaluationStage(
+        UNetRunner(pocket_family.rows), Gatherer(CPU), RowCaps(16), TokenCost(pocket_family.unet, CPU.device)
+    )
     engine = Engine([stage], counted=EvaluationStage.name)
     yield engine
     engine.close()

@@ -55,6 +55,7 @@ def family(controls: Mapping[str, Path] | None = None) -> Any:
     return SimpleNamespace(
         unet=unet(),
         text_encoders=text_encoders(),
+        residency=RESIDENT,
         catalogue=SimpleNamespace(checkpoint=Path("tiny.safetensors"), part=lambda kind: known[kind]),
     )
 

@@ -1,0 +1,134 @@
+"""Drawing on a device that does not hold the family: the same pictures, in the memory of one model at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from torch import nn
+
+from pipelines.events import Pixels
+from pipelines.memory.plan import MemoryPlan
+from pipelines.memory.residency import OnDemand
+from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure
+from pipelines.weights.family import Family, load_family
+from tests.pipelines.studio import LCM, Studio, last, spec
+
+CPU = torch.device("cpu")
+STYLE = Lora(source="pocket_outlines.safetensors", scale=0.8)
+SMALL = Size(width=128, height=128)
+WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
+    "text": (spec(size=SMALL, steps=2, loras=(), guidance=Guidance(scale=3.0)), []),
+    "loras": (spec(size=SMALL, steps=2, loras=(LCM[0].model_copy(update={"performance": True}), STYLE)), []),
+    "canny": (
+        spec(size=SMALL, steps=2, pictures=(Structure(kind="PyraCanny", source="", weight=1.0, stop_at=1.0),)),
+        [data.astronaut()],
+    ),
+    "cpds": (
+        spec(size=SMALL, steps=2, pictures=(Structure(kind="CPDS", source="", weight=1.0, stop_at=1.0),)),
+        [data.coffee()],
+    ),
+    "start": (spec(size=SMALL, schedule="tail", pictures=(Start(source="", strength=0.6),)), [data.coffee()]),
+}
+
+
+def size_of(module: nn.Module) -> int:
+    return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
+
+
+def within(folder: Path, parts: int) -> Family:
+    plan = MemoryPlan(memory=parts, resident=False, parts=parts, working=0, merged=0, row_pixel=1)
+    return load_family(folder, CPU, torch.float32, plan)
+
+
+class Watch:
+    """Sees every layer of a family's models that runs, and whether it ran on the device."""
+
+    def __init__(self, residency: OnDemand, budget_bytes: int) -> None:
+        self.residency, self.budget_bytes = residency, budget_bytes
+        self.ran, self.away, self.largest = 0, list[str](), 0
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if not held:
+            return
+        self.ran += 1
+        self.away += [type(module).__name__ for each in held if self.residency.home(each).data_ptr() == each.data_ptr()]
+        if self.ran % 50 == 0:
+            self.largest = max(self.largest, self.residency.held_bytes)
+
+
+@pytest.fixture(scope="module")
+def resident(pocket_family: Family) -> Iterator[Studio]:
+    studio = Studio(pocket_family)
+    yield studio
+    studio.drawer.close()
+
+
+@pytest.fixture(scope="module")
+def one_at_a_time(pocket_family_folder: Path, pocket_family: Family) -> Iterator[Studio]:
+    """With room for the largest model alone."""
+    studio = Studio(within(pocket_family_folder, size_of(pocket_family.unet)))
+    yield studio
+    studio.drawer.close()
+
+
+@pytest.fixture
+def watch(one_at_a_time: Studio) -> Iterator[Watch]:
+    residency = one_at_a_time.family.residency
+    assert isinstance(residency, OnDemand)
+    watch = Watch(residency, size_of(one_at_a_time.family.unet))
+    hook = nn.modules.module.register_module_forward_pre_hook(watch)
+    yield watch
+    hook.remove()
+    assert watch.ran > 100
+    assert watch.away == []
+    assert 0 < watch.largest <= watch.budget_bytes
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_pictures_are_those_of_a_family_that_is_all_there(
+    name: str, resident: Studio, one_at_a_time: Studio, request: pytest.FixtureRequest
+) -> None:
+    wanted, pictures = WORKS[name]
+    there = resident.draw(wanted, pictures=pictures)
+    request.getfixturevalue("watch")
+    assert np.array_equal(one_at_a_time.draw(wanted, pictures=pictures), there)
+    assert torch.equal(one_at_a_time.watched.latents[-1], resident.watched.latents[-1])
+
+
+def test_so_are_those_of_unlike_jobs_at_once(one_at_a_time: Studio, watch: Watch) -> None:
+    works = [WORKS["canny"], WORKS["text"]]
+    alone = [one_at_a_time.draw(wanted, pictures=pictures) for wanted, pictures in works]
+    before = one_at_a_time.drawer.stats()
+    waiting = [one_at_a_time.submit(str(at), each, pictures=pictures) for at, (each, pictures) in enumerate(works)]
+    for picture, events in zip(alone, waiting, strict=True):
+        assert np.abs(last(events).images.astype(int) - picture.astype(int)).max() <= 1
+    after = one_at_a_time.drawer.stats()
+    assert after.parts_brought > before.parts_brought  # what an operator sees of it
+    assert after.bytes_brought > before.bytes_brought
+
+
+def test_weights_are_merged_at_home_while_models_come_and_go(resident: Studio, one_at_a_time: Studio) -> None:
+    """Each scale is another base, which is built on a thread of its own while the others are drawn."""
+    works = [spec(size=SMALL, steps=2, loras=(Lora(source=LCM[0].source, scale=scale),)) for scale in (0.5, 0.6, 0.7)]
+    there = [resident.draw(each) for each in works]
+    waiting = [one_at_a_time.submit(str(at), each) for at, each in enumerate(works)]
+    for picture, events in zip(there, waiting, strict=True):
+        assert np.array_equal(last(events).images, picture)
+
+
+def test_a_plan_that_holds_what_a_picture_needs_brings_each_model_once(pocket_family_folder: Path) -> None:
+    parts = within(pocket_family_folder, 1)
+    models = (parts.unet, parts.vae, *parts.text_encoders)
+    studio = Studio(within(pocket_family_folder, sum(map(size_of, models))))
+    wanted = spec(size=SMALL, steps=2, loras=())
+    for seed in (1, 2):
+        studio.draw(wanted.model_copy(update={"seeds": (seed,), "prompt": f"a circle {seed}"}))
+    stats = studio.drawer.stats()
+    studio.drawer.close()
+    assert stats.parts_brought == len(models)
+    assert stats.bytes_brought == sum(map(size_of, models))
