@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipelines.errors import WeightsFault
+from pipelines.memory.residency import RESIDENT
 from pipelines.weights.keys import original_name
 from pipelines.weights.lora import LowRank, merged
 
@@ -21,7 +22,7 @@ HIDDEN = -10000.0  # added to the attention scores of padding, as diffusers does
 
 @torch.no_grad()
 def build_control(
-    unet: UNet2DConditionModel, path: Path, home: Callable[[Tensor], Tensor] = lambda parameter: parameter
+    unet: UNet2DConditionModel, path: Path, home: Callable[[Tensor], Tensor] = RESIDENT.home
 ) -> ControlNetModel:
     """The control network that the control-LoRA at `path` makes of a UNet as it is now, LoRAs included.
 

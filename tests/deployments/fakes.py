@@ -24,6 +24,8 @@ class FakeStats:
     live_jobs: int = 0
     retried: int = 0
     lowered: int = 0
+    parts_brought: int = 0
+    bytes_brought: int = 0
 
 
 class FakeDrawer:

@@ -1,5 +1,6 @@
 """Drawing on a device that does not hold the family: the same pictures, in the memory of one model at a time."""
 
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ import torch
 from skimage import data
 from torch import nn
 
-from pipelines.events import Pixels
+from pipelines import drawing
+from pipelines.drawing import Drawer
+from pipelines.events import Drawn, Pixels
 from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.residency import OnDemand
+from pipelines.preparing import prepare
+from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure
 from pipelines.weights.family import Family, load_family
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
+from pipelines.weights.variants import VariantStore
 from tests.pipelines.studio import LCM, Studio, last, spec
 
 CPU = torch.device("cpu")
@@ -39,9 +46,12 @@ def size_of(module: nn.Module) -> int:
     return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
 
 
+def plan_of(parts: int) -> MemoryPlan:
+    return MemoryPlan(memory=parts, resident=False, parts=parts, working=0, merged=0, row_pixel=1)
+
+
 def within(folder: Path, parts: int) -> Family:
-    plan = MemoryPlan(memory=parts, resident=False, parts=parts, working=0, merged=0, row_pixel=1)
-    return load_family(folder, CPU, torch.float32, plan)
+    return load_family(folder, CPU, torch.float32, plan_of(parts))
 
 
 class Watch:
@@ -121,6 +131,22 @@ def test_weights_are_merged_at_home_while_models_come_and_go(resident: Studio, o
         assert np.array_equal(last(events).images, picture)
 
 
+def test_weights_are_merged_from_their_home_whatever_is_on_the_device(pocket_family_folder: Path) -> None:
+    family = within(pocket_family_folder, 2**40)
+    models = (family.unet, *family.text_encoders)
+    for module in models:
+        family.residency.bring(module)
+        for parameter in module.parameters():
+            parameter.data.fill_(torch.nan)
+    lora = LoraRef(family.catalogue.lora(LCM[0].source) or Path(), 1.0)
+    variant = VariantStore(family, 2**30).get(VariantSpec(adapters=(lora,), controls=("canny",)))
+    shared = {id(parameter) for module in models for parameter in module.parameters()}
+    for module in (variant.unet, variant.controls["canny"]):
+        made = [parameter for parameter in module.parameters() if id(parameter) not in shared]
+        assert len(made) > 50
+        assert all(parameter.isfinite().all() for parameter in made)
+
+
 def test_a_plan_that_holds_what_a_picture_needs_brings_each_model_once(pocket_family_folder: Path) -> None:
     parts = within(pocket_family_folder, 1)
     models = (parts.unet, parts.vae, *parts.text_encoders)
@@ -132,3 +158,29 @@ def test_a_plan_that_holds_what_a_picture_needs_brings_each_model_once(pocket_fa
     studio.drawer.close()
     assert stats.parts_brought == len(models)
     assert stats.bytes_brought == sum(map(size_of, models))
+
+
+def test_a_drawer_measures_and_draws_by_its_plan(
+    pocket_family_folder: Path, pocket_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "_plan", lambda _: plan_of(size_of(pocket_family.unet)))
+    watched = (Size(width=64, height=64),)
+    drawer = Drawer.open(DrawingSettings(family=pocket_family_folder, rows=2, profile_sizes=watched))
+    try:
+        assert drawer.stats().parts_brought == 1  # the UNet, to be measured
+        given = spec(loras=(), size=watched[0], steps=1)
+        events: queue.Queue[Any] = queue.Queue()
+        drawer.submit("one", given, prepare(given, (), ()), given.prompt, events.put)
+        assert isinstance(last(events), Drawn)
+        assert drawer.stats().parts_brought == 5  # and two text encoders, the UNet again and the VAE
+    finally:
+        drawer.close()
+
+
+def test_compiling_is_refused_where_weights_come_and_go(
+    pocket_family_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread runs a UNet whose weights the engine's may take off meanwhile."""
+    monkeypatch.setattr(drawing, "_plan", lambda _: plan_of(1))
+    with pytest.raises(ValueError, match="set compile to off, or memory_gb to more"):
+        Drawer.open(DrawingSettings(family=pocket_family_folder, compile="blocks"))
