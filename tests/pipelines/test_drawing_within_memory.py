@@ -106,6 +106,8 @@ def test_pictures_are_those_of_a_family_that_is_all_there(
     wanted, pictures = WORKS[name]
     there = resident.draw(wanted, pictures=pictures)
     request.getfixturevalue("watch")
+    family = one_at_a_time.family
+    family.residency.bring(family.unet)  # so that nothing else is there
     assert np.array_equal(one_at_a_time.draw(wanted, pictures=pictures), there)
     assert torch.equal(one_at_a_time.watched.latents[-1], resident.watched.latents[-1])
 
@@ -139,9 +141,11 @@ def test_weights_are_merged_from_their_home_whatever_is_on_the_device(pocket_fam
         for parameter in module.parameters():
             parameter.data.fill_(torch.nan)
     lora = LoraRef(family.catalogue.lora(LCM[0].source) or Path(), 1.0)
-    variant = VariantStore(family, 2**30).get(VariantSpec(adapters=(lora,), controls=("canny",)))
+    store = VariantStore(family, 2**30)
+    unet = store.get(VariantSpec(adapters=(lora,))).unet
+    network = store.get(VariantSpec(controls=("canny",))).controls["canny"]
     shared = {id(parameter) for module in models for parameter in module.parameters()}
-    for module in (variant.unet, variant.controls["canny"]):
+    for module in (unet, network):
         made = [parameter for parameter in module.parameters() if id(parameter) not in shared]
         assert len(made) > 50
         assert all(parameter.isfinite().all() for parameter in made)
