@@ -53,7 +53,7 @@ def stages(
         TextStage(family.tokenizers, device, residency),
         EncodeStage(family.vae, device, residency),
         EncodeTileStage(family.vae, device, residency),
-        UpscaleStage(device),
+        UpscaleStage(device, residency),
         HintStage(device, residency),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
         DecodeStage(family.vae, device, residency),
@@ -82,7 +82,8 @@ class Drawer:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
-        self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), family.device)
+        home = family.residency.home(family.unet.conv_in.weight).device
+        self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), home)
         self._table = sdxl_table(family.catalogue.file.zero_terminal_snr)
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one

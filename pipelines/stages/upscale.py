@@ -11,6 +11,7 @@ from pipelines.device import Device
 from pipelines.engine.tasks import Advance, Answers, Ask, Routine, Stage, ask
 from pipelines.events import Pixels
 from pipelines.inputs import Enlarging
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.stages.tiles import Band, bands
 from pipelines.weights.esrgan import Upscaler
 
@@ -67,8 +68,8 @@ class UpscaleStage(Stage[EnlargeTile, Tensor]):
     name = "upscale"
     asked = EnlargeTile
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, residency: Residency = RESIDENT) -> None:
+        self._device, self._residency = device, residency
 
     def run(self, asks: Sequence[EnlargeTile]) -> Answers[Tensor]:
         shares = [self._enlarge(ask) for ask in asks]
@@ -77,6 +78,7 @@ class UpscaleStage(Stage[EnlargeTile, Tensor]):
     def _enlarge(self, ask: EnlargeTile) -> Tensor:
         dtype = next(ask.network.parameters()).dtype
         pixels = self._device.upload(torch.tensor(ask.pixels)).permute(2, 0, 1)[None].to(dtype) / 255
+        self._residency.bring(ask.network)
         made = ask.network(pixels)[0].float().clamp(0, 1)
         share: Tensor = ask.rows_of.matrix @ made @ ask.columns_of.matrix.T
         return share

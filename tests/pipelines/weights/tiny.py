@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from pipelines.memory.residency import RESIDENT
+
 WIDTH = 12  # of the text context, and of the pooled text
 
 
