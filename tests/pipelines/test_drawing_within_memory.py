@@ -188,3 +188,16 @@ def test_compiling_is_refused_where_weights_come_and_go(
     monkeypatch.setattr(drawing, "_plan", lambda _: plan_of(1))
     with pytest.raises(ValueError, match="set compile to off, or memory_gb to more"):
         Drawer.open(DrawingSettings(family=pocket_family_folder, compile="blocks"))
+
+
+def test_memory_gb_alone_makes_it_so(pocket_family_folder: Path) -> None:
+    """With what a call needs of the pocket family set aside, this leaves less than its models have."""
+    drawer = Drawer.open(DrawingSettings(family=pocket_family_folder, rows=8, memory_gb=1.4))
+    try:
+        given = spec(loras=(), size=Size(width=64, height=64), steps=1)
+        events: queue.Queue[Any] = queue.Queue()
+        drawer.submit("one", given, prepare(given, (), ()), given.prompt, events.put)
+        assert isinstance(last(events), Drawn)
+        assert drawer.stats().parts_brought >= 4
+    finally:
+        drawer.close()
