@@ -18,7 +18,7 @@ from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.residency import OnDemand
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure
+from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure, Upscale
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
@@ -37,6 +37,10 @@ WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
     "cpds": (
         spec(size=SMALL, steps=2, pictures=(Structure(kind="CPDS", source="", weight=1.0, stop_at=1.0),)),
         [data.coffee()],
+    ),
+    "upscale": (
+        spec(size=None, steps=2, pictures=(Upscale(source="", factor=2),)),
+        [np.ascontiguousarray(data.coffee()[:64, :64])],
     ),
     "start": (spec(size=SMALL, schedule="tail", pictures=(Start(source="", strength=0.6),)), [data.coffee()]),
 }
