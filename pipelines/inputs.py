@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.events import Pixels
+from pipelines.images.area import Box
+from pipelines.images.masks import Mask
 from pipelines.parts import Part
-from pipelines.spec import Size, Structure
+from pipelines.spec import Canvas, Size, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,34 @@ class Enlarging:
 
 
 @dataclass(frozen=True, slots=True)
+class Hole:
+    """A canvas of the spec of which something is marked, made ready (fooocus-facts 6).
+
+    canvas: the spec's picture that it was made of. whole: (H, W, 3) uint8, continued where it is outpainted. mask:
+    (H, W) uint8, 255 where it is drawn anew. box: the area of them that is drawn, which at the size to draw is `area`,
+    (height, width, 3), with `marked` of `mask`, (height, width). fill: the same with its hole filled; None where the
+    run begins from the area itself. enlarging: of the area, where it is small, by a family that has an upscaler.
+    repainted: (height / 8, width / 8) float32, 1 where a latent is drawn anew and 0 elsewhere.
+    """
+
+    canvas: Canvas
+    whole: Pixels
+    mask: Mask
+    box: Box
+    area: Pixels
+    marked: Mask
+    fill: Pixels | None
+    enlarging: Enlarging | None
+    repainted: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
     picture to vary. structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in
-    its order. enlarging: of the spec's picture to enlarge.
+    its order. enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
     """
 
     size: Size
@@ -50,3 +77,9 @@ class Inputs:
     loras: tuple[Path, ...] = ()
     enlarging: Enlarging | None = None
     cut: tuple[int, int] | None = None
+    hole: Hole | None = None
+
+    @property
+    def strength(self) -> float:
+        """The share of the noise schedule that a hole leaves to run: 1 without one."""
+        return 1.0 if self.hole is None else self.hole.canvas.acting_strength

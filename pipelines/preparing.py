@@ -10,11 +10,12 @@ from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
+from pipelines.images.hole import hole_of
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
 from pipelines.inputs import Enlarging, Hint, Inputs
 from pipelines.needs import CONTROLS, UNKNOWN_LORA
-from pipelines.spec import Beginning, Picture, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.spec import Beginning, Canvas, Mask, Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
@@ -33,7 +34,8 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
 
     pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
     is stretched to the size to draw, which it says itself where the spec does not; a picture to vary or to enlarge says
-    it in any case (`pipelines.images.sizes`); a structure is scaled to cover it, cut to its centre and annotated.
+    it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is
+    scaled to cover it, cut to its centre and annotated.
     loras: the files of `spec.loras`, in their order. Raises InputFault when a picture is too small or too large to take
     the size from.
     """
@@ -44,7 +46,7 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
     structures: list[Hint] = []
     for picture, pixels in given:
         match picture:
-            case Start() | Vary() | Upscale():
+            case Start() | Vary() | Upscale() | Canvas() | Mask():
                 continue
             case Structure():
                 hint = STRUCTURES[picture.kind](cover(pixels, begun.size))
@@ -73,6 +75,12 @@ def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[
     for picture, pixels in given:
         if isinstance(picture, Beginning):
             return replace(_begin(picture, pixels, spec), loras=tuple(loras))
+        if isinstance(picture, Canvas):
+            upload = next((each for mask, each in given if isinstance(mask, Mask)), None)
+            hole = hole_of(picture, pixels, upload)
+            if hole is not None:
+                height, width = hole.area.shape[:2]
+                return Inputs(Size(width=width, height=height), loras=tuple(loras), hole=hole)
     if spec.size is None:
         raise ValueError("a spec without a size needs a picture to begin from")
     return Inputs(spec.size, loras=tuple(loras))

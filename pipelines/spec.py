@@ -31,6 +31,8 @@ ScheduleName = Literal[
     "tail",
 ]
 StructureKind = Literal["PyraCanny", "CPDS"]  # as fal names them (fal-protocol 9.7)
+OutpaintSide = Literal["Left", "Right", "Top", "Bottom"]
+InpaintEngine = Literal["None", "v1", "v2.5", "v2.6"]  # as fal names them (fal-protocol 9.4)
 
 MAX_SEED = 2**63 - 1
 
@@ -122,9 +124,46 @@ class Structure(_Given):
         return self.weight != 0 and self.stop_at > 0
 
 
+class Canvas(_Given):
+    """A picture of which a part is drawn anew (fooocus-facts 6). Where nothing of it is marked, it is not drawn from.
+
+    outpaint: the sides at which it is continued; any of them makes strength and respective field 1, as fal documents.
+    engine: version of the inpaint model; None blends alone. engine_field: where in the client's input it was named.
+    strength: the share of the noise schedule that is run. respective_field: how much around the marked part is drawn
+    with it, from 0, next to nothing, to 1, the whole picture. initial_latent: begin from what is there, and else from
+    noise alone. grow: pixels by which the mask is dilated (below 0: eroded), before `inverted`: draw what it leaves
+    out. resolution: the part is drawn with about as many pixels as a square of this side.
+    """
+
+    role: Literal["canvas"] = "canvas"
+    outpaint: tuple[OutpaintSide, ...] = ()
+    engine: InpaintEngine = "v2.6"
+    engine_field: str = ""
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+    respective_field: Annotated[float, Field(ge=0, le=1)] = 0.618
+    initial_latent: bool = True
+    grow: Annotated[int, Field(ge=-64, le=64)] = 0
+    inverted: bool = False
+    resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=64)] = 1024
+
+    @property
+    def acting_strength(self) -> float:
+        return 1.0 if self.outpaint else self.strength
+
+    @property
+    def acting_field(self) -> float:
+        return 1.0 if self.outpaint else self.respective_field
+
+
+class Mask(_Given):
+    """Marks by white, above half of 255, what of the canvas is drawn anew. It is stretched to the canvas' size."""
+
+    role: Literal["mask"] = "mask"
+
+
 Beginning = Start | Vary | Upscale
 """A picture that the drawing begins from."""
-Picture = Annotated[Start | Vary | Upscale | Structure, Field(discriminator="role")]
+Picture = Annotated[Start | Vary | Upscale | Canvas | Mask | Structure, Field(discriminator="role")]
 
 
 class SizeEmphasis(_Frozen):
@@ -156,11 +195,11 @@ class Spec(_Frozen):
     """What to draw. One picture per seed; everything else is common to all of them.
 
     size: None takes the size from the picture that it begins from (`pipelines.images.sizes`), which one to vary or to
-    enlarge says in any case.
+    enlarge says in any case, and a canvas where something of it is marked.
     steps, sampler, schedule, guidance: of the denoising run. With 0 steps a picture is enlarged and no more: once,
     whatever the seeds are.
-    pictures: what it is drawn from, by role, at most one that it begins from among them; whatever is made of them keeps
-    their order.
+    pictures: what it is drawn from, by role, at most one that it begins from or one canvas among them, with at most one
+    mask; whatever is made of them keeps their order.
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
@@ -184,6 +223,16 @@ class Spec(_Frozen):
             raise ValueError("a picture is drawn from one start at most")
         return pictures
 
+    @field_validator("pictures")
+    @classmethod
+    def _has_one_canvas_at_most(cls, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        canvases, masks = (sum(isinstance(picture, kind) for picture in pictures) for kind in (Canvas, Mask))
+        if canvases > 1 or (canvases and any(isinstance(picture, Beginning) for picture in pictures)):
+            raise ValueError("a picture is drawn from one canvas at most, and then from no other picture to begin from")
+        if masks > canvases:
+            raise ValueError("a mask marks a canvas: there is one for one canvas, and none without")
+        return pictures
+
     @field_validator("steps")
     @classmethod
     def _has_steps(cls, steps: int, seen: ValidationInfo) -> int:
@@ -200,6 +249,11 @@ class Spec(_Frozen):
     def beginning(self) -> Beginning | None:
         """The picture that the drawing begins from, in whatever role."""
         return next((picture for picture in self.pictures if isinstance(picture, Beginning)), None)
+
+    @property
+    def canvas(self) -> Canvas | None:
+        """The picture of which a part is drawn anew, where there is one."""
+        return next((picture for picture in self.pictures if isinstance(picture, Canvas)), None)
 
     def with_sources(self, sources: Mapping[int, str]) -> Self:
         """This spec with other sources of some pictures, by their places in `pictures`.

@@ -27,7 +27,7 @@ def size_of_start(width: int, height: int, field: str = "") -> Size:
 
     Raises InputFault `image_too_small`, naming `field`, when a side of the input is under 64 pixels.
     """
-    _check_sides(width, height, field)
+    check_sides(width, height, field)
     width, height = _limited(width, height)
     longest = MAX_PIXELS // MIN_SIDE
     return Size(
@@ -60,7 +60,7 @@ def size_to_vary(width: int, height: int, field: str = "") -> tuple[int, int]:
 
     Raises InputFault `image_too_small`, naming `field`, when a side of the input is under 64 pixels.
     """
-    _check_sides(width, height, field)
+    check_sides(width, height, field)
     least, most = VARIED
     return at_ceil(width, height, min(max(shape_ceil(width, height), least), most))
 
@@ -81,7 +81,7 @@ def size_to_enlarge(width: int, height: int, factor: float, field: str = "") -> 
     naming `field`: `image_too_small` when a side of the input is under 64 pixels, `image_too_large` when the answer
     would have more than 8192 x 8192 pixels or a side of more than 16,383.
     """
-    _check_sides(width, height, field)
+    check_sides(width, height, field)
     wide, tall = int(width * factor), int(height * factor)
     most = shape_ceil(wide, tall)
     if most < LEAST_ENLARGED:
@@ -137,7 +137,8 @@ def _limited(width: int, height: int) -> tuple[int, int]:
     return isqrt(MAX_PIXELS * width // height), isqrt(MAX_PIXELS * height // width)
 
 
-def _check_sides(width: int, height: int, field: str) -> None:
+def check_sides(width: int, height: int, field: str) -> None:
+    """Raise InputFault `image_too_small`, naming `field`, when a side is under 64 pixels."""
     if width < MIN_SIDE or height < MIN_SIDE:
         raise InputFault(
             "image_too_small",
