@@ -8,10 +8,15 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
-from pipelines.spec import Lora, Spec, Structure, StructureKind, Upscale
+from pipelines.spec import InpaintEngine, Lora, Spec, Structure, StructureKind, Upscale
 
 CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})
 """Which control network of a family reads the hint of a structure."""
+
+PATCHES: Mapping[InpaintEngine, Part | None] = MappingProxyType(
+    {"None": None, "v1": "inpaint_patch_v1", "v2.5": "inpaint_patch_v25", "v2.6": "inpaint_patch"}
+)
+"""Which patch of a family's UNet is a version of the inpaint model; all have the one head (fooocus-facts 6.7)."""
 
 LORAS: Mapping[str, str] = MappingProxyType(
     {
@@ -56,6 +61,9 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     structures = [each for each in spec.pictures if isinstance(each, Structure) and each.acts]
     found: list[tuple[Part, str]] = [(CONTROLS[structure.kind], structure.field) for structure in structures]
     found += [("upscaler", each.field) for each in spec.pictures if isinstance(each, Upscale)]
+    if spec.canvas is not None and (patch := PATCHES[spec.canvas.engine]) is not None:
+        asked = spec.canvas.engine_field or spec.canvas.field
+        found += [("inpaint_head", asked), (patch, asked)]
     if spec.check_safety:
         found.append(("safety_checker", "enable_safety_checker"))
     return found

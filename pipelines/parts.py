@@ -15,6 +15,8 @@ Part = Literal[
     "face_detector",
     "inpaint_head",
     "inpaint_patch",
+    "inpaint_patch_v1",
+    "inpaint_patch_v25",
     "refiner",
     "upscaler",
     "expansion",

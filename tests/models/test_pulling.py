@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -16,7 +17,7 @@ from botocore.config import Config
 from safetensors.torch import load_file
 
 from models.__main__ import main
-from models.catalogue import find
+from models.catalogue import ENTRIES, find
 from models.presets import PRESETS
 from pipelines.catalogue import Catalogue
 from pipelines.weights.integrity import check_files, sha256_of
@@ -54,7 +55,8 @@ def test_a_preset_becomes_a_family_with_all_its_parts(pulled: tuple[Path, Hub]) 
     catalogue = Catalogue.open(folder)
     check_files(catalogue, all_bytes=True)
     assert catalogue.name == "default"
-    assert set(catalogue.missing) == {"face_detector", "refiner", "expansion", "safety_checker_v2"}
+    older = {"inpaint_patch_v1", "inpaint_patch_v25"}
+    assert set(catalogue.missing) == {"face_detector", "refiner", "expansion", "safety_checker_v2", *older}
     assert catalogue.checkpoint.name == "juggernautXL_v8Rundiffusion.safetensors"
     for name in ("offset_lora", "lcm_lora", "lightning_lora"):
         entry = find(name)
@@ -131,7 +133,22 @@ def test_single_files_come_into_a_family(tool: Tool, families: Path) -> None:
     assert catalogue.lora("sdxl_lightning_4step_lora") is not None
 
 
-def test_another_file_of_a_part_takes_the_place_of_the_first(tool: Tool, hub: Hub, families: Path) -> None:
+def test_versions_of_the_inpaint_model_lie_beside_one_another(tool: Tool, hub: Hub, families: Path) -> None:
+    files, path = place(hub, "inpaint_patch")
+    files["inpaint_v25.fooocus.patch"] = files["inpaint.fooocus.patch"] = files[path]
+    versions = "inpaint_patch_v1", "inpaint_patch_v25", "inpaint_patch"
+    assert tool("pull", "lcm", *versions, "--accept-unpinned")[0] == 0
+    catalogue = Catalogue.open(families / "lcm")
+    assert [catalogue.part(part).name for part in versions] == [
+        f"inpaint{version}.fooocus.patch.safetensors" for version in ("", "_v25", "_v26")
+    ]
+
+
+def test_another_file_of_a_part_takes_the_place_of_the_first(
+    tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [entry for entry in ENTRIES if entry.part != "inpaint_patch_v25"]
+    monkeypatch.setattr("models.catalogue.ENTRIES", (*others, replace(find("inpaint_patch_v25"), part="inpaint_patch")))
     files, path = place(hub, "inpaint_patch")
     files["inpaint_v25.fooocus.patch"] = files[path]
     assert tool("pull", "lcm")[0] == 0

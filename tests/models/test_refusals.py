@@ -158,7 +158,7 @@ def test_a_pickle_of_which_nobody_says_the_hash(tool: Tool, hub: Hub, families: 
         (("pull", "lcm", "playground"), "Nothing here uses playground"),
         (("pull", "lcm", "face_detector", "--accept-unpinned"), "lies on no hub"),
         (("pull", "lcm", "expansion", "--accept-unpinned"), "config.json lies on no hub"),
-        (("pull", "lcm", "inpaint_patch", "inpaint_patch_v1", "--accept-unpinned"), "the same part"),
+        (("pull", "lcm", "refiner", "realistic_vision", "--accept-unpinned"), "the same part"),
         (("pull", "lcm", "safety_checker_v2"), "No document states where"),
         (("pull", "lcm", "--from", "/no/such/folder"), "there is no such folder"),
         (("pull", "lcm", "--lock", "/no/such/lock"), "cannot be read"),
