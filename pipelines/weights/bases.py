@@ -1,7 +1,7 @@
-"""Bases: a family's models with LoRAs merged in."""
+"""Bases: a family's models with LoRAs and the patch of an inpaint model merged in."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.parts import Part
 from pipelines.weights.control_lora import build_control
+from pipelines.weights.inpaint import patch_changes, patched_keys, read_head
 from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
 from pipelines.weights.variant_spec import Changes, VariantKey
 
@@ -24,19 +25,29 @@ if TYPE_CHECKING:
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@dataclass(frozen=True, slots=True)
+class InpaintFiles:
+    """What makes an inpaint model of a UNet: the patch of its weights, and the head that sees the hole."""
+
+    patch: Path
+    head: Path
+
+
 @dataclass(frozen=True, eq=False)
 class Base:
     """Merged weights. What no LoRA touches is shared with the family, so never change it in place.
 
     key: what is merged. group: evaluations on bases with equal groups may share a UNet call; it tells every change of
     the UNet. controls: the control networks that were asked for so far, by kind. unready: what was merged on a stream
-    of its own, until `ready`. The merger fills both.
+    of its own, until `ready`. The merger fills both. head: of an inpaint model, (width, 5, 3, 3) float32, on the
+    device; None for a base that is none.
     """
 
     key: VariantKey
     unet: UNet2DConditionModel
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     group: Hashable
+    head: Tensor | None = None
     controls: dict[Part, ControlNetModel] = field(default_factory=dict, repr=False)
     unready: list[tuple[torch.cuda.Event, Sequence[Tensor]]] = field(default_factory=list, repr=False)
 
@@ -69,7 +80,7 @@ class Merger:
             name: clone_sharing_parameters(model, {}) for name, model in self._ours.items()
         }
         self._shared = frozenset(id(parameter) for model in models for parameter in model.parameters())
-        self._merged: WeakValueDictionary[tuple[Place, Changes], nn.Parameter] = WeakValueDictionary()
+        self._merged: WeakValueDictionary[tuple[Place, Changes, str], nn.Parameter] = WeakValueDictionary()
         cuda: Any = torch.cuda  # its streams are untyped
         self._home = family.residency.home
         self._device = self._home(family.unet.conv_in.weight).device
@@ -77,13 +88,20 @@ class Merger:
         if self._stream is not None:  # the family may still be on its way to the device
             self._stream.wait_stream(cuda.current_stream(self._device))
 
-    def merge(self, key: VariantKey, matches: Mapping[str, Match]) -> Base:
-        """The base of a key. matches: of each of its files, by sha256."""
+    @torch.no_grad()
+    def merge(self, key: VariantKey, matches: Mapping[str, Match], inpaint: InpaintFiles | None = None) -> Base:
+        """The base of a key. matches: of each of its files, by sha256. inpaint: the files of its patch, where it has
+        one. Raises WeightsFault for files of an inpaint model that do not fit."""
         changes: defaultdict[Place, Changes] = defaultdict(tuple)
         for change in key.changes:
             for place in matches[change[0]].layers:
                 changes[place] += (change,)
-        known = {place: self._merged.get((place, each)) for place, each in changes.items()}
+        patched = frozenset({} if inpaint is None else patched_keys(inpaint.patch, self._unused["unet"]))
+        names: dict[Place, tuple[Place, Changes, str]] = {
+            place: (place, changes.get(place, ()), _patch_of(key, place, patched))
+            for place in (*changes, *(("unet", name) for name in patched if ("unet", name) not in changes))
+        }
+        known = {place: self._merged.get(name) for place, name in names.items()}
         wanted = {place for place, parameter in known.items() if parameter is None}
         changed: defaultdict[Component, dict[str, nn.Parameter]] = defaultdict(dict)
         with torch.cuda.stream(self._stream):
@@ -95,19 +113,31 @@ class Merger:
                 )
                 for sha256, match in matches.items()
             }
-            for place, parameter in known.items():
+
+            def make(place: Place, more: Tensor | None = None) -> None:
                 component, name = place
-                if parameter is None:
-                    layers = [(there[sha256][place], scale) for sha256, scale in changes[place]]
-                    new = merged(self._home(self._unused[component].get_parameter(name)), layers)
-                    parameter = self._merged[place, changes[place]] = nn.Parameter(new, requires_grad=False)
-                changed[component][name] = parameter
+                layers = [(there[sha256][place], scale) for sha256, scale in names[place][1]]
+                new = merged(self._home(self._unused[component].get_parameter(name)), layers, more)
+                known[place] = self._merged[names[place]] = nn.Parameter(new, requires_grad=False)
+
+            for place in wanted:
+                if not names[place][2]:
+                    make(place)
+            if inpaint is not None:
+                of_patch = {name for component, name in wanted if component == "unet" and name in patched}
+                for name, more in patch_changes(inpaint.patch, self._unused["unet"], of_patch):
+                    make(("unet", name), more)
+            head = None if inpaint is None else read_head(inpaint.head).to(self._device)
+            for (component, name), parameter in known.items():
+                if parameter is not None:
+                    changed[component][name] = parameter
         unet, first, second = (
             clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours
             for name, ours in self._ours.items()
         )
         of_unet = {change for place, each in changes.items() if place[0] == "unet" for change in each}
-        base = Base(key, unet, (first, second), (key.base.checkpoint, tuple(sorted(of_unet))))
+        group = key.base.checkpoint, key.base.patch, tuple(sorted(of_unet))
+        base = Base(key, unet, (first, second), group, head)
         self._leave(base, self.own_tensors(base))
         return base
 
@@ -122,11 +152,17 @@ class Merger:
         """What a base holds besides the family's."""
         modules = (base.unet, *base.text_encoders, *base.controls.values())
         held = {id(parameter): parameter for module in modules for parameter in module.parameters()}
-        return [parameter for name, parameter in held.items() if name not in self._shared]
+        own: list[Tensor] = [parameter for name, parameter in held.items() if name not in self._shared]
+        return own if base.head is None else [*own, base.head]
 
     def _leave(self, base: Base, tensors: Sequence[Tensor]) -> None:
         if self._stream is not None:
             base.unready.append((self._stream.record_event(), tensors))
+
+
+def _patch_of(key: VariantKey, place: Place, patched: Container[str]) -> str:
+    """The patch that changes a place; empty for none."""
+    return key.base.patch if place[0] == "unet" and place[1] in patched else ""
 
 
 def clone_sharing_parameters(module: Module, changed: Mapping[str, nn.Parameter]) -> Module:

@@ -1,6 +1,6 @@
 """Inpaint head and patch as Fooocus publishes them, in safetensors that a pull makes of them (fooocus-facts 6.7)."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import torch
@@ -66,15 +66,20 @@ def patched_keys(path: Path, unet: UNet2DConditionModel) -> dict[str, str]:
     return found
 
 
-def patch_changes(path: Path, unet: UNet2DConditionModel) -> Iterator[tuple[str, Tensor]]:
+def patch_changes(
+    path: Path, unet: UNet2DConditionModel, wanted: Container[str] | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """Of each parameter of the UNet that the patch changes its name and its change, fp32, one after the other.
 
-    They are not held together, for they are as large as the UNet. Raises as `patched_keys` does, before the first.
+    They are not held together, for they are as large as the UNet. wanted: the names of those that are read; None means
+    all. Raises as `patched_keys` does, before the first.
     """
     found = patched_keys(path, unet)
     try:
         with safe_open(path, framework="pt") as file:
             for name, key in found.items():
+                if wanted is not None and name not in wanted:
+                    continue
                 least, most = file.get_tensor(key + RANGE).float().unbind()
                 yield name, file.get_tensor(key + LEVELS).float() / 255 * (most - least) + least
     except (OSError, SafetensorError) as fault:

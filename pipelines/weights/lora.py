@@ -199,9 +199,12 @@ def upload(layers: Mapping[Place, LowRank], device: torch.device, *, pinned: boo
 
 
 @torch.no_grad()
-def merged(weight: Tensor, changes: Iterable[tuple[LowRank, float]]) -> Tensor:
-    """`weight` + the sum of scale * alpha/rank * up @ down: summed in float32, rounded once to the weight's dtype."""
+def merged(weight: Tensor, changes: Iterable[tuple[LowRank, float]], more: Tensor | None = None) -> Tensor:
+    """`weight` + `more`, of its shape, + the sum of scale * alpha/rank * up @ down: summed in float32, rounded once to
+    the weight's dtype."""
     total = weight.detach().to(torch.float32, copy=True)
+    if more is not None:
+        total += more.to(total.device)
     for layer, scale in changes:
         total += scale * layer.delta(weight)
     return total.to(weight.dtype)

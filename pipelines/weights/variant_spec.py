@@ -24,12 +24,14 @@ class VariantSpec:
     """What to make of a family's checkpoint. Scales of a file that is named twice add up.
 
     performance: the LoRA of a performance mode; it belongs to the base, which many requests share. adapters: the LoRAs
-    of one request, in any order. controls: kinds of the control networks that the picture needs on top.
+    of one request, in any order. patch: the family's part that makes an inpaint model of the base; None leaves it as it
+    is. controls: kinds of the control networks that the picture needs on top.
     """
 
     performance: tuple[LoraRef, ...] = ()
     adapters: tuple[LoraRef, ...] = ()
     controls: tuple[Part, ...] = ()
+    patch: Part | None = None
 
     @property
     def loras(self) -> tuple[LoraRef, ...]:
@@ -40,7 +42,7 @@ class VariantSpec:
 class BaseKey:
     """Names a merged base: what is costly to build and alike in many requests, so the hint by which to route them.
 
-    checkpoint: the name of its file. patch: of an inpaint model; empty for none.
+    checkpoint: the name of its file. patch: the same, of an inpaint model; empty for none.
     """
 
     checkpoint: str

@@ -10,11 +10,12 @@ from weakref import WeakValueDictionary
 
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
-from pipelines.weights.bases import Base, Merger
+from pipelines.weights.bases import Base, InpaintFiles, Merger
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
 from pipelines.weights.sized_lru import SizedLru
 from pipelines.weights.variant_spec import BaseKey, Changes, LoraRef, VariantKey, VariantSpec, summed
@@ -55,6 +56,11 @@ class Variant:
     @property
     def controls(self) -> Mapping[Part, ControlNetModel]:
         return self.base.controls
+
+    @property
+    def head(self) -> Tensor | None:
+        """Of an inpaint model (`Base`)."""
+        return self.base.head
 
     @property
     def group(self) -> Hashable:
@@ -104,8 +110,8 @@ class VariantStore:
         """The variant of a spec with the control networks that it names; what is missing is built, which may take
         seconds.
 
-        Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, and
-        OSError for one that is not there.
+        Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, OSError
+        for one that is not there, and WeightsFault for an inpaint model that is not there or does not fit.
         """
         variant = self.find(spec)
         if variant is not None:
@@ -117,7 +123,9 @@ class VariantStore:
             if base is None:
                 sources = {digests[each.path]: each for each in spec.loras}
                 base = self._merger.merge(
-                    key, {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes}
+                    key,
+                    {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes},
+                    self._inpaint(spec.patch),
                 )
             missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
@@ -131,7 +139,13 @@ class VariantStore:
         performance, adapters = (
             summed((digests[each.path], each.scale) for each in part) for part in (spec.performance, spec.adapters)
         )
-        return VariantKey(BaseKey(self._catalogue.checkpoint.name, performance), adapters), ()
+        patch = "" if spec.patch is None else self._catalogue.part(spec.patch).name
+        return VariantKey(BaseKey(self._catalogue.checkpoint.name, performance, patch), adapters), ()
+
+    def _inpaint(self, patch: Part | None) -> InpaintFiles | None:
+        if patch is None:
+            return None
+        return InpaintFiles(self._catalogue.part(patch), self._catalogue.part("inpaint_head"))
 
     def _digest(self, path: Path) -> str:
         state = _state(path)
