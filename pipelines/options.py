@@ -11,7 +11,19 @@ from pydantic import ValidationError
 from pipelines.catalogue import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Structure, StructureKind, Upscale
+from pipelines.spec import (
+    InpaintEngine,
+    Lora,
+    OutpaintSide,
+    SamplerName,
+    ScheduleName,
+    Size,
+    SizeEmphasis,
+    Spec,
+    Structure,
+    StructureKind,
+    Upscale,
+)
 
 SCALE, SHARPNESS = 4.0, 2.0  # Fooocus' own defaults
 STRENGTH = 0.95
@@ -44,6 +56,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error(f"argument -o/--out: {given.out} must end in .png and lie in a folder that exists")
     if file is not None and described:
         parser.error("--spec is the whole spec: leave out the prompt and the options that describe another one")
+    if described.keys() & {*_CANVAS_OPTIONS, "mask"} and "inpaint" not in described:
+        parser.error("--mask and the options of inpainting need --inpaint")
     try:
         given.spec = Spec.model_validate_json(file.read_bytes()) if file else _spec(**described)
     except OSError as fault:
@@ -67,6 +81,7 @@ def _spec(
     strength: float | None = None,
     keep_aspect: bool = False,
     crop: bool = False,
+    mask: str | None = None,
     structure: Sequence[Structure] = (),
     **fields: Any,
 ) -> Spec:
@@ -82,6 +97,11 @@ def _spec(
         pictures.insert(0, {"role": "vary", "source": vary, "field": "--vary", "strength": VARIED, **share})
     if upscale is not None:
         pictures.insert(0, {"role": "upscale", "source": upscale, "field": "--upscale", "factor": factor, **share})
+    if canvas := {name: fields.pop(name) for name in _CANVAS_OPTIONS & fields.keys()}:
+        source = canvas.pop("inpaint")
+        pictures.insert(0, {"role": "canvas", "source": source, "field": "--inpaint", **canvas, **share})
+    if mask is not None:
+        pictures.insert(1, {"role": "mask", "source": mask, "field": "--mask"})
     sized = (start, vary, upscale) == (None, None, None)
     return Spec.model_validate(
         {
@@ -101,10 +121,18 @@ def _spec(
 
 
 _GUIDANCE_OPTIONS = frozenset({"scale", "mimicked", "sharpness", "rescale", "sizes"})
-_SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
-    *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
-    *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
-}
+_CANVAS_OPTIONS = frozenset(
+    {"inpaint", "outpaint", "engine", "respective_field", "initial_latent", "grow", "inverted", "resolution"}
+)
+_SPEC_OPTIONS = (
+    _GUIDANCE_OPTIONS
+    | _CANVAS_OPTIONS
+    | {
+        "mask",
+        *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
+        *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
+    }
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,8 +175,17 @@ def _parser() -> argparse.ArgumentParser:
         "--strength",
         type=float,
         metavar="SHARE",
-        help=f"of the noise that it is given (default: {STRENGTH:g}; to vary {VARIED:g}, to enlarge {ENLARGED:g})",
+        help=f"of its noise (default: {STRENGTH:g}; to vary {VARIED:g}, to enlarge {ENLARGED:g}, to inpaint 1)",
     )
+    add("--inpaint", metavar="FILE", help="a picture of which a part is drawn anew")
+    add("--mask", metavar="FILE", help="white is drawn anew of that picture")
+    add("--invert-mask", dest="inverted", action="store_true", help="what the mask leaves out is drawn anew")
+    add("--grow", type=int, metavar="PIXELS", help="by which the mask grows before it is inverted, or shrinks below 0")
+    add("--outpaint", choices=get_args(OutpaintSide), action="append", help="a side to continue it at; repeatable")
+    add("--engine", choices=get_args(InpaintEngine), help="version of the inpaint model (default: v2.6)")
+    add("--field", dest="respective_field", type=float, metavar="SHARE", help="of the picture around (default: 0.618)")
+    add("--no-initial-latent", dest="initial_latent", action="store_false", help="begin the part from noise alone")
+    add("--resolution", type=int, metavar="SIDE", help="of a square of as many pixels as the part (default: 1024)")
     kinds = " or ".join(get_args(StructureKind))
     add(
         "--structure",

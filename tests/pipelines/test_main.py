@@ -18,7 +18,7 @@ from pipelines.catalogue import FILE, family_folder
 from pipelines.events import Pixels
 from pipelines.images.files import read_picture
 from pipelines.performance import MODES
-from pipelines.spec import Spec
+from pipelines.spec import Canvas, Spec
 from tests.pages import ROOT, page
 from tests.pipelines.studio import Studio
 
@@ -87,6 +87,41 @@ def test_each_field_of_a_spec_has_its_option(capsys: Captured, field: str) -> No
     assert plainly(field, found[field]) == wanted
     changed = {name for name in found if found[name] != plain[name]}
     assert changed - {field} == ({"size"} if field == "pictures" else set())  # a start says the size
+
+
+def test_each_option_of_a_canvas_has_its_field(capsys: Captured) -> None:
+    options = (
+        *("--inpaint", "i.png", "--mask", "m.png", "--invert-mask", "--grow", "-4", "--strength", "0.7"),
+        *("--outpaint", "Left", "--outpaint", "Top", "--engine", "v1", "--field", "0.3", "--no-initial-latent"),
+        *("--resolution", "512", "--structure", "CPDS:a.png"),
+    )
+    canvas, mask, structure = printed(capsys, "a", *options)["pictures"]
+    assert canvas == {
+        "role": "canvas",
+        "source": "i.png",
+        "field": "--inpaint",
+        "engine_field": "",
+        "inverted": True,
+        "grow": -4,
+        "strength": 0.7,
+        "outpaint": ["Left", "Top"],
+        "engine": "v1",
+        "respective_field": 0.3,
+        "initial_latent": False,
+        "resolution": 512,
+    }
+    assert canvas.keys() == {*Canvas.model_fields}
+    assert mask == {"role": "mask", "source": "m.png", "field": "--mask"}
+    assert structure["role"] == "structure"
+    plain = printed(capsys, "a", "--inpaint", "i.png")["pictures"]
+    assert plain == [Canvas(source="i.png", field="--inpaint").model_dump(mode="json")]
+
+
+@pytest.mark.parametrize("option", [("--mask", "m.png"), ("--grow", "3"), ("--outpaint", "Left")])
+def test_options_of_inpainting_need_a_picture(capsys: Captured, option: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["a", *option, "--json"])
+    assert "need --inpaint" in capsys.readouterr().err
 
 
 def test_all_fields_have_one_but_the_prompt_and_what_is_not_built() -> None:
