@@ -29,7 +29,7 @@ from pipelines.stages.hint import HintStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
-from pipelines.trajectory import draw, enlarge_alone, is_guided, prepare_job, variant_spec
+from pipelines.trajectory import clean_spec, draw, enlarge_alone, is_guided, prepare_job, variant_spec
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.profiling import row_caps
@@ -157,19 +157,24 @@ class Drawer:
             job = Job(job_id, lambda: self._start_of(alone), tiles_of(alone), tell)
             self._engine.submit(job, self._preparer)
             return
-        at_hand = self._variants.find(variant_spec(spec, inputs))
-        run = sigma_schedule(spec, self._table)
+        wanted = variant_spec(spec, inputs)
+        clean = clean_spec(wanted)
+        both = [wanted] if clean is None else [wanted, clean]
+        at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]
+        ready = len(at_hand) == len(both)
+        run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
-            enlarging = None if inputs.enlarging is None else self._enlarging(inputs.enlarging)
-            variant = at_hand or self._variants.get(variant_spec(spec, inputs))
+            small = inputs.enlarging or self._enlarged_area(inputs)
+            enlarging = None if small is None else self._enlarging(small)
+            variant, *others = at_hand if ready else [self._variants.get(each) for each in both]
             prediction = self._family.catalogue.file.prediction
-            rest = self._device, prediction, enlarging
+            rest = self._device, prediction, enlarging, others[0] if others else None
             return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
-        self._engine.submit(job, self._preparer if at_hand else self._builder)
+        self._engine.submit(job, self._preparer if ready else self._builder)
 
     def _start_of(self, alone: Enlarging) -> Start:
         """Of a job that enlarges a picture and does no more: it needs no weights but the upscaler's."""
@@ -178,6 +183,12 @@ class Drawer:
     def _enlarging(self, wanted: Enlarging) -> EnlargingJob:
         """For a worker's thread: the first one reads the upscaler."""
         return prepare_enlarging(wanted, self._upscaler.get(), self._device)
+
+    def _enlarged_area(self, inputs: Inputs) -> Enlarging | None:
+        """Of a small area around a hole; a family without an upscaler draws it as it was resized."""
+        if inputs.hole is None or not self._family.catalogue.has("upscaler"):
+            return None
+        return inputs.hole.enlarging
 
     def _read(self, spec: Spec, prompt: str) -> tuple[Prompt, Prompt | None]:
         """The prompt and, where there is guidance, the negative prompt."""

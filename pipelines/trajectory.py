@@ -5,7 +5,7 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Prompt
-from pipelines.denoising.denoisers import Watch, consistent, evaluate, sample, watched
+from pipelines.denoising.denoisers import Watch, blended, consistent, evaluate, sample, swapped, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
 from pipelines.denoising.schedules import NoiseTable
 from pipelines.denoising.sigma_schedule import SigmaSchedule
@@ -22,8 +22,10 @@ from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.images.resize import centre_of
 from pipelines.inputs import Hint, Inputs
+from pipelines.needs import PATCHES
 from pipelines.parts import Prediction
 from pipelines.previews import Previews
+from pipelines.repainting import HolePictures, Repaint, put_back, read_around, read_hole
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint
 from pipelines.stages.text import EncodeText
@@ -42,7 +44,8 @@ class Prepared:
     """What a job needs beside the device, ready before it joins the others.
 
     negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
-    enlarging: of the picture that is drawn over, where the spec has one to enlarge.
+    enlarging: of the picture that is drawn over, where the spec has one to enlarge, or of a small area around a hole.
+    clean: the variant without the patch of an inpaint model, where the job's own has one.
     """
 
     spec: Spec
@@ -56,6 +59,7 @@ class Prepared:
     prediction: Prediction
     device: Device
     enlarging: EnlargingJob | None = None
+    clean: Variant | None = None
 
 
 def is_guided(spec: Spec) -> bool:
@@ -73,7 +77,13 @@ def variant_spec(spec: Spec, inputs: Inputs) -> VariantSpec:
         performance=tuple(each for performance, each in loras if performance),
         adapters=tuple(each for performance, each in loras if not performance),
         controls=tuple(sorted({hint.control for hint in inputs.structures if _acts(hint)})),
+        patch=None if inputs.hole is None else PATCHES[inputs.hole.canvas.engine],
     )
+
+
+def clean_spec(spec: VariantSpec) -> VariantSpec | None:
+    """The weights that an inpaint model gives way to in the last steps; None where there is no such model."""
+    return None if spec.patch is None else replace(spec, patch=None, controls=())
 
 
 def prepare_job(
@@ -85,22 +95,26 @@ def prepare_job(
     device: Device,
     prediction: Prediction = "epsilon",
     enlarging: EnlargingJob | None = None,
+    clean: Variant | None = None,
 ) -> Prepared:
     """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
-    noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
+    around = inputs.hole is not None
+    noise = [draw_noise(spec.sampler, run, shape, seed, around=around).on(device) for seed in spec.seeds]
     sizes = _size_ids(spec, inputs, device)
-    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging)
+    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging, clean)
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     """The routine of a job: what its images share, then one trajectory each. previews: hear of their latents."""
     if previews is not None:
         previews.begin()
-    job.variant.base.ready()
+    for variant in filter(None, (job.variant, job.clean)):
+        variant.base.ready()
     positive = yield from ask(EncodeText(job.variant, job.positive))
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
     controls = yield from _controls(job)
+    hole = yield from _hole(job)
     start = yield from _start(job)
     guidance = _guidance(job.spec)
     model = job.variant
@@ -109,22 +123,36 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     pictures = yield from ask(
         Fork(
             [
-                trajectory(job, seed, noise, guide, start, watch)
+                trajectory(job, seed, noise, guide, start, hole, watch)
                 for seed, noise, watch in zip(job.spec.seeds, job.noise, watches, strict=True)
             ]
         )
     )
-    return partial(_drawn, pictures, job.inputs.cut)
+    return partial(_drawn, pictures, job.inputs)
 
 
 def trajectory(
-    job: Prepared, seed: int, noise: DrawnNoise, guide: Guide, start: Picture | None, watch: Watch | None = None
+    job: Prepared,
+    seed: int,
+    noise: DrawnNoise,
+    guide: Guide,
+    start: Picture | None,
+    hole: HolePictures | None = None,
+    watch: Watch | None = None,
 ) -> Routine[Download]:
-    """One image: noise from its own seed over `start`, denoising, decoding. Returns (height, width, 3) uint8."""
+    """One image: noise from its own seed over `start` or what is in the hole, denoising, decoding.
+
+    Returns (height, width, 3) uint8.
+    """
     x = noise.first * job.run.first_deviation
-    if start is not None:
+    kept: Repaint | None = None
+    if hole is not None and job.inputs.hole is not None:
+        guide, kept = yield from read_around(hole, guide, job.variant, job.clean, seed, job.device)
+        if job.inputs.hole.canvas.initial_latent:
+            x = x + kept.original
+    elif start is not None:
         x = x + (yield from encode(start, seed, job.device))
-    latent = yield from denoise(job.spec, job.run, x, noise, guide, watch)
+    latent = yield from denoise(job.spec, job.run, x, noise, guide, watch, kept)
     return (yield from decode(latent, job.device))
 
 
@@ -137,19 +165,40 @@ def enlarge_alone(job: EnlargingJob, device: Device) -> Routine[Last]:
 
 
 def denoise(
-    spec: Spec, run: SigmaSchedule, x: Tensor, noise: DrawnNoise, guide: Guide, watch: Watch | None = None
+    spec: Spec,
+    run: SigmaSchedule,
+    x: Tensor,
+    noise: DrawnNoise,
+    guide: Guide,
+    watch: Watch | None = None,
+    kept: Repaint | None = None,
 ) -> Routine[Tensor]:
-    """The denoising of a latent, (channels, h, w) float32 at the run's first level, as a spec says."""
+    """The denoising of a latent, (channels, h, w) float32 at the run's first level, as a spec says.
+
+    kept: of the picture around a hole, before and after each evaluation.
+    """
     denoiser = evaluate(guide, run.table)
+    swap_at = None if kept is None else kept.swap_at(run, spec.steps)
+    if kept is not None and kept.base is not None and swap_at is not None:
+        denoiser = swapped(denoiser, evaluate(kept.base, run.table), swap_at)
     if spec.sampler == "lcm":
         denoiser = consistent(denoiser, run.table)
+    if kept is not None:
+        denoiser = blended(denoiser, kept.mask, kept.original, noise.replay_around())
     sampler = SAMPLERS[spec.sampler].make(x, run, noise.replay())
     return (yield from sample(sampler, watched(denoiser, run, watch)))
 
 
+def _hole(job: Prepared) -> Routine[HolePictures | None]:
+    """What all images of the job share of the picture around their hole, where they have one."""
+    if job.inputs.hole is None:
+        return None
+    return (yield from read_hole(job.inputs.hole, job.enlarging, job.device))
+
+
 def _start(job: Prepared) -> Routine[Picture | None]:
     """What all images of the job are drawn over, at its size."""
-    if job.enlarging is None:
+    if job.enlarging is None or job.inputs.hole is not None:
         return job.inputs.start
     enlarged = to_pixels((yield from enlarge(job.enlarging)))
     size = job.inputs.size
@@ -157,10 +206,13 @@ def _start(job: Prepared) -> Routine[Picture | None]:
     return enlarged[centre_of((wanted.height, wanted.width), (size.height, size.width))]
 
 
-def _drawn(pictures: Sequence[Download], cut: tuple[int, int] | None, timings: Mapping[str, float]) -> Drawn:
+def _drawn(pictures: Sequence[Download], inputs: Inputs | None, timings: Mapping[str, float]) -> Drawn:
+    """inputs: of what was denoised; None for a picture that was enlarged alone."""
     images = np.stack([picture().numpy() for picture in pictures])
-    if cut is not None:
-        rows, columns = centre_of(images.shape[1:3], cut[::-1])
+    if inputs is not None and inputs.hole is not None:
+        images = np.stack([put_back(image, inputs.hole) for image in images])
+    if inputs is not None and inputs.cut is not None:
+        rows, columns = centre_of(images.shape[1:3], inputs.cut[::-1])
         images = np.ascontiguousarray(images[:, rows, columns])
     return Drawn(images, timings)
 

@@ -57,43 +57,60 @@ SAMPLERS: Mapping["SamplerName", SamplerKind] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class DrawnNoise:
-    """All noise of one image, (channels, h, w) each. first: what it begins from. readings: in the sampler's order."""
+    """All noise of one image, (channels, h, w) each. first: what it begins from. readings: in the sampler's order.
+    around: what is laid over the picture around a hole, an evaluation each; none where there is no hole.
+    """
 
     first: Tensor
     readings: Sequence[Tensor]
+    around: Sequence[Tensor] = ()
 
     def on(self, device: Device) -> "DrawnNoise":
         """The same on the device, copied at once."""
-        first, *readings = device.upload(torch.stack([self.first, *self.readings]))
-        return DrawnNoise(first, readings)
+        first, *others = device.upload(torch.stack([self.first, *self.readings, *self.around]))
+        count = len(self.readings)
+        return DrawnNoise(first, others[:count], others[count:])
 
     def replay(self) -> Noise:
         """The noise as the sampler reads it, from its beginning."""
         left: Iterator[Tensor] = iter(self.readings)
         return lambda sigma, after: next(left)
 
+    def replay_around(self) -> Callable[[], Tensor]:
+        """The noise around a hole, evaluation by evaluation."""
+        left: Iterator[Tensor] = iter(self.around)
+        return lambda: next(left)
 
-def draw_noise(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...], seed: int) -> DrawnNoise:
-    """Draw standard normal noise on the CPU, so that a seed means the same everywhere."""
+
+def draw_noise(
+    sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...], seed: int, *, around: bool = False
+) -> DrawnNoise:
+    """Draw standard normal noise on the CPU, so that a seed means the same everywhere. around: for a hole too."""
     generator = torch.Generator().manual_seed(seed)
-
-    def draw() -> Tensor:
-        return torch.randn((1, *shape), generator=generator)[0]
-
-    first, levels = draw(), read_levels(sampler, run)
+    first, levels = _draw(generator, shape), read_levels(sampler, run)
     if SAMPLERS[sampler].noise == "path" and levels:
         positive = [sigma for sigma in run.sigmas.tolist() if sigma > 0]
         tree = BrownianTree(seed, shape, positive[-1], positive[0])
         readings = [tree(sigma, after) for sigma, after in levels]
     else:
-        readings = [draw() for _ in levels]
-    return DrawnNoise(first, readings)
+        readings = [_draw(generator, shape) for _ in levels]
+    return DrawnNoise(first, readings, draw_around(sampler, run, shape, seed) if around else ())
+
+
+def draw_around(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ...], seed: int) -> Sequence[Tensor]:
+    """Draw the noise around a hole: fresh for each evaluation, from a seed of its own (fooocus-facts 6.8)."""
+    generator = torch.Generator().manual_seed((seed + 1) % (2**63 - 1))
+    _, evaluations = _rehearse(sampler, run)
+    return [_draw(generator, shape) for _ in range(evaluations)]
 
 
 def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[float, float]]:
     """The ways between levels for which a sampler reads noise, in its order: found by running it on nothing."""
-    if SAMPLERS[sampler].noise == "none":
-        return ()
+    return () if SAMPLERS[sampler].noise == "none" else _rehearse(sampler, run)[0]
+
+
+def _rehearse(sampler: "SamplerName", run: SigmaSchedule) -> tuple[Sequence[tuple[float, float]], int]:
+    """Run a sampler on nothing: the ways between levels for which it reads noise, and how often it evaluates."""
     read: list[tuple[float, float]] = []
     nothing = torch.zeros(1)
 
@@ -101,13 +118,18 @@ def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[fl
         read.append((sigma, after))
         return nothing
 
-    rehearsed = SAMPLERS[sampler].make(nothing, run, note)
+    rehearsed, evaluations = SAMPLERS[sampler].make(nothing, run, note), 0
     try:
         next(rehearsed)
         while True:
+            evaluations += 1
             rehearsed.send(nothing)
     except StopIteration:
-        return read
+        return read, evaluations
+
+
+def _draw(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    return torch.randn((1, *shape), generator=generator)[0]
 
 
 def _tcd_level(table: NoiseTable) -> Callable[[float], float]:

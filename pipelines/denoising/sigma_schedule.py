@@ -49,10 +49,11 @@ class SigmaSchedule:
         return float((1 + first**2) ** 0.5) if at_the_top else first
 
 
-def sigma_schedule(spec: "Spec", table: NoiseTable | None = None) -> SigmaSchedule:
-    """The noise levels that a spec asks for. table: of the model that draws; None means SDXL's."""
+def sigma_schedule(spec: "Spec", table: NoiseTable | None = None, strength: float = 1.0) -> SigmaSchedule:
+    """The noise levels that a spec asks for. table: of the model that draws; None means SDXL's. strength: the share of
+    the schedule that is run where the spec has no picture to begin from, as a hole says it (`Inputs.strength`)."""
     table = table or sdxl_table()
-    strength = spec.beginning.strength if spec.beginning else 1.0
+    strength = spec.beginning.strength if spec.beginning else strength
     if spec.schedule == "tail":
         return SigmaSchedule(table, tail(table, spec.steps, strength))
     if spec.schedule == "lcm":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -92,7 +92,7 @@ class Guide:
     """What the trajectories of one job share: everything that leads an evaluation but its latent and its sigma.
 
     negative: None for a run without guidance, whose scale is 1. group: names the weights of `unet`; None means this
-    very object. prediction: what `unet` predicts.
+    very object. prediction: what `unet` predicts. head: (channels, h, w), what an inpaint head makes of the picture.
     """
 
     unet: UNet2DConditionModel
@@ -103,6 +103,11 @@ class Guide:
     controls: tuple[ControlImage, ...] = ()
     group: Hashable = None
     prediction: Prediction = "epsilon"
+    head: Tensor | None = None
+
+    def on(self, unet: UNet2DConditionModel, group: Hashable) -> "Guide":
+        """The same prompts on other weights, without what was made for these: as at a swap (fooocus-facts 4.6)."""
+        return replace(self, unet=unet, group=group, controls=(), head=None)
 
     def evaluate(self, x: Tensor, sigma: float, timestep: int) -> Evaluate:
         """The evaluation of x at sigma."""
@@ -111,7 +116,7 @@ class Guide:
             ControlBranch(each.network, each.hint, each.weight) for each in self.controls if sigma >= each.until
         )
         emphasised = timestep > self.sizes.emphasised_above
-        positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls)
+        positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls, self.head)
         if self.negative is None:
             return Evaluate(self.unet, group, x, sigma, timestep, positive, prediction=self.prediction)
         guidance, done = self.guidance, progress(timestep)
@@ -122,7 +127,7 @@ class Guide:
             sigma,
             timestep,
             positive,
-            Row(self.negative, self.sizes.negative if emphasised else self.sizes.true, controls),
+            Row(self.negative, self.sizes.negative if emphasised else self.sizes.true, controls, self.head),
             adaptive_scale(guidance.scale, guidance.mimicked, done),
             filtered_share(guidance.sharpness, done),
             guidance.rescale,

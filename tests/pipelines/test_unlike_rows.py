@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from skimage import data
 from torch import Tensor
 
 from pipelines.engine.tasks import Advance, Job, Last, Routine, ask
 from pipelines.events import Drawn
-from pipelines.spec import Guidance, SizeEmphasis, Spec, Start, Structure
+from pipelines.spec import Canvas, Guidance, Mask, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, last, spec
 
 PHOTO = data.astronaut()[:128, 100:228]
+LEFT = np.where(np.arange(128)[None, :, None] < 64, np.uint8(255), np.zeros((128, 128, 3), np.uint8))
 FULL = Guidance(scale=9.0, mimicked=7.0, sharpness=20.0, sizes=SizeEmphasis(positive=1.5, negative=0.8, end=0.3))
 
 
@@ -41,6 +43,10 @@ UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     "a control image": (spec(pictures=(edges(1.0, 1.0),)), {"pictures": [PHOTO]}),
     "two that stop early": (spec(pictures=(edges(0.5, 0.5), edges(0.8, 0.4))), {"pictures": [PHOTO, PHOTO[::-1]]}),
     "from a picture": (spec(schedule="tail", pictures=(Start(source="", strength=0.7),)), {"pictures": [PHOTO]}),
+    "the half of a picture": (
+        spec(pictures=(Canvas(source="", engine="None", resolution=128), Mask(source=""))),
+        {"pictures": [PHOTO, LEFT]},
+    ),
     "two evaluations a step": (spec(sampler="heun", schedule="karras"), {}),
 }
 

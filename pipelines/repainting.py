@@ -1,0 +1,83 @@
+"""How a hole in a picture is drawn: what its images share, and what each of them keeps (fooocus-facts 6.5 to 6.9)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipelines.denoising.sigma_schedule import SigmaSchedule
+from pipelines.device import Device
+from pipelines.engine.tasks import Routine
+from pipelines.events import Pixels
+from pipelines.images.masks import HOLE
+from pipelines.images.paste import paste_area
+from pipelines.inputs import Hole
+from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
+from pipelines.stages.vae import Picture, encode
+from pipelines.unet.guide import Guide
+from pipelines.weights.inpaint import head_feature
+from pipelines.weights.variants import Variant
+
+SWITCH = 0.8  # share of the steps after which the inpaint model gives way to the base (fooocus-facts 4.6)
+GRAY = 127  # of the pixels in the hole that the head is shown
+
+
+@dataclass(frozen=True, eq=False)
+class HolePictures:
+    """What the images of a job share. fill, around: of the area, its hole filled and gray. mask: (1, h, w), 1 in it."""
+
+    fill: Picture
+    around: Picture
+    mask: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Repaint:
+    """What is kept of a picture while its hole is drawn.
+
+    mask: (1, h, w), 1 where it is drawn. original: a scaled latent. base: what guides after the step `SWITCH`; None
+    where nothing else does.
+    """
+
+    mask: Tensor
+    original: Tensor
+    base: Guide | None
+
+    def swap_at(self, run: SigmaSchedule, steps: int) -> float | None:
+        """The sigma of the last step that the inpaint model is evaluated in; None where that is none but the last."""
+        last = round(steps * SWITCH)
+        return float(run.sigmas[last]) if self.base is not None and last < run.steps else None
+
+
+def read_hole(hole: Hole, enlarging: EnlargingJob | None, device: Device) -> Routine[HolePictures]:
+    """Ask for what the images of a job share. enlarging: of the area, by a family that has an upscaler."""
+    area = device.upload(torch.tensor(hole.area))
+    if enlarging is not None:
+        area = to_pixels((yield from enlarge(enlarging)))
+    marked = device.upload(torch.tensor(hole.marked))[:, :, None]
+    fill = area
+    if hole.fill is not None:  # what the hole is filled with is too blurred to tell how the area was enlarged
+        fill = torch.where(marked < HOLE, area, device.upload(torch.tensor(hole.fill)))
+    around = torch.where(marked > HOLE, torch.full_like(area, GRAY), area)
+    return HolePictures(fill, around, device.upload(torch.tensor(hole.repainted))[None])
+
+
+def read_around(
+    pictures: HolePictures, guide: Guide, variant: Variant, clean: Variant | None, seed: int, device: Device
+) -> Routine[tuple[Guide, Repaint]]:
+    """Ask for what one image keeps, and what leads it: the guide with the head's feature where there is a head.
+
+    clean: the base without the patch, which guides the last steps.
+    """
+    original = yield from encode(pictures.fill, seed, device)
+    base = None if clean is None else guide.on(clean.unet, clean.group)
+    if variant.head is not None:
+        around = yield from encode(pictures.around, seed, device)
+        feature = head_feature(variant.head, pictures.mask[None], around[None])[0]
+        guide = replace(guide, head=feature)
+    return guide, Repaint(pictures.mask, original, base)
+
+
+def put_back(drawn: Pixels, hole: Hole) -> Pixels:
+    """The whole picture, (H, W, 3), with what was drawn in its hole."""
+    return paste_area(drawn, hole.box, hole.whole, hole.mask)
