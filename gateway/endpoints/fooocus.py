@@ -4,7 +4,7 @@ from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
 from gateway.endpoints.common import ImagePromptType, StopAt, Weight, guiding
-from gateway.endpoints.inpaint import MaskFields
+from gateway.endpoints.inpaint import MaskFields, given
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import Text
 from pipelines.spec import Picture
@@ -23,10 +23,17 @@ class FooocusInput(MaskFields):
     )
 
     def pictures(self) -> tuple[Picture, ...]:
-        if not self.control_image_url:
+        if not self.control_image_url or not self._is_controlled():
             return ()
         how = self.control_image_weight, self.control_image_stop_at
         return (guiding(self.control_type, self.control_image_url, *how, "control_image_url"),)
+
+    def _is_controlled(self) -> bool:
+        """Beside an image to change a control image acts only where they are mixed (fooocus-facts 5.1)."""
+        return self.mixing_image_prompt_and_inpaint or not self.repaints()
+
+    def ignored(self) -> tuple[str, ...]:
+        return (*super().ignored(), *(() if self._is_controlled() else given(self, "control_image_url")))
 
 
 FOOOCUS = Endpoint("fal-ai/fooocus", FooocusInput, FooocusOutput)

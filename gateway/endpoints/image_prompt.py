@@ -14,12 +14,16 @@ class FooocusImagePromptInput(ImagePromptFields, InpaintFields, UovFields):
 
     image_prompt_1: ImagePrompt = Field(description="First image prompt.")
 
+    def repaints(self) -> bool:
+        return self.mixing_image_prompt_and_inpaint and super().repaints()
+
     def varies_or_upscales(self) -> bool:
-        return self.mixing_image_prompt_and_vary_upscale and super().varies_or_upscales()
+        """Not where a part of an image is changed, which is the picture to begin from then."""
+        return self.mixing_image_prompt_and_vary_upscale and super().varies_or_upscales() and not self.repaints()
 
     def ignored(self) -> tuple[str, ...]:
-        given = super().varies_or_upscales() and not self.mixing_image_prompt_and_vary_upscale
-        return (*super().ignored(), *(("uov_image_url", "uov_method") if given else ()))
+        left = super().varies_or_upscales() and not self.varies_or_upscales()
+        return (*super().ignored(), *(("uov_image_url", "uov_method") if left else ()))
 
 
 IMAGE_PROMPT = Endpoint("fal-ai/fooocus/image-prompt", FooocusImagePromptInput, FooocusOutput)

@@ -29,11 +29,8 @@ class Unbuilt:
     default_served: bool = True
 
 
-_NO_INPAINT = "Inpainting is not supported yet; only requests without it are drawn"
-_NO_MIXING = "Mixing image prompts with another use of an image is not supported yet; send false"
 _STRUCTURES: tuple[str, ...] = get_args(StructureKind)
 _ONLY_STRUCTURES = f"Only image prompts of the types {' and '.join(map(repr, _STRUCTURES))} are supported yet"
-_NO_IMAGE: tuple[Any, ...] = (None, "")
 
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
     {
@@ -56,19 +53,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
                 )
                 for slot in range(1, 5)
             ),
-            Unbuilt("inpaint_image_url", _NO_INPAINT, served=_NO_IMAGE),
-            Unbuilt("mask_image_url", _NO_INPAINT, served=_NO_IMAGE),
-            Unbuilt("inpaint_mode", _NO_INPAINT),
-            Unbuilt("inpaint_additional_prompt", _NO_INPAINT),
-            Unbuilt("outpaint_selections", _NO_INPAINT),
-            Unbuilt("override_inpaint_options", _NO_INPAINT),
-            Unbuilt("inpaint_disable_initial_latent", _NO_INPAINT),
-            Unbuilt("inpaint_engine", _NO_INPAINT),
-            Unbuilt("inpaint_strength", _NO_INPAINT),
-            Unbuilt("inpaint_respective_field", _NO_INPAINT),
-            Unbuilt("inpaint_erode_or_dilate", _NO_INPAINT),
-            Unbuilt("invert_mask", _NO_INPAINT),
-            Unbuilt("mixing_image_prompt_and_inpaint", _NO_MIXING),
         ),
         "fast": (
             Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),

@@ -171,7 +171,7 @@ def test_the_json_schema_tells_the_defaults(endpoint: str) -> None:
     assert {name: properties[name]["default"] for name in DEFAULTS[endpoint]} == DEFAULTS[endpoint]
 
 
-@pytest.mark.parametrize("endpoint", [ROOT, IMAGE_PROMPT, UOV, *TWO])
+@pytest.mark.parametrize("endpoint", [*FOUR, *TWO])
 def test_the_least_input_is_drawn(endpoint: str) -> None:
     assert order(endpoint).work.endpoint == endpoint
 
