@@ -73,7 +73,8 @@ def read_around(
     base = None if clean is None else guide.on(clean.unet, clean.group)
     if variant.head is not None:
         around = yield from encode(pictures.around, seed, device)
-        feature = head_feature(variant.head, pictures.mask[None], around[None])[0]
+        head = variant.head.to(pictures.mask.device)  # where the weights rest it may be elsewhere
+        feature = head_feature(head, pictures.mask[None], around[None])[0]
         guide = replace(guide, head=feature)
     return guide, Repaint(pictures.mask, original, base)
 

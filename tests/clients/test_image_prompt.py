@@ -1,11 +1,13 @@
 """The first source example, by the Python client: a picture drawn along the edges of a photograph."""
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any
 
 import fal_client
 import pytest
+from PIL import Image
 
 from tests.clients.conftest import PHOTOGRAPHS, PhotographServer
 from tests.clients.outputs import assert_fooocus_output, download
@@ -76,3 +78,27 @@ def test_a_photograph_is_varied(base: str, photographs: PhotographServer) -> Non
     assert_fooocus_output(mixed, (1024, 1024))
     assert photographs.fetched.count("coffee.png") == 1
     assert download(plain["images"][0]) != download(mixed["images"][0])
+
+
+def test_a_part_of_a_photograph_is_drawn_anew(base: str, photographs: PhotographServer) -> None:
+    """The right half, where the mask is white; what is far from it comes back as it was."""
+    photograph = Image.open(PHOTOGRAPHS / "astronaut.png").convert("RGB")
+    mask = Image.new("L", photograph.size)
+    mask.paste(255, (photograph.width // 2, 0, *photograph.size))
+    output = fal_client.subscribe(
+        "fal-ai/fooocus/inpaint",
+        arguments={
+            "prompt": "a red circle",
+            "inpaint_image_url": photographs.url("astronaut.png"),
+            "mask_image_url": fal_client.encode_image(mask, "png"),
+            "performance": "Lightning",
+            "output_format": "png",
+            "seed": 176400,
+        },
+    )
+    (image,) = output["images"]
+    assert (image["width"], image["height"], image["content_type"]) == (*photograph.size, "image/png")
+    drawn = Image.open(io.BytesIO(download(image))).convert("RGB")
+    kept = (0, 0, photograph.width // 2 - 32, photograph.height)
+    assert drawn.crop(kept).tobytes() == photograph.crop(kept).tobytes()
+    assert drawn.tobytes() != photograph.tobytes()

@@ -13,6 +13,7 @@ from PIL import Image
 FAST = "fal-ai/fast-fooocus-sdxl"
 FAST_IMAGE_TO_IMAGE = "fal-ai/fast-fooocus-sdxl/image-to-image"
 FOOOCUS = "fal-ai/fooocus"
+INPAINT = "fal-ai/fooocus/inpaint"
 SMALL: Mapping[str, Any] = {
     "prompt": "a red cube on a table",
     "image_size": {"width": 256, "height": 256},

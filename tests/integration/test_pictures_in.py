@@ -1,12 +1,26 @@
 """Pictures that come with a request: as a data URI, and by an address on loopback."""
 
 import base64
+import io
 
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.integration.calls import FAST_IMAGE_TO_IMAGE, FOOOCUS, content, pixels, result, run, submit, wait_for
+from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.scenes import Scene, Thing
+from tests.integration.calls import (
+    FAST_IMAGE_TO_IMAGE,
+    FOOOCUS,
+    INPAINT,
+    content,
+    pixels,
+    result,
+    run,
+    submit,
+    wait_for,
+)
 from tests.integration.conftest import files_on_loopback
 
 pytestmark = pytest.mark.cluster
@@ -64,3 +78,53 @@ def test_a_photograph_is_enlarged_without_being_drawn(client: httpx2.Client, pho
     given, enlarged = pixels(photograph), pixels(content(client, output))
     shrunk = enlarged.reshape(427, 2, 640, 2, 3).mean(axis=(1, 3))
     assert np.abs(shrunk - given).mean() < 8
+
+
+HOLE = {"prompt": "a green star on a blue background", "performance": "Lightning", "seed": 4, "output_format": "png"}
+BLUE = draw(Scene((Thing("circle", "red", "big", "centre"),), "blue"), 256, 256)
+
+
+def png(picture: Pixels | Image.Image) -> str:
+    file = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def marked(side: int, part: slice) -> Pixels:
+    mask = np.zeros((side, side), np.uint8)
+    mask[part, part] = 255
+    return mask
+
+
+MASK = marked(256, slice(64, 192))
+
+
+def test_a_part_of_a_picture_is_drawn_anew_and_the_rest_stays(client: httpx2.Client) -> None:
+    """The mask comes at its size, at half of it, and as transparency, which lies on white; on two endpoints."""
+    clear = Image.fromarray(np.zeros((256, 256, 4), np.uint8) + np.array([0, 0, 0, 255], np.uint8))
+    clear.putalpha(Image.fromarray(255 - MASK))
+    asked = {**HOLE, "inpaint_image_url": png(BLUE)}
+    first = content(client, run(client, INPAINT, {**asked, "mask_image_url": png(MASK)}))
+    drawn = pixels(first)
+    assert drawn.shape == (256, 256, 3)
+    near = slice(32, 224)
+    far = np.ones((256, 256), bool)
+    far[near, near] = False
+    np.testing.assert_array_equal(drawn[far], BLUE[far])
+    assert np.abs(drawn[96:160, 96:160] - BLUE[96:160, 96:160]).mean() > 20
+    for mask, endpoint in ((marked(128, slice(32, 96)), INPAINT), (clear, INPAINT), (MASK, FOOOCUS)):
+        again = pixels(content(client, run(client, endpoint, {**asked, "mask_image_url": png(mask)})))
+        assert np.abs(again - drawn).mean() < 2
+
+
+def test_a_mask_that_marks_nothing_leaves_the_prompt_alone_and_a_full_one_everything(client: httpx2.Client) -> None:
+    asked = {**HOLE, "aspect_ratio": "256x256", "inpaint_image_url": png(BLUE)}
+    prompt = {name: value for name, value in asked.items() if name != "inpaint_image_url"}
+    plain = content(client, run(client, FOOOCUS, prompt))
+    for mask in ({}, {"mask_image_url": png(np.zeros_like(BLUE))}):
+        assert content(client, run(client, INPAINT, {**asked, **mask})) == plain
+    inverted = {"mask_image_url": png(np.zeros_like(BLUE)), "invert_mask": True}
+    for everything in ({"mask_image_url": png(np.full_like(BLUE, 255))}, inverted):
+        drawn = content(client, run(client, INPAINT, {**asked, **everything}))
+        assert drawn != plain
+        assert pixels(drawn).shape == (256, 256, 3)

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
-from pipelines.needs import CONTROLS, faults
-from pipelines.spec import Lora, Spec, Start, Structure, StructureKind, Upscale
+from pipelines.needs import CONTROLS, PATCHES, faults
+from pipelines.spec import Canvas, InpaintEngine, Lora, Spec, Start, Structure, StructureKind, Upscale
 from tests.pipelines import studio
 
 EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
@@ -51,6 +51,26 @@ def test_a_missing_part_is_refused_by_its_field_with_the_command_that_brings_it(
     assert faults(spec(**change), family(tmp_path, parts={part: "."})) == []
 
 
+@pytest.mark.parametrize(
+    ("engine", "patch"), [("v1", "inpaint_patch_v1"), ("v2.5", "inpaint_patch_v25"), ("v2.6", "inpaint_patch")]
+)
+def test_a_version_of_the_inpaint_model_needs_its_patch_and_the_head_of_all(
+    tmp_path: Path, engine: Any, patch: Any
+) -> None:
+    canvas = Canvas(source="x", field="inpaint_image_url", engine=engine)
+    named = canvas.model_copy(update={"engine_field": "inpaint_engine"})
+    for field, each in ((canvas.field, canvas), ("inpaint_engine", named)):
+        head, lacking = faults(spec(pictures=(each,)), family(tmp_path))
+        assert (head.field, lacking.field) == (field, field)
+        assert "`python -m models pull inpaint_head --family toy`" in head.msg
+        assert f"`python -m models pull {patch} --family toy`" in lacking.msg
+    assert faults(spec(pictures=(canvas,)), family(tmp_path, parts={"inpaint_head": ".", patch: "."})) == []
+
+
+def test_inpainting_without_a_model_needs_none(tmp_path: Path) -> None:
+    assert faults(spec(pictures=(Canvas(source="x", engine="None"),)), family(tmp_path)) == []
+
+
 def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
     wanted = spec(pictures=(EDGES, SHADES), check_safety=True, loras=(Lora(source="x", scale=1, field="loras.0.path"),))
     fields = [fault.field for fault in faults(wanted, family(tmp_path))]
@@ -88,8 +108,9 @@ def test_another_lora_is_refused_without_a_command(tmp_path: Path, source: str) 
     assert "python -m" not in fault.msg
 
 
-def test_every_kind_of_structure_has_its_control() -> None:
+def test_every_kind_of_structure_has_its_control_and_every_inpaint_model_its_patch() -> None:
     assert set(CONTROLS) == set(get_args(StructureKind))
+    assert set(PATCHES) == set(get_args(InpaintEngine))
 
 
 def test_telling_it_loads_neither_torch_nor_opencv() -> None:

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines.spec import Spec, Start, Structure, Upscale, Vary
+from pipelines.spec import Canvas, Mask, Spec, Start, Structure, Upscale, Vary
 
 VARY = Vary(source="data:c", strength=0.85, field="uov_image_url")
 UPSCALE = Upscale(source="data:d", factor=1.5, field="uov_image_url")
 START = Start(source="data:a", strength=0.5, field="image_url")
 EDGES = Structure(kind="PyraCanny", source="data:b", weight=0.5, stop_at=0.9, field="image_prompt_1.image_url")
 SHADES = Structure(kind="CPDS", source="data:b")
+CANVAS = Canvas(source="data:e", outpaint=("Left",), engine="v1", field="inpaint_image_url")
+MASK = Mask(source="data:f", field="mask_image_url")
 
 
 def spec(*pictures: Any) -> Spec:
@@ -34,6 +36,20 @@ def test_there_is_one_start_at_most() -> None:
     for other in (START, VARY, UPSCALE):
         with pytest.raises(ValidationError, match="one start"):
             spec(START, EDGES, other)
+
+
+def test_a_canvas_and_its_mask_come_back_from_json_as_they_were() -> None:
+    given = spec(CANVAS, MASK, EDGES)
+    assert Spec.model_validate_json(given.model_dump_json()) == given
+    assert (given.canvas, given.beginning, spec(START).canvas) == (CANVAS, None, None)
+
+
+@pytest.mark.parametrize(
+    "pictures", [(CANVAS, CANVAS), (CANVAS, START), (VARY, CANVAS), (MASK,), (CANVAS, MASK, MASK), (START, MASK)]
+)
+def test_there_is_one_canvas_at_most_with_one_mask_and_no_other_picture_to_begin_from(pictures: Any) -> None:
+    with pytest.raises(ValidationError, match="canvas"):
+        spec(*pictures)
 
 
 def test_nothing_but_a_picture_to_enlarge_is_drawn_in_no_steps() -> None:

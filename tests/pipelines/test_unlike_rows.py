@@ -44,7 +44,7 @@ UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     "two that stop early": (spec(pictures=(edges(0.5, 0.5), edges(0.8, 0.4))), {"pictures": [PHOTO, PHOTO[::-1]]}),
     "from a picture": (spec(schedule="tail", pictures=(Start(source="", strength=0.7),)), {"pictures": [PHOTO]}),
     "the half of a picture": (
-        spec(pictures=(Canvas(source="", engine="None", resolution=128), Mask(source=""))),
+        spec(pictures=(Canvas(source="", engine="None", respective_field=1.0, resolution=128), Mask(source=""))),
         {"pictures": [PHOTO, LEFT]},
     ),
     "two evaluations a step": (spec(sampler="heun", schedule="karras"), {}),

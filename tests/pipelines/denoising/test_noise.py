@@ -144,3 +144,27 @@ def test_the_path_of_an_sde_belongs_to_its_seed(sampler: SamplerName) -> None:
 
     assert torch.equal(ended(1), ended(1))
     assert not torch.allclose(ended(1), ended(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", NAMES)
+def test_around_a_hole_there_is_fresh_noise_for_each_evaluation_from_a_seed_of_its_own(sampler: SamplerName) -> None:
+    """fooocus-facts 6.8: also of second evaluations in a step, and whatever the sampler reads beside it."""
+    run = run_of(sampler)
+    drawn = draw_noise(sampler, run, SHAPE, 7, around=True)
+    plain = draw_noise(sampler, run, SHAPE, 7)
+    assert plain.around == ()
+    assert torch.equal(drawn.first, plain.first)
+    assert len(drawn.readings) == len(plain.readings)
+    first = drawn.first * run.first_deviation
+    asked = len(drive(SAMPLERS[sampler].make(first, run, drawn.replay()), toy)[1])
+    assert len(drawn.around) == asked
+    wanted = normals(8)
+    read = drawn.on(PlainDevice(torch.device("cpu"))).replay_around()
+    for _ in range(asked):
+        assert torch.equal(read(), next(wanted))
+
+
+def test_the_seed_around_a_hole_begins_anew_behind_the_last() -> None:
+    run = run_of("euler")
+    last = draw_noise("euler", run, SHAPE, 2**63 - 2, around=True)
+    assert torch.equal(last.around[0], next(normals(0)))
