@@ -35,6 +35,11 @@ class Admission:
 
 
 def pixel_steps(spec: Spec) -> int:
-    """Width x height x steps, summed over the pictures; enlarging one without a step counts as one."""
+    """Width x height x steps, summed over the pictures; enlarging one without a step counts as one.
+
+    Of a canvas the part that is drawn counts, which is about that of an unknown size, whatever the spec says.
+    """
     pixels = UNKNOWN_SIZE if spec.size is None else spec.size.width * spec.size.height
+    if spec.canvas is not None:
+        pixels = max(pixels, UNKNOWN_SIZE)  # where nothing of it is marked, the size of the spec is drawn
     return pixels * max(spec.steps, 1) * len(spec.seeds)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.http.admission import UNKNOWN_SIZE, pixel_steps
 from pipelines.spec import Canvas, Mask, Size, Structure
 from tests.gateway.endpoints.documented import IMAGE_PROMPT, INPAINT, INPAINT_MODES, ROOT, URL, order
 
@@ -139,3 +140,9 @@ def test_a_control_image_acts_beside_an_image_to_change_only_where_they_are_mixe
 def test_a_mask_without_an_image_is_ignored() -> None:
     found = order(ROOT, mask_image_url=MASK_URL, styles=[])
     assert (found.work.spec.pictures, found.inactive) == ((), ("mask_image_url",))
+
+
+@pytest.mark.parametrize(("aspect_ratio", "pixels"), [("64x64", UNKNOWN_SIZE), ("2048x1024", 2048 * 1024)])
+def test_a_budget_is_charged_for_the_part_or_what_is_drawn_without_one(aspect_ratio: str, pixels: int) -> None:
+    spec = order(INPAINT, inpaint_image_url=IMAGE, aspect_ratio=aspect_ratio, num_images=2).work.spec
+    assert pixel_steps(spec) == pixels * 8 * 2
