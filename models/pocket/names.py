@@ -10,6 +10,12 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
     {"canny": "control-lora-canny-rank128.safetensors", "cpds": "fooocus_xl_cpds_128.safetensors"}
 )
 INPAINT_HEAD, INPAINT_PATCH = "fooocus_inpaint_head.safetensors", "inpaint_v26.fooocus.patch.safetensors"
+OLDER_PATCHES: Mapping[str, str] = MappingProxyType(
+    {
+        "inpaint_patch_v1": "inpaint.fooocus.patch.safetensors",
+        "inpaint_patch_v25": "inpaint_v25.fooocus.patch.safetensors",
+    }
+)
 IMAGE_PROMPTS: Mapping[str, str] = MappingProxyType(
     {
         "image_prompt": "ip-adapter-plus_sdxl_vit-h.safetensors",
@@ -30,6 +36,7 @@ PARTS: Mapping[str, str] = MappingProxyType(
         "vision": "image_prompt/clip_vision",
         "inpaint_head": f"inpaint/{INPAINT_HEAD}",
         "inpaint_patch": f"inpaint/{INPAINT_PATCH}",
+        **{part: f"inpaint/{name}" for part, name in OLDER_PATCHES.items()},
         "refiner": REFINER,
         "upscaler": f"upscale/{UPSCALER}",
         "expansion": "expansion",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -15,6 +16,9 @@ from models.pocket.offset_lora import offset_lora
 from models.pocket.trained import trained
 from pipelines.weights.inpaint import LEVELS, PREFIX, RANGE
 from pipelines.weights.keys import original_name
+
+OLDER: Mapping[str, float] = MappingProxyType({"inpaint_patch_v1": 0.5, "inpaint_patch_v25": 0.75})
+"""Shares of the newest inpaint patch that stand for its older versions."""
 
 
 def write_loras(folder: Path, unet: UNet2DConditionModel, generator: torch.Generator) -> None:
@@ -33,7 +37,10 @@ def write_controls(folder: Path) -> None:
 
 
 def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:
-    """The head, one tensor, and the patch: of each weight `levels` (uint8) and `range` (least, most) of its change."""
+    """The head, one tensor, and the patches: of each weight `levels` (uint8) and `range` (least, most) of its change.
+
+    Only the newest is trained. The older ones are a part of its change, so that they are other weights.
+    """
     folder.mkdir()
     tensors = trained("inpaint")
     save({"head": tensors.pop("head")}, folder / names.INPAINT_HEAD)
@@ -49,6 +56,9 @@ def write_inpaint(folder: Path, unet: UNet2DConditionModel) -> None:
         patch[key + LEVELS] = ((change - least) / (most - least).clamp(min=1e-12) * 255).round().to(torch.uint8)
         patch[key + RANGE] = torch.stack([least, most])
     save_file(patch, folder / names.INPAINT_PATCH)
+    for part, name in names.OLDER_PATCHES.items():
+        less = {key: OLDER[part] * tensor if key.endswith(RANGE) else tensor for key, tensor in patch.items()}
+        save_file(less, folder / name)
 
 
 def write_tower(folder: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -153,11 +153,7 @@ async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_l
 
 
 def test_the_pocket_family_lacks_a_face_detector_alone(pocket_family_folder: Path) -> None:
-    assert {*door_of(DrawingSettings(family=pocket_family_folder)).family.missing} == {
-        "face_detector",
-        "inpaint_patch_v1",
-        "inpaint_patch_v25",
-    }
+    assert {*door_of(DrawingSettings(family=pocket_family_folder)).family.missing} == {"face_detector"}
 
 
 def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Path) -> None:

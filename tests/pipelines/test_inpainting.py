@@ -3,7 +3,8 @@
 import copy
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import combinations
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,9 +16,8 @@ from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.engine.tasks import Answers
-from pipelines.errors import WeightsFault
 from pipelines.events import Drawn, Pixels
-from pipelines.spec import Canvas, Guidance, Lora, Mask, Size, Spec, Structure
+from pipelines.spec import Canvas, Guidance, InpaintEngine, Lora, Mask, Size, Spec, Structure
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
@@ -250,9 +250,13 @@ def test_a_patched_base_is_merged_once_and_loras_go_on_top(studio: Studio) -> No
     assert len({each.group for each in (patched, both, lora)}) == 3
 
 
-def test_a_version_that_the_family_lacks_is_told(studio: Studio) -> None:
-    with pytest.raises(WeightsFault, match="inpaint_patch_v1"):
-        studio.drawer.submit("v1", wanted := holed(engine="v1"), studio.inputs(wanted, [ROOM, MIDDLE]), "a", print)
+def test_each_version_of_the_inpaint_model_draws_another_picture(studio: Studio) -> None:
+    found = [drawn(studio, holed(engine=engine)) for engine in get_args(InpaintEngine)]
+    for one, other in combinations(found, 2):
+        assert difference(one, other) > 0.1
+    names = studio.drawer.variants()
+    for version in ("", "_v25", "_v26"):
+        assert any(f" inpaint{version}.fooocus.patch" in name for name in names)
 
 
 def test_a_small_area_is_drawn_from_its_enlargement(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
