@@ -96,7 +96,7 @@ def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     known = _Loras(catalogue)
     for lora in spec.loras:
         if known.lora(lora.source) is None and (name := well_known(lora.source)) is not None:
-            raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.command_for(name)} brings it.")
+            raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.remedy(name)}.")
     loras = find_loras(spec, known)
     return prepare(spec, [read_picture(Path(each.source), each.field) for each in spec.pictures], loras)
 

@@ -39,7 +39,7 @@ class Has(Protocol):
 
     def lora(self, source: str) -> Path | None: ...
 
-    def command_for(self, part: str) -> str: ...
+    def remedy(self, part: str) -> str: ...
 
 
 def faults(spec: Spec, family: Has) -> list[InputFault]:
@@ -80,5 +80,5 @@ def _lora_fault(lora: Lora, family: Has) -> InputFault:
 
 
 def _lacks(part: str, field: str, family: Has) -> InputFault:
-    msg = f"The model family {family.name} lacks {part}, which this needs: {family.command_for(part)} brings it."
+    msg = f"The model family {family.name} lacks {part}, which this needs: {family.remedy(part)}."
     return InputFault("feature_not_supported", msg, field)

@@ -217,7 +217,10 @@ def refused(capsys: Captured, *options: str) -> str:
     return err
 
 
-def test_a_missing_part_is_told_with_the_command_that_brings_it(bare: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_a_missing_part_is_told_with_the_command_that_brings_it(
+    bare: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(bare.parent))
     family = ("--family", str(bare), "-o", str(tmp_path / "out.png"), "--performance", "Speed")
     assert "`python -m models pull canny --family bare`" in refused(capsys, *family, "--structure", "PyraCanny:x.png")
     assert "`python -m models pull safety_checker --family bare`" in refused(capsys, *family, "--check-safety")

@@ -21,9 +21,15 @@ def spec(**changes: Any) -> Spec:
     return studio.spec(**{"loras": (), "check_safety": False, **changes})
 
 
+@pytest.fixture(autouse=True)
+def families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy").mkdir()
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+
+
 def family(folder: Path, **has: Any) -> Catalogue:
-    """A catalogue whose parts and LoRAs are all the same file."""
-    return Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has))
+    """A catalogue of the family `toy` among the others, whose parts and LoRAs are all the same file."""
+    return Catalogue((folder / "toy").resolve(), FamilyFile(name="toy", version="1", checkpoint=".", **has))
 
 
 def test_the_checkpoint_is_enough_for_text_and_a_start(tmp_path: Path) -> None:
