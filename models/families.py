@@ -25,8 +25,12 @@ def read_family(folder: Path) -> FamilyFile:
         return FamilyFile.model_validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
         raise ToolFault(f"There is no family in {folder}: `python -m models list` names what there is.") from None
-    except (OSError, ValidationError) as fault:
-        raise ToolFault(f"{folder / FILE} cannot be read: {str(fault).splitlines()[0]}.") from fault
+    except OSError as fault:
+        raise ToolFault(f"{folder / FILE} cannot be read: {fault.strerror}.") from fault
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ToolFault(f"{folder / FILE} is no family's file: {where}: {first['msg']}.") from fault
 
 
 def write_family(folder: Path, file: FamilyFile) -> None:

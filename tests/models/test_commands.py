@@ -21,7 +21,7 @@ PARTS, BASE = get_args(Part), find("dreamshaper_turbo")  # which no preset has
 @pytest.fixture
 def family(tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch) -> Catalogue:
     """A family of a checkpoint alone. Pickles are what test_converting.py is about: here they are taken as they are."""
-    monkeypatch.setattr("models.fetching.convert", lambda part, whole: whole.write_bytes(part.read_bytes()))
+    monkeypatch.setattr("models.fetching.convert", lambda part, whole, name: whole.write_bytes(part.read_bytes()))
     publish(hub, BASE.name)
     assert tool("pull", BASE.name, "--family", "bare")[0] == 0
     return Catalogue.open(families / "bare")
