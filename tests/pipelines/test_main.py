@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 from skimage import data
 
 from pipelines.__main__ import main
@@ -89,8 +91,55 @@ def test_each_field_of_a_spec_has_its_option(capsys: Captured, field: str) -> No
     assert changed - {field} == ({"size"} if field == "pictures" else set())  # a start says the size
 
 
-def test_all_fields_have_one_but_the_prompt_and_what_is_not_built() -> None:
-    assert {*FIELDS, "prompt", "expand_prompt"} == {*Spec.model_fields}
+# fields that no option names, and why
+DERIVED = {
+    "expand_prompt": "the prompt expander is not built",
+    "loras.field": "the option itself, for what is told of it",
+    "pictures.start.field": "likewise",
+    "pictures.start.role": "which option it is",
+    "pictures.structure.field": "likewise",
+    "pictures.structure.role": "likewise",
+}
+
+
+def fields_of(model: type[BaseModel], within: str = "") -> Iterator[str]:
+    """Every field of a model and of the models in it, dotted; of pictures by their role."""
+    for name, field in model.model_fields.items():
+        inner = [*models_in(field.annotation)]
+        for each in inner:
+            role = each.model_fields["role"].default + "." if "role" in each.model_fields else ""
+            yield from fields_of(each, f"{within}{name}.{role}")
+        if not inner:
+            yield within + name
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
+
+
+def changed_fields(content: BaseModel, within: str = "") -> Iterator[str]:
+    """Likewise, those that have another value than they would have of themselves."""
+    for name, field in type(content).model_fields.items():
+        value = getattr(content, name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, BaseModel):
+                role = f"{each.role}." if hasattr(each, "role") else ""
+                yield from changed_fields(each, f"{within}{name}.{role}")
+            elif field.is_required() or each != field.default:
+                yield within + name
+
+
+def test_no_field_is_without_an_option_nor_one_within_a_field(capsys: Captured) -> None:
+    """Whoever adds a field to the spec adds an option and its line above, or says why there is none."""
+    options = [option for options, _ in FIELDS.values() for option in options]
+    options[options.index("off")] = "3"  # what it is without the option
+    lines = ([PROMPT, "--performance", "Lightning"], [PROMPT, *options])  # the service checks, a command when told to
+    specs = [Spec.model_validate(printed(capsys, *line)) for line in lines]
+    assert {*fields_of(Spec)} - {path for spec in specs for path in changed_fields(spec)} - {*DERIVED} == set()
+    assert {*DERIVED} <= {*fields_of(Spec)}
 
 
 @pytest.mark.parametrize("mode", MODES)
