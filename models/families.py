@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import ToolFault
-from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder
+from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder, first_error
 
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others
 
@@ -28,9 +28,7 @@ def read_family(folder: Path) -> FamilyFile:
     except OSError as fault:
         raise ToolFault(f"{folder / FILE} cannot be read: {fault.strerror}.") from fault
     except ValidationError as fault:
-        first = fault.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise ToolFault(f"{folder / FILE} is no family's file: {where}: {first['msg']}.") from fault
+        raise ToolFault(f"{folder / FILE} is not a family's catalogue: {first_error(fault)}.") from fault
 
 
 def write_family(folder: Path, file: FamilyFile) -> None:

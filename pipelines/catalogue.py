@@ -107,9 +107,10 @@ class Catalogue:
         try:
             file = FamilyFile.model_validate_json(path.read_bytes())
         except OSError as fault:
-            raise WeightsFault(f"There is no model family in {folder}: {FILE} cannot be read ({fault}).") from fault
+            why = f"{FILE} cannot be read: {fault.strerror}"
+            raise WeightsFault(f"There is no model family in {folder} ({why}).") from fault
         except ValidationError as fault:
-            raise WeightsFault(f"{path} is not a family's catalogue: {fault}") from fault
+            raise WeightsFault(f"{path} is not a family's catalogue: {first_error(fault)}.") from fault
         return cls(folder.resolve(), file)
 
     def lora(self, source: str) -> Path | None:
@@ -155,6 +156,13 @@ class Catalogue:
         if not found.exists():
             raise WeightsFault(f"The family {self.name} lacks {path}; it is incomplete in {self.root}.")
         return found
+
+
+def first_error(fault: ValidationError) -> str:
+    """The first of what a file is refused for, in a line."""
+    error = fault.errors(include_url=False)[0]
+    place = ".".join(map(str, error["loc"]))
+    return f"{place}: {error['msg']}" if place else error["msg"]
 
 
 def families_folder() -> Path:

@@ -42,6 +42,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--family is needed to draw")
     if given.out.suffix.lower() != ".png" or not given.out.absolute().parent.is_dir():
         parser.error(f"argument -o/--out: {given.out} must end in .png and lie in a folder that exists")
+    if "strength" in described and "start" not in described:
+        parser.error("argument --strength: it is of the noise that a --start is given, and there is none")
     if file is not None and described:
         parser.error("--spec is the whole spec: leave out the prompt and the options that describe another one")
     try:
@@ -49,7 +51,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     except OSError as fault:
         parser.error(f"argument --spec: {fault}")
     except ValidationError as fault:
-        told = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
+        told = [f"{'.'.join(map(str, error['loc'])) or '--spec'}: {error['msg']}" for error in fault.errors()]
         parser.error("; ".join(told))
     return given
 

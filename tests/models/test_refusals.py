@@ -244,9 +244,9 @@ def test_a_family_file_that_is_none(tool: Tool, families: Path, content: str, to
     (families / "broken" / "family.json").write_text(content)
     for command in ("info", "verify", "remove"):
         line = refused(tool, command, "broken")
-        assert "is no family's file" in line
+        assert "is not a family's catalogue" in line
         assert told in line
     code, out, err = tool("verify")  # all of them
     assert code == 1
-    assert "is no family's file" in err
+    assert "is not a family's catalogue" in err
     assert "lcm: every file is as it came" in out

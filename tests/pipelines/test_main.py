@@ -319,6 +319,7 @@ def test_what_cannot_be_drawn_is_told_in_one_line(
         (("--sampler", "dice"), "argument --sampler"),
         (("--structure", "edges:x.png"), "PyraCanny"),
         (("--start", "x.png", "--strength", "2"), "strength: "),
+        (("--strength", "0.5"), "--start is given, and there is none"),
         (("--spec", "x.json"), "--spec is the whole spec"),
         (("-o", "out.jpg"), "must end in .png"),
         (("-o", "no/such/folder/out.png"), "folder that exists"),
