@@ -44,7 +44,8 @@ def _told(family: FamilyState) -> str:
         lines.append("<p><strong>Pictures are not checked</strong> for what is not safe for work.</p>")
     if family.missing:
         items = (_missing(part, command) for part, command in family.missing.items())
-        lines += ["<p>It lacks these; what needs one is refused until its command has brought it:</p>"]
+        lines.append("<p>It lacks these; what needs one is refused until its command has brought it,")
+        lines.append("and the service was started again:</p>")
         lines += ["<ul>", *items, "</ul>"]
     return "\n".join(lines) + "\n"
 
