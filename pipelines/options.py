@@ -2,8 +2,9 @@
 
 import argparse
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -42,8 +43,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--family is needed to draw")
     if given.out.suffix.lower() != ".png" or not given.out.absolute().parent.is_dir():
         parser.error(f"argument -o/--out: {given.out} must end in .png and lie in a folder that exists")
-    if "strength" in described and "start" not in described:
-        parser.error("argument --strength: it is of the noise that a --start is given, and there is none")
+    for name, of in _OF_PICTURES.items():
+        if name in described and not of & described.keys():
+            pictures = " or ".join(f"--{each}" for each in sorted(of))
+            parser.error(f"argument --{name.replace('_', '-')}: it says something of {pictures}, and there is none")
     if file is not None and described:
         parser.error("--spec is the whole spec: leave out the prompt and the options that describe another one")
     try:
@@ -107,6 +110,17 @@ _SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
     *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
     *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
 }
+
+
+_OF_PICTURES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "strength": frozenset({"start", "vary", "upscale"}),
+        "factor": frozenset({"upscale"}),
+        "keep_aspect": frozenset({"start"}),
+        "crop": frozenset({"start"}),
+    }
+)
+"""Options that mean nothing without one of others."""
 
 
 def _parser() -> argparse.ArgumentParser:

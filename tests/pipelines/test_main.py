@@ -97,8 +97,9 @@ DERIVED = {
     "loras.field": "the option itself, for what is told of it",
     "pictures.start.field": "likewise",
     "pictures.start.role": "which option it is",
-    "pictures.structure.field": "likewise",
-    "pictures.structure.role": "likewise",
+    **{
+        f"pictures.{role}.{name}": "likewise" for role in ("structure", "vary", "upscale") for name in ("field", "role")
+    },
 }
 
 
@@ -136,7 +137,11 @@ def test_no_field_is_without_an_option_nor_one_within_a_field(capsys: Captured) 
     """Whoever adds a field to the spec adds an option and its line above, or says why there is none."""
     options = [option for options, _ in FIELDS.values() for option in options]
     options[options.index("off")] = "3"  # what it is without the option
-    lines = ([PROMPT, "--performance", "Lightning"], [PROMPT, *options])  # the service checks, a command when told to
+    lines = (  # of what begins a picture there is one; the service checks, a command when told to
+        [PROMPT, "--performance", "Lightning", "--vary", "x.png"],
+        [PROMPT, "--upscale", "x.png", "--strength", "0.5"],
+        [PROMPT, *options, "--keep-aspect", "--crop"],
+    )
     specs = [Spec.model_validate(printed(capsys, *line)) for line in lines]
     assert {*fields_of(Spec)} - {path for spec in specs for path in changed_fields(spec)} - {*DERIVED} == set()
     assert {*DERIVED} <= {*fields_of(Spec)}
@@ -319,7 +324,8 @@ def test_what_cannot_be_drawn_is_told_in_one_line(
         (("--sampler", "dice"), "argument --sampler"),
         (("--structure", "edges:x.png"), "PyraCanny"),
         (("--start", "x.png", "--strength", "2"), "strength: "),
-        (("--strength", "0.5"), "--start is given, and there is none"),
+        (("--strength", "0.5"), "--strength: it says something of --start or --upscale or --vary, and there is none"),
+        (("--vary", "x.png", "--crop"), "--crop: it says something of --start, and there is none"),
         (("--spec", "x.json"), "--spec is the whole spec"),
         (("-o", "out.jpg"), "must end in .png"),
         (("-o", "no/such/folder/out.png"), "folder that exists"),
