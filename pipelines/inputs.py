@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipelines.events import Pixels
 from pipelines.parts import Part
-from pipelines.spec import Size, Structure
+from pipelines.spec import Reference, Size, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,26 @@ class Enlarging:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A reference of the spec, made ready.
+
+    reference: the spec's picture that it was made of. adapter: which of the family's image-prompt adapters reads it.
+    pixels: (224, 224, 3) uint8, as the vision tower sees it.
+    """
+
+    reference: Reference
+    adapter: Part
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
-    picture to vary. structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in
-    its order. enlarging: of the spec's picture to enlarge.
+    picture to vary. structures, references: in the order of the spec. loras: one local safetensors file per LoRA of the
+    spec, in its order. enlarging: of the spec's picture to enlarge. notes: what was made of the pictures that whoever
+    asked should know, in sentences.
     """
 
     size: Size
@@ -50,3 +64,5 @@ class Inputs:
     loras: tuple[Path, ...] = ()
     enlarging: Enlarging | None = None
     cut: tuple[int, int] | None = None
+    references: tuple[Look, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -8,10 +8,15 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
-from pipelines.spec import Lora, Spec, Structure, StructureKind, Upscale
+from pipelines.spec import Lora, Reference, ReferenceKind, Spec, Structure, StructureKind, Upscale
 
 CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})
 """Which control network of a family reads the hint of a structure."""
+
+ADAPTERS: Mapping[ReferenceKind, Part] = MappingProxyType({"ImagePrompt": "image_prompt", "FaceSwap": "face_prompt"})
+"""Which image-prompt adapter of a family reads a reference."""
+
+SEEING: tuple[Part, ...] = ("vision", "image_prompt_negative")  # what every such adapter needs beside itself
 
 LORAS: Mapping[str, str] = MappingProxyType(
     {
@@ -53,9 +58,15 @@ def faults(spec: Spec, family: Has) -> list[InputFault]:
 
 def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     """The parts that `spec` is drawn with, each with the client's field that asks for it."""
-    structures = [each for each in spec.pictures if isinstance(each, Structure) and each.acts]
-    found: list[tuple[Part, str]] = [(CONTROLS[structure.kind], structure.field) for structure in structures]
-    found += [("upscaler", each.field) for each in spec.pictures if isinstance(each, Upscale)]
+    found: list[tuple[Part, str]] = []
+    for picture in spec.pictures:
+        match picture:
+            case Structure() if picture.acts:
+                found.append((CONTROLS[picture.kind], picture.field))
+            case Reference() if picture.acts:
+                found += [(part, picture.field) for part in (ADAPTERS[picture.kind], *SEEING)]
+            case Upscale():
+                found.append(("upscaler", picture.field))
     if spec.check_safety:
         found.append(("safety_checker", "enable_safety_checker"))
     return found

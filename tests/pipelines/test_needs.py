@@ -9,8 +9,8 @@ import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
-from pipelines.needs import CONTROLS, faults
-from pipelines.spec import Lora, Spec, Start, Structure, StructureKind, Upscale
+from pipelines.needs import ADAPTERS, CONTROLS, faults
+from pipelines.spec import Lora, Reference, ReferenceKind, Spec, Start, Structure, StructureKind, Upscale
 from tests.pipelines import studio
 
 EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
@@ -57,6 +57,19 @@ def test_a_missing_part_is_refused_by_its_field_with_the_command_that_brings_it(
     assert faults(spec(**change), family(tmp_path, parts={part: "."})) == []
 
 
+@pytest.mark.parametrize(("kind", "adapter"), [("ImagePrompt", "image_prompt"), ("FaceSwap", "face_prompt")])
+def test_a_reference_needs_its_adapter_and_what_every_adapter_does(
+    tmp_path: Path, kind: ReferenceKind, adapter: str
+) -> None:
+    wanted = spec(pictures=(Reference(kind=kind, source="a", field="image_prompt_3.image_url"),))
+    found = faults(wanted, family(tmp_path))
+    assert {fault.field for fault in found} == {"image_prompt_3.image_url"}
+    parts = (adapter, "vision", "image_prompt_negative")
+    for fault, part in zip(found, parts, strict=True):
+        assert f"`python -m models pull {part} --family toy`" in fault.msg
+    assert faults(wanted, family(tmp_path, parts=dict.fromkeys(parts, "."))) == []
+
+
 def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
     wanted = spec(pictures=(EDGES, SHADES), check_safety=True, loras=(Lora(source="x", scale=1, field="loras.0.path"),))
     fields = [fault.field for fault in faults(wanted, family(tmp_path))]
@@ -64,8 +77,10 @@ def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"weight": 0.0}, {"stop_at": 0.0}], ids=str)
-def test_a_structure_that_does_not_act_needs_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert faults(spec(pictures=(EDGES.model_copy(update=change),)), family(tmp_path)) == []
+def test_a_picture_that_does_not_act_needs_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    look = Reference(kind="ImagePrompt", source="a")
+    pictures = tuple(each.model_copy(update=change) for each in (EDGES, look))
+    assert faults(spec(pictures=pictures), family(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -94,8 +109,9 @@ def test_another_lora_is_refused_without_a_command(tmp_path: Path, source: str) 
     assert "python -m" not in fault.msg
 
 
-def test_every_kind_of_structure_has_its_control() -> None:
+def test_every_kind_of_structure_and_reference_has_its_part() -> None:
     assert set(CONTROLS) == set(get_args(StructureKind))
+    assert set(ADAPTERS) == set(get_args(ReferenceKind))
 
 
 def test_telling_it_loads_neither_torch_nor_opencv() -> None:
