@@ -26,10 +26,11 @@ from pipelines.prompts.lines import prompt_lines
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
+from pipelines.stages.image_prompt import ImagePromptStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
-from pipelines.trajectory import draw, enlarge_alone, is_guided, prepare_job, variant_spec
+from pipelines.trajectory import adapters_of, draw, enlarge_alone, is_guided, prepare_job, variant_spec
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.profiling import row_caps
@@ -39,6 +40,7 @@ from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.esrgan import LazyUpscaler
 from pipelines.weights.family import Family, load_family
+from pipelines.weights.image_prompters import ImagePrompters
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
 
@@ -55,6 +57,7 @@ def stages(
         EncodeTileStage(family.vae, device, residency),
         UpscaleStage(device, residency),
         HintStage(device, residency),
+        ImagePromptStage(device),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
         DecodeStage(family.vae, device, residency),
         DecodeTileStage(family.vae, residency),
@@ -64,10 +67,11 @@ def stages(
 class Drawer:
     """Draws specs. Every method may be called from any thread.
 
-    Merging LoRAs into a large model takes seconds. On the engine's thread that would stop every running picture; on
-    the caller's, which is an event loop, every listener. So a job whose weights are not at hand waits for a thread
-    that does nothing else, while the others are prepared on another one. One such thread: merging is bound by memory.
-    On a GPU its kernels, each of milliseconds, take turns with the engine's unless settings give them their own stream.
+    Merging LoRAs into a large model takes seconds, and so does loading what image prompts need. On the engine's thread
+    that would stop every running picture; on the caller's, which is an event loop, every listener. So a job whose
+    weights are not at hand waits for a thread that does nothing else, while the others are prepared on another one. One
+    such thread: merging is bound by memory. On a GPU its kernels, each of milliseconds, take turns with the engine's
+    unless settings give them their own stream.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Drawer:
     ) -> None:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
+        self._prompters = ImagePrompters(family)
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
         home = family.residency.home(family.unet.conv_in.weight).device
         self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), home)
@@ -158,18 +163,21 @@ class Drawer:
             self._engine.submit(job, self._preparer)
             return
         at_hand = self._variants.find(variant_spec(spec, inputs))
+        adapters = adapters_of(inputs)
+        loaded = self._prompters.find(adapters)
         run = sigma_schedule(spec, self._table)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
             enlarging = None if inputs.enlarging is None else self._enlarging(inputs.enlarging)
             variant = at_hand or self._variants.get(variant_spec(spec, inputs))
+            prompters = self._prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
-            rest = self._device, prediction, enlarging
+            rest = self._device, prediction, enlarging, prompters
             return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
-        self._engine.submit(job, self._preparer if at_hand else self._builder)
+        self._engine.submit(job, self._builder if at_hand is None or loaded is None else self._preparer)
 
     def _start_of(self, alone: Enlarging) -> Start:
         """Of a job that enlarges a picture and does no more: it needs no weights but the upscaler's."""

@@ -5,8 +5,9 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,16 +22,18 @@ from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.images.resize import centre_of
-from pipelines.inputs import Hint, Inputs
-from pipelines.parts import Prediction
+from pipelines.inputs import Hint, Inputs, Look
+from pipelines.parts import Part, Prediction
 from pipelines.previews import Previews
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint
+from pipelines.stages.image_prompt import SeePicture
 from pipelines.stages.text import EncodeText
 from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
 from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, Picture, decode, encode, finite
 from pipelines.unet.guidance import LAST_TIMESTEP
-from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
+from pipelines.unet.guide import ControlImage, Guidance, Guide, ImageReference, SizeIds
+from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
 
@@ -42,7 +45,8 @@ class Prepared:
     """What a job needs beside the device, ready before it joins the others.
 
     negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
-    enlarging: of the picture that is drawn over, where the spec has one to enlarge.
+    enlarging: of the picture that is drawn over, where the spec has one to enlarge. prompters: by the adapters of the
+    inputs' references that act.
     """
 
     spec: Spec
@@ -56,6 +60,7 @@ class Prepared:
     prediction: Prediction
     device: Device
     enlarging: EnlargingJob | None = None
+    prompters: Mapping[Part, ImagePrompter] = field(default_factory=dict)
 
 
 def is_guided(spec: Spec) -> bool:
@@ -76,6 +81,11 @@ def variant_spec(spec: Spec, inputs: Inputs) -> VariantSpec:
     )
 
 
+def adapters_of(inputs: Inputs) -> frozenset[Part]:
+    """The image-prompt adapters that a picture is drawn with."""
+    return frozenset(look.adapter for look in inputs.references if _acts(look))
+
+
 def prepare_job(
     spec: Spec,
     inputs: Inputs,
@@ -85,12 +95,13 @@ def prepare_job(
     device: Device,
     prediction: Prediction = "epsilon",
     enlarging: EnlargingJob | None = None,
+    prompters: Mapping[Part, ImagePrompter] = MappingProxyType({}),
 ) -> Prepared:
     """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
     noise = [draw_noise(spec.sampler, run, shape, seed).on(device) for seed in spec.seeds]
     sizes = _size_ids(spec, inputs, device)
-    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging)
+    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging, prompters)
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
@@ -101,10 +112,13 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     positive = yield from ask(EncodeText(job.variant, job.positive))
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
     controls = yield from _controls(job)
+    references = yield from _references(job)
     start = yield from _start(job)
     guidance = _guidance(job.spec)
     model = job.variant
-    guide = Guide(model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction)
+    guide = Guide(
+        model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction, references
+    )
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
     pictures = yield from ask(
         Fork(
@@ -165,8 +179,8 @@ def _drawn(pictures: Sequence[Download], cut: tuple[int, int] | None, timings: M
     return Drawn(images, timings)
 
 
-def _acts(hint: Hint) -> bool:
-    return hint.structure.acts
+def _acts(picture: Hint | Look) -> bool:
+    return (picture.structure if isinstance(picture, Hint) else picture.reference).acts
 
 
 def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
@@ -177,6 +191,15 @@ def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
         until = _until(hint.structure.stop_at, job.run.table.whole)
         images.append(ControlImage(network, embedded, hint.structure.weight, until))
     return tuple(images)
+
+
+def _references(job: Prepared) -> Routine[tuple[ImageReference, ...]]:
+    found = []
+    for look in filter(_acts, job.inputs.references):
+        prompter, asked = job.prompters[look.adapter], look.reference
+        tokens = yield from ask(SeePicture(prompter, look.pixels))
+        found.append(ImageReference(prompter.attention, tokens, prompter.negative, asked.weight, asked.stop_at))
+    return tuple(found)
 
 
 def _until(stop_at: float, table: NoiseTable) -> float:

@@ -12,7 +12,7 @@ from pipelines.conditioning import Conditioning
 from pipelines.engine.tasks import Ask
 from pipelines.parts import Prediction
 from pipelines.unet.guidance import adaptive_scale, progress
-from pipelines.unet.rows import ControlBranch, Row
+from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.unet.sharpening import filtered_share
 
 
@@ -24,6 +24,18 @@ class ControlImage:
     hint: Tensor
     weight: float
     until: float
+
+
+@dataclass(frozen=True, eq=False)
+class ImageReference:
+    """A picture that a run attends to. tokens: (tokens, width), of it; negative: alike, what rows of the negative
+    prompt attend to instead. Acts while the progress is below `stop_at`."""
+
+    adapter: ImageAdapter
+    tokens: Tensor
+    negative: Tensor
+    weight: float
+    stop_at: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +115,7 @@ class Guide:
     controls: tuple[ControlImage, ...] = ()
     group: Hashable = None
     prediction: Prediction = "epsilon"
+    references: tuple[ImageReference, ...] = ()
 
     def evaluate(self, x: Tensor, sigma: float, timestep: int) -> Evaluate:
         """The evaluation of x at sigma."""
@@ -110,11 +123,14 @@ class Guide:
         controls = tuple(
             ControlBranch(each.network, each.hint, each.weight) for each in self.controls if sigma >= each.until
         )
+        guidance, done = self.guidance, progress(timestep)
+        seen = [each for each in self.references if done < each.stop_at]
+        shown = tuple(ImagePrompt(each.adapter, each.tokens, each.weight) for each in seen)
         emphasised = timestep > self.sizes.emphasised_above
-        positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls)
+        positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls, images=shown)
         if self.negative is None:
             return Evaluate(self.unet, group, x, sigma, timestep, positive, prediction=self.prediction)
-        guidance, done = self.guidance, progress(timestep)
+        unseen = tuple(ImagePrompt(each.adapter, each.negative, each.weight) for each in seen)
         return Evaluate(
             self.unet,
             group,
@@ -122,7 +138,7 @@ class Guide:
             sigma,
             timestep,
             positive,
-            Row(self.negative, self.sizes.negative if emphasised else self.sizes.true, controls),
+            Row(self.negative, self.sizes.negative if emphasised else self.sizes.true, controls, images=unseen),
             adaptive_scale(guidance.scale, guidance.mimicked, done),
             filtered_share(guidance.sharpness, done),
             guidance.rescale,
