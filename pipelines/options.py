@@ -3,6 +3,7 @@
 import argparse
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -12,7 +13,19 @@ from pydantic import ValidationError
 from pipelines.catalogue import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Structure, StructureKind, Upscale
+from pipelines.spec import (
+    Lora,
+    Reference,
+    ReferenceKind,
+    SamplerName,
+    ScheduleName,
+    Size,
+    SizeEmphasis,
+    Spec,
+    Structure,
+    StructureKind,
+    Upscale,
+)
 
 SCALE, SHARPNESS = 4.0, 2.0  # Fooocus' own defaults
 STRENGTH = 0.95
@@ -73,12 +86,14 @@ def _spec(
     keep_aspect: bool = False,
     crop: bool = False,
     structure: Sequence[Structure] = (),
+    image_prompt: Sequence[Reference] = (),
+    face_swap: Sequence[Reference] = (),
     **fields: Any,
 ) -> Spec:
     """A spec of what a performance mode says and what was given beside it, which wins."""
     mode = MODES[performance]
     led = {name: fields.pop(name) for name in _GUIDANCE_OPTIONS & fields.keys()}
-    pictures: list[Any] = [*structure]
+    pictures: list[Any] = [*structure, *image_prompt, *face_swap]
     share = {} if strength is None else {"strength": strength}
     if start is not None:
         fit = {"keep_aspect": keep_aspect, "crop": crop, "strength": STRENGTH}
@@ -108,7 +123,8 @@ def _spec(
 _GUIDANCE_OPTIONS = frozenset({"scale", "mimicked", "sharpness", "rescale", "sizes"})
 _SPEC_OPTIONS = _GUIDANCE_OPTIONS | {
     *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
-    *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
+    *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
+    *("image_prompt", "face_swap", "check_safety"),
 }
 
 
@@ -173,6 +189,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND:FILE[:WEIGHT[:STOP_AT]]",
         help=f"a picture that shows where things are, by {kinds}; repeatable",
     )
+    acting: Mapping[str, tuple[ReferenceKind, str]] = {
+        "--image-prompt": ("ImagePrompt", "a picture whose looks are taken over; repeatable"),
+        "--face-swap": ("FaceSwap", "a picture whose face is taken over; repeatable"),
+    }
+    for name, (kind, told) in acting.items():
+        reads = partial(_reference, name, kind)
+        add(name, type=reads, action="append", metavar="FILE[:WEIGHT[:STOP_AT]]", help=told)
     add("--check-safety", action="store_true", help="black out what the family's safety checker objects to")
     own = _adder(parser, None)
     own("--spec", type=Path, dest="spec_file", metavar="FILE", help="draw this spec, as --json prints one")
@@ -235,6 +258,12 @@ def _structure(text: str) -> Structure:
     source, numbers = _numbers_behind(rest, 2)
     acts = dict(zip(("weight", "stop_at"), numbers, strict=False))
     return Structure.model_validate({"kind": kind, "source": source, "field": f"--structure {source}", **acts})
+
+
+def _reference(name: str, kind: ReferenceKind, text: str) -> Reference:
+    source, numbers = _numbers_behind(text, 2)
+    acts = dict(zip(("weight", "stop_at"), numbers, strict=False))
+    return Reference.model_validate({"kind": kind, "source": source, "field": f"{name} {source}", **acts})
 
 
 def _numbers_behind(text: str, most: int) -> tuple[str, list[float]]:

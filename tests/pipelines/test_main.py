@@ -54,11 +54,14 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
         (
             *("--start", "s.png", "--strength", "0.6", "--keep-aspect", "--crop"),
             *("--structure", "CPDS:a.png", "--structure", "PyraCanny:b:2.png:0.8:0.5"),
+            *("--image-prompt", "c:3.png:0.6", "--face-swap", "d.png:0.7:0.9"),
         ),
         [
             {"role": "start", "source": "s.png", "strength": 0.6, "keep_aspect": True, "crop": True},
             {"role": "structure", "kind": "CPDS", "source": "a.png", "weight": 1.0, "stop_at": 1.0},
             {"role": "structure", "kind": "PyraCanny", "source": "b:2.png", "weight": 0.8, "stop_at": 0.5},
+            {"role": "reference", "kind": "ImagePrompt", "source": "c:3.png", "weight": 0.6, "stop_at": 1.0},
+            {"role": "reference", "kind": "FaceSwap", "source": "d.png", "weight": 0.7, "stop_at": 0.9},
         ],
     ),
     "check_safety": (("--check-safety",), True),
@@ -238,6 +241,20 @@ def test_a_printed_spec_draws_the_same_and_several_pictures_are_numbered(
     assert drawn["one"][0].shape == (64, 64, 3)
     assert np.array_equal(drawn["one"], drawn["other"])
     assert not np.array_equal(*drawn["one"])
+
+
+def test_pictures_whose_looks_are_taken_over_and_what_was_made_of_them(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(data.astronaut()).save(photo)
+    given = [PROMPT, *SMALL, "--family", str(pocket_family_folder), "-o", str(tmp_path / "out.png")]
+    drawn = []
+    for options in ((), ("--image-prompt", f"{photo}:0.8:0.9", "--face-swap", str(photo))):
+        assert main([*given, *options]) == 0
+        drawn.append(picture(tmp_path / "out.png"))
+    assert f"--face-swap {photo}: no face detector is installed here" in capsys.readouterr().err
+    assert not np.array_equal(*drawn)
 
 
 def test_what_the_safety_checker_objects_to_is_black(
