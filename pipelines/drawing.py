@@ -40,7 +40,6 @@ from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
 from pipelines.weights.esrgan import LazyUpscaler
 from pipelines.weights.family import Family, load_family
-from pipelines.weights.image_prompters import ImagePrompters
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
 
@@ -57,7 +56,7 @@ def stages(
         EncodeTileStage(family.vae, device, residency),
         UpscaleStage(device, residency),
         HintStage(device, residency),
-        ImagePromptStage(device),
+        ImagePromptStage(device, residency),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
         DecodeStage(family.vae, device, residency),
         DecodeTileStage(family.vae, residency),
@@ -85,7 +84,6 @@ class Drawer:
     ) -> None:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
-        self._prompters = ImagePrompters(family)
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
         home = family.residency.home(family.unet.conv_in.weight).device
         self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), home)
@@ -164,14 +162,14 @@ class Drawer:
             return
         at_hand = self._variants.find(variant_spec(spec, inputs))
         adapters = adapters_of(inputs)
-        loaded = self._prompters.find(adapters)
+        loaded = self._variants.prompters.find(adapters)
         run = sigma_schedule(spec, self._table)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
             enlarging = None if inputs.enlarging is None else self._enlarging(inputs.enlarging)
             variant = at_hand or self._variants.get(variant_spec(spec, inputs))
-            prompters = self._prompters.get(adapters) if loaded is None else loaded
+            prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
             rest = self._device, prediction, enlarging, prompters
             return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)

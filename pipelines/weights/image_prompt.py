@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from pipelines.errors import WeightsFault
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.unet.rows import ImageAdapter
 from pipelines.weights.checkpoint import Stored, fill
 from pipelines.weights.header import Header, read_header
@@ -52,7 +53,7 @@ class Adapter(nn.Module):
     def attention(self) -> ImageAdapter:
         """The projections by the names of the UNet's modules."""
         pairs: Any = ((key.weight, value.weight) for key, value in zip(self.keys, self.values, strict=True))
-        return ImageAdapter(dict(zip(self._places, pairs, strict=True)))
+        return ImageAdapter(dict(zip(self._places, pairs, strict=True)), nn.ModuleList([self.keys, self.values]))
 
 
 class ImagePrompter:
@@ -66,10 +67,14 @@ class ImagePrompter:
         self.tower, self.adapter, self.negative = tower, adapter, negative
         self.attention = adapter.attention
 
-    def tokens(self, pixels: Tensor) -> Tensor:
-        """(n, tokens, width) of pictures (n, EDGE, EDGE, 3) from 0 to 255."""
-        dtype = self.adapter.resampler.latents.dtype
-        found: Tensor = self.adapter.resampler(tower_features(self.tower, normalised(pixels).to(dtype)))
+    def tokens(self, pixels: Tensor, residency: Residency = RESIDENT) -> Tensor:
+        """(n, tokens, width) of pictures (n, EDGE, EDGE, 3) from 0 to 255, on the device. residency: brings both models
+        there."""
+        resampler = self.adapter.resampler
+        residency.bring(self.tower)
+        features = tower_features(self.tower, normalised(pixels).to(resampler.latents.dtype))
+        residency.bring(resampler)
+        found: Tensor = resampler(features)
         return found
 
 

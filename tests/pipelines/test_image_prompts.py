@@ -1,5 +1,7 @@
 """Pictures that show what things look like, from a spec to what is drawn: their weight, their stop, their tokens."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ from pipelines.denoising.sigma_schedule import sigma_schedule
 from pipelines.device import PlainDevice
 from pipelines.engine.tasks import Answers
 from pipelines.events import Pixels
+from pipelines.memory.residency import RESIDENT, Residency
 from pipelines.parts import Part
 from pipelines.spec import Guidance, Reference, ReferenceKind, Structure
 from pipelines.stages.image_prompt import REMEMBERED, ImagePromptStage, SeePicture
@@ -24,6 +27,7 @@ from pipelines.unet.rows import ImageAdapter
 from pipelines.weights.family import Family
 from pipelines.weights.image_prompt import ImagePrompter, tower_features, tower_input
 from pipelines.weights.image_prompters import ImagePrompters
+from pipelines.weights.sized_lru import SizedLru
 from tests.pipelines.studio import Studio, spec
 
 PHOTO = data.astronaut()[:224, 100:324]
@@ -122,7 +126,7 @@ class Counting(ImagePrompter):
     def __init__(self) -> None:
         self.seen = 0
 
-    def tokens(self, pixels: Tensor) -> Tensor:
+    def tokens(self, pixels: Tensor, residency: Residency = RESIDENT) -> Tensor:
         self.seen += len(pixels)
         return pixels.float().mean(dim=(1, 2, 3))[:, None, None].expand(-1, 2, 3)
 
@@ -158,7 +162,7 @@ def test_pictures_that_were_not_asked_for_lately_are_forgotten() -> None:
 
 
 def test_the_stage_sees_what_the_tower_and_the_resampler_say(pocket_family: Family) -> None:
-    prompter = ImagePrompters(pocket_family).get(["image_prompt"])["image_prompt"]
+    prompter = ImagePrompters(pocket_family, SizedLru(2**30)).get(["image_prompt"])["image_prompt"]
     with torch.inference_mode():
         found = tokens_of(ImagePromptStage(PlainDevice(torch.device("cpu"))), prompter, PHOTO)
         wanted = prompter.adapter.resampler(tower_features(prompter.tower, tower_input([PHOTO])))[0]
@@ -169,7 +173,7 @@ def test_the_stage_sees_what_the_tower_and_the_resampler_say(pocket_family: Fami
 
 
 def test_nothing_is_loaded_before_it_is_needed_and_the_tower_once(pocket_family: Family) -> None:
-    prompters = ImagePrompters(pocket_family)
+    prompters = ImagePrompters(pocket_family, SizedLru(2**30))
     kinds: list[Part] = ["image_prompt", "face_prompt"]
     assert prompters.find([]) == {}
     assert prompters.find(kinds) is None
@@ -180,6 +184,20 @@ def test_nothing_is_loaded_before_it_is_needed_and_the_tower_once(pocket_family:
     assert prompters.find(kinds) == both
     assert both["image_prompt"] is first["image_prompt"]
     assert both["image_prompt"].tower is both["face_prompt"].tower
+
+
+def test_what_was_not_used_lately_makes_room_and_leaves_nothing_behind(pocket_family: Family) -> None:
+    prompters, stage = ImagePrompters(pocket_family, SizedLru(1)), ImagePromptStage(PlainDevice(torch.device("cpu")))
+    first = prompters.get(["image_prompt"])["image_prompt"]
+    tokens_of(stage, first, PHOTO)
+    gone = weakref.ref(first.adapter), weakref.ref(first.tower)
+    prompters.get(["face_prompt"])
+    assert prompters.find(["image_prompt"]) is None
+    assert gone[0]() is first.adapter  # who still draws with it keeps it
+    del first
+    gc.collect()
+    assert gone[0]() is None
+    assert gone[1]() is not None  # the other kind has it too
 
 
 def test_drawing_without_pictures_loads_nothing(pocket_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
