@@ -11,7 +11,7 @@ from deployments.dispatcher import Dispatcher
 from deployments.gateway import Gateway, door_of
 from deployments.graph import Stages
 from deployments.postprocessor import Postprocessor
-from deployments.preprocessor import Preprocessor, catalogue_of, pictures_of
+from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictures_of
 from deployments.prompt_expander import PromptExpander
 from deployments.safety_checker import SafetyChecker, checker_of
 from deployments.settings import AppSettings, Placement
@@ -25,7 +25,7 @@ def build_app(settings: AppSettings) -> Application:
     files = files_of(settings.gateway)
     stages = Stages(
         preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
-            partial(pictures_of, settings.gateway), partial(catalogue_of, family)
+            partial(pictures_of, settings.gateway), partial(catalogue_of, family), partial(faces_of, settings.drawing)
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),

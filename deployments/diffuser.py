@@ -12,7 +12,7 @@ from deployments.channel import Channel
 from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
-from pipelines.events import Event
+from pipelines.events import Event, Note
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
@@ -79,9 +79,9 @@ class Diffuser:
 
     async def draw(
         self, request_id: str, spec: Spec, inputs: Inputs, prompt: str, previews: bool = False
-    ) -> AsyncIterator[Event]:
-        """Draw a spec: `Progress` events, with `previews` also `Preview` events, then one `Drawn`, whose array belongs
-        to the caller.
+    ) -> AsyncIterator[Event | Note]:
+        """Draw a spec: the notes of its inputs, `Progress` events, with `previews` also `Preview` events, then one
+        `Drawn`, whose array belongs to the caller.
 
         Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
         cannot be drawn and PlatformError when the engine is lost.
@@ -93,6 +93,8 @@ class Diffuser:
             self._live += 1
             try:
                 self._report()
+                for note in inputs.notes:
+                    yield Note(note)
                 async for event in channel.events():
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()

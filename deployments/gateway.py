@@ -139,7 +139,7 @@ def _state_of(catalogue: Catalogue) -> FamilyState:
     for source in (OFFSET_LORA, *(mode.lora.source for mode in MODES.values() if mode.lora is not None)):
         there[needs.well_known(source) or source] = catalogue.lora(source) is not None
     has = tuple(name for name, is_there in there.items() if is_there)
-    missing = {name: catalogue.command_for(name).strip("`") for name, is_there in there.items() if not is_there}
+    missing = {name: catalogue.command_for(name) for name, is_there in there.items() if not is_there}
     return FamilyState(catalogue.name, has, missing)
 
 

@@ -11,7 +11,8 @@ from deployments.faults import service_error
 from deployments.prompt_expander import PromptAsk
 from gateway.errors import PlatformError
 from gateway.previews import preview_of
-from gateway.work import Delivering, Event, Finished, Step, Work
+from gateway.work import Delivering, Event, Finished, Note, Step, Work
+from pipelines import events
 from pipelines.events import Drawn, Preview
 
 READY_TIMEOUT_S = 5.0
@@ -65,6 +66,8 @@ class Graph:
                 if isinstance(event, Preview):
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                elif isinstance(event, events.Note):
+                    yield Note(event.text)
                 else:
                     yield Step(event.step, event.steps)
             if drawn is None:

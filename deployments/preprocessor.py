@@ -13,8 +13,10 @@ from gateway.guard import NameResolver
 from gateway.pictures import PictureReader
 from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
+from pipelines.images.face import FaceFinder
 from pipelines.inputs import Inputs
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
+from pipelines.settings import DrawingSettings
 from pipelines.spec import Picture, Spec
 
 DECODED_AT_ONCE = 2  # requests
@@ -37,9 +39,16 @@ class Preprocessor:
     are decoded at once, which keep the cores busy all the same.
     """
 
-    def __init__(self, open_pictures: Callable[[], Reads], open_catalogue: Callable[[], LoraCatalogue]) -> None:
+    def __init__(
+        self,
+        open_pictures: Callable[[], Reads],
+        open_catalogue: Callable[[], LoraCatalogue],
+        open_faces: Callable[[], FaceFinder | None] = lambda: None,
+    ) -> None:
+        """open_faces: gives None where there is no face detector."""
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()
+        self._faces = open_faces()
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def prepare(self, spec: Spec) -> Inputs:
@@ -52,7 +61,7 @@ class Preprocessor:
             contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
             async with self._room:
                 decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
-                return await asyncio.to_thread(prepare, spec, decoded, loras)
+                return await asyncio.to_thread(prepare, spec, decoded, loras, self._faces)
 
     async def _decoded(self, content: bytes, picture: Picture) -> Pixels | ModelError:
         try:
@@ -84,3 +93,16 @@ def catalogue_of(family: Path) -> LoraCatalogue:
     from pipelines.catalogue import Catalogue
 
     return Catalogue.open(family)
+
+
+def faces_of(settings: DrawingSettings) -> FaceFinder | None:
+    """The face detector of the family in those settings; None where it has none. Raises WeightsFault."""
+    from pipelines.catalogue import Catalogue
+    from pipelines.weights.integrity import check_files
+
+    catalogue = Catalogue.open(settings.family)
+    if not catalogue.has("face_detector"):
+        return None
+    detector = catalogue.part("face_detector")
+    check_files(catalogue, settings.verify_at_load, within=detector)
+    return FaceFinder(detector)

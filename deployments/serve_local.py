@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -88,12 +89,15 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
         print("Starting the service ...", flush=True)
         ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
         application = file.serve.applications[0]
-        ray_serve.run(
-            build_app(_with_threads(settings)),
-            name=application.name,
-            route_prefix=application.route_prefix,
-            logging_config=application.logging_config or file.serve.logging_config,
-        )
+        try:
+            ray_serve.run(
+                build_app(_with_threads(settings)),
+                name=application.name,
+                route_prefix=application.route_prefix,
+                logging_config=application.logging_config or file.serve.logging_config,
+            )
+        except RuntimeError as error:
+            raise RuntimeError(_why(application.name) or str(error)) from error
         _wait_until_ready(address)
         print(f"Fooocus Serve is ready on {address}", flush=True)
         if trusted is not None:
@@ -113,6 +117,7 @@ def _check_family(folder: Path) -> None:
     """Raises ValueError, with what to do, for a family that cannot be served."""
     from pipelines.catalogue import FILE, Catalogue
     from pipelines.errors import WeightsFault
+    from pipelines.weights.integrity import check_files
 
     if not (folder / FILE).is_file():
         raise ValueError(
@@ -120,9 +125,26 @@ def _check_family(folder: Path) -> None:
             "without MODEL and DEVICE `make serve` writes the pocket one and serves it"
         )
     try:
-        Catalogue.open(folder)
+        # as the replicas do it, which are slower to say so
+        check_files(Catalogue.open(folder), all_bytes=False)
     except WeightsFault as fault:
         raise ValueError(str(fault)) from fault
+
+
+def _why(application: str) -> str | None:
+    """Which deployment of an application does not start, and the last that its replicas say of it."""
+    from ray import serve as ray_serve
+
+    deployments = ray_serve.status().applications[application].deployments
+    failed = {name: each.message for name, each in deployments.items() if each.status.name.endswith("FAILED")}
+    return next((f"{name}: {last_words(message)}" for name, message in failed.items() if message), None)
+
+
+def last_words(message: str) -> str:
+    """What was raised last in Serve's message of a replica that did not start: of our own exceptions what they say."""
+    lines = [line for line in message.splitlines() if line.strip() and not line[0].isspace()]
+    raised = lines[-1] if lines else message
+    return re.sub(r"^(?:pipelines|gateway|deployments)(?:\.\w+)+: ", "", raised)
 
 
 def _with_gpus(settings: Any, gpus: float) -> Any:

@@ -22,7 +22,7 @@ from gateway.errors import (
 from gateway.files.base import FILES
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
-from gateway.work import Delivering, Event, Finished, Preview, Runner, Step
+from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ async def _draw(
     """The answer, and the keys of the files that it names. run: kept up to date. limit: of the time that it takes."""
     async with _closing(runner.run(claim.work, previews)) as events:
         async for event in events:
-            if on_event is not None and not isinstance(event, Finished):
+            if on_event is not None and not isinstance(event, Note | Finished):
                 on_event(event)
             match event:
                 case Step(step, steps):
@@ -232,6 +232,8 @@ async def _draw(
                                 raise LostClaim(claim.work.request_id)
                     run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
+                case Note(text):
+                    heart.say(claim, "WARNING", text)
                 case Delivering():
                     run.drawn = True
                     on_drawn()

@@ -78,6 +78,13 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence for the request's log about what was made of its input."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivering:
     """The pictures are drawn. What follows is checking and storing them, which waits for a store that is away."""
 
@@ -92,15 +99,15 @@ class Finished:
     prompt: str
 
 
-Event = Step | Preview | Delivering | Finished
+Event = Step | Preview | Note | Delivering | Finished
 
 
 class Runner(Protocol):
     """Draws one work. The graph is one; tests inject fakes.
 
-    Yields any number of `Step`, with `previews` also of `Preview`, then at most one `Delivering` and exactly one
-    `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for a
-    fault of ours, of which `StoreUnavailable` says that the request can be drawn as soon as the store is back.
+    Yields any number of `Step` and `Note`, with `previews` also of `Preview`, then at most one `Delivering` and exactly
+    one `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for
+    a fault of ours, of which `StoreUnavailable` says that the request can be drawn as soon as the store is back.
     Closing the iterator (or cancelling the task that reads it) cancels the run: its rows leave the batch at the next
     step.
     """

@@ -48,11 +48,11 @@ def add_pull(subcommands: Subcommands) -> None:
         from models.pulling import pull
         from models.sources import open_source
 
+        entries = entries_of(tuple(arguments.names))
         presets = [name for name in arguments.names if name in PRESETS]
         if arguments.family is None and len(presets) != 1:
             raise ToolFault("Say with --family into which family to pull: only one preset makes one of its own name.")
         folder = family_folder(arguments.family or presets[0])
-        entries = entries_of(tuple(arguments.names))
         lock = read_lock(arguments.lock) if arguments.lock else None
         made = pull(
             entries, folder, open_source(arguments.source), lock=lock, accept_unpinned=arguments.accept_unpinned
@@ -81,7 +81,12 @@ def add_verify(subcommands: Subcommands) -> None:
 
         whole = True
         for folder in _chosen(arguments.family):
-            lines = list(problems(folder))
+            try:
+                lines = list(problems(folder))
+            except ToolFault as fault:
+                if arguments.family is not None:
+                    raise
+                lines = [str(fault)]  # the others are verified nevertheless
             whole = whole and not lines
             for line in lines:
                 print(line, file=sys.stderr)
@@ -136,9 +141,14 @@ def add_remove(subcommands: Subcommands) -> None:
 
     def run(arguments: argparse.Namespace) -> int:
         if arguments.family is None:
-            remove_family(family_folder(arguments.name))
+            folder = family_folder(arguments.name)
+            remove_family(folder)
+            left = f", and what others put in {folder} is left" if folder.exists() else ""
+            print(f"The family {folder.name} is removed{left}.")
         else:
-            _remove_from(family_folder(arguments.family), arguments.name)
+            folder = family_folder(arguments.family)
+            _remove_from(folder, arguments.name)
+            print(f"The family {folder.name} has no {arguments.name} any more.")
         return 0
 
     parser = subcommands.add_parser("remove", help="remove a family, or with --family a part or LoRA of it")
@@ -219,12 +229,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = parsed.run(parsed)
     except ToolFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 1
+        return _refused(str(fault))
+    except OSError as fault:  # of a disk: what the commands expect to fail they tell themselves
+        return _refused(f"{fault.filename or 'A file'}: {fault.strerror or fault}.")
     except KeyboardInterrupt:
         print("error: stopped; the same command goes on where this one was.", file=sys.stderr, flush=True)
         os._exit(130)  # threads may wait for a server for a minute, and all that they have is on the disk
     return code
+
+
+def _refused(why: str) -> int:
+    print(f"error: {' '.join(why.split())}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -236,17 +236,7 @@ ENTRIES: tuple[Entry, ...] = (
     _unused("xlvaeapp.pth", "preview", 213_777, _MISC),
     _unused("vaeapp_sd15.pt", "preview", 213_777, _MISC),
     _unused("xl-to-v1_interposer-v4.0.safetensors", "VAE swap", 5_667_280, _FORK_MISC),
-    Entry(
-        "face_detector",
-        "detection_Resnet50_Final.pth",
-        "pickle",
-        "face detection",
-        elsewhere="xinntao/facexlib release v0.1.0",
-        size=109_497_761,
-        use="part",
-        part="face_detector",
-        folder="face_detector",
-    ),
+    _unused("detection_Resnet50_Final.pth", "face detection", 109_497_761, elsewhere="xinntao/facexlib release v0.1.0"),
     _unused("parsing_parsenet.pth", "loaded, unused", 85_331_193, elsewhere="xinntao/facexlib release v0.2.2"),
     _part(
         "safety_checker",
@@ -263,6 +253,18 @@ ENTRIES: tuple[Entry, ...] = (
     *map(
         _rembg,
         ("u2net", "u2netp", "u2net_human_seg", "u2net_cloth_seg", "silueta", "isnet-general-use", "isnet-anime"),
+    ),
+    Entry(  # not Fooocus': OpenCV runs it by itself, and RetinaFace needs code of its own
+        "face_detector",
+        "yunet_n_dynamic.onnx",
+        "onnx",
+        "face detection",
+        elsewhere="ShiqiYu/libfacedetection.train",
+        about="323 kB",
+        licence="Apache-2.0",
+        use="part",
+        part="face_detector",
+        folder="face_detector",
     ),
 )
 

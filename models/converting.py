@@ -22,9 +22,16 @@ LEVELS, RANGE = ".levels", ".range"  # as pipelines.weights.inpaint reads a patc
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def convert(pickle: Path, target: Path, *, time_limit_s: float = TIME_LIMIT_S, memory: int | None = None) -> None:
-    """Write `target` from `pickle`, which stays. memory: bytes of addresses that the child may have
-    beyond what it has when torch is loaded.
+def convert(
+    pickle: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+    memory: int | None = None,
+) -> None:
+    """Write `target` from `pickle`, which stays. name: what faults call it, its own where there is none. memory: bytes
+    of addresses that the child may have beyond what it has when torch is loaded.
 
     Nested dicts become names with dots; of an inpaint patch each (levels, least, most) two tensors. Raises ToolFault,
     and leaves no target, when the pickle holds anything but tensors or takes too much memory or time.
@@ -47,11 +54,11 @@ def convert(pickle: Path, target: Path, *, time_limit_s: float = TIME_LIMIT_S, m
         if ran.returncode != 0:
             lines = ran.stderr.decode(errors="replace").strip().splitlines()
             why = lines[-1][:300] if lines else f"the child ended with {ran.returncode}"
-            raise ToolFault(f"{pickle.name} cannot be converted: {why}.")
+            raise ToolFault(f"{name or pickle.name} cannot be converted: {why}.")
         shutil.copymode(pickle, aside)  # safetensors makes its files for their owner alone
         os.replace(aside, target)
     except subprocess.TimeoutExpired:
-        raise ToolFault(f"{pickle.name} cannot be converted: it took more than {time_limit_s:g} s.") from None
+        raise ToolFault(f"{name or pickle.name} cannot be converted: it took more than {time_limit_s:g} s.") from None
     finally:
         aside.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import ToolFault
-from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder
+from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder, first_error
 
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others
 
@@ -25,8 +25,10 @@ def read_family(folder: Path) -> FamilyFile:
         return FamilyFile.model_validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
         raise ToolFault(f"There is no family in {folder}: `python -m models list` names what there is.") from None
-    except (OSError, ValidationError) as fault:
-        raise ToolFault(f"{folder / FILE} cannot be read: {str(fault).splitlines()[0]}.") from fault
+    except OSError as fault:
+        raise ToolFault(f"{folder / FILE} cannot be read: {fault.strerror}.") from fault
+    except ValidationError as fault:
+        raise ToolFault(f"{folder / FILE} is not a family's catalogue: {first_error(fault)}.") from fault
 
 
 def write_family(folder: Path, file: FamilyFile) -> None:

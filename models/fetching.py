@@ -138,7 +138,7 @@ def _fetched(folder: Path, item: Item, source: Source, stop: threading.Event, co
         with converting:  # one at a time: each needs the memory of its file several times
             if stop.is_set():
                 raise Stopped
-            convert(part, whole)
+            convert(part, whole, name=item.entry.file)
     except ToolFault:
         part.unlink()
         raise

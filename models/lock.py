@@ -56,7 +56,11 @@ def pins_of(folders: Iterable[Path]) -> dict[str, Pin]:
 
 
 def write_lock(path: Path, pins: Mapping[str, Pin]) -> None:
-    write_whole(path, Lock(dict(sorted(pins.items()))).model_dump_json(indent=2) + "\n")
+    """Raises ToolFault when it cannot be written."""
+    try:
+        write_whole(path, Lock(dict(sorted(pins.items()))).model_dump_json(indent=2) + "\n")
+    except OSError as fault:
+        raise ToolFault(f"The lock {path} cannot be written: {fault.strerror}.") from fault
 
 
 def revision_of(origin: str) -> str | None:

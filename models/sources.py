@@ -54,6 +54,8 @@ def open_source(place: str) -> Source:
         return HubSource()
     if place.startswith("s3://"):
         parts = urlsplit(place)
+        if not parts.netloc:
+            raise ToolFault(f"--from {place}: it names no bucket; s3://BUCKET/PREFIX does.")
         return BucketSource(parts.netloc, parts.path.strip("/"))
     if not Path(place).is_dir():
         raise ToolFault(f"--from {place}: there is no such folder.")

@@ -88,6 +88,7 @@ def _draw(given: Options) -> Pixels:
 
 def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
+    from pipelines.images.face import FaceFinder
     from pipelines.images.files import read_picture
     from pipelines.preparing import find_loras, prepare
 
@@ -96,9 +97,14 @@ def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     known = _Loras(catalogue)
     for lora in spec.loras:
         if known.lora(lora.source) is None and (name := well_known(lora.source)) is not None:
-            raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.command_for(name)} brings it.")
+            raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.remedy(name)}.")
     loras = find_loras(spec, known)
-    return prepare(spec, [read_picture(Path(each.source), each.field) for each in spec.pictures], loras)
+    pictures = [read_picture(Path(each.source), each.field) for each in spec.pictures]
+    faces = FaceFinder(catalogue.part("face_detector")) if catalogue.has("face_detector") else None
+    inputs = prepare(spec, pictures, loras, faces)
+    for note in inputs.notes:
+        _told(note)
+    return inputs
 
 
 class _Loras:

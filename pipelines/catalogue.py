@@ -14,6 +14,8 @@ from pipelines.parts import Part, Prediction
 FILE = "family.json"
 VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
 CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
+ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector"})  # with all that they need (fooocus-facts 9.1)
+UNPUBLISHED: frozenset[str] = frozenset({"safety_checker_v2"})  # no document states where
 
 _Four = tuple[float, float, float, float]
 
@@ -105,9 +107,10 @@ class Catalogue:
         try:
             file = FamilyFile.model_validate_json(path.read_bytes())
         except OSError as fault:
-            raise WeightsFault(f"There is no model family in {folder}: {FILE} cannot be read ({fault}).") from fault
+            why = f"{FILE} cannot be read: {fault.strerror}"
+            raise WeightsFault(f"There is no model family in {folder} ({why}).") from fault
         except ValidationError as fault:
-            raise WeightsFault(f"{path} is not a family's catalogue: {fault}") from fault
+            raise WeightsFault(f"{path} is not a family's catalogue: {first_error(fault)}.") from fault
         return cls(folder.resolve(), file)
 
     def lora(self, source: str) -> Path | None:
@@ -127,11 +130,24 @@ class Catalogue:
         try:
             return self._parts[part]
         except KeyError:
-            raise WeightsFault(f"The family {self.name} lacks {part}: {self.command_for(part)} brings it.") from None
+            raise WeightsFault(f"The family {self.name} lacks {part}: {self.remedy(part)}.") from None
 
-    def command_for(self, part: str) -> str:
-        """The command that brings a missing part."""
-        return f"`python -m models pull {part} --family {self.name}`"
+    def command_for(self, part: str) -> str | None:
+        """The command that brings a missing part or LoRA; None where no document states where it is published.
+
+        No path of this machine is in it: PATH/ stands for where a family lies that is not among the others, FOLDER for
+        where the files are put that lie on no hub.
+        """
+        if part in UNPUBLISHED:
+            return None
+        among_others = self.root.parent == families_folder().resolve()
+        family = self.root.name if among_others else f"PATH/{self.root.name}"
+        return f"python -m models pull {part} --family {family}{' --from FOLDER' if part in ON_NO_HUB else ''}"
+
+    def remedy(self, part: str) -> str:
+        """A clause that says what brings a missing part or LoRA."""
+        command = self.command_for(part)
+        return f"`{command}` brings it" if command else "no document states where it is published"
 
     def _inside(self, path: str) -> Path:
         found = (self.root / path).resolve()
@@ -140,6 +156,13 @@ class Catalogue:
         if not found.exists():
             raise WeightsFault(f"The family {self.name} lacks {path}; it is incomplete in {self.root}.")
         return found
+
+
+def first_error(fault: ValidationError) -> str:
+    """The first of what a file is refused for, in a line."""
+    error = fault.errors(include_url=False)[0]
+    place = ".".join(map(str, error["loc"]))
+    return f"{place}: {error['msg']}" if place else error["msg"]
 
 
 def families_folder() -> Path:

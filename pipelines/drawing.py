@@ -26,10 +26,19 @@ from pipelines.prompts.lines import prompt_lines
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
+from pipelines.stages.image_prompt import ImagePromptStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
-from pipelines.trajectory import clean_spec, draw, enlarge_alone, is_guided, prepare_job, variant_spec
+from pipelines.trajectory import (
+    adapters_of,
+    clean_spec,
+    draw,
+    enlarge_alone,
+    is_guided,
+    prepare_job,
+    variant_spec,
+)
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.profiling import row_caps
@@ -55,6 +64,7 @@ def stages(
         EncodeTileStage(family.vae, device, residency),
         UpscaleStage(device, residency),
         HintStage(device, residency),
+        ImagePromptStage(device, residency),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
         DecodeStage(family.vae, device, residency),
         DecodeTileStage(family.vae, residency),
@@ -64,10 +74,11 @@ def stages(
 class Drawer:
     """Draws specs. Every method may be called from any thread.
 
-    Merging LoRAs into a large model takes seconds. On the engine's thread that would stop every running picture; on
-    the caller's, which is an event loop, every listener. So a job whose weights are not at hand waits for a thread
-    that does nothing else, while the others are prepared on another one. One such thread: merging is bound by memory.
-    On a GPU its kernels, each of milliseconds, take turns with the engine's unless settings give them their own stream.
+    Merging LoRAs into a large model takes seconds, and so does loading what image prompts need. On the engine's thread
+    that would stop every running picture; on the caller's, which is an event loop, every listener. So a job whose
+    weights are not at hand waits for a thread that does nothing else, while the others are prepared on another one. One
+    such thread: merging is bound by memory. On a GPU its kernels, each of milliseconds, take turns with the engine's
+    unless settings give them their own stream.
     """
 
     def __init__(
@@ -161,20 +172,23 @@ class Drawer:
         clean = clean_spec(wanted)
         both = [wanted] if clean is None else [wanted, clean]
         at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]
-        ready = len(at_hand) == len(both)
+        adapters = adapters_of(inputs)
+        loaded = self._variants.prompters.find(adapters)
+        whole = len(at_hand) == len(both)
         run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
             prompts = self._read(spec, prompt)
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
-            variant, *others = at_hand if ready else [self._variants.get(each) for each in both]
+            variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
+            prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
-            rest = self._device, prediction, enlarging, others[0] if others else None
+            rest = self._device, prediction, enlarging, prompters, others[0] if others else None
             return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
-        self._engine.submit(job, self._preparer if ready else self._builder)
+        self._engine.submit(job, self._preparer if whole and loaded is not None else self._builder)
 
     def _start_of(self, alone: Enlarging) -> Start:
         """Of a job that enlarges a picture and does no more: it needs no weights but the upscaler's."""

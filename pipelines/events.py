@@ -37,6 +37,13 @@ class Drawn:
     timings: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence about what was made of a job's inputs, for whoever asked."""
+
+    text: str
+
+
 Event = Progress | Preview | Drawn
 
 

@@ -10,7 +10,7 @@ from pipelines.events import Pixels
 from pipelines.images.area import Box
 from pipelines.images.masks import Mask
 from pipelines.parts import Part
-from pipelines.spec import Canvas, Size, Structure
+from pipelines.spec import Canvas, Reference, Size, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ class Enlarging:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A reference of the spec, made ready.
+
+    reference: the spec's picture that it was made of. adapter: which of the family's image-prompt adapters reads it.
+    pixels: (224, 224, 3) uint8, as the vision tower sees it.
+    """
+
+    reference: Reference
+    adapter: Part
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
 class Hole:
     """A canvas of the spec of which something is marked, made ready (fooocus-facts 6).
 
@@ -67,8 +80,9 @@ class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
-    picture to vary. structures: in the order of the spec. loras: one local safetensors file per LoRA of the spec, in
-    its order. enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
+    picture to vary. structures, references: in the order of the spec. loras: one local safetensors file per LoRA of the
+    spec, in its order. enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
+    notes: what was made of the pictures that whoever asked should know, in sentences.
     """
 
     size: Size
@@ -83,3 +97,6 @@ class Inputs:
     def strength(self) -> float:
         """The share of the noise schedule that a hole leaves to run: 1 without one."""
         return 1.0 if self.hole is None else self.hole.canvas.acting_strength
+
+    references: tuple[Look, ...] = ()
+    notes: tuple[str, ...] = ()

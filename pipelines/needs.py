@@ -8,7 +8,16 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
-from pipelines.spec import InpaintEngine, Lora, Spec, Structure, StructureKind, Upscale
+from pipelines.spec import (
+    InpaintEngine,
+    Lora,
+    Reference,
+    ReferenceKind,
+    Spec,
+    Structure,
+    StructureKind,
+    Upscale,
+)
 
 CONTROLS: Mapping[StructureKind, Part] = MappingProxyType({"PyraCanny": "canny", "CPDS": "cpds"})
 """Which control network of a family reads the hint of a structure."""
@@ -17,6 +26,11 @@ PATCHES: Mapping[InpaintEngine, Part | None] = MappingProxyType(
     {"None": None, "v1": "inpaint_patch_v1", "v2.5": "inpaint_patch_v25", "v2.6": "inpaint_patch"}
 )
 """Which patch of a family's UNet is a version of the inpaint model; all have the one head (fooocus-facts 6.7)."""
+
+ADAPTERS: Mapping[ReferenceKind, Part] = MappingProxyType({"ImagePrompt": "image_prompt", "FaceSwap": "face_prompt"})
+"""Which image-prompt adapter of a family reads a reference."""
+
+SEEING: tuple[Part, ...] = ("vision", "image_prompt_negative")  # what every such adapter needs beside itself
 
 LORAS: Mapping[str, str] = MappingProxyType(
     {
@@ -44,7 +58,7 @@ class Has(Protocol):
 
     def lora(self, source: str) -> Path | None: ...
 
-    def command_for(self, part: str) -> str: ...
+    def remedy(self, part: str) -> str: ...
 
 
 def faults(spec: Spec, family: Has) -> list[InputFault]:
@@ -58,9 +72,15 @@ def faults(spec: Spec, family: Has) -> list[InputFault]:
 
 def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     """The parts that `spec` is drawn with, each with the client's field that asks for it."""
-    structures = [each for each in spec.pictures if isinstance(each, Structure) and each.acts]
-    found: list[tuple[Part, str]] = [(CONTROLS[structure.kind], structure.field) for structure in structures]
-    found += [("upscaler", each.field) for each in spec.pictures if isinstance(each, Upscale)]
+    found: list[tuple[Part, str]] = []
+    for picture in spec.pictures:
+        match picture:
+            case Structure() if picture.acts:
+                found.append((CONTROLS[picture.kind], picture.field))
+            case Reference() if picture.acts:
+                found += [(part, picture.field) for part in (ADAPTERS[picture.kind], *SEEING)]
+            case Upscale():
+                found.append(("upscaler", picture.field))
     if spec.canvas is not None and (patch := PATCHES[spec.canvas.engine]) is not None:
         asked = spec.canvas.engine_field or spec.canvas.field
         found += [("inpaint_head", asked), (patch, asked)]
@@ -88,5 +108,5 @@ def _lora_fault(lora: Lora, family: Has) -> InputFault:
 
 
 def _lacks(part: str, field: str, family: Has) -> InputFault:
-    msg = f"The model family {family.name} lacks {part}, which this needs: {family.command_for(part)} brings it."
+    msg = f"The model family {family.name} lacks {part}, which this needs: {family.remedy(part)}."
     return InputFault("feature_not_supported", msg, field)

@@ -2,8 +2,10 @@
 
 import argparse
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -15,6 +17,8 @@ from pipelines.spec import (
     InpaintEngine,
     Lora,
     OutpaintSide,
+    Reference,
+    ReferenceKind,
     SamplerName,
     ScheduleName,
     Size,
@@ -54,6 +58,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--family is needed to draw")
     if given.out.suffix.lower() != ".png" or not given.out.absolute().parent.is_dir():
         parser.error(f"argument -o/--out: {given.out} must end in .png and lie in a folder that exists")
+    for name, of in _OF_PICTURES.items():
+        if name in described and not of & described.keys():
+            pictures = " or ".join(f"--{each}" for each in sorted(of))
+            parser.error(f"argument --{name.replace('_', '-')}: it says something of {pictures}, and there is none")
     if file is not None and described:
         parser.error("--spec is the whole spec: leave out the prompt and the options that describe another one")
     if described.keys() & {*_CANVAS_OPTIONS, "mask"} and "inpaint" not in described:
@@ -63,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     except OSError as fault:
         parser.error(f"argument --spec: {fault}")
     except ValidationError as fault:
-        told = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
+        told = [f"{'.'.join(map(str, error['loc'])) or '--spec'}: {error['msg']}" for error in fault.errors()]
         parser.error("; ".join(told))
     return given
 
@@ -83,12 +91,14 @@ def _spec(
     crop: bool = False,
     mask: str | None = None,
     structure: Sequence[Structure] = (),
+    image_prompt: Sequence[Reference] = (),
+    face_swap: Sequence[Reference] = (),
     **fields: Any,
 ) -> Spec:
     """A spec of what a performance mode says and what was given beside it, which wins."""
     mode = MODES[performance]
     led = {name: fields.pop(name) for name in _GUIDANCE_OPTIONS & fields.keys()}
-    pictures: list[Any] = [*structure]
+    pictures: list[Any] = [*structure, *image_prompt, *face_swap]
     share = {} if strength is None else {"strength": strength}
     if start is not None:
         fit = {"keep_aspect": keep_aspect, "crop": crop, "strength": STRENGTH}
@@ -130,9 +140,21 @@ _SPEC_OPTIONS = (
     | {
         "mask",
         *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
-        *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure", "check_safety"),
+        *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
+        *("image_prompt", "face_swap", "check_safety"),
     }
 )
+
+
+_OF_PICTURES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "strength": frozenset({"start", "vary", "upscale", "inpaint"}),
+        "factor": frozenset({"upscale"}),
+        "keep_aspect": frozenset({"start"}),
+        "crop": frozenset({"start"}),
+    }
+)
+"""Options that mean nothing without one of others."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,6 +216,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND:FILE[:WEIGHT[:STOP_AT]]",
         help=f"a picture that shows where things are, by {kinds}; repeatable",
     )
+    acting: Mapping[str, tuple[ReferenceKind, str]] = {
+        "--image-prompt": ("ImagePrompt", "a picture whose looks are taken over; repeatable"),
+        "--face-swap": ("FaceSwap", "a picture whose face is taken over; repeatable"),
+    }
+    for name, (kind, told) in acting.items():
+        reads = partial(_reference, name, kind)
+        add(name, type=reads, action="append", metavar="FILE[:WEIGHT[:STOP_AT]]", help=told)
     add("--check-safety", action="store_true", help="black out what the family's safety checker objects to")
     own = _adder(parser, None)
     own("--spec", type=Path, dest="spec_file", metavar="FILE", help="draw this spec, as --json prints one")
@@ -256,6 +285,12 @@ def _structure(text: str) -> Structure:
     source, numbers = _numbers_behind(rest, 2)
     acts = dict(zip(("weight", "stop_at"), numbers, strict=False))
     return Structure.model_validate({"kind": kind, "source": source, "field": f"--structure {source}", **acts})
+
+
+def _reference(name: str, kind: ReferenceKind, text: str) -> Reference:
+    source, numbers = _numbers_behind(text, 2)
+    acts = dict(zip(("weight", "stop_at"), numbers, strict=False))
+    return Reference.model_validate({"kind": kind, "source": source, "field": f"{name} {source}", **acts})
 
 
 def _numbers_behind(text: str, most: int) -> tuple[str, list[float]]:

@@ -10,17 +10,35 @@ from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
+from pipelines.images.face import FaceFinder
 from pipelines.images.hole import hole_of
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
-from pipelines.inputs import Enlarging, Hint, Inputs
-from pipelines.needs import CONTROLS, UNKNOWN_LORA
-from pipelines.spec import Beginning, Canvas, Mask, Picture, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.inputs import Enlarging, Hint, Inputs, Look
+from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_LORA
+from pipelines.spec import (
+    Beginning,
+    Canvas,
+    Mask,
+    Picture,
+    Reference,
+    Size,
+    Spec,
+    Start,
+    Structure,
+    StructureKind,
+    Upscale,
+    Vary,
+)
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
 )
 """What makes the hint of a structure from its picture, by its kind: both (height, width, 3), uint8 RGB."""
+
+
+SEEN = Size(width=224, height=224)
+"""What the vision tower of image prompts sees of a picture."""
 
 
 class LoraCatalogue(Protocol):
@@ -29,21 +47,24 @@ class LoraCatalogue(Protocol):
     def lora(self, source: str) -> Path | None: ...
 
 
-def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> Inputs:
+def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path], faces: FaceFinder | None = None) -> Inputs:
     """The inputs of `spec`.
 
     pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
     is stretched to the size to draw, which it says itself where the spec does not; a picture to vary or to enlarge says
-    it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is
-    scaled to cover it, cut to its centre and annotated.
-    loras: the files of `spec.loras`, in their order. Raises InputFault when a picture is too small or too large to take
-    the size from.
+    it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is scaled to
+    cover it, cut to its centre and annotated; a reference, or the face in it, is stretched to what the vision tower
+    sees (fooocus-facts 5.1).
+    loras: the files of `spec.loras`, in their order. faces: None where the family has no detector. Raises InputFault
+    when a picture is too small or too large to take the size from.
     """
     if len(pictures) != len(spec.pictures) or len(loras) != len(spec.loras):
         raise ValueError("one decoded picture per picture and one file per LoRA of the spec")
     given = list(zip(spec.pictures, pictures, strict=True))
     begun = _begun(spec, given, loras)
     structures: list[Hint] = []
+    references: list[Look] = []
+    notes: list[str] = []
     for picture, pixels in given:
         match picture:
             case Start() | Vary() | Upscale() | Canvas() | Mask():
@@ -51,9 +72,14 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path]) -> In
             case Structure():
                 hint = STRUCTURES[picture.kind](cover(pixels, begun.size))
                 structures.append(Hint(picture, CONTROLS[picture.kind], hint))
+            case Reference():
+                seen, note = (pixels, "") if picture.kind == "ImagePrompt" else _face(pixels, faces)
+                references.append(Look(picture, ADAPTERS[picture.kind], stretch(seen, SEEN)))
+                if note:
+                    notes.append(f"{picture.field}: {note}" if picture.field else note)
             case _:
                 assert_never(picture)
-    return replace(begun, structures=tuple(structures))
+    return replace(begun, structures=tuple(structures), references=tuple(references), notes=tuple(notes))
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
@@ -68,6 +94,14 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
             raise InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
         found.append(path)
     return found
+
+
+def _face(pixels: Pixels, faces: FaceFinder | None) -> tuple[Pixels, str]:
+    """The face in a picture, or the whole picture and why."""
+    if faces is None:
+        return pixels, "no face detector is installed here, so the whole picture was used and not the face in it"
+    face = faces.crop(pixels)
+    return (pixels, "no face was found in the picture, so the whole of it was used") if face is None else (face, "")
 
 
 def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[Path]) -> Inputs:

@@ -84,10 +84,14 @@ def load(folder: Path, device: torch.device | str = "cpu") -> SafetyChecker:
         for name, tensor in tensors.items()
         if not name.endswith("position_ids")
     }
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as fault:
-        raise WeightsFault(f"The safety checker in {folder} is of another architecture: {fault}") from fault
+    own = model.state_dict()
+    for name in sorted({*own, *state}):
+        if name not in own or name not in state or own[name].shape != state[name].shape:
+            why = f"{name} is missing, unknown or of another shape"
+            raise WeightsFault(
+                f"The safety checker in {folder} is of another architecture than its config.json: {why}."
+            )
+    model.load_state_dict(state)
     model.train(False)
     model.requires_grad_(False)
     torch.nn.Module.to(model, torch.device(device))

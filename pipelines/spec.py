@@ -31,6 +31,7 @@ ScheduleName = Literal[
     "tail",
 ]
 StructureKind = Literal["PyraCanny", "CPDS"]  # as fal names them (fal-protocol 9.7)
+ReferenceKind = Literal["ImagePrompt", "FaceSwap"]  # likewise
 OutpaintSide = Literal["Left", "Right", "Top", "Bottom"]
 InpaintEngine = Literal["None", "v1", "v2.5", "v2.6"]  # as fal names them (fal-protocol 9.4)
 
@@ -107,14 +108,12 @@ class Upscale(_Given):
     strength: Annotated[float, Field(gt=0, le=1)] = 0.382
 
 
-class Structure(_Given):
-    """A picture that shows where things are. kind: what of it is taken over.
+class _Guiding(_Given):
+    """What pictures that guide the drawing have.
 
     weight: 0 is off. stop_at: active while the denoising progress 1 - t/999 is below it; 1 is always.
     """
 
-    role: Literal["structure"] = "structure"
-    kind: StructureKind
     weight: float = 1.0
     stop_at: float = 1.0
 
@@ -122,6 +121,20 @@ class Structure(_Given):
     def acts(self) -> bool:
         """Whether it changes the picture at all."""
         return self.weight != 0 and self.stop_at > 0
+
+
+class Structure(_Guiding):
+    """A picture that shows where things are. kind: what of it is taken over."""
+
+    role: Literal["structure"] = "structure"
+    kind: StructureKind
+
+
+class Reference(_Guiding):
+    """A picture that shows what things look like. kind: whether all of it is taken over, or the face in it."""
+
+    role: Literal["reference"] = "reference"
+    kind: ReferenceKind
 
 
 class Canvas(_Given):
@@ -163,7 +176,7 @@ class Mask(_Given):
 
 Beginning = Start | Vary | Upscale
 """A picture that the drawing begins from."""
-Picture = Annotated[Start | Vary | Upscale | Canvas | Mask | Structure, Field(discriminator="role")]
+Picture = Annotated[Start | Vary | Upscale | Canvas | Mask | Structure | Reference, Field(discriminator="role")]
 
 
 class SizeEmphasis(_Frozen):

@@ -5,8 +5,9 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,18 +22,20 @@ from pipelines.device import Device, Download
 from pipelines.engine.tasks import Fork, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.images.resize import centre_of
-from pipelines.inputs import Hint, Inputs
+from pipelines.inputs import Hint, Inputs, Look
 from pipelines.needs import PATCHES
-from pipelines.parts import Prediction
+from pipelines.parts import Part, Prediction
 from pipelines.previews import Previews
 from pipelines.repainting import HolePictures, Repaint, put_back, read_around, read_hole
 from pipelines.spec import Spec
 from pipelines.stages.hint import EncodeHint
+from pipelines.stages.image_prompt import SeePicture
 from pipelines.stages.text import EncodeText
 from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
 from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, Picture, decode, encode, finite
 from pipelines.unet.guidance import LAST_TIMESTEP
-from pipelines.unet.guide import ControlImage, Guidance, Guide, SizeIds
+from pipelines.unet.guide import ControlImage, Guidance, Guide, ImageReference, SizeIds
+from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
 
@@ -45,7 +48,8 @@ class Prepared:
 
     negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
     enlarging: of the picture that is drawn over, where the spec has one to enlarge, or of a small area around a hole.
-    clean: the variant without the patch of an inpaint model, where the job's own has one.
+    prompters: by the adapters of the inputs' references that act. clean: the variant without the patch of an inpaint
+    model, where the job's own has one.
     """
 
     spec: Spec
@@ -59,6 +63,7 @@ class Prepared:
     prediction: Prediction
     device: Device
     enlarging: EnlargingJob | None = None
+    prompters: Mapping[Part, ImagePrompter] = field(default_factory=dict)
     clean: Variant | None = None
 
 
@@ -86,6 +91,11 @@ def clean_spec(spec: VariantSpec) -> VariantSpec | None:
     return None if spec.patch is None else replace(spec, patch=None, controls=())
 
 
+def adapters_of(inputs: Inputs) -> frozenset[Part]:
+    """The image-prompt adapters that a picture is drawn with."""
+    return frozenset(look.adapter for look in inputs.references if _acts(look))
+
+
 def prepare_job(
     spec: Spec,
     inputs: Inputs,
@@ -95,6 +105,7 @@ def prepare_job(
     device: Device,
     prediction: Prediction = "epsilon",
     enlarging: EnlargingJob | None = None,
+    prompters: Mapping[Part, ImagePrompter] = MappingProxyType({}),
     clean: Variant | None = None,
 ) -> Prepared:
     """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
@@ -102,7 +113,20 @@ def prepare_job(
     around = inputs.hole is not None
     noise = [draw_noise(spec.sampler, run, shape, seed, around=around).on(device) for seed in spec.seeds]
     sizes = _size_ids(spec, inputs, device)
-    return Prepared(spec, inputs, variant, *prompts, run, noise, sizes, prediction, device, enlarging, clean)
+    return Prepared(
+        spec,
+        inputs,
+        variant,
+        *prompts,
+        run,
+        noise,
+        sizes,
+        prediction,
+        device,
+        enlarging=enlarging,
+        prompters=prompters,
+        clean=clean,
+    )
 
 
 def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
@@ -115,10 +139,13 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
     controls = yield from _controls(job)
     hole = yield from _hole(job)
+    references = yield from _references(job)
     start = yield from _start(job)
     guidance = _guidance(job.spec)
     model = job.variant
-    guide = Guide(model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction)
+    guide = Guide(
+        model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction, references
+    )
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
     pictures = yield from ask(
         Fork(
@@ -217,8 +244,8 @@ def _drawn(pictures: Sequence[Download], inputs: Inputs | None, timings: Mapping
     return Drawn(images, timings)
 
 
-def _acts(hint: Hint) -> bool:
-    return hint.structure.acts
+def _acts(picture: Hint | Look) -> bool:
+    return (picture.structure if isinstance(picture, Hint) else picture.reference).acts
 
 
 def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
@@ -229,6 +256,15 @@ def _controls(job: Prepared) -> Routine[tuple[ControlImage, ...]]:
         until = _until(hint.structure.stop_at, job.run.table.whole)
         images.append(ControlImage(network, embedded, hint.structure.weight, until))
     return tuple(images)
+
+
+def _references(job: Prepared) -> Routine[tuple[ImageReference, ...]]:
+    found = []
+    for look in filter(_acts, job.inputs.references):
+        prompter, asked = job.prompters[look.adapter], look.reference
+        tokens = yield from ask(SeePicture(prompter, look.pixels))
+        found.append(ImageReference(prompter.attention, tokens, prompter.negative, asked.weight, asked.stop_at))
+    return tuple(found)
 
 
 def _until(stop_at: float, table: NoiseTable) -> float:

@@ -24,8 +24,9 @@ from benchmarks.pocket.acceptance import (
     vae,
 )
 from benchmarks.pocket.acceptance.metric import Metric
-from models.pocket import checker, names
+from models.pocket import checker
 from pipelines.drawing import Drawer
+from pipelines.needs import ADAPTERS
 from pipelines.preparing import STRUCTURES
 from pipelines.settings import DrawingSettings
 from pipelines.weights.family import Family, load_family
@@ -108,8 +109,8 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 7:
             yield from inpaint.fills(family, count)
         case 8:
-            for kind in names.IMAGE_PROMPTS:
-                yield from image_prompts.takes_over(family, kind, count)
+            for reference_kind in ADAPTERS:
+                yield from image_prompts.takes_over(drawer, family, reference_kind, count)
         case 9:
             for name in (checker.FIRST, checker.SECOND):
                 yield from checkers.objects_to_the_mark(family, name, 2 * count, 10 * count)

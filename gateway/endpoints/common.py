@@ -12,7 +12,7 @@ from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import MODES, PerformanceName
-from pipelines.spec import Lora, Picture, Spec, Structure, StructureKind
+from pipelines.spec import Lora, Picture, Reference, Spec, Structure, StructureKind
 
 OFFSET_LORA = (
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
@@ -50,10 +50,10 @@ class ImagePrompt(Part):
 
 
 def guiding(type: ImagePromptType, image_url: str, weight: float, stop_at: float, field: str) -> Picture:
-    """The picture of an image prompt, in the role that its type means. Those that are pending were refused before."""
+    """The picture of an image prompt, in the role that its type means."""
     match type:
-        case "ImagePrompt" | "FaceSwap":
-            raise ValueError(f"{field}: {type} is not built yet")
+        case "ImagePrompt" | "FaceSwap" as kind:
+            return Reference(source=image_url, field=field, kind=kind, weight=weight, stop_at=stop_at)
         case kind:
             return Structure(source=image_url, field=field, kind=kind, weight=weight, stop_at=stop_at)
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from gateway.errors import ModelError
 from gateway.validation import shown
-from pipelines.spec import StructureKind
 
 Family = Literal["fooocus", "fast"]
 
@@ -18,19 +17,13 @@ Family = Literal["fooocus", "fast"]
 class Unbuilt:
     """A field of which only the default and the values in `served` can be drawn; lists of texts compare as sets.
 
-    path: dotted from the input, `*` stands for every index. only_with: a field beside it without which its value means
-    nothing. default_served: false where the default itself is not built.
+    path: dotted from the input, `*` stands for every index.
     """
 
     path: str
     says: str
     served: tuple[Any, ...] = ()
-    only_with: str = ""
-    default_served: bool = True
 
-
-_STRUCTURES: tuple[str, ...] = get_args(StructureKind)
-_ONLY_STRUCTURES = f"Only image prompts of the types {' and '.join(map(repr, _STRUCTURES))} are supported yet"
 
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
     {
@@ -42,17 +35,6 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
             ),
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
-            Unbuilt("control_type", _ONLY_STRUCTURES, served=_STRUCTURES),
-            *(
-                Unbuilt(
-                    f"image_prompt_{slot}.type",
-                    _ONLY_STRUCTURES,
-                    served=_STRUCTURES,
-                    only_with="image_url",
-                    default_served=False,
-                )
-                for slot in range(1, 5)
-            ),
         ),
         "fast": (
             Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),
@@ -87,11 +69,9 @@ def refusals(family: Family, asked: BaseModel) -> list[ModelError]:
 
 
 def _served(unbuilt: Unbuilt, parent: BaseModel, name: str) -> bool:
-    if unbuilt.only_with and not getattr(parent, unbuilt.only_with):
-        return True
     value = _comparable(getattr(parent, name))
     default = _comparable(type(parent).model_fields[name].default)
-    return value in unbuilt.served or (unbuilt.default_served and value == default)
+    return value in unbuilt.served or value == default
 
 
 def inactive(family: Family, asked: BaseModel) -> tuple[str, ...]:

@@ -43,7 +43,13 @@ def _told(family: FamilyState) -> str:
     if not family.checks_pictures:
         lines.append("<p><strong>Pictures are not checked</strong> for what is not safe for work.</p>")
     if family.missing:
-        items = (f"<li>{escape(part)}: <code>{escape(command)}</code></li>" for part, command in family.missing.items())
-        lines += ["<p>It lacks these; what needs one is refused until its command has brought it:</p>"]
+        items = (_missing(part, command) for part, command in family.missing.items())
+        lines.append("<p>It lacks these; what needs one is refused until its command has brought it,")
+        lines.append("and the service was started again:</p>")
         lines += ["<ul>", *items, "</ul>"]
     return "\n".join(lines) + "\n"
+
+
+def _missing(part: str, command: str | None) -> str:
+    brought = f": <code>{escape(command)}</code>" if command else ", which nothing brings"
+    return f"<li>{escape(part)}{brought}</li>"

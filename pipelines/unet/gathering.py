@@ -92,7 +92,7 @@ class UNetCall:
 class Gatherer:
     """Gathers calls, on one thread. What is constant stays stacked while a group of rows is unchanged.
 
-    What is kept is bounded by `_Remembered`, once for texts, for LoRAs and for all else; an idle engine keeps it too.
+    What is kept is bounded by `Remembered`, once for texts, for LoRAs and for all else; an idle engine keeps it too.
     On a CPU that are keys and values of the text too; on a GPU they would save little and take 27 MB a row of SDXL.
     rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
     """
@@ -101,9 +101,9 @@ class Gatherer:
         self._device, self._rounded = device, rounded
         self._projects = device.device.type == "cpu" and not rounded
         budget_bytes = BUDGET_BYTES[device.device.type != "cpu"]
-        self._tensors: _Remembered[Tensor] = _Remembered(budget_bytes)
-        self._texts: _Remembered[Text] = _Remembered(budget_bytes)
-        self._branches: _Remembered[LoraBranches] = _Remembered(budget_bytes)
+        self._tensors: Remembered[Tensor] = Remembered(budget_bytes)
+        self._texts: Remembered[Text] = Remembered(budget_bytes)
+        self._branches: Remembered[LoraBranches] = Remembered(budget_bytes)
 
     def most_rows(self, cap: int) -> int:
         """The most rows that a call may have which is not rounded up beyond the cap."""
@@ -212,7 +212,7 @@ class Gatherer:
         )
 
 
-class _Remembered(Generic[T]):
+class Remembered(Generic[T]):
     """What was lately made of groups of things in a dtype. It keeps the things alive: they are known by identity.
 
     Whenever something is made, only what was used last stays: at most `REMEMBERED` groups, and no more tensors of what

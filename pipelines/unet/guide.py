@@ -12,7 +12,7 @@ from pipelines.conditioning import Conditioning
 from pipelines.engine.tasks import Ask
 from pipelines.parts import Prediction
 from pipelines.unet.guidance import adaptive_scale, progress
-from pipelines.unet.rows import ControlBranch, Row
+from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.unet.sharpening import filtered_share
 
 
@@ -24,6 +24,18 @@ class ControlImage:
     hint: Tensor
     weight: float
     until: float
+
+
+@dataclass(frozen=True, eq=False)
+class ImageReference:
+    """A picture that a run attends to. tokens: (tokens, width), of it; negative: alike, what rows of the negative
+    prompt attend to instead. Acts while the progress is below `stop_at`."""
+
+    adapter: ImageAdapter
+    tokens: Tensor
+    negative: Tensor
+    weight: float
+    stop_at: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +115,12 @@ class Guide:
     controls: tuple[ControlImage, ...] = ()
     group: Hashable = None
     prediction: Prediction = "epsilon"
+    references: tuple[ImageReference, ...] = ()
     head: Tensor | None = None
 
     def on(self, unet: UNet2DConditionModel, group: Hashable) -> "Guide":
         """The same prompts on other weights, without what was made for these: as at a swap (fooocus-facts 4.6)."""
-        return replace(self, unet=unet, group=group, controls=(), head=None)
+        return replace(self, unet=unet, group=group, controls=(), references=(), head=None)
 
     def evaluate(self, x: Tensor, sigma: float, timestep: int) -> Evaluate:
         """The evaluation of x at sigma."""
@@ -115,11 +128,15 @@ class Guide:
         controls = tuple(
             ControlBranch(each.network, each.hint, each.weight) for each in self.controls if sigma >= each.until
         )
+        guidance, done = self.guidance, progress(timestep)
+        seen = [each for each in self.references if done < each.stop_at]
+        shown = tuple(ImagePrompt(each.adapter, each.tokens, each.weight) for each in seen)
         emphasised = timestep > self.sizes.emphasised_above
-        positive = Row(self.positive, self.sizes.positive if emphasised else self.sizes.true, controls, self.head)
+        sizes = self.sizes.positive if emphasised else self.sizes.true
+        positive = Row(self.positive, sizes, controls, self.head, shown)
         if self.negative is None:
             return Evaluate(self.unet, group, x, sigma, timestep, positive, prediction=self.prediction)
-        guidance, done = self.guidance, progress(timestep)
+        unseen = tuple(ImagePrompt(each.adapter, each.negative, each.weight) for each in seen)
         return Evaluate(
             self.unet,
             group,
@@ -127,7 +144,13 @@ class Guide:
             sigma,
             timestep,
             positive,
-            Row(self.negative, self.sizes.negative if emphasised else self.sizes.true, controls, self.head),
+            Row(
+                self.negative,
+                self.sizes.negative if emphasised else self.sizes.true,
+                controls,
+                self.head,
+                unseen,
+            ),
             adaptive_scale(guidance.scale, guidance.mimicked, done),
             filtered_share(guidance.sharpness, done),
             guidance.rescale,

@@ -86,8 +86,7 @@ class ImagePromptAttention:
         attended = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         found = attended.transpose(1, 2).flatten(2)
         for prompt in self._rows.features.images:
-            to_key, to_value = prompt.adapter.projections[self._place]
-            keys, values = linear(prompt.tokens, to_key), linear(prompt.tokens, to_value)
+            keys, values = prompt.projected[self._place]
             seen = scaled_dot_product_attention(query, _heads(keys, attn.heads), _heads(values, attn.heads))
             found = found + prompt.scales.to(found.dtype) * seen.transpose(1, 2).flatten(2)
         answer: Tensor = attn.to_out[0](found)

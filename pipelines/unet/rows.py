@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from pipelines.conditioning import Conditioning
 from pipelines.device import Device
@@ -25,9 +26,17 @@ class ControlBranch:
 @dataclass(frozen=True, eq=False)
 class ImageAdapter:
     """How a UNet attends to pictures: key and value projections (width, token width) of each cross-attention, by the
-    name of its module."""
+    name of its module. weights: holds them, for whoever brings them to the device."""
 
     projections: Mapping[str, tuple[Tensor, Tensor]]
+    weights: nn.Module = field(default_factory=nn.Module)
+
+    def project(self, tokens: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Keys and values of tokens (rows, tokens, token width) for each cross-attention."""
+        return {
+            place: (linear(tokens, to_key), linear(tokens, to_value))
+            for place, (to_key, to_value) in self.projections.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +81,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class ImageTokens:
-    """One image prompt of each row. tokens: (rows, tokens, width), zeros where a row has none. scales: (rows, 1, 1)."""
+    """One image prompt of each row. tokens: (rows, tokens, width), zeros where a row has none. scales: (rows, 1, 1).
+
+    projected: keys and values (rows, tokens, width of the attention) by cross-attention, as the adapter makes them of
+    the tokens: the runner's, before the UNet is called.
+    """
 
     adapter: ImageAdapter
     tokens: Tensor
     scales: Tensor
+    projected: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,17 @@
 """The runner: runs a gathered UNet call, with the control networks of the rows that have one."""
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from pipelines.memory.residency import RESIDENT, Residency
-from pipelines.unet.gathering import ControlCall, UNetCall
-from pipelines.unet.rows import RowContext
+from pipelines.unet.gathering import ControlCall, Remembered, UNetCall
+from pipelines.unet.rows import ImageTokens, RowContext
 from pipelines.weights.control_lora import control_residuals, softness_ramp
+
+PROJECTED_BYTES = 2**28  # a picture of SDXL takes 5 MB a row
 
 Body = Callable[[UNetCall, Sequence[Tensor]], Tensor]
 """The UNet's answer for a call's rows. The tensors are residuals of control networks, the middle one last, or none."""
@@ -15,17 +19,32 @@ Body = Callable[[UNetCall, Sequence[Tensor]], Tensor]
 
 class UNetRunner:
     """Runs the calls of a family's UNets, on one thread. rows: the context that their layers read. residency: brings
-    each control network and then the UNet when it is its turn."""
+    each control network and image adapter and then the UNet when it is its turn.
+
+    What image adapters make of pictures is kept while a group of rows is unchanged: it is the same in every step.
+    """
 
     def __init__(self, rows: RowContext, body: Body | None = None, residency: Residency = RESIDENT) -> None:
         self._rows, self._body, self._residency = rows, body or run_eagerly, residency
+        self._projected: Remembered[Mapping[str, tuple[Tensor, Tensor]]] = Remembered(PROJECTED_BYTES)
 
     def run(self, call: UNetCall) -> Tensor:
         """What the UNet predicts for each row, (rows, channels, h, w) float32."""
+        if call.features.images:
+            images = tuple(replace(each, projected=self._project(each)) for each in call.features.images)
+            call = replace(call, features=replace(call.features, images=images))
         residuals = _residuals(call, self._residency)
         self._residency.bring(call.unet)
         with self._rows.set(call.features):
             return self._body(call, residuals).float()
+
+    def _project(self, image: ImageTokens) -> Mapping[str, tuple[Tensor, Tensor]]:
+        def project() -> Mapping[str, tuple[Tensor, Tensor]]:
+            self._residency.bring(image.adapter.weights)
+            return image.adapter.project(image.tokens)
+
+        # by a reference to the adapter, which is one as long as the adapter lives, so as not to hold its weights
+        return self._projected.get([image.tokens, weakref.ref(image.adapter)], image.tokens.dtype, project)
 
 
 def run_eagerly(call: UNetCall, residuals: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from pipelines.errors import InputFault
 from pipelines.parts import Part
 from pipelines.weights.bases import Base, InpaintFiles, Merger
+from pipelines.weights.image_prompt import ImagePrompter
+from pipelines.weights.image_prompters import ImagePrompters
 from pipelines.weights.lora import LoraFile, Match, digest, read_lora
 from pipelines.weights.sized_lru import SizedLru
 from pipelines.weights.variant_spec import BaseKey, Changes, LoraRef, VariantKey, VariantSpec, summed
@@ -71,16 +73,18 @@ class Variant:
 class VariantStore:
     """Builds bases and keeps the ones used last. Methods may be called from any thread.
 
-    budget_bytes: of merged tensors, control networks and parsed files together, besides the family's own weights.
-    The newest base stays even when it alone is larger. A base that a caller still holds is never broken by eviction,
-    and is found again while it is held.
+    budget_bytes: of merged tensors, control networks, models of image prompts and parsed files together, besides the
+    family's own weights. The newest base stays even when it alone is larger. A base that a caller still holds is never
+    broken by eviction, and is found again while it is held.
     """
 
     def __init__(self, family: "Family", budget_bytes: int, *, own_stream: bool = False) -> None:
         """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
-        self._kept: SizedLru[VariantKey | str, Base | LoraFile] = SizedLru(budget_bytes)  # and files, by sha256
+        # bases, files by their sha256, and by their part the models of image prompts
+        self._kept: SizedLru[VariantKey | str, Base | LoraFile | ImagePrompter] = SizedLru(budget_bytes)
+        self.prompters = ImagePrompters(family, self._kept)
         self._held: WeakValueDictionary[VariantKey, Base] = WeakValueDictionary()
         self._digests: dict[FileState, str] = {}
         self._building = threading.Lock()  # one at a time: building is bound by memory, and two would need it twice

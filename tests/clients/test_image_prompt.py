@@ -17,11 +17,12 @@ pytestmark = [pytest.mark.clients, pytest.mark.cluster]
 ENDPOINT = "fal-ai/fooocus/image-prompt"
 
 
-def draw(image_url: str, aspect_ratio: str) -> tuple[dict[str, Any], list[str]]:
+def draw(image_url: str, aspect_ratio: str, **prompts: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Along the edges of a photograph. prompts: others beside it or in its place."""
     logs: list[str] = []
 
     def on_queue_update(update: fal_client.Status) -> None:
-        if isinstance(update, fal_client.InProgress):
+        if isinstance(update, fal_client.InProgress | fal_client.Completed):
             logs[:] = [log["message"] for log in update.logs or []]
 
     output = fal_client.subscribe(
@@ -31,6 +32,7 @@ def draw(image_url: str, aspect_ratio: str) -> tuple[dict[str, Any], list[str]]:
             "image_prompt_1": {"type": "PyraCanny", "image_url": image_url, "weight": 1, "stop_at": 1},
             "seed": 176400,
             "aspect_ratio": aspect_ratio,
+            **prompts,
         },
         with_logs=True,
         on_queue_update=on_queue_update,
@@ -102,3 +104,17 @@ def test_a_part_of_a_photograph_is_drawn_anew(base: str, photographs: Photograph
     kept = (0, 0, photograph.width // 2 - 32, photograph.height)
     assert drawn.crop(kept).tobytes() == photograph.crop(kept).tobytes()
     assert drawn.tobytes() != photograph.tobytes()
+
+
+def test_four_types_at_once_and_the_log_says_what_was_made_of_a_face(base: str, photographs: PhotographServer) -> None:
+    coffee, astronaut = photographs.url("coffee.png"), photographs.url("astronaut.png")
+    others = {
+        "image_prompt_2": {"image_url": coffee, "weight": 0.6},
+        "image_prompt_3": {"type": "FaceSwap", "image_url": astronaut, "weight": 0.5, "stop_at": 0.9},
+        "image_prompt_4": {"type": "CPDS", "image_url": coffee, "weight": 0.5},
+    }
+    edges, _ = draw(astronaut, "256x256")
+    output, logs = draw(astronaut, "256x256", **others)
+    assert_fooocus_output(output, (256, 256))
+    assert download(output["images"][0]) != download(edges["images"][0])
+    assert any(line.startswith("image_prompt_3.image_url: no face detector") for line in logs)

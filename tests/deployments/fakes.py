@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from skimage import data
 
 from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Drawn, Event, Pixels, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
+
+ASTRONAUT: Pixels = data.astronaut()
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class FakeStats:
 class FakeDrawer:
     """Draws one flat picture per seed, with a preview at each step where asked.
 
-    Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise.
+    Words: `slow` takes 20 s, `die` ends the process, `fault` and `broken` raise, `mirror` draws what the vision tower
+    would see.
     """
 
     def __init__(self, step_s: float = 0.001) -> None:
@@ -87,6 +91,8 @@ class FakeDrawer:
                 on_event(Preview(step + 1, spec.steps, pixels))
         del self._cancelled[job_id]
         images = np.stack([np.full((height, width, 3), seed % 256, np.uint8) for seed in spec.seeds])
+        if "mirror" in prompt:
+            images = inputs.references[0].pixels[None]
         on_event(Drawn(images, {"denoise": 0.5}))
 
     def cancel(self, job_id: str) -> None:
@@ -129,7 +135,8 @@ class FakeCatalogue:
 
 
 class FakePictures:
-    """Words: `missing` and `away` raise; of `slow`, which takes 20 s, a file of that name tells of a cancel."""
+    """Words: `missing` and `away` raise; of `slow`, which takes 20 s, a file of that name tells of a cancel;
+    `astronaut` is her photograph."""
 
     async def fetch(self, source: str, field: str) -> bytes:
         from gateway.errors import ModelError, StoreUnavailable
@@ -144,10 +151,10 @@ class FakePictures:
             raise StoreUnavailable("files")
         if source.endswith("missing"):
             raise ModelError("file_download_error", f"{source} is missing", tuple(field.split(".")), ctx={"n": 1})
-        return b"a picture"
+        return b"astronaut" if source.endswith("astronaut") else b"a picture"
 
     async def decode(self, content: bytes, field: str) -> Pixels:
-        return np.zeros((600, 600, 3), np.uint8)
+        return ASTRONAUT if content == b"astronaut" else np.zeros((600, 600, 3), np.uint8)
 
 
 def wait_until(promised: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -133,9 +133,11 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
 
 
 async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_lacks(
-    tmp_path: Path, opened: Opened
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path))
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+    (tmp_path / "toy").mkdir()
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path / "toy"))
     async with client_of(gateway) as client:
         answer = await client.post("/queue/fal-ai/fooocus", json={"enable_safety_checker": True})
         told = {entry["loc"][-1]: entry["msg"] for entry in answer.json()["detail"]}

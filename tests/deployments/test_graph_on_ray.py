@@ -15,10 +15,13 @@ from gateway.errors import ModelError, PlatformError, StoreUnavailable, Validati
 from gateway.files.output_names import OutputNames
 from gateway.files.store import FileStore
 from gateway.media import decode_image
-from gateway.work import Delivering, Delivery, Finished, Preview, Step, Work
-from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure
+from gateway.work import Delivering, Delivery, Finished, Note, Preview, Step, Work
+from pipelines.images.face import FaceFinder
+from pipelines.images.resize import stretch
+from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure
 from tests.cluster import kill_replicas
-from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+from tests.deployments.fakes import ASTRONAUT, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+from tests.detector import DETECTOR, needs_detector
 from tests.gateway.files.away import AwayBlobs
 
 pytestmark = pytest.mark.cluster
@@ -46,6 +49,10 @@ def work(prompt: str = "a red cube", **of_spec: Any) -> Work:
         delivery=Delivery(format="png"),
         base_url="http://127.0.0.1:8000",
     )
+
+
+def open_faces() -> FaceFinder | None:
+    return FaceFinder(DETECTOR) if DETECTOR.is_file() else None
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         return serve.deployment(name=cls.__name__, **options)(cls).bind(*args)
 
     applications = Stages(
-        preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue),
+        preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, open_faces),
         prompt_expander=bound(PromptExpander),
         diffuser=bound(Diffuser, FakeDrawer, 8),
         safety_checker=bound(SafetyChecker, FakeChecker),
@@ -133,6 +140,27 @@ async def test_previews_are_files_and_veiled_where_the_safety_checker_speaks_lat
     assert (len(preview.contents), preview.width, preview.height, preview.steps) == (2, side, side, 20)
     assert decode_image(preview.contents[0], 10**6, "").shape == (side, side, 3)
     await events.aclose()  # type: ignore[attr-defined]
+
+
+@needs_detector
+async def test_the_crop_of_a_face_reaches_the_replica_that_draws(stages: Any, files: FileStore) -> None:
+    face = Reference(kind="FaceSwap", source="http://x/astronaut")
+    _, finished = await run(stages, work("mirror", pictures=(face,), check_safety=False))
+    stored = await files.get(finished.images[0].url.removeprefix("http://127.0.0.1:8000/files/"))
+    assert stored is not None
+    crop = FaceFinder(DETECTOR).crop(ASTRONAUT)
+    assert crop is not None
+    assert np.array_equal(decode_image(stored.content, 10**6, ""), stretch(crop, Size(width=224, height=224)))
+
+
+async def test_what_was_made_of_a_picture_is_told_before_the_steps(stages: Any) -> None:
+    from deployments.graph import Graph
+
+    face = Reference(kind="FaceSwap", source="http://x/nobody", field="image_prompt_1.image_url")
+    first, *others = [event async for event in Graph(stages).run(work("mirror", pictures=(face,)))]
+    assert isinstance(first, Note)
+    assert first.text.startswith("image_prompt_1.image_url: no face")
+    assert not any(isinstance(event, Note) for event in others)
 
 
 async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:

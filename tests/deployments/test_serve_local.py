@@ -142,3 +142,28 @@ def test_without_a_gpu_it_says_so_and_on_the_cpu_it_needs_none() -> None:
         serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").settings, 0.0)
     local = read(ROOT / "serve_config.local.yaml").settings
     assert serve_local._with_gpus(local, 0.0) == local
+
+
+def test_a_family_with_a_changed_file_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "toy.safetensors").write_bytes(b"short")
+    record = {"size": 6, "sha256": "", "modified_ns": 0}
+    family = {"name": "toy", "version": "1", "checkpoint": "toy.safetensors", "files": {"toy.safetensors": record}}
+    (tmp_path / "family.json").write_text(json.dumps(family))
+    with pytest.raises(ValueError, match="has 5 bytes and had 6"):
+        serve_local._check_family(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("pipelines.errors.WeightsFault: one.weight is missing", "one.weight is missing"),
+        ("torch.OutOfMemoryError: CUDA out of memory\n\tof 3 GB", "torch.OutOfMemoryError: CUDA out of memory"),
+    ],
+)
+def test_what_a_replica_says_last_is_why_it_does_not_start(last: str, told: str) -> None:
+    trace = 'RuntimeError: Traceback (most recent call last):\n  File "one.py", line 1, in open\n    load()\n'
+    said = (
+        f"The deployment failed to start 3 times in a row. Error:\nray::ServeReplica:Diffuser (pid=1)\n{trace}{last}\n"
+    )
+    assert serve_local.last_words(said) == told
+    assert serve_local.last_words("") == ""

@@ -12,7 +12,7 @@ from gateway.execution import LostClaim, PutBack, execute
 from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State, Terms
 from gateway.ledger.sql import SqlLedger
-from gateway.work import Finished, Runner, Step, Work
+from gateway.work import Event, Finished, Note, Runner, Step, Work
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
@@ -73,6 +73,22 @@ async def test_every_step_is_in_the_log_at_the_end_at_the_latest(ledger: SqlLedg
     await run(await claimed(ledger), ledger, FakeRunner(steps=40))
     lines = [entry.message for entry in await ledger.logs("one")]
     assert lines == [f"Sampling step {step}/40" for step in range(41)]
+
+
+async def test_what_was_made_of_the_input_is_in_the_log(ledger: SqlLedger) -> None:
+    class Noting(FakeRunner):
+        async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+            yield Note("no face was found")
+            async for event in super().run(work, previews):
+                yield event
+
+    heard: list[object] = []
+    claim = await claimed(ledger)
+    await execute(claim, ledger, Heart(ledger, claim.owner, 30), Noting(), LIMIT_S, on_event=heard.append)
+    first, *others = await ledger.logs("one")
+    assert (first.level, first.message) == ("WARNING", "no face was found")
+    assert others
+    assert not any(isinstance(event, Note) for event in heard)
 
 
 @pytest.mark.parametrize(("steps", "crashed"), [(3, 1), (-1, 0)])

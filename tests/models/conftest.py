@@ -7,7 +7,7 @@ import pytest
 
 from models.__main__ import main
 from models.catalogue import find
-from tests.models.hub import Hub, serving
+from tests.models.hub import Hub, environment_of, serving
 from tests.models.miniatures import repositories
 
 Tool = Callable[..., tuple[int, str, str]]
@@ -28,16 +28,8 @@ def hub(published: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
 
 @pytest.fixture
 def environment(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the tool is run with: the hub, a folder of families, and no token or cache of this machine's user."""
-    given = {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "FOOOCUS_FAMILIES": str(tmp_path / "families"),
-    }
+    """The environment of the tests' own process, too."""
+    given = environment_of(hub, tmp_path)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_TOKEN", raising=False)

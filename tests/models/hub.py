@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -65,6 +66,19 @@ class Hub:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def environment_of(hub: Hub, folder: Path) -> dict[str, str]:
+    """What the tool is run with: the hub, a folder of families in `folder`, and no token or cache of this user's."""
+    return {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(folder / "hf"),
+        "HF_TOKEN_PATH": str(folder / "no-token"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "FOOOCUS_FAMILIES": str(folder / "families"),
+    }
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Miniatures of the published files, in their true layouts and under their true names, made of the pocket family's."""
 
 import io
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.catalogue import find
+from models.families import read_family, write_family
+from models.fetching import record_of
 from models.pocket import names
 from models.presets import PRESETS
+from pipelines.catalogue import Catalogue
 from pipelines.weights.inpaint import LEVELS, RANGE
+from pipelines.weights.integrity import sha256_of
 
 
 def pickled(content: Any) -> bytes:
@@ -77,3 +82,32 @@ def repositories(pocket: Path) -> dict[str, dict[str, bytes]]:
         assert entry.path is not None
         found.setdefault(entry.repository, {})[entry.path] = content
     return found
+
+
+def drawable(pocket: Path) -> dict[str, dict[str, bytes]]:
+    """Likewise, and the checkpoints and LoRAs are the pocket family's: what comes of a preset draws."""
+    family, found = Catalogue.open(pocket), repositories(pocket)
+    for name in dict.fromkeys(name for preset in PRESETS.values() for name in preset):
+        entry = find(name)
+        own = family.checkpoint if entry.use == "checkpoint" else family.lora(entry.file)
+        if own is not None:
+            assert entry.repository is not None
+            assert entry.path is not None
+            found[entry.repository][entry.path] = own.read_bytes()
+    return found
+
+
+def give_shapes(folder: Path, pocket: Path) -> None:
+    """Make of a family that was pulled from `drawable` one of the pocket's shapes, by its configurations alone.
+
+    The weights stay as they came. `config` is what `import --config` gives a checkpoint whose shapes are not SDXL's; of
+    the parts that have configurations, what a pull writes for the published shapes is replaced, with its records.
+    """
+    family = read_family(folder)
+    shutil.copytree(pocket / "config", folder / "config")
+    files = dict(family.files)
+    for path, record in family.files.items():
+        if path.endswith(".json"):
+            shutil.copy(pocket / path, folder / path)
+            files[path] = record_of(folder / path, sha256_of(folder / path), record.header, record.origin)
+    write_family(folder, family.model_copy(update={"config": "config", "files": files}))

@@ -47,9 +47,11 @@ def files_of(cell: str) -> tuple[str, ...]:
     return SEVERAL.get(cell) or (cell.partition(" (")[0],)
 
 
-def test_it_has_the_files_of_the_table_in_its_order() -> None:
+def test_it_has_the_files_of_the_table_in_its_order_and_a_detector_that_fooocus_does_not_use() -> None:
     assert len(rows()) > 25
-    assert [entry.file for entry in ENTRIES] == [file for row in rows() for file in files_of(row[0])]
+    *published, detector = [entry.file for entry in ENTRIES]
+    assert published == [file for row in rows() for file in files_of(row[0])]
+    assert detector == "yunet_n_dynamic.onnx"
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:40])
@@ -75,7 +77,7 @@ def test_a_row_is_as_the_table_has_it(row: tuple[str, ...]) -> None:
 
 def test_what_no_document_states_is_none() -> None:
     assert [entry.name for entry in ENTRIES if entry.sha256 or entry.revision] == []
-    assert {entry.licence for entry in ENTRIES} == {None, "openrail", "CC BY-NC 4.0"}
+    assert {entry.licence for entry in ENTRIES} == {None, "openrail", "CC BY-NC 4.0", "Apache-2.0"}
 
 
 def test_names_are_found_in_all_their_forms_and_others_are_not() -> None:

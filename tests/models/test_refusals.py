@@ -150,7 +150,8 @@ def test_a_pickle_of_which_nobody_says_the_hash(tool: Tool, hub: Hub, families: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("pull", "nonsense"), "only one preset"),
+        (("pull", "nonsense"), "Nothing is called 'nonsense'"),
+        (("pull", "canny"), "only one preset"),
         (("pull", "nonsense", "--family", "x"), "Nothing is called 'nonsense'"),
         (("pull", "canny", "--family", "x"), "There is no family in"),
         (("pull", "lcm", "sai"), "only one preset"),
@@ -161,6 +162,8 @@ def test_a_pickle_of_which_nobody_says_the_hash(tool: Tool, hub: Hub, families: 
         (("pull", "lcm", "refiner", "realistic_vision", "--accept-unpinned"), "the same part"),
         (("pull", "lcm", "safety_checker_v2"), "No document states where"),
         (("pull", "lcm", "--from", "/no/such/folder"), "there is no such folder"),
+        (("pull", "lcm", "--from", "s3://"), "names no bucket"),
+        (("pull", "lcm", "--from", "s3://no bucket"), "cannot be fetched from the bucket no bucket"),
         (("pull", "lcm", "--lock", "/no/such/lock"), "cannot be read"),
         (("verify", "nobody"), "There is no family in"),
         (("info",), "There is no family in"),
@@ -199,3 +202,51 @@ def test_a_second_pull_into_the_same_folder(tool: Tool, families: Path, monkeypa
     monkeypatch.setattr(HubSource, "fetch", meanwhile)
     assert "gone" in refused(tool, "pull", "lcm")
     assert "Another pull" in told[0]
+
+
+def test_a_pickle_with_more_than_tensors_is_named(tool: Tool, tmp_path: Path, families: Path) -> None:
+    (tmp_path / find("face_detector").file).write_bytes(b"no pickle")
+    assert tool("pull", "lcm")[0] == 0
+    before = tree(families)
+    told = refused(tool, "pull", "face_detector", "--family", "lcm", "--from", str(tmp_path), "--accept-unpinned")
+    assert "detection_Resnet50_Final.pth cannot be converted" in told
+    assert tree(families) == before
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_lock_that_cannot_be_written(tool: Tool, families: Path, tmp_path: Path) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    assert "cannot be written: No such file" in refused(tool, "pin", "--lock", str(tmp_path / "no" / "lock.json"))
+
+
+def test_a_disk_that_refuses_at_the_end(tool: Tool, families: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr("models.families.write_whole", full)  # of family.json
+        assert "family.json: No space left on device" in refused(tool, "pull", "lcm")
+    assert not (families / "lcm" / "family.json").exists()
+    assert tool("pull", "lcm")[0] == 0
+    assert tool("verify", "lcm")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("{", "EOF"), ('{"name": "x", "version": "1", "checkpoint": "c", "part": {}}', "part: Extra"), ("[]", "object")],
+)
+def test_a_family_file_that_is_none(tool: Tool, families: Path, content: str, told: str) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    (families / "broken").mkdir()
+    (families / "broken" / "family.json").write_text(content)
+    for command in ("info", "verify", "remove"):
+        line = refused(tool, command, "broken")
+        assert "is not a family's catalogue" in line
+        assert told in line
+    code, out, err = tool("verify")  # all of them
+    assert code == 1
+    assert "is not a family's catalogue" in err
+    assert "lcm: every file is as it came" in out

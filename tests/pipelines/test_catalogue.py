@@ -54,12 +54,27 @@ def test_a_part_is_found_by_its_name(tmp_path: Path) -> None:
     assert catalogue.has("canny")
 
 
-def test_a_missing_part_names_the_command_that_brings_it(tmp_path: Path) -> None:
-    catalogue = Catalogue.open(family(tmp_path))
+def test_a_missing_part_names_the_command_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+    (tmp_path / "toy").mkdir()
+    catalogue = Catalogue.open(family(tmp_path / "toy"))
     assert not catalogue.has("cpds")
     assert "cpds" in catalogue.missing
     with pytest.raises(WeightsFault, match="`python -m models pull cpds --family toy`"):
         catalogue.part("cpds")
+
+
+def test_a_command_goes_by_the_folder_and_says_what_is_to_be_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "renamed").mkdir()
+    catalogue = Catalogue.open(family(tmp_path / "renamed"))  # `toy` by its file
+    assert catalogue.command_for("cpds") == "python -m models pull cpds --family PATH/renamed"
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+    assert catalogue.command_for("cpds") == "python -m models pull cpds --family renamed"
+    assert catalogue.command_for("expansion") == "python -m models pull expansion --family renamed --from FOLDER"
+    with pytest.raises(WeightsFault, match=r"lacks safety_checker_v2: no document states where it is published\."):
+        catalogue.part("safety_checker_v2")
 
 
 def test_a_family_may_have_its_checkpoint_alone(tmp_path: Path) -> None:

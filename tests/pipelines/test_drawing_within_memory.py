@@ -16,9 +16,10 @@ from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Pixels
 from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.residency import OnDemand
+from pipelines.needs import ADAPTERS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Size, Spec, Start, Structure, Upscale
+from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure, Upscale
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
@@ -37,6 +38,14 @@ WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
     "cpds": (
         spec(size=SMALL, steps=2, pictures=(Structure(kind="CPDS", source="", weight=1.0, stop_at=1.0),)),
         [data.coffee()],
+    ),
+    "looks": (
+        spec(
+            size=SMALL,
+            guidance=Guidance(scale=2.0),
+            pictures=tuple(Reference(kind=kind, source="", weight=0.5) for kind in ADAPTERS),
+        ),
+        [data.astronaut(), data.coffee()],
     ),
     "upscale": (
         spec(size=None, steps=2, pictures=(Upscale(source="", factor=2),)),

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 from skimage import data
 
 from pipelines.__main__ import main
@@ -52,15 +54,24 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
         (
             *("--start", "s.png", "--strength", "0.6", "--keep-aspect", "--crop"),
             *("--structure", "CPDS:a.png", "--structure", "PyraCanny:b:2.png:0.8:0.5"),
+            *("--image-prompt", "c:3.png:0.6", "--face-swap", "d.png:0.7:0.9"),
         ),
         [
             {"role": "start", "source": "s.png", "strength": 0.6, "keep_aspect": True, "crop": True},
             {"role": "structure", "kind": "CPDS", "source": "a.png", "weight": 1.0, "stop_at": 1.0},
             {"role": "structure", "kind": "PyraCanny", "source": "b:2.png", "weight": 0.8, "stop_at": 0.5},
+            {"role": "reference", "kind": "ImagePrompt", "source": "c:3.png", "weight": 0.6, "stop_at": 1.0},
+            {"role": "reference", "kind": "FaceSwap", "source": "d.png", "weight": 0.7, "stop_at": 0.9},
         ],
     ),
     "check_safety": (("--check-safety",), True),
 }
+
+CANVAS = (
+    *("--inpaint", "i.png", "--mask", "m.png", "--invert-mask", "--grow", "-4", "--strength", "0.7"),
+    *("--outpaint", "Left", "--outpaint", "Top", "--engine", "v1", "--field", "0.3", "--no-initial-latent"),
+    *("--resolution", "512"),
+)
 
 
 def printed(capsys: Captured, *options: str) -> dict[str, Any]:
@@ -90,12 +101,7 @@ def test_each_field_of_a_spec_has_its_option(capsys: Captured, field: str) -> No
 
 
 def test_each_option_of_a_canvas_has_its_field(capsys: Captured) -> None:
-    options = (
-        *("--inpaint", "i.png", "--mask", "m.png", "--invert-mask", "--grow", "-4", "--strength", "0.7"),
-        *("--outpaint", "Left", "--outpaint", "Top", "--engine", "v1", "--field", "0.3", "--no-initial-latent"),
-        *("--resolution", "512", "--structure", "CPDS:a.png"),
-    )
-    canvas, mask, structure = printed(capsys, "a", *options)["pictures"]
+    canvas, mask, structure = printed(capsys, "a", *CANVAS, "--structure", "CPDS:a.png")["pictures"]
     assert canvas == {
         "role": "canvas",
         "source": "i.png",
@@ -124,8 +130,64 @@ def test_options_of_inpainting_need_a_picture(capsys: Captured, option: tuple[st
     assert "need --inpaint" in capsys.readouterr().err
 
 
-def test_all_fields_have_one_but_the_prompt_and_what_is_not_built() -> None:
-    assert {*FIELDS, "prompt", "expand_prompt"} == {*Spec.model_fields}
+# fields that no option names, and why
+DERIVED = {
+    "expand_prompt": "the prompt expander is not built",
+    "loras.field": "the option itself, for what is told of it",
+    "pictures.start.field": "likewise",
+    "pictures.start.role": "which option it is",
+    "pictures.canvas.engine_field": "likewise",
+    **{
+        f"pictures.{role}.{name}": "likewise"
+        for role in ("structure", "reference", "vary", "upscale", "canvas", "mask")
+        for name in ("field", "role")
+    },
+}
+
+
+def fields_of(model: type[BaseModel], within: str = "") -> Iterator[str]:
+    """Every field of a model and of the models in it, dotted; of pictures by their role."""
+    for name, field in model.model_fields.items():
+        inner = [*models_in(field.annotation)]
+        for each in inner:
+            role = each.model_fields["role"].default + "." if "role" in each.model_fields else ""
+            yield from fields_of(each, f"{within}{name}.{role}")
+        if not inner:
+            yield within + name
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
+
+
+def changed_fields(content: BaseModel, within: str = "") -> Iterator[str]:
+    """Likewise, those that have another value than they would have of themselves."""
+    for name, field in type(content).model_fields.items():
+        value = getattr(content, name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, BaseModel):
+                role = f"{each.role}." if hasattr(each, "role") else ""
+                yield from changed_fields(each, f"{within}{name}.{role}")
+            elif field.is_required() or each != field.default:
+                yield within + name
+
+
+def test_no_field_is_without_an_option_nor_one_within_a_field(capsys: Captured) -> None:
+    """Whoever adds a field to the spec adds an option and its line above, or says why there is none."""
+    options = [option for options, _ in FIELDS.values() for option in options]
+    options[options.index("off")] = "3"  # what it is without the option
+    lines = (  # of what begins a picture there is one; the service checks, a command when told to
+        [PROMPT, "--performance", "Lightning", "--vary", "x.png"],
+        [PROMPT, "--upscale", "x.png", "--strength", "0.5"],
+        [PROMPT, *CANVAS],
+        [PROMPT, *options, "--keep-aspect", "--crop"],
+    )
+    specs = [Spec.model_validate(printed(capsys, *line)) for line in lines]
+    assert {*fields_of(Spec)} - {path for spec in specs for path in changed_fields(spec)} - {*DERIVED} == set()
+    assert {*DERIVED} <= {*fields_of(Spec)}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -221,6 +283,20 @@ def test_a_printed_spec_draws_the_same_and_several_pictures_are_numbered(
     assert not np.array_equal(*drawn["one"])
 
 
+def test_pictures_whose_looks_are_taken_over_and_what_was_made_of_them(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(data.astronaut()).save(photo)
+    given = [PROMPT, *SMALL, "--family", str(pocket_family_folder), "-o", str(tmp_path / "out.png")]
+    drawn = []
+    for options in ((), ("--image-prompt", f"{photo}:0.8:0.9", "--face-swap", str(photo))):
+        assert main([*given, *options]) == 0
+        drawn.append(picture(tmp_path / "out.png"))
+    assert f"--face-swap {photo}: no face detector is installed here" in capsys.readouterr().err
+    assert not np.array_equal(*drawn)
+
+
 def test_what_the_safety_checker_objects_to_is_black(
     pocket_family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +328,10 @@ def refused(capsys: Captured, *options: str) -> str:
     return err
 
 
-def test_a_missing_part_is_told_with_the_command_that_brings_it(bare: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_a_missing_part_is_told_with_the_command_that_brings_it(
+    bare: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(bare.parent))
     family = ("--family", str(bare), "-o", str(tmp_path / "out.png"), "--performance", "Speed")
     assert "`python -m models pull canny --family bare`" in refused(capsys, *family, "--structure", "PyraCanny:x.png")
     assert "`python -m models pull safety_checker --family bare`" in refused(capsys, *family, "--check-safety")
@@ -302,6 +381,8 @@ def test_what_cannot_be_drawn_is_told_in_one_line(
         (("--sampler", "dice"), "argument --sampler"),
         (("--structure", "edges:x.png"), "PyraCanny"),
         (("--start", "x.png", "--strength", "2"), "strength: "),
+        (("--strength", "0.5"), "--strength: it says something of --start or --upscale or --vary, and there is none"),
+        (("--vary", "x.png", "--crop"), "--crop: it says something of --start, and there is none"),
         (("--spec", "x.json"), "--spec is the whole spec"),
         (("-o", "out.jpg"), "must end in .png"),
         (("-o", "no/such/folder/out.png"), "folder that exists"),

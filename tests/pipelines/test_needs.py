@@ -9,8 +9,19 @@ import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
-from pipelines.needs import CONTROLS, PATCHES, faults
-from pipelines.spec import Canvas, InpaintEngine, Lora, Spec, Start, Structure, StructureKind, Upscale
+from pipelines.needs import ADAPTERS, CONTROLS, PATCHES, faults
+from pipelines.spec import (
+    Canvas,
+    InpaintEngine,
+    Lora,
+    Reference,
+    ReferenceKind,
+    Spec,
+    Start,
+    Structure,
+    StructureKind,
+    Upscale,
+)
 from tests.pipelines import studio
 
 EDGES = Structure(kind="PyraCanny", source="a", field="image_prompt_1.image_url")
@@ -21,9 +32,15 @@ def spec(**changes: Any) -> Spec:
     return studio.spec(**{"loras": (), "check_safety": False, **changes})
 
 
+@pytest.fixture(autouse=True)
+def families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy").mkdir()
+    monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
+
+
 def family(folder: Path, **has: Any) -> Catalogue:
-    """A catalogue whose parts and LoRAs are all the same file."""
-    return Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has))
+    """A catalogue of the family `toy` among the others, whose parts and LoRAs are all the same file."""
+    return Catalogue((folder / "toy").resolve(), FamilyFile(name="toy", version="1", checkpoint=".", **has))
 
 
 def test_the_checkpoint_is_enough_for_text_and_a_start(tmp_path: Path) -> None:
@@ -71,6 +88,19 @@ def test_inpainting_without_a_model_needs_none(tmp_path: Path) -> None:
     assert faults(spec(pictures=(Canvas(source="x", engine="None"),)), family(tmp_path)) == []
 
 
+@pytest.mark.parametrize(("kind", "adapter"), [("ImagePrompt", "image_prompt"), ("FaceSwap", "face_prompt")])
+def test_a_reference_needs_its_adapter_and_what_every_adapter_does(
+    tmp_path: Path, kind: ReferenceKind, adapter: str
+) -> None:
+    wanted = spec(pictures=(Reference(kind=kind, source="a", field="image_prompt_3.image_url"),))
+    found = faults(wanted, family(tmp_path))
+    assert {fault.field for fault in found} == {"image_prompt_3.image_url"}
+    parts = (adapter, "vision", "image_prompt_negative")
+    for fault, part in zip(found, parts, strict=True):
+        assert f"`python -m models pull {part} --family toy`" in fault.msg
+    assert faults(wanted, family(tmp_path, parts=dict.fromkeys(parts, "."))) == []
+
+
 def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
     wanted = spec(pictures=(EDGES, SHADES), check_safety=True, loras=(Lora(source="x", scale=1, field="loras.0.path"),))
     fields = [fault.field for fault in faults(wanted, family(tmp_path))]
@@ -78,8 +108,10 @@ def test_every_missing_part_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"weight": 0.0}, {"stop_at": 0.0}], ids=str)
-def test_a_structure_that_does_not_act_needs_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert faults(spec(pictures=(EDGES.model_copy(update=change),)), family(tmp_path)) == []
+def test_a_picture_that_does_not_act_needs_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    look = Reference(kind="ImagePrompt", source="a")
+    pictures = tuple(each.model_copy(update=change) for each in (EDGES, look))
+    assert faults(spec(pictures=pictures), family(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -108,8 +140,9 @@ def test_another_lora_is_refused_without_a_command(tmp_path: Path, source: str) 
     assert "python -m" not in fault.msg
 
 
-def test_every_kind_of_structure_has_its_control_and_every_inpaint_model_its_patch() -> None:
+def test_every_kind_of_structure_reference_and_inpaint_model_has_its_part() -> None:
     assert set(CONTROLS) == set(get_args(StructureKind))
+    assert set(ADAPTERS) == set(get_args(ReferenceKind))
     assert set(PATCHES) == set(get_args(InpaintEngine))
 
 

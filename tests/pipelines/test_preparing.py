@@ -7,17 +7,21 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from skimage import data
 
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
-from pipelines.images.resize import cover
+from pipelines.images.face import TEMPLATE, FaceFinder
+from pipelines.images.resize import cover, stretch
 from pipelines.preparing import STRUCTURES, find_loras, prepare
-from pipelines.spec import Lora, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.spec import Lora, Reference, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from tests.detector import DETECTOR, needs_detector
 from tests.pipelines import studio
 
 SQUARE = Size(width=64, height=64)
+FACE = Reference(kind="FaceSwap", source="b", field="image_prompt_2.image_url")
 
 
 def spec(**changes: Any) -> Spec:
@@ -114,6 +118,42 @@ def test_structures_are_covered_then_annotated_and_know_their_picture() -> None:
     assert np.array_equal(inputs.structures[0].pixels, pyra_canny(cover(first, SQUARE)))
     assert np.array_equal(inputs.structures[1].pixels, cpds(cover(second, SQUARE)))
     assert np.array_equal(inputs.start, begun)
+
+
+def test_an_image_prompt_is_stretched_to_what_the_tower_sees() -> None:
+    """Its proportions give way (fooocus-facts 5.1)."""
+    shown, look = picture(90, 50), Reference(kind="ImagePrompt", source="a", weight=0.5)
+    inputs = prepare(spec(pictures=(look,)), [shown], [])
+    (found,) = inputs.references
+    assert (found.reference, found.adapter) == (look, "image_prompt")
+    assert np.array_equal(found.pixels, stretch(shown, Size(width=224, height=224)))
+    assert inputs.notes == ()
+
+
+@needs_detector
+def test_of_the_astronaut_it_is_her_face_that_reaches_the_tower() -> None:
+    faces, photo = FaceFinder(DETECTOR), data.astronaut()
+    inputs = prepare(spec(pictures=(FACE,)), [photo], [], faces)
+    (found,) = inputs.references
+    assert (found.adapter, found.pixels.shape, inputs.notes) == ("face_prompt", (224, 224, 3), ())
+    landmarks = faces.find(found.pixels)
+    assert landmarks is not None
+    assert np.abs(landmarks - TEMPLATE * 224 / 512).mean() < 8
+
+
+@needs_detector
+def test_a_picture_without_a_face_is_used_whole_and_that_is_said() -> None:
+    inputs = prepare(spec(pictures=(FACE,)), [data.coffee()], [], FaceFinder(DETECTOR))
+    assert np.array_equal(inputs.references[0].pixels, stretch(data.coffee(), Size(width=224, height=224)))
+    (note,) = inputs.notes
+    assert note.startswith("image_prompt_2.image_url: no face was found")
+
+
+def test_without_a_detector_the_picture_is_used_whole_and_that_is_said() -> None:
+    inputs = prepare(spec(pictures=(FACE,)), [picture(224, 224)], [])
+    assert np.array_equal(inputs.references[0].pixels, picture(224, 224))
+    (note,) = inputs.notes
+    assert note.startswith("image_prompt_2.image_url: no face detector")
 
 
 def test_every_kind_of_structure_can_be_prepared() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.engine.tasks import Advance, Job, Last, Routine, ask
 from pipelines.events import Drawn
-from pipelines.spec import Canvas, Guidance, Mask, SizeEmphasis, Spec, Start, Structure
+from pipelines.spec import Canvas, Guidance, Mask, Reference, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, last, spec
 
@@ -27,6 +27,15 @@ FULL = Guidance(scale=9.0, mimicked=7.0, sharpness=20.0, sizes=SizeEmphasis(posi
 def edges(weight: float, stop_at: float) -> Structure:
     return Structure(kind="PyraCanny", source="", weight=weight, stop_at=stop_at)
 
+
+MIXED = (
+    Reference(kind="ImagePrompt", source="", weight=0.4),
+    edges(0.5, 1.0),
+    Reference(kind="FaceSwap", source="", weight=0.3),
+    Structure(kind="CPDS", source="", weight=0.4),
+    Reference(kind="ImagePrompt", source="", weight=0.3, stop_at=0.7),
+    Reference(kind="FaceSwap", source="", weight=0.2),
+)
 
 # what may differ within a call
 UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
@@ -42,6 +51,14 @@ UNLIKE: dict[str, tuple[Spec, dict[str, Any]]] = {
     "a long prompt": (spec(prompt="a green star " * 60), {}),
     "a control image": (spec(pictures=(edges(1.0, 1.0),)), {"pictures": [PHOTO]}),
     "two that stop early": (spec(pictures=(edges(0.5, 0.5), edges(0.8, 0.4))), {"pictures": [PHOTO, PHOTO[::-1]]}),
+    "four looks, edges and contrasts": (
+        spec(pictures=MIXED, guidance=Guidance(scale=2.0)),
+        {"pictures": [PHOTO, PHOTO, PHOTO[::-1], PHOTO, PHOTO[:, ::-1], PHOTO]},
+    ),
+    "a face that stops early": (
+        spec(pictures=(Reference(kind="FaceSwap", source="", weight=0.8, stop_at=0.4),)),
+        {"pictures": [PHOTO]},
+    ),
     "from a picture": (spec(schedule="tail", pictures=(Start(source="", strength=0.7),)), {"pictures": [PHOTO]}),
     "the half of a picture": (
         spec(pictures=(Canvas(source="", engine="None", respective_field=1.0, resolution=128), Mask(source=""))),

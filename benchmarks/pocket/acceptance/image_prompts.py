@@ -1,19 +1,15 @@
-"""Gate 8: a picture that is shown is taken over, as far as it is told to; the adapters are loaded by diffusers."""
+"""Gate 8: a picture that is shown is taken over, as far as it is told to."""
 
-import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
 
+from benchmarks.pocket.acceptance.engine import drawn, guided
 from benchmarks.pocket.acceptance.metric import Metric
-from benchmarks.pocket.attending import attach_image_prompt, weigh_image_prompt
 from benchmarks.pocket.latents import pixels_of
 from benchmarks.pocket.reader import TOKENS, Reader
 from benchmarks.pocket.sampling import draw_latents
@@ -21,9 +17,10 @@ from benchmarks.pocket.world.captions import caption
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import accuracy
 from benchmarks.pocket.world.scenes import COLOURS, PLACES, SIZES, Scene, Thing, any_scene
-from models.pocket import names
+from pipelines.drawing import Drawer
+from pipelines.needs import ADAPTERS
+from pipelines.spec import Reference, ReferenceKind
 from pipelines.weights.family import Family
-from pipelines.weights.image_prompt import tower_features, tower_input
 
 SIDE = 256
 WANTED = 0.8  # share of pictures that take the colours over
@@ -38,28 +35,20 @@ class Example:
     reference: Pixels
 
 
-@torch.no_grad()
-def takes_over(family: Family, kind: str, count: int, steps: int = 30) -> list[Metric]:
+def takes_over(drawer: Drawer, family: Family, kind: ReferenceKind, count: int, steps: int = 30) -> list[Metric]:
     """Without words for an image prompt; for a face with words for all but its colour."""
-    folder = family.catalogue.root / "image_prompt"
-    unet: Any = copy.deepcopy(family.unet)
-    resampler = attach_image_prompt(unet, folder / names.IMAGE_PROMPTS[kind])
-    tower: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "clip_vision", local_files_only=True)
-    tower.float()
-    examples = asked(kind, count)
-    negative = load_file(folder / names.NO_PICTURE)["data"].float()
-    tokens = resampler(tower_features(tower, tower_input([each.reference for each in examples])))
-    shown = torch.cat([negative.expand(count, -1, -1), tokens])
-    reader = Reader(family.tokenizers[0], family.text_encoders)
+    examples = asked(ADAPTERS[kind], count)
     found = []
-    for weight in (0.0, 0.5, 1.0):
-        weigh_image_prompt(unet, weight)
-        found.append(score(reader, unet, examples, shown, steps))
-    off, half, whole = (found_at["colour"] for found_at in found)
+    for weight in (0.0, 0.3, 1.0):
+        pictures = (Reference(kind=kind, source="", weight=weight),)
+        specs = [guided(each.said, SIDE, at, steps=steps, pictures=pictures) for at, each in enumerate(examples)]
+        seen = drawn(drawer, family.catalogue, specs, [[each.reference] for each in examples])
+        found.append(accuracy([each.scene for each in examples], seen))
+    off, less, whole = (found_at["colour"] for found_at in found)
     return [
         Metric(f"{kind}, weight 1: colour", whole, WANTED),
         Metric(f"{kind}, weight 1: background", found[2]["background"], WANTED),
-        Metric(f"{kind}, weight 0.5: colour", half, off),
+        Metric(f"{kind}, weight 0.3: colour", less, whole, below=True),
         Metric(f"{kind}, weight 0: colour", off, 0.3, below=True),
     ]
 

@@ -28,8 +28,6 @@ REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
     (FOUR, "styles", ["Fooocus V2"]),
     (FOUR, "styles", ["Fooocus V2", "Fooocus Sharp", "Fooocus Enhance", "Mk Van Gogh"]),
     (FOUR, "refiner_model", "realisticVisionV60B1_v51VAE.safetensors"),
-    ((ROOT,), "control_type", "ImagePrompt"),
-    ((ROOT,), "control_type", "FaceSwap"),
     (TWO, "embeddings", [{"path": "a"}]),
     (TWO, "safety_checker_version", "v2"),
 ]
@@ -43,18 +41,6 @@ def test_what_is_not_built_is_refused_at_its_field(endpoint: str, field: str, va
     assert {entry.type for entry in found} == {"feature_not_supported"}
     assert {entry.status for entry in found} == {422}
     assert {entry.loc for entry in found} == {(field,)}
-
-
-@pytest.mark.parametrize("endpoint", [IMAGE_PROMPT, INPAINT, UOV])
-@pytest.mark.parametrize("slot", [1, 2, 3, 4])
-@pytest.mark.parametrize("kind", [None, "ImagePrompt", "FaceSwap"])
-def test_image_prompts_of_other_types_are_refused_at_the_type(endpoint: str, slot: int, kind: str | None) -> None:
-    prompt = {"image_url": URL} | ({"type": kind} if kind else {})
-    found = {entry.loc: entry for entry in refused(endpoint, **{f"image_prompt_{slot}": prompt})}
-    entry = found[(f"image_prompt_{slot}", "type")]
-    assert entry.type == "feature_not_supported"
-    assert "PyraCanny" in entry.msg
-    assert entry.input == (kind or "ImagePrompt")
 
 
 @pytest.mark.parametrize("endpoint", FOUR)

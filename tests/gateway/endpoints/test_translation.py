@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.work import Delivery
-from pipelines.spec import Guidance, Lora, Size, SizeEmphasis, Spec, Start, Structure
+from pipelines.spec import Guidance, Lora, Reference, ReferenceKind, Size, SizeEmphasis, Spec, Start, Structure
 from tests.gateway.endpoints.documented import (
     FAST,
     FAST_I2I,
@@ -91,6 +91,18 @@ def test_the_type_of_a_control_image_is_its_kind_of_structure() -> None:
     assert order(ROOT, control_image_url=URL, control_type="CPDS").work.spec.pictures == (structure,)
 
 
+@pytest.mark.parametrize("kind", ["ImagePrompt", "FaceSwap"])
+def test_a_control_image_may_show_what_things_look_like(kind: ReferenceKind) -> None:
+    look = Reference(kind=kind, source=URL, weight=0.5, stop_at=0.9, field="control_image_url")
+    how = {"control_type": kind, "control_image_weight": 0.5, "control_image_stop_at": 0.9}
+    assert order(ROOT, control_image_url=URL, **how).work.spec.pictures == (look,)
+
+
+def test_an_image_prompt_of_no_type_is_one_of_looks() -> None:
+    look = Reference(kind="ImagePrompt", source=URL, weight=1.0, stop_at=0.5, field="image_prompt_1.image_url")
+    assert order(IMAGE_PROMPT, image_prompt_1={"image_url": URL}).work.spec.pictures == (look,)
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_no_control_image_is_no_picture(nothing: str | None) -> None:
     assert order(ROOT, control_image_url=nothing).work.spec.pictures == ()
@@ -116,13 +128,16 @@ def test_the_first_source_example() -> None:
 def test_slots_keep_their_order_and_empty_ones_are_left_out() -> None:
     slots: dict[str, Any] = {
         "image_prompt_1": {"type": "PyraCanny", "image_url": "https://example.com/1", "weight": 0.5},
-        "image_prompt_2": {"type": "FaceSwap"},
+        "image_prompt_2": {"type": "FaceSwap", "image_url": "https://example.com/2"},
         "image_prompt_3": {"type": "PyraCanny", "image_url": ""},
         "image_prompt_4": {"type": "CPDS", "image_url": "https://example.com/4", "stop_at": 0.9},
     }
     assert order(IMAGE_PROMPT, **slots).work.spec.pictures == (
         Structure(
             kind="PyraCanny", source="https://example.com/1", weight=0.5, stop_at=0.5, field="image_prompt_1.image_url"
+        ),
+        Reference(
+            kind="FaceSwap", source="https://example.com/2", weight=1.0, stop_at=0.5, field="image_prompt_2.image_url"
         ),
         Structure(
             kind="CPDS", source="https://example.com/4", weight=1.0, stop_at=0.9, field="image_prompt_4.image_url"

@@ -29,7 +29,11 @@ async def test_it_is_ready_when_its_parts_are(client: httpx2.AsyncClient) -> Non
     assert (await client.get("/ready")).json() == {"status": "ready", "waiting": 0}
 
 
-FAMILY = FamilyState("toy", ("canny",), {"safety_checker": "python -m models pull safety_checker --family toy"})
+FAMILY = FamilyState(
+    "toy",
+    ("canny",),
+    {"safety_checker": "python -m models pull safety_checker --family toy", "safety_checker_v2": None},
+)
 
 
 async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts: Parts) -> None:
@@ -38,7 +42,10 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
         "name": "toy",
         "checks_pictures": False,
         "has": ["canny"],
-        "missing": {"safety_checker": "python -m models pull safety_checker --family toy"},
+        "missing": {
+            "safety_checker": "python -m models pull safety_checker --family toy",
+            "safety_checker_v2": None,
+        },
     }
     document = (await get(parts, "/openapi.json")).json()
     described = Draft202012Validator({"$ref": "#/components/schemas/Readiness", "components": document["components"]})
@@ -50,6 +57,7 @@ async def test_the_page_tells_it_too(parts: Parts) -> None:
     page = (await get(replace(parts, family=FAMILY), "/")).text
     assert "<code>toy</code>" in page
     assert "<code>python -m models pull safety_checker --family toy</code>" in page
+    assert "<li>safety_checker_v2, which nothing brings</li>" in page
     assert "not checked" in page
     whole = (await get(replace(parts, family=FamilyState("<toy>", ("safety_checker",), {})), "/")).text
     assert "&lt;toy&gt;" in whole

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipelines.unet.gathering import Gatherer, Sample
 from pipelines.unet.layers import ImagePromptAttention, LoraConv, LoraLinear, install_layers
 from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowContext, RowLora
-from pipelines.unet.runner import UNetRunner, run_eagerly
+from pipelines.unet.runner import UNetRunner
 from pipelines.weights.family import Family
 from pipelines.weights.lora import LowRank, Targets, merged, read_lora
 from tests.pipelines.unet.calling import CPU, gather, noise, predict, row, sample
@@ -326,8 +327,8 @@ def test_what_is_kept_of_the_text_is_of_one_network(
 def operations(family: Family, unet: UNet2DConditionModel, samples: Sequence[Sample]) -> Counter[str]:
     with torch.inference_mode():
         call = replace(gather(family, samples), unet=unet)
-        with Operations() as counting, family.rows.set(call.features):
-            run_eagerly(call, [])
+        with Operations() as counting:
+            UNetRunner(family.rows).run(call)
     return counting.counted
 
 
@@ -341,6 +342,20 @@ def test_features_that_no_row_uses_cost_no_operation(pocket_family: Family) -> N
         if getattr(attention, "is_cross_attention", False):
             attention.set_processor(ImagePromptAttention(nothing, place))  # type: ignore[operator]
     assert ours == operations(pocket_family, bare, samples)
+
+
+def test_pictures_are_projected_once_for_all_steps_of_a_group(pocket_family: Family, adapter: ImageAdapter) -> None:
+    def projections(runner: UNetRunner) -> int:
+        before = projected.call_count
+        runner.run(call)
+        return projected.call_count - before
+
+    samples = [sample(1, row(pocket_family, 1, images=(ImagePrompt(adapter, noise(20, 16, 160), 0.5),)))]
+    with torch.inference_mode(), patch.object(ImageAdapter, "project", autospec=True, side_effect=ImageAdapter.project):
+        projected: Any = ImageAdapter.project
+        call, runner = gather(pocket_family, samples), UNetRunner(pocket_family.rows)
+        assert [projections(runner) for _ in range(3)] == [1, 0, 0]
+        assert projections(UNetRunner(pocket_family.rows)) == 1
 
 
 @pytest.mark.parametrize("feature", ["head", "images", "loras"])

@@ -161,6 +161,11 @@ def _clip_l(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape]]:
     yield "embeddings.position_ids", (1, ROW)
     yield "embeddings.token_embedding.weight", (VOCABULARY, width)
     yield "embeddings.position_embedding.weight", (ROW, width)
+    yield from _clip_layers(width, inner, layers)
+    yield from _norm("final_layer_norm", width)
+
+
+def _clip_layers(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape]]:
     for layer in (f"encoder.layers.{at}" for at in range(layers)):
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
             yield from _linear(f"{layer}.self_attn.{part}", width, width)
@@ -168,7 +173,6 @@ def _clip_l(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape]]:
         yield from _linear(f"{layer}.mlp.fc1", width, inner)
         yield from _linear(f"{layer}.mlp.fc2", inner, width)
         yield from _norm(f"{layer}.layer_norm2", width)
-    yield from _norm("final_layer_norm", width)
 
 
 def open_clip_g(prefix: str = "conditioner.embedders.1.model.") -> Keys:
@@ -181,6 +185,11 @@ def _open_clip(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape
     yield "text_projection", (width, width)
     yield "logit_scale", ()
     yield "token_embedding.weight", (VOCABULARY, width)
+    yield from _open_clip_blocks(width, inner, layers)
+    yield from _norm("ln_final", width)
+
+
+def _open_clip_blocks(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape]]:
     for block in (f"transformer.resblocks.{at}" for at in range(layers)):
         yield from _norm(f"{block}.ln_1", width)
         yield f"{block}.attn.in_proj_weight", (3 * width, width)
@@ -189,7 +198,64 @@ def _open_clip(width: int, inner: int, layers: int) -> Iterator[tuple[str, Shape
         yield from _norm(f"{block}.ln_2", width)
         yield from _linear(f"{block}.mlp.c_fc", width, inner)
         yield from _linear(f"{block}.mlp.c_proj", inner, width)
-    yield from _norm("ln_final", width)
+
+
+def clip_h() -> Keys:
+    """OpenCLIP's ViT-H-14, whole: the file that is published as `clip_vision_vit_h.safetensors` has both towers."""
+    texts = dict(_open_clip(1024, 4096, 24))
+    return {**texts, **{f"visual.{name}": shape for name, shape in _open_vision(1280, 5120, 32, 14, 1024)}}
+
+
+def _open_vision(width: int, inner: int, layers: int, patch: int, projected: int) -> Iterator[tuple[str, Shape]]:
+    yield "class_embedding", (width,)
+    yield "positional_embedding", ((224 // patch) ** 2 + 1, width)
+    yield "proj", (width, projected)
+    yield "conv1.weight", (width, 3, patch, patch)
+    yield from _norm("ln_pre", width)
+    yield from _open_clip_blocks(width, inner, layers)
+    yield from _norm("ln_post", width)
+
+
+def clip_h_of_transformers() -> Keys:
+    """The same vision tower as transformers' CLIPVisionModelWithProjection, and beside it the text tower."""
+    texts = {f"text_model.{name}": shape for name, shape in _clip_l(1024, 4096, 24)}
+    seen = dict(_vision_of_transformers(1280, 5120, 32, 14))
+    ends = {"logit_scale": (), "text_projection.weight": (1024, 1024), "visual_projection.weight": (1024, 1280)}
+    return {**texts, **{f"vision_model.{name}": shape for name, shape in seen.items()}, **ends}
+
+
+def _vision_of_transformers(width: int, inner: int, layers: int, patch: int) -> Iterator[tuple[str, Shape]]:
+    places = (224 // patch) ** 2 + 1
+    yield "embeddings.position_ids", (1, places)
+    yield "embeddings.class_embedding", (width,)
+    yield "embeddings.patch_embedding.weight", (width, 3, patch, patch)
+    yield "embeddings.position_embedding.weight", (places, width)
+    yield from _norm("pre_layrnorm", width)
+    yield from _clip_layers(width, inner, layers)
+    yield from _norm("post_layernorm", width)
+
+
+def ip_adapter_plus() -> Keys:
+    """IP-Adapter plus and plus-face for SDXL with ViT-H: a resampler of depth 4 with 20 heads of 64 and 16 queries, and
+    70 pairs of projections, counted as the attention processors of diffusers are, the cross-attentions alone."""
+    inner, width = 1280, 2048
+    found: Keys = {"image_proj.latents": (1, 16, inner)}
+    found |= _linear("image_proj.proj_in", 1280, inner)
+    found |= _linear("image_proj.proj_out", inner, width)
+    found |= _norm("image_proj.norm_out", width)
+    for layer in (f"image_proj.layers.{at}" for at in range(4)):
+        found |= {**dict(_norm(f"{layer}.0.norm1", inner)), **dict(_norm(f"{layer}.0.norm2", inner))}
+        found |= {
+            f"{layer}.0.to_q.weight": (20 * 64, inner),
+            f"{layer}.0.to_kv.weight": (2 * 20 * 64, inner),
+            f"{layer}.0.to_out.weight": (inner, 20 * 64),
+        }
+        found |= _norm(f"{layer}.1.0", inner)
+        found |= {f"{layer}.1.1.weight": (4 * inner, inner), f"{layer}.1.3.weight": (inner, 4 * inner)}
+    widths = [640] * 4 + [1280] * 20 + [1280] * 30 + [640] * 6 + [1280] * 10  # down 1 and 2, up 0 and 1, middle
+    for at, each in enumerate(widths):
+        found |= {f"ip_adapter.{2 * at + 1}.to_{role}_ip.weight": (each, width) for role in "kv"}
+    return found
 
 
 def sdxl_base() -> Keys:

@@ -1,0 +1,74 @@
+"""Every command that a refusal or `/ready` names is one that the tool obeys, whatever the part or LoRA."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from models.catalogue import find
+from models.errors import ToolFault
+from models.families import read_family
+from pipelines.catalogue import ON_NO_HUB, UNPUBLISHED, Catalogue
+from pipelines.needs import LORAS
+from pipelines.parts import Part
+from tests.models.conftest import Tool
+from tests.models.hub import Hub
+from tests.models.miniatures import small
+
+PARTS, BASE = get_args(Part), find("dreamshaper_turbo")  # which no preset has
+
+
+@pytest.fixture
+def family(tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch) -> Catalogue:
+    """A family of a checkpoint alone. Pickles are what test_converting.py is about: here they are taken as they are."""
+    monkeypatch.setattr("models.fetching.convert", lambda part, whole, name: whole.write_bytes(part.read_bytes()))
+    publish(hub, BASE.name)
+    assert tool("pull", BASE.name, "--family", "bare")[0] == 0
+    return Catalogue.open(families / "bare")
+
+
+def publish(hub: Hub, name: str) -> None:
+    """Let the hub have a file, as the public one has all of the catalogue that lie on it."""
+    entry = find(name)
+    if entry.repository is not None and entry.path is not None:
+        hub.files.setdefault(entry.repository, {})[entry.path] = small(1)
+
+
+def site(folder: Path, name: str) -> Path:
+    """A folder with what is on no hub, as docs/models.md says to make one."""
+    entry = find(name)
+    for path in (entry.file, *(f"{entry.folder}/{beside}" for beside in entry.beside)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(small(1))
+    return folder
+
+
+@pytest.mark.parametrize("name", [*PARTS, *LORAS.values()])
+def test_the_command_for_what_is_missing_brings_it(
+    tool: Tool, hub: Hub, family: Catalogue, tmp_path: Path, name: str
+) -> None:
+    command = family.command_for(name)
+    if command is None:
+        with pytest.raises(ToolFault, match="No document states where"):
+            find(name)
+        return
+    publish(hub, name)
+    words = command.replace("FOLDER", str(site(tmp_path / "site", name))).split()
+    assert words[:3] == ["python", "-m", "models"]
+    code, _, told = tool(*words[3:])
+    if find(name).format == "pickle":  # whether to trust it is asked, not taken for granted
+        assert code == 1
+        assert "add --accept-unpinned" in told
+        code, _, told = tool(*words[3:], "--accept-unpinned")
+    assert (code, told) == (0, "")
+    brought = read_family(family.root)
+    assert name in brought.parts if name in PARTS else find(name).file in brought.loras
+
+
+def test_what_lies_on_no_hub_is_known_without_the_catalogue_of_files() -> None:
+    """`pipelines` tells the commands, and does not read the tool's catalogue."""
+    off_hub = {
+        part for part in PARTS if part not in UNPUBLISHED and (find(part).repository is None or find(part).beside)
+    }
+    assert off_hub == ON_NO_HUB
+    assert set(PARTS) >= UNPUBLISHED
