@@ -38,7 +38,7 @@ class Style:
 
 
 def read_styles(folder: Path | None = None) -> dict[str, Style]:
-    """The styles by their names: those that come with this package, and in place of them those of a folder of one's own.
+    """The styles by their names: those of this package, and in place of them those of a folder of one's own.
 
     Every `*.json` of the folder and the folders in it is a list of objects with `name`, and `prompt` and
     `negative_prompt` where it has them. Of two of one name that of the later file counts, by the path. Raises OSError
