@@ -57,9 +57,7 @@ def assemble(
     lines, negative_lines = prompt_lines(prompt), prompt_lines(negative_prompt)
     main, loras = take_lora_tags(lines[0])
     chosen = [name for name in dict.fromkeys(styles) if name != EXPANSION]
-    for name in chosen:
-        if name != RANDOM and name not in known:
-            raise InputFault("value_error", f"There is no style {name[:64]!r}", "styles")
+    _hold_to_known((name for name in chosen if name != RANDOM), known)
     images = tuple(
         _texts([main, *lines[1:]], negative_lines, chosen, index, Random(seed), known, wildcards)
         for index, seed in enumerate(seeds)
@@ -83,17 +81,44 @@ def _texts(
     negative_extra = [replace_wildcards(line, wildcards, chance, "negative_prompt") for line in negative_lines[1:]]
     main = replace_arrays(main, index)
     acting = [known[_drawn(known, chance) if name == RANDOM else name] for name in chosen]
-    placed = any(style.takes_prompt for style in acting)
-    positive = [*([] if placed else [main]), *(text for style in acting for text in style.round(main)), *extra]
-    negative = [*(text for style in acting for text in style.negative), negative_main, *negative_extra]
+    positive, negative = put_round([main, *extra], [negative_main, *negative_extra], acting)
+    return Texts(positive, negative, main, tuple(style.name for style in acting))
+
+
+def put_round(
+    lines: Sequence[str], negative_lines: Sequence[str], styles: Sequence[Style]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The positive and the negative texts that styles make of a prompt's lines, of which the first is the main one.
+
+    Raises InputFault `sequence_too_long` for more than MAX_CHARACTERS.
+    """
+    main, *extra = lines
+    placed = any(style.takes_prompt for style in styles)
+    positive = [*([] if placed else [main]), *(text for style in styles for text in style.round(main)), *extra]
+    negative = [*(text for style in styles for text in style.negative), *negative_lines]
     _hold_to_length(positive, "prompt")
     _hold_to_length(negative, "negative_prompt")
-    return Texts(
-        tuple(filter(None, positive)) or (main,),
-        tuple(filter(None, negative)) or (negative_main,),
-        main,
-        tuple(style.name for style in acting),
-    )
+    return tuple(filter(None, positive)) or (main,), tuple(filter(None, negative)) or (negative_lines[0],)
+
+
+def styled_lines(
+    prompt: str, negative_prompt: str, styles: Sequence[str], known: Mapping[str, Style]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lines of both prompts with the texts of `styles` round them; the lines alone where there are none.
+
+    Raises InputFault for a style that is not in `known`, and as `put_round`.
+    """
+    lines, negative_lines = prompt_lines(prompt), prompt_lines(negative_prompt)
+    if not styles:
+        return tuple(lines), tuple(negative_lines)
+    _hold_to_known(styles, known)
+    return put_round(lines, negative_lines, [known[name] for name in styles])
+
+
+def _hold_to_known(styles: Iterable[str], known: Mapping[str, Style]) -> None:
+    for name in styles:
+        if name not in known:
+            raise InputFault("value_error", f"There is no style {name[:64]!r}", "styles")
 
 
 def _drawn(known: Mapping[str, Style], chance: Random) -> str:

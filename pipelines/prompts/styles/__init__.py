@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipelines.prompts.lines import prompt_lines
@@ -75,3 +76,7 @@ def _style(entry: Mapping[str, Any]) -> Style:
 
 def _texts(text: str | None) -> tuple[str, ...]:
     return tuple(filter(None, prompt_lines(text or "")))
+
+
+STYLES: Mapping[str, Style] = MappingProxyType(read_styles())
+"""Those of this package."""

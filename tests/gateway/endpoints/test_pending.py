@@ -24,9 +24,6 @@ from tests.gateway.endpoints.documented import (
 
 # (endpoints, field, a value that asks for what is not built)
 REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
-    (FOUR, "styles", ["SAI Anime"]),
-    (FOUR, "styles", ["Fooocus V2"]),
-    (FOUR, "styles", ["Fooocus V2", "Fooocus Sharp", "Fooocus Enhance", "Mk Van Gogh"]),
     (FOUR, "refiner_model", "realisticVisionV60B1_v51VAE.safetensors"),
     ((ROOT,), "control_type", "ImagePrompt"),
     ((ROOT,), "control_type", "FaceSwap"),
@@ -89,13 +86,11 @@ def test_endpoints_that_are_not_built_always_say_so(endpoint: str) -> None:
 def test_all_violations_are_reported_together() -> None:
     found = refused(
         ROOT,
-        styles=["SAI Anime"],
         refiner_model="realisticVisionV60B1_v51VAE.safetensors",
         inpaint_image_url=URL,
         loras=[{"path": "a", "force": True}],
     )
     assert [entry.loc for entry in found] == [
-        ("styles",),
         ("loras", 0, "force"),
         ("refiner_model",),
         ("inpaint_image_url",),
@@ -126,6 +121,8 @@ def test_every_default_is_accepted_when_it_is_sent(endpoint: str) -> None:
     [
         (ROOT, {}, ("styles",)),
         (ROOT, {"styles": []}, ()),
+        (ROOT, {"styles": ["SAI Anime"]}, ()),
+        (ROOT, {"styles": ["SAI Anime", "Fooocus V2"]}, ("styles",)),
         (IMAGE_PROMPT, {}, ("styles",)),
         (FAST, {}, ("enable_refiner", "expand_prompt")),
         (FAST, {"enable_refiner": False}, ("expand_prompt",)),
