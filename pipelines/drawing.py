@@ -21,8 +21,9 @@ from pipelines.listeners import OnEvent
 from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.planning import UNPLANNED_MERGED_MB, plan_for
 from pipelines.previews import Previews
+from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.limits import MAX_CHUNKS
-from pipelines.prompts.lines import prompt_lines
+from pipelines.prompts.styles import STYLES
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
@@ -205,13 +206,13 @@ class Drawer:
         return inputs.hole.enlarging
 
     def _read(self, spec: Spec, prompt: str) -> tuple[Prompt, Prompt | None]:
-        """The prompt and, where there is guidance, the negative prompt."""
+        """The prompt and, where there is guidance, the negative prompt, both with the texts of the styles."""
 
-        def read(text: str, field: str) -> Prompt:
-            return read_prompt(prompt_lines(text), self._family.tokenizers, field, self._max_prompt_chunks)
+        def read(lines: tuple[str, ...], field: str) -> Prompt:
+            return read_prompt(lines, self._family.tokenizers, field, self._max_prompt_chunks)
 
-        positive = read(prompt, "prompt")
-        return positive, read(spec.negative_prompt, "negative_prompt") if is_guided(spec) else None
+        positive, negative = styled_lines(prompt, spec.negative_prompt, spec.styles, STYLES)
+        return read(positive, "prompt"), read(negative, "negative_prompt") if is_guided(spec) else None
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""

@@ -213,11 +213,13 @@ class Spec(_Frozen):
     whatever the seeds are.
     pictures: what it is drawn from, by role, at most one that it begins from or one canvas among them, with at most one
     mask; whatever is made of them keeps their order.
+    styles: names of those whose texts are put round the prompts, in their order (`pipelines.prompts.styles`).
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
     prompt: str = ""
     negative_prompt: str = ""
+    styles: tuple[str, ...] = ()
     size: Size | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     sampler: SamplerName

@@ -71,6 +71,7 @@ class MergingBench:
             unet=models.unet,
             text_encoders=models.texts,
             device=models.device,
+            residency=RESIDENT,
         )
         store = VariantStore(family, PLENTY, own_stream=own_stream)
         base = store.get(VariantSpec(performance=(LoraRef(lora, 0.8),))).base

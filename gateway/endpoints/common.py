@@ -8,7 +8,7 @@ from gateway.endpoints.base import Input, Part
 from gateway.endpoints.pending import Family
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import AspectRatio, size_of
-from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style
+from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style, acting_styles
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import MODES, PerformanceName
@@ -67,7 +67,7 @@ class FooocusFields(Input):
     negative_prompt: Prompt = Field("", description="What to keep out of the picture." + NO_EFFECT)
     styles: Annotated[list[Style], Field(max_length=277)] = Field(
         [*DEFAULT_STYLES],
-        description="Styles to draw in; their order does not matter.",
+        description="Styles to draw in. Their texts are put round the prompt, in this order.",
     )
     performance: Performance = Field("Extreme Speed", description="Trade of speed for quality.")
     guidance_scale: float = Field(4.0, ge=1, le=30, description="How closely to keep to the prompt." + NO_EFFECT)
@@ -107,6 +107,7 @@ class FooocusFields(Input):
         return Spec(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
+            styles=acting_styles(self.styles),
             size=size_of(self.aspect_ratio),
             seeds=seeds_of(self.seed, self.num_images),
             steps=mode.steps,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from gateway.endpoints.styles import EXPANSION
 from gateway.errors import ModelError
 from gateway.validation import shown
 
@@ -28,11 +29,6 @@ class Unbuilt:
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
     {
         "fooocus": (
-            Unbuilt(
-                "styles",
-                "Styles are not supported yet; leave the field out or send an empty list",
-                served=(frozenset(),),
-            ),
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
         ),
@@ -46,7 +42,7 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
 # accepted because they are defaults (or an older client's echo), though they change nothing yet: field -> why
 INACTIVE: Mapping[Family, Mapping[str, str]] = MappingProxyType(
     {
-        "fooocus": MappingProxyType({"styles": "the texts of styles and the prompt expansion are not built yet"}),
+        "fooocus": MappingProxyType({"styles": "the prompt expansion and the default styles' texts do not act yet"}),
         "fast": MappingProxyType(
             {
                 "enable_refiner": "the refiner is not built yet",
@@ -75,8 +71,12 @@ def _served(unbuilt: Unbuilt, parent: BaseModel, name: str) -> bool:
 
 
 def inactive(family: Family, asked: BaseModel) -> tuple[str, ...]:
-    """Names of the fields of INACTIVE that this input turns on (neither empty nor false)."""
-    return tuple(name for name in INACTIVE[family] if getattr(asked, name, None))
+    """Names of the fields of INACTIVE that this input turns on: neither empty nor false, of styles the expansion."""
+    return tuple(name for name in INACTIVE[family] if _turned_on(name, getattr(asked, name, None)))
+
+
+def _turned_on(name: str, value: Any) -> bool:
+    return EXPANSION in (value or ()) if name == "styles" else bool(value)
 
 
 def _occurrences(

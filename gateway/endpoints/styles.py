@@ -1,5 +1,6 @@
 """The 277 style names of the schemas, in the order in which fal declares them (fal-protocol 9.8)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from gateway.validation import OneOf
@@ -291,3 +292,10 @@ Style = Annotated[
 EXPANSION = "Fooocus V2"
 
 DEFAULT_STYLES: tuple[Style, ...] = ("Fooocus Enhance", "Fooocus V2", "Fooocus Sharp")
+
+
+def acting_styles(styles: Sequence[str]) -> tuple[str, ...]:
+    """The styles whose texts are drawn from, each once, in their order: of the default ones, as a set, none are yet."""
+    if set(styles) == set(DEFAULT_STYLES):
+        return ()
+    return tuple(name for name in dict.fromkeys(styles) if name != EXPANSION)

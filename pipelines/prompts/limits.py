@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.errors import InputFault
+from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.chunks import CHUNK, Rows, Tokenise, chunk_prompt, count_chunks
-from pipelines.prompts.lines import prompt_lines
+from pipelines.prompts.styles import STYLES
 
 if TYPE_CHECKING:  # who encodes prompts needs no pydantic
     from pipelines.spec import Spec
@@ -26,10 +27,14 @@ class PromptLimits:
 
     def faults(self, spec: "Spec") -> list[InputFault]:
         """At most one of each prompt."""
+        try:
+            positive, negative = styled_lines(spec.prompt, spec.negative_prompt, spec.styles, STYLES)
+        except InputFault as fault:
+            return [fault]
         found = []
-        for field, prompt in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
+        for field, lines in (("prompt", positive), ("negative_prompt", negative)):
             try:
-                check_chunked(chunk_prompt(prompt_lines(prompt), self._tokenisers), field, self._max_chunks)
+                check_chunked(chunk_prompt(lines, self._tokenisers), field, self._max_chunks)
             except InputFault as fault:
                 found.append(fault)
         return found

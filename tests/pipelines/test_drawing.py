@@ -24,6 +24,7 @@ from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Hint, Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.prompts.styles import STYLES
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure
 from pipelines.trajectory import variant_spec
@@ -162,6 +163,17 @@ def test_each_schedule_can_be_run_whole_and_from_a_picture(studio: Studio, sched
 def test_the_negative_prompt_acts_under_guidance(studio: Studio) -> None:
     one, other = (studio.draw(spec(guidance=Guidance(scale=4.0), negative_prompt=text)) for text in ("", "red"))
     assert not np.array_equal(one, other)
+
+
+def test_a_style_draws_what_its_texts_draw_when_they_are_written_out(studio: Studio) -> None:
+    clay, guidance = STYLES["SAI Craft Clay"], Guidance(scale=4.0)
+    styled, plain = (
+        studio.draw(spec(prompt="a red circle", styles=names, guidance=guidance)) for names in ((clay.name,), ())
+    )
+    (text,), (negative,) = clay.round("a red circle"), clay.negative
+    written = studio.draw(spec(prompt=text, negative_prompt=negative, guidance=guidance))
+    assert not np.array_equal(styled, plain)
+    assert np.array_equal(styled, written)
 
 
 def test_image_to_image_keeps_less_of_its_start_the_stronger_it_is(studio: Studio) -> None:

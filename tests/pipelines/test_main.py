@@ -381,7 +381,10 @@ def test_what_cannot_be_drawn_is_told_in_one_line(
         (("--sampler", "dice"), "argument --sampler"),
         (("--structure", "edges:x.png"), "PyraCanny"),
         (("--start", "x.png", "--strength", "2"), "strength: "),
-        (("--strength", "0.5"), "--strength: it says something of --inpaint or --start or --upscale or --vary, and there is none"),
+        (
+            ("--strength", "0.5"),
+            "--strength: it says something of --inpaint or --start or --upscale or --vary, and there is none",
+        ),
         (("--vary", "x.png", "--crop"), "--crop: it says something of --start, and there is none"),
         (("--spec", "x.json"), "--spec is the whole spec"),
         (("-o", "out.jpg"), "must end in .png"),
