@@ -17,6 +17,7 @@ from benchmarks.device.clock import seconds
 from benchmarks.device.rig import Rig, add
 from benchmarks.report import Cell, Table
 from benchmarks.sdxl import Models
+from pipelines.memory.residency import RESIDENT
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 
