@@ -139,7 +139,7 @@ _SPEC_OPTIONS = (
     | _CANVAS_OPTIONS
     | {
         "mask",
-        *("prompt", "negative_prompt", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
+        *("prompt", "negative_prompt", "styles", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
         *("image_prompt", "face_swap", "check_safety"),
     }
@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add = _adder(parser, argparse.SUPPRESS)
     add("prompt", nargs="?", help="what to draw; several lines are several prompts that are drawn at once")
     add("--negative-prompt", metavar="TEXT", help="what not to draw")
+    add("--style", dest="styles", action="append", metavar="NAME", help="whose texts are put round it; repeatable")
     add("--performance", choices=get_args(PerformanceName), help="Fooocus' modes (default: Speed)")
     add(
         "--size",

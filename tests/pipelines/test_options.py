@@ -17,6 +17,7 @@ PROMPT = "a red circle on a blue background"
 # by field: options, and what they come to
 FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
     "negative_prompt": (("--negative-prompt", "a star"), "a star"),
+    "styles": (("--style", "SAI Anime", "--style", "Fooocus Sharp"), ["SAI Anime", "Fooocus Sharp"]),
     "size": (("--size", "768x1024"), {"width": 768, "height": 1024}),
     "seeds": (("--seed", "1", "--seed", "2"), [1, 2]),
     "steps": (("--steps", "12"), 12),
