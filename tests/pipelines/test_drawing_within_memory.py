@@ -19,7 +19,7 @@ from pipelines.memory.residency import OnDemand
 from pipelines.needs import ADAPTERS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure, Upscale
+from pipelines.spec import Canvas, Guidance, Lora, Mask, Reference, Size, Spec, Start, Structure, Upscale
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
@@ -28,6 +28,7 @@ from tests.pipelines.studio import LCM, Studio, last, spec
 CPU = torch.device("cpu")
 STYLE = Lora(source="pocket_outlines.safetensors", scale=0.8)
 SMALL = Size(width=128, height=128)
+HALF = np.repeat(np.repeat(np.array([[[0], [255]]], np.uint8), 128, axis=0), 64, axis=1).repeat(3, axis=2)
 WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
     "text": (spec(size=SMALL, steps=2, loras=(), guidance=Guidance(scale=3.0)), []),
     "loras": (spec(size=SMALL, steps=2, loras=(LCM[0].model_copy(update={"performance": True}), STYLE)), []),
@@ -46,6 +47,14 @@ WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
             pictures=tuple(Reference(kind=kind, source="", weight=0.5) for kind in ADAPTERS),
         ),
         [data.astronaut(), data.coffee()],
+    ),
+    "hole": (
+        spec(
+            steps=5,
+            guidance=Guidance(scale=2.0),
+            pictures=(Canvas(source="", respective_field=1.0, resolution=128), Mask(source="")),
+        ),
+        [data.coffee()[:128, :128], HALF],
     ),
     "upscale": (
         spec(size=None, steps=2, pictures=(Upscale(source="", factor=2),)),
