@@ -1,4 +1,4 @@
-"""The way to the device and back: plainly, or so that the host never waits on the way."""
+"""A device: how this process computes on it, and the way to it and back, plainly or so that the host never waits."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -55,3 +55,20 @@ class PinnedDevice:
             return copy
 
         return wait
+
+
+def set_arithmetic(threads: int | None = None) -> None:
+    """How this process multiplies matrices and attends, on a CPU and on CUDA devices; whoever draws calls it first.
+
+    float32 is float32: text encoders, samplers and sharpening are held to Fooocus' numbers to 1e-5, and TF32, which
+    torch takes for convolutions by itself, has 10 bits. Sums of half precision are not cut short. Attention takes the
+    flash or the memory-efficient kernel by shape; cuDNN's plans one for each shape, and rows come and go with each
+    step. threads: torch's on the CPU; None leaves torch's choice.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.enable_cudnn_sdp(False)

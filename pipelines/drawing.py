@@ -12,7 +12,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.conditioning import Prompt, read_prompt
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import sigma_schedule
-from pipelines.device import Device, PinnedDevice, PlainDevice
+from pipelines.device import Device, PinnedDevice, PlainDevice, set_arithmetic
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Job, Stage, Start
 from pipelines.events import EngineStats, Event, Preview, Progress
@@ -105,8 +105,7 @@ class Drawer:
     def open(cls, settings: DrawingSettings) -> "Drawer":
         """Load the weights and start the engine. Blocks; raises WeightsFault when the family is not usable, and
         ValueError for settings that the memory plan does not allow."""
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        set_arithmetic(settings.threads)
         place = torch.device(settings.device)
         device = PinnedDevice(place) if settings.ahead else PlainDevice(place)
         check_files(Catalogue.open(settings.family), settings.verify_at_load)

@@ -8,6 +8,7 @@ from benchmarks.device.clock import DeviceClock
 from benchmarks.device.engine import EnginePath, Switch
 from benchmarks.report import Cell, Table, shown
 from benchmarks.sdxl import Models, build, cost
+from pipelines.device import set_arithmetic
 
 MOST_ROWS = 16
 
@@ -19,6 +20,7 @@ class Rig:
     """
 
     def __init__(self, device: torch.device, sizes: Sequence[int], *, pocket: bool) -> None:
+        set_arithmetic()
         self.clock = DeviceClock(device, hasty=pocket)
         self.models: Models = build(
             pocket=pocket, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
