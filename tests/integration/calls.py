@@ -1,5 +1,6 @@
 """What a client of the integration tests does: run, submit, follow, take the result, look at the picture."""
 
+import base64
 import io
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ FAST = "fal-ai/fast-fooocus-sdxl"
 FAST_IMAGE_TO_IMAGE = "fal-ai/fast-fooocus-sdxl/image-to-image"
 FOOOCUS = "fal-ai/fooocus"
 INPAINT = "fal-ai/fooocus/inpaint"
+IMAGE_PROMPT = "fal-ai/fooocus/image-prompt"
+UPSCALE_OR_VARY = "fal-ai/fooocus/upscale-or-vary"
 SMALL: Mapping[str, Any] = {
     "prompt": "a red cube on a table",
     "image_size": {"width": 256, "height": 256},
@@ -90,6 +93,13 @@ def pixels(encoded: bytes) -> npt.NDArray[np.int16]:
     """(height, width, 3), signed so that differences are."""
     with Image.open(io.BytesIO(encoded)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.int16)
+
+
+def png(picture: npt.NDArray[np.uint8] | Image.Image) -> str:
+    """A picture as a data URI."""
+    file = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -1,7 +1,6 @@
 """Pictures that come with a request: as a data URI, and by an address on loopback."""
 
 import base64
-import io
 
 import httpx2
 import numpy as np
@@ -14,8 +13,10 @@ from tests.integration.calls import (
     FAST_IMAGE_TO_IMAGE,
     FOOOCUS,
     INPAINT,
+    UPSCALE_OR_VARY,
     content,
     pixels,
+    png,
     result,
     run,
     submit,
@@ -67,7 +68,7 @@ def test_a_control_image_changes_the_picture(client: httpx2.Client, photograph: 
 def test_a_photograph_is_enlarged_without_being_drawn(client: httpx2.Client, photograph: bytes) -> None:
     """One picture whatever the number is; its tiles are its steps, and it is checked and stored as any other."""
     asked = {"uov_image_url": data_uri(photograph), "uov_method": "Upscale (Fast 2x)", "num_images": 3}
-    submitted = submit(client, "fal-ai/fooocus/upscale-or-vary", {**asked, "output_format": "png"})
+    submitted = submit(client, UPSCALE_OR_VARY, {**asked, "output_format": "png"})
     logs = wait_for(client, submitted, "COMPLETED")["logs"]
     output = result(client, submitted).json()
     assert [(each["width"], each["height"]) for each in output["images"]] == [(1280, 854)]
@@ -82,12 +83,6 @@ def test_a_photograph_is_enlarged_without_being_drawn(client: httpx2.Client, pho
 
 HOLE = {"prompt": "a green star on a blue background", "performance": "Lightning", "seed": 4, "output_format": "png"}
 BLUE = draw(Scene((Thing("circle", "red", "big", "centre"),), "blue"), 256, 256)
-
-
-def png(picture: Pixels | Image.Image) -> str:
-    file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def marked(side: int, part: slice) -> Pixels:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from benchmarks.pocket.acceptance.inpaint import _other, share_changed
 from benchmarks.pocket.acceptance.inpaint import hole as hole_around
+from benchmarks.pocket.acceptance.inpaint import share_changed, with_another_thing
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.scenes import Scene, Thing
@@ -76,7 +76,7 @@ def difference(one: Pixels, other: Pixels) -> float:
 def filled_holes(studio: Studio, count: int, **given: Any) -> tuple[dict[str, float], float]:
     """What the oracle reads of held-out captions drawn in holes, and the most that changed far from one."""
     scenes, said = held_out(count)
-    before = [draw(_other(scene, random.Random(at)), 256, 256) for at, scene in enumerate(scenes)]
+    before = [draw(with_another_thing(scene, random.Random(at)), 256, 256) for at, scene in enumerate(scenes)]
     masks = [255 * hole_around(scene.things[0], 256, None).astype(np.uint8) for scene in scenes]
     uploads = [np.repeat(mask[:, :, None], 3, axis=2) for mask in masks]
     found = [

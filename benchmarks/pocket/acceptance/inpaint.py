@@ -114,7 +114,7 @@ class Holed:
 def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
     """Pictures with holes around something other than the held-out captions say; inside, the UNet is told of them."""
     scenes, _ = held_out(count)
-    before = [_other(scene, random.Random(at)) for at, scene in enumerate(scenes)]
+    before = [with_another_thing(scene, random.Random(at)) for at, scene in enumerate(scenes)]
     masks = [hole(scene.things[0], SIDE, None) for scene in scenes]
     holed = Holed.of([draw(scene, SIDE, SIDE) for scene in before], masks, head.device)
     with told(unet, head, holed.holes.repeat(2, 1, 1, 1), holed.around.repeat(2, 1, 1, 1)):
@@ -141,7 +141,7 @@ def draw_in_holes(reader: Reader, unet: Any, holed: Holed, said: list[str], step
     return list(pixels_of(draw_latents(unet, reader, said, SIDE, steps, TOKENS, before=outside, after=kept)))
 
 
-def _other(scene: Scene, chance: random.Random) -> Scene:
+def with_another_thing(scene: Scene, chance: random.Random) -> Scene:
     """Another thing at the same place, before the same background."""
     thing = scene.things[0]
     while True:
