@@ -63,6 +63,7 @@ def test_an_image_prompts_colours_are_taken_over_and_less_at_little_weight(
     assert found[0.3]["colour"] < found[1.0]["colour"]
 
 
+@pytest.mark.timeout(1800)
 def test_holes_show_what_prompts_say_and_nothing_far_from_them_changes(client: httpx2.Client) -> None:
     scenes, said = held_out(HOLES)
     pictures = []

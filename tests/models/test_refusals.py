@@ -205,11 +205,11 @@ def test_a_second_pull_into_the_same_folder(tool: Tool, families: Path, monkeypa
 
 
 def test_a_pickle_with_more_than_tensors_is_named(tool: Tool, tmp_path: Path, families: Path) -> None:
-    (tmp_path / find("face_detector").file).write_bytes(b"no pickle")
+    (tmp_path / find("inpaint_head").file).write_bytes(b"no pickle")
     assert tool("pull", "lcm")[0] == 0
     before = tree(families)
-    told = refused(tool, "pull", "face_detector", "--family", "lcm", "--from", str(tmp_path), "--accept-unpinned")
-    assert "detection_Resnet50_Final.pth cannot be converted" in told
+    told = refused(tool, "pull", "inpaint_head", "--family", "lcm", "--from", str(tmp_path), "--accept-unpinned")
+    assert "fooocus_inpaint_head.pth cannot be converted" in told
     assert tree(families) == before
 
 

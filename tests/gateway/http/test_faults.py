@@ -36,6 +36,12 @@ def is_platform_fault(answer: httpx2.Response, status: int) -> bool:
     )
 
 
+REFINED = {
+    "inpaint_image_url": "data:image/png;base64,AAAA",
+    "refiner_model": "realisticVisionV60B1_v51VAE.safetensors",
+}
+
+
 @pytest.mark.parametrize("surface", ["run", "queue"])
 @pytest.mark.parametrize(
     ("endpoint", "body", "loc", "type_"),
@@ -43,7 +49,8 @@ def is_platform_fault(answer: httpx2.Response, status: int) -> bool:
         (FAST, {}, ["body", "prompt"], "missing"),
         (FAST, {**INPUT, "format": "bmp"}, ["body", "format"], "one_of"),
         (FAST, {**INPUT, "image_size": {"width": 500, "height": 512}}, None, "multiple_of"),
-        (INPAINT, {"inpaint_image_url": "data:image/png;base64,AAAA"}, None, "feature_not_supported"),
+        (INPAINT, {"inpaint_image_url": "data:image/png;base64,AAAA"}, None, "unsupported_image_format"),
+        (INPAINT, REFINED, ["body", "refiner_model"], "feature_not_supported"),
         (
             f"{FAST}/image-to-image",
             {**INPUT, "image_url": "data:image/png;base64,@@@"},

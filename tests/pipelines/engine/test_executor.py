@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import memory
 from pipelines.engine.executor import Executor, Outcome
 from pipelines.engine.tasks import Answers, Ask, Stage, Task
 from pipelines.errors import DrawingFault, EngineDead
@@ -134,7 +133,7 @@ def test_what_did_not_fit_is_not_tried_again_for_this_size() -> None:
 
 def test_a_lowered_cap_is_tried_again_after_many_calls_that_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been something else on the device that was too large for a moment."""
-    monkeypatch.setattr(memory, "RAISED_AFTER", 3)
+    monkeypatch.setattr("pipelines.memory.row_limits.RAISED_AFTER", 3)
     stage = Doubling(memory=8)
     executor = executor_of(stage)
     run(executor, *[Double(1)] * 4)
