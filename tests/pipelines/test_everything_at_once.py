@@ -1,5 +1,8 @@
 """One request that asks for all that pictures can do, alone and beside seven others of other kinds."""
 
+import gc
+import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,3 +74,31 @@ def test_it_is_drawn_and_alike_beside_seven_others(pocket_family: Family, steps:
         )
     finally:
         studio.drawer.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_memory_is_flat_over_two_hundred_mixed_requests(pocket_family: Family) -> None:
+    """After every kind has been drawn some times, another hundred and forty hold no more."""
+    studio = Studio(pocket_family)
+    small = [each for each in (*OTHERS, everything(4)) if each[0].size is not None]
+    try:
+        held = [round_of(studio, small, 20 * at) for at in range(10)]
+    finally:
+        studio.drawer.close()
+    assert held[-1] - held[2] < 8 * 2**20
+
+
+def round_of(studio: Studio, works: list[Work], first: int) -> int:
+    """Draw twenty requests, four at a time, with seeds of their own. Returns the memory that the process holds then."""
+    for at in range(first, first + 20, 4):
+        chosen = [works[(at + each) % len(works)] for each in range(4)]
+        waiting = [
+            studio.submit(str(at + each), wanted.model_copy(update={"seeds": (at + each,)}), pictures=pictures)
+            for each, (wanted, pictures) in enumerate(chosen)
+        ]
+        assert all(isinstance(last(events), Drawn) for events in waiting)
+    del studio.watched.latents[:]
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
