@@ -109,10 +109,18 @@ def add_info(subcommands: Subcommands) -> None:
         if arguments.cards:
             show_cards(DTYPES[arguments.dtype])
             return 0
+        code = 0
         for folder in _chosen(arguments.family):
-            show_family(folder)
+            try:
+                show_family(folder)
+            except ToolFault as fault:
+                if arguments.family is not None:
+                    raise
+                print(fault, file=sys.stderr)  # the others are described nevertheless
+                code = 1
+                continue
             show_plan(folder, DTYPES[arguments.dtype], arguments.memory_gb)
-        return 0
+        return code
 
     parser = subcommands.add_parser(
         "info", help="what a family has and lacks, and what is planned for it on a GPU; all families without a name"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.catalogue import ENTRIES, Entry
+from models.errors import ToolFault
 from models.families import ASIDE, families, read_family
 from models.presets import PRESETS
 from pipelines.parts import Part
@@ -23,7 +24,12 @@ def wide_console() -> Console:
 
 def show_catalogue() -> None:
     """Print presets and single files: size, licence, what needs them, and which families have them."""
-    having = {folder.name: frozenset(read_family(folder).files) for folder in families()}
+    having: dict[str, frozenset[str]] = {}
+    for folder in families():
+        try:
+            having[folder.name] = frozenset(read_family(folder).files)
+        except ToolFault as fault:
+            print(fault, file=sys.stderr)  # the others are listed nevertheless
     presets = Table("preset", "is", "here", title="Presets", title_justify="left")
     for name, names in PRESETS.items():
         presets.add_row(name, ", ".join(names), "yes" if name in having else "")

@@ -75,6 +75,17 @@ def test_info_tells_what_a_family_has_and_lacks(tool: Tool) -> None:
     assert "lacks: canny, cpds" in told
 
 
+def test_a_family_that_cannot_be_read_hides_no_other(tool: Tool, families: Path) -> None:
+    assert tool("pull", "lcm")[0] == 0
+    (families / "a_broken_one").mkdir()
+    (families / "a_broken_one" / "family.json").write_text("{")
+    for command, code in (("list", 0), ("info", 1)):
+        found, told, fault = tool(command)
+        assert found == code
+        assert find("juggernaut").file in told
+        assert "a_broken_one" in fault
+
+
 def test_a_part_is_removed_and_the_rest_stays(tool: Tool, families: Path) -> None:
     assert tool("pull", "lcm", "canny")[0] == 0
     assert tool("remove", "canny", "--family", "lcm")[0] == 0
