@@ -55,6 +55,10 @@ def _run(args: argparse.Namespace) -> int:
         raise ToolFault(f"There is no {args.source}.")
     if not (args.source.is_file() or args.source.is_dir()):
         raise ToolFault(f"{args.source} is neither a file nor a folder.")
+    if args.vae is not None and not args.vae.is_file():
+        raise ToolFault(f"--vae takes a file, and {args.vae} is none.")
+    if args.config is not None and not args.config.is_dir():
+        raise ToolFault(f"--config takes a folder of configurations, and {args.config} is no folder.")
     try:
         if args.family is not None:
             if any((args.name, args.vae, args.base, args.config, args.prediction, args.zero_terminal_snr)):

@@ -156,6 +156,15 @@ def test_what_is_neither_file_nor_folder_is_told(run: Callable[..., str], tmp_pa
     is_refused(run, families, tmp_path / "broken", "There is no")
 
 
+def test_an_option_that_names_nothing_is_told(
+    run: Callable[..., str], pocket_family_folder: Path, tmp_path: Path, families: Path
+) -> None:
+    source, gone = pocket_family_folder / names.CHECKPOINT, tmp_path / "gone"
+    is_refused(run, families, source, "--vae takes a file, and .*gone is none", "--vae", gone)
+    with pytest.raises(ToolFault, match=r"--config takes a folder of configurations, and .*gone is no folder"):
+        run(source, "--config", gone, config=False)
+
+
 @pytest.mark.parametrize(
     ("place", "content", "said"),
     [
