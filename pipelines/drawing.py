@@ -47,7 +47,7 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
-from pipelines.weights.esrgan import LazyUpscaler
+from pipelines.weights.esrgan import LazyUpscaler, upscaler_dtype
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
@@ -95,7 +95,8 @@ class Drawer:
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
         home = family.residency.home(family.unet.conv_in.weight).device
-        self._upscaler = LazyUpscaler(partial(family.catalogue.part, "upscaler"), home)
+        find = partial(family.catalogue.part, "upscaler")
+        self._upscaler = LazyUpscaler(find, home, upscaler_dtype(family.device))
         self._table = sdxl_table(family.catalogue.file.zero_terminal_snr)
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one

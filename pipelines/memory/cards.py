@@ -36,14 +36,13 @@ def of_family(catalogue: Catalogue, dtype: Dtype) -> Footprint:
 def of_sdxl(dtype: Dtype, published: Mapping[Part, int]) -> Footprint:
     """The footprint of SDXL as published, with every part. Control networks are taken whole, which is the most that
     they can have of their own. published: bytes of the parts that no configuration here tells."""
-    base, refiner = CONFIGS / "sdxl_base", CONFIGS / "sdxl_refiner"
+    base = CONFIGS / "sdxl_base"
     unet = unet_of(base, getattr(torch, dtype))
     with torch.device("meta"):
         control: ControlNetModel = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
     optional: dict[Part, int] = {
         **dict.fromkeys(CONTROLS, sum(each.numel() for each in control.parameters()) * unet.dtype.itemsize),
         "inpaint_patch": bytes_of(unet),
-        "refiner": bytes_of(unet_of(refiner, unet.dtype)),
         **published,
     }
     return of_models("SDXL", base, unet, CUDA, optional, controlled=True)

@@ -57,8 +57,6 @@ def taking_turns(plan: MemoryPlan, footprint: Footprint) -> Iterator[str]:
     room = plan.parts - footprint.unet
     if footprint.control > room:
         yield "control networks (each step)"
-    if footprint.optional.get("refiner", 0) > room:
-        yield "refiner (once a picture)"
     if footprint.optional.get("inpaint_patch", 0) > room:
         yield "inpaint base (beside other pictures)"
     if footprint.unet > room:

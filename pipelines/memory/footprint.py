@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pipelines.memory.counting import counted_on_meta
 from pipelines.memory.plan import COMMON, FACTOR, Footprint
 from pipelines.parts import Part
-from pipelines.weights.checkpoint import UNET, read_config
+from pipelines.weights.checkpoint import read_config
+from pipelines.weights.esrgan import upscaler_dtype
 from pipelines.weights.family import vae_dtype
 from pipelines.weights.header import read_header
 from pipelines.weights.keys import original_name
@@ -30,7 +31,7 @@ WHOLE: tuple[Part, ...] = ("image_prompt", "face_prompt", "image_prompt_negative
 
 def measure(catalogue: "Catalogue", device: torch.device, dtype: torch.dtype) -> Footprint:
     """The footprint of a family on a device, which need not be there. dtype: of the UNet, and of all that is run beside
-    it; text encoders and upscaler are run in float32, and the VAE as `vae_dtype` has it.
+    it; text encoders are run in float32, and VAE and upscaler as `vae_dtype` and `upscaler_dtype` have it.
 
     Raises WeightsFault when a configuration or a header cannot be read.
     """
@@ -38,7 +39,7 @@ def measure(catalogue: "Catalogue", device: torch.device, dtype: torch.dtype) ->
     controls = {
         part: _control_elements(unet, catalogue.part(part)) * dtype.itemsize for part in CONTROLS if catalogue.has(part)
     }
-    optional = {**controls, **_optional(catalogue, unet, dtype)}
+    optional = {**controls, **_optional(catalogue, unet, device, dtype)}
     return of_models(catalogue.name, catalogue.config, unet, device, optional, controlled=bool(controls))
 
 
@@ -153,27 +154,25 @@ def _control_elements(unet: UNet2DConditionModel, path: Path) -> int:
     return elements
 
 
-def _optional(catalogue: "Catalogue", unet: UNet2DConditionModel, dtype: torch.dtype) -> dict[Part, int]:
+def _optional(
+    catalogue: "Catalogue", unet: UNet2DConditionModel, device: torch.device, dtype: torch.dtype
+) -> dict[Part, int]:
     """What is run on the device of the rest, but for control networks."""
     found: dict[Part, int] = {
         part: _elements(catalogue.part(part)) * dtype.itemsize for part in WHOLE if catalogue.has(part)
     }
     if catalogue.has("inpaint_patch"):
         found["inpaint_patch"] = bytes_of(unet)  # it changes nearly all of it
-    if catalogue.has("refiner"):
-        found["refiner"] = _elements(catalogue.part("refiner"), UNET) * dtype.itemsize
     if catalogue.has("upscaler"):
-        found["upscaler"] = _elements(catalogue.part("upscaler")) * torch.float32.itemsize
+        found["upscaler"] = _elements(catalogue.part("upscaler")) * upscaler_dtype(device).itemsize
     return found
 
 
-def _elements(path: Path, prefix: str = "") -> int:
-    """Of the tensors of a file, or of the weights in a folder, whose names begin so."""
+def _elements(path: Path) -> int:
+    """Of the tensors of a file, or of the weights in a folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     headers = [read_header(file) for file in files]
-    return sum(
-        _numel(each.shape) for header in headers for name, each in header.tensors.items() if name.startswith(prefix)
-    )
+    return sum(_numel(each.shape) for header in headers for each in header.tensors.values())
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -21,7 +21,7 @@ class MemoryPlan:
     memory: what is planned with. resident: whether the family's own models stay on the device from the start; otherwise
     every part lies in the host's memory and is brought when it is used, and LoRAs are merged there. parts: what models
     may hold on the device at one time, merged ones included. working: set aside for what calls need while they run.
-    merged: of `parts`, what merged weights and control networks may hold where the family is resident.
+    merged: of `parts`, what merged weights and all other parts may hold where the family is resident.
     row_pixel: what one row of a UNet call needs for each pixel of its latent.
     """
 
@@ -69,6 +69,13 @@ class Footprint:
         """The largest model that is run alone."""
         return max(self.unet, self.text_encoders, self.vae, *self.optional.values())
 
+    @property
+    def job(self) -> int:
+        """The most that one request holds beside the family's own models, and while it runs keeps, whatever is let go
+        of: the UNet with its LoRAs merged in, twice where an inpaint model is in one of them, and each other part."""
+        merged = self.unet * (2 if "inpaint_patch" in self.optional else 1)
+        return merged + sum(size for part, size in self.optional.items() if part != "inpaint_patch")
+
     def working(self, side: int, rows: int) -> int:
         """What the VAE needs for a picture of side x side, or a call of `rows` rows at 1024 x 1024 if that is more."""
         return max(self.vae_pixel * latent_pixels(side), rows * self.row_pixel * latent_pixels(COMMON))
@@ -85,13 +92,13 @@ def plan_memory(footprint: Footprint, memory: int, rows: int, merged: int | None
 
     Set aside is what the VAE and two rows need at 1024 x 1024, and by steps, up to `rows` rows and then to the VAE's
     need at 2048 x 2048, more: as long as the family's own models still lie on the device together. They are resident
-    where another merged UNet and a control network fit beside them, and each other part does. More memory never gives
-    fewer rows, smaller pictures, or a family that is not resident any more.
+    where all that one request may ask for fits beside them. More memory never gives fewer rows, smaller pictures, or a
+    family that is not resident any more.
 
     Raises WeightsFault, with the figures, where not even the largest model alone can be run.
     """
     room = memory - RESERVE
-    resident = footprint.base + max(footprint.unet + footprint.control, *footprint.optional.values(), 0)
+    resident = footprint.base + footprint.job
     least, *steps = _steps(footprint, rows)
     if footprint.largest + least > room:
         raise WeightsFault(_refusal(footprint, memory, least))

@@ -39,8 +39,8 @@ class Base:
 
     key: what is merged. group: evaluations on bases with equal groups may share a UNet call; it tells every change of
     the UNet. controls: the control networks that were asked for so far, by kind. unready: what was merged on a stream
-    of its own, until `ready`. The merger fills both. head: of an inpaint model, (width, 5, 3, 3) float32, on the
-    device; None for a base that is none.
+    of its own, until `ready`. The merger fills both. head: of an inpaint model, (width, 5, 3, 3) float32, at
+    the family's home; None for a base that is none.
     """
 
     key: VariantKey

@@ -66,24 +66,25 @@ def read_upscaler(path: Path) -> Upscaler:
     return network.eval().requires_grad_(False)
 
 
+def upscaler_dtype(device: torch.device) -> torch.dtype:
+    """What an upscaler is run in on a device: float32 on a CPU, and elsewhere float16, as it is published."""
+    return torch.float32 if device.type == "cpu" else torch.float16
+
+
 class LazyUpscaler:
     """The upscaler of a family, which is read when it is first asked for. For any thread."""
 
-    def __init__(self, find: Callable[[], Path], device: torch.device) -> None:
-        """find: its file; called when it is read."""
-        self._find, self._device = find, device
+    def __init__(self, find: Callable[[], Path], home: torch.device, dtype: torch.dtype) -> None:
+        """find: its file; called when it is read. home: where it then lies."""
+        self._find, self._home, self._dtype = find, home, dtype
         self._reading = threading.Lock()
         self._network: Upscaler | None = None
 
     def get(self) -> Upscaler:
-        """The network on its device: in float32 on a CPU and in float16 elsewhere, as it is published.
-
-        Raises WeightsFault where there is none.
-        """
+        """The network. Raises WeightsFault where there is none."""
         with self._reading:
             if self._network is None:
-                dtype = torch.float32 if self._device.type == "cpu" else torch.float16
-                self._network = read_upscaler(self._find()).to(self._device, dtype)
+                self._network = read_upscaler(self._find()).to(self._home, self._dtype)
             return self._network
 
 

@@ -13,7 +13,7 @@ from pipelines.memory.counting import LiveBytes, counted_on_meta
 from pipelines.memory.footprint import bytes_of, measure, row_bytes, run_row, unet_of, vae_bytes
 from pipelines.memory.plan import GB
 from pipelines.memory.planning import plan_for
-from pipelines.weights.checkpoint import load_unet, read_config
+from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.esrgan import read_upscaler
 from pipelines.weights.family import Family
@@ -90,14 +90,6 @@ def test_models_and_parts_take_what_they_take_when_loaded(pocket_family: Family)
     half = measure(catalogue, torch.device("cuda"), torch.float16)
     assert (half.unet, half.control) == (found.unet // 2, found.control // 2)
     assert half.text_encoders == found.text_encoders
-
-
-def test_of_a_refiner_its_unet_counts(pocket_family: Family) -> None:
-    catalogue = pocket_family.catalogue
-    refiner = load_unet(
-        catalogue.part("refiner"), catalogue.root / "refiner_config" / "unet", torch.device("meta"), torch.float16
-    )
-    assert measure(catalogue, CPU, torch.float16).optional["refiner"] == bytes_of(refiner)
 
 
 def test_a_plan_is_made_for_a_device_or_for_what_is_given(pocket_family: Family) -> None:

@@ -69,7 +69,7 @@ def test_it_is_read_when_it_is_first_asked_for_and_once(tmp_path: Path) -> None:
         asked.append(path)
         return path
 
-    upscaler = LazyUpscaler(find, torch.device("cpu"))
+    upscaler = LazyUpscaler(find, torch.device("cpu"), torch.float32)
     assert asked == []
     assert upscaler.get() is upscaler.get()
     assert asked == [path]
