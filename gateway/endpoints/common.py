@@ -139,3 +139,14 @@ class ImagePromptFields(FooocusFields):
             for number, slot in enumerate(slots, start=1)
             if slot is not None and slot.image_url
         )
+
+
+def given(asked: FooocusFields, *names: str) -> tuple[str, ...]:
+    """Which of these fields have another value than their default."""
+    return tuple(name for name in names if getattr(asked, name) != type(asked).model_fields[name].default)
+
+
+def guiding_slots(asked: FooocusFields) -> tuple[str, ...]:
+    """The image prompts that have an image, of an input that may have such fields."""
+    slots = (f"image_prompt_{number}" for number in range(1, 5))
+    return tuple(name for name in slots if (slot := getattr(asked, name, None)) is not None and slot.image_url)

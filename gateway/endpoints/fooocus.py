@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
-from gateway.endpoints.common import ImagePromptType, StopAt, Weight, guiding
-from gateway.endpoints.inpaint import MaskFields, given
+from gateway.endpoints.common import ImagePromptType, StopAt, Weight, given, guiding
+from gateway.endpoints.inpaint import MaskFields
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import Text
 from pipelines.spec import Picture

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
-from gateway.endpoints.common import FooocusFields, ImagePromptFields
+from gateway.endpoints.common import FooocusFields, ImagePromptFields, given, guiding_slots
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import FilledText, OneOf, Text
 from pipelines.spec import Canvas, InpaintEngine, Mask, OutpaintSide, Picture, Spec
@@ -166,17 +166,6 @@ class FooocusInpaintInput(ImagePromptFields, InpaintFields):
         slots = () if self.mixing_image_prompt_and_inpaint else guiding_slots(self)
         options = () if self.override_inpaint_options else given(self, *OVERRIDING)
         return (*super().ignored(), *slots, *options)
-
-
-def given(asked: FooocusFields, *names: str) -> tuple[str, ...]:
-    """Which of these fields have another value than their default."""
-    return tuple(name for name in names if getattr(asked, name) != type(asked).model_fields[name].default)
-
-
-def guiding_slots(asked: ImagePromptFields) -> tuple[str, ...]:
-    """The image prompts that have an image."""
-    slots = (f"image_prompt_{number}" for number in range(1, 5))
-    return tuple(name for name in slots if (slot := getattr(asked, name)) is not None and slot.image_url)
 
 
 INPAINT = Endpoint("fal-ai/fooocus/inpaint", FooocusInpaintInput, FooocusOutput)

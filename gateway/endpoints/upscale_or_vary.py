@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.endpoints.base import Endpoint
-from gateway.endpoints.common import FooocusFields, ImagePromptFields
+from gateway.endpoints.common import FooocusFields, ImagePromptFields, given, guiding_slots
 from gateway.endpoints.outputs import FooocusOutput
 from gateway.validation import FilledText, OneOf, Text
 from pipelines.performance import MODES
@@ -23,6 +23,8 @@ VARIED: Mapping[str, float] = MappingProxyType({"Vary (Subtle)": 0.5, "Vary (Str
 """Shares of the noise schedule that are run (fooocus-facts 7)."""
 FACTORS: Mapping[str, float] = MappingProxyType({"Upscale (1.5x)": 1.5, "Upscale (2x)": 2.0, "Upscale (Fast 2x)": 2.0})
 FAST = "Upscale (Fast 2x)"  # enlarges and draws nothing
+OF_DRAWING = ("prompt", "negative_prompt", "performance", "guidance_scale", "sharpness", "num_images", "loras")
+"""Fields that say how something is drawn, besides the image prompts."""
 
 
 class UovFields(FooocusFields):
@@ -55,6 +57,11 @@ class UovFields(FooocusFields):
             changed |= {"steps": 0, "seeds": drawn.seeds[:1], "pictures": (begun,), "loras": (), "expand_prompt": False}
         return Spec.model_validate({**dict(drawn), **changed})
 
+    def ignored(self) -> tuple[str, ...]:
+        if not self.varies_or_upscales() or self.uov_method != FAST:
+            return super().ignored()
+        return (*super().ignored(), *given(self, *OF_DRAWING), *guiding_slots(self))
+
 
 class FooocusUpscaleOrVaryInput(ImagePromptFields, UovFields):
     """Enlarge an image, or draw variations of it."""
@@ -66,11 +73,8 @@ class FooocusUpscaleOrVaryInput(ImagePromptFields, UovFields):
         return super().pictures() if self.mixing_image_prompt_and_vary_upscale else ()
 
     def ignored(self) -> tuple[str, ...]:
-        if self.mixing_image_prompt_and_vary_upscale:
-            return super().ignored()
-        slots = (f"image_prompt_{number}" for number in range(1, 5))
-        given = [name for name in slots if (slot := getattr(self, name)) is not None and slot.image_url]
-        return (*super().ignored(), *given)
+        left = () if self.mixing_image_prompt_and_vary_upscale or self.uov_method == FAST else guiding_slots(self)
+        return (*super().ignored(), *left)
 
 
 UPSCALE_OR_VARY = Endpoint("fal-ai/fooocus/upscale-or-vary", FooocusUpscaleOrVaryInput, FooocusOutput)

@@ -49,6 +49,18 @@ def test_fast_enlarges_one_image_without_drawing_anything() -> None:
     assert pixel_steps(spec) == UNKNOWN_SIZE
 
 
+@pytest.mark.parametrize("endpoint", [UOV, IMAGE_PROMPT])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_fast_names_what_it_draws_nothing_with(endpoint: str, mixing: bool) -> None:
+    asked = {"uov_image_url": UOV_URL, "uov_method": "Upscale (Fast 2x)", "num_images": 2, "prompt": "a fox"}
+    mixed = {"image_prompt_1": EDGES, "mixing_image_prompt_and_vary_upscale": mixing, "styles": []}
+    found = order(endpoint, **asked, **mixed).inactive
+    if endpoint == IMAGE_PROMPT and not mixing:
+        assert {*found} == {"uov_image_url", "uov_method"}
+    else:
+        assert sorted(found) == ["image_prompt_1", "num_images", "prompt"]
+
+
 def test_disabled_draws_from_the_prompt_and_never_fetches_the_image() -> None:
     spec = order(UOV, uov_image_url=UOV_URL, uov_method="Disabled", aspect_ratio="512x640").work.spec
     assert spec.pictures == ()
