@@ -11,10 +11,8 @@ from skimage import data
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.area import Box, area_of
-from pipelines.images.fill import BLURS, filled
-from pipelines.images.hole import hole_of
+from pipelines.images.hole import BLURS, filled, hole_of, padded
 from pipelines.images.masks import latent_mask, mask_of
-from pipelines.images.outpaint import padded
 from pipelines.images.paste import paste_area
 from pipelines.images.sizes import at_ceil
 from pipelines.inputs import Hole
