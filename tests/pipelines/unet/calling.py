@@ -1,9 +1,11 @@
 """Rows and evaluations made of noise, and the stage that answers them with the pocket family's UNet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
@@ -67,3 +69,24 @@ def gather(family: Family, samples: Sequence[Sample], *, rounded: bool = False) 
 def predict(family: Family, samples: Sequence[Sample]) -> Tensor:
     """The predicted noise of each sample, from one call."""
     return UNetRunner(family.rows).run(gather(family, samples))
+
+
+def plain(family: Family, changed: Mapping[str, Tensor] = {}) -> UNet2DConditionModel:
+    """The family's UNet as diffusers has it, without our layers, with some weights changed."""
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(family.unet.config)
+    unet.load_state_dict({**family.unet.state_dict(), **changed}, assign=True)
+    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def alone(family: Family, unet: UNet2DConditionModel, each: Sample, context: Any = None) -> Tensor:
+    """What a UNet predicts for one sample, called as diffusers' pipelines call it."""
+    call = gather(family, [replace(each, row=replace(each.row, head=None, images=(), loras=()))])
+    predicted: Tensor = unet(
+        call.x,
+        call.timesteps,
+        encoder_hidden_states=call.text.context if context is None else (call.text.context, context),
+        added_cond_kwargs={"text_embeds": call.text.pooled, "time_ids": call.size_ids},
+    ).sample
+    return predicted[0]

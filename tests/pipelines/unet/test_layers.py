@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,31 +19,10 @@ from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowConte
 from pipelines.unet.runner import UNetRunner
 from pipelines.weights.family import Family
 from pipelines.weights.lora import LowRank, Targets, merged, read_lora
-from tests.pipelines.unet.calling import CPU, gather, noise, predict, row, sample
+from tests.pipelines.unet.calling import CPU, alone, gather, noise, plain, predict, row, sample
 
 # of ranks 16, 8 and 4; the first two change convolutions too
 FILES = {"lcm": "sdxl_lcm_lora", "outlines": "pocket_outlines", "offset": "sd_xl_offset_example-lora_1.0"}
-
-
-def plain(family: Family, changed: Mapping[str, Tensor] = {}) -> UNet2DConditionModel:
-    """The family's UNet as diffusers has it, without our layers, with some weights changed."""
-    with torch.device("meta"):
-        unet: Any = UNet2DConditionModel.from_config(family.unet.config)
-    unet.load_state_dict({**family.unet.state_dict(), **changed}, assign=True)
-    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
-
-
-@torch.inference_mode()
-def alone(family: Family, unet: UNet2DConditionModel, each: Sample, context: Any = None) -> Tensor:
-    """What a UNet predicts for one sample, called as diffusers' pipelines call it."""
-    call = gather(family, [replace(each, row=replace(each.row, head=None, images=(), loras=()))])
-    predicted: Tensor = unet(
-        call.x,
-        call.timesteps,
-        encoder_hidden_states=call.text.context if context is None else (call.text.context, context),
-        added_cond_kwargs={"text_embeds": call.text.pooled, "time_ids": call.size_ids},
-    ).sample
-    return predicted[0]
 
 
 class Operations(TorchDispatchMode):
@@ -95,81 +73,6 @@ def test_rows_beside_one_with_a_head_stay_as_they_are(pocket_family: Family) -> 
     for at in (0, 2):
         torch.testing.assert_close(after[at], before[at], atol=1e-6, rtol=0)
     assert (after[1] - before[1]).abs().max() > 1e-2
-
-
-# -- image prompts
-
-
-@pytest.fixture(scope="module")
-def diffusers_adapter(pocket_family: Family) -> UNet2DConditionModel:
-    """The UNet with the family's image-prompt file, loaded by diffusers; it is given tokens, not features."""
-    path = pocket_family.catalogue.root / "image_prompt" / "ip-adapter-plus_sdxl_vit-h.safetensors"
-    parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-    for name, tensor in load_file(path).items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor.float()
-    unet: Any = copy.deepcopy(plain(pocket_family))
-    unet._load_ip_adapter_weights([parts], low_cpu_mem_usage=False)
-    unet.encoder_hid_proj = None
-    return unet  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def adapter(diffusers_adapter: UNet2DConditionModel) -> ImageAdapter:
-    return ImageAdapter(
-        {
-            name.removesuffix(".processor"): (processor.to_k_ip[0].weight, processor.to_v_ip[0].weight)
-            for name, processor in diffusers_adapter.attn_processors.items()
-            if hasattr(processor, "to_k_ip")
-        }
-    )
-
-
-def shown(family: Family, unet: Any, each: Sample, tokens: Tensor, scale: float) -> Tensor:
-    """What diffusers' code predicts for a sample that is shown a picture."""
-    for processor in unet.attn_processors.values():
-        if hasattr(processor, "to_k_ip"):
-            processor.scale = [scale]
-    return alone(family, unet, each, [tokens[None, None]])
-
-
-def test_pictures_are_attended_to_as_diffusers_does_it(
-    pocket_family: Family, diffusers_adapter: UNet2DConditionModel, adapter: ImageAdapter
-) -> None:
-    pictures = [noise(20, 16, 160), noise(21, 16, 160)]
-    scales = [0.6, 1.0]
-    samples = [
-        sample(at, row(pocket_family, at, images=(ImagePrompt(adapter, tokens, scale),)))
-        for at, (tokens, scale) in enumerate(zip(pictures, scales, strict=True))
-    ]
-    found = predict(pocket_family, [*samples, sample(9, row(pocket_family, 9, chunks=2))])
-    for each, tokens, scale, answer in zip(samples, pictures, scales, found[:2], strict=True):
-        wanted = shown(pocket_family, diffusers_adapter, each, tokens, scale)
-        torch.testing.assert_close(answer, wanted, atol=2e-5, rtol=0)
-        assert (
-            answer - predict(pocket_family, [replace(each, row=replace(each.row, images=()))])[0]
-        ).abs().max() > 1e-2
-
-
-def test_rows_without_a_picture_and_those_of_scale_0_see_none(pocket_family: Family, adapter: ImageAdapter) -> None:
-    samples = [sample(seed, row(pocket_family, seed)) for seed in (1, 2, 3)]
-    before = predict(pocket_family, samples)
-    for at, scale in ((1, 0.0), (2, 1.0)):
-        prompt = ImagePrompt(adapter, noise(20, 16, 160), scale)
-        samples[at] = replace(samples[at], row=replace(samples[at].row, images=(prompt,)))
-    after = predict(pocket_family, samples)
-    torch.testing.assert_close(after[:2], before[:2], atol=1e-6, rtol=0)
-    assert (after[2] - before[2]).abs().max() > 1e-2
-
-
-def test_each_picture_of_a_row_adds_its_part(pocket_family: Family, adapter: ImageAdapter) -> None:
-    """Twice the same picture is once at the sum of the scales, which is not so if its tokens joined the text's."""
-    prompt = ImagePrompt(adapter, noise(20, 16, 160), 0.5)
-    twice, once = (
-        predict(pocket_family, [sample(1, row(pocket_family, 1, images=images))])[0]
-        for images in ((prompt, replace(prompt, scale=0.25)), (replace(prompt, scale=0.75),))
-    )
-    torch.testing.assert_close(twice, once, atol=1e-5, rtol=0)
 
 
 # -- low-rank branches
@@ -342,20 +245,6 @@ def test_features_that_no_row_uses_cost_no_operation(pocket_family: Family) -> N
         if getattr(attention, "is_cross_attention", False):
             attention.set_processor(ImagePromptAttention(nothing, place))  # type: ignore[operator]
     assert ours == operations(pocket_family, bare, samples)
-
-
-def test_pictures_are_projected_once_for_all_steps_of_a_group(pocket_family: Family, adapter: ImageAdapter) -> None:
-    def projections(runner: UNetRunner) -> int:
-        before = projected.call_count
-        runner.run(call)
-        return projected.call_count - before
-
-    samples = [sample(1, row(pocket_family, 1, images=(ImagePrompt(adapter, noise(20, 16, 160), 0.5),)))]
-    with torch.inference_mode(), patch.object(ImageAdapter, "project", autospec=True, side_effect=ImageAdapter.project):
-        projected: Any = ImageAdapter.project
-        call, runner = gather(pocket_family, samples), UNetRunner(pocket_family.rows)
-        assert [projections(runner) for _ in range(3)] == [1, 0, 0]
-        assert projections(UNetRunner(pocket_family.rows)) == 1
 
 
 @pytest.mark.parametrize("feature", ["head", "images", "loras"])
