@@ -84,11 +84,3 @@ def patch_changes(
                 yield name, file.get_tensor(key + LEVELS).float() / 255 * (most - least) + least
     except (OSError, SafetensorError) as fault:
         raise WeightsFault(f"The inpaint patch {path} cannot be read: {fault}") from fault
-
-
-@torch.no_grad()
-def apply_patch(unet: UNet2DConditionModel, path: Path) -> None:
-    """Change the UNet's parameters in place, each rounded once to its dtype. Raises as `patch_changes` does."""
-    for name, change in patch_changes(path, unet):
-        parameter = unet.get_parameter(name)
-        parameter.copy_(parameter.float() + change.to(parameter.device))

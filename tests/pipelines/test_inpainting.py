@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from benchmarks.pocket.acceptance.inpaint import apply_patch, share_changed, with_another_thing
 from benchmarks.pocket.acceptance.inpaint import hole as hole_around
-from benchmarks.pocket.acceptance.inpaint import share_changed, with_another_thing
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.scenes import Scene, Thing
@@ -21,7 +21,6 @@ from pipelines.spec import Canvas, Guidance, InpaintEngine, Lora, Mask, Size, Sp
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
-from pipelines.weights.inpaint import apply_patch
 from pipelines.weights.lora import read_lora
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from tests.pipelines.studio import LCM, Studio, last, spec

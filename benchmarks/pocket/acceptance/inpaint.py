@@ -6,12 +6,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scen
 from models.pocket import names
 from pipelines.images.paste import paste
 from pipelines.weights.family import Family
-from pipelines.weights.inpaint import apply_patch, head_feature, read_head
+from pipelines.weights.inpaint import head_feature, patch_changes, read_head
 
 Mask = npt.NDArray[np.uint8]
 
@@ -54,6 +56,14 @@ def fills(family: Family, count: int, steps: int = 30) -> list[Metric]:
         *(Metric(f"hole: {name}", found[name], wanted) for name, wanted in WANTED.items()),
         Metric(f"share of pixels more than {REACH} px outside that is changed", max(changed), 0.0, below=True),
     ]
+
+
+@torch.no_grad()
+def apply_patch(unet: UNet2DConditionModel, path: Path) -> None:
+    """Change the UNet's parameters in place, each rounded once to its dtype. Raises as `patch_changes` does."""
+    for name, change in patch_changes(path, unet):
+        parameter = unet.get_parameter(name)
+        parameter.copy_(parameter.float() + change.to(parameter.device))
 
 
 def share_changed(picture: Pixels, before: Pixels, mask: Mask) -> float:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.pocket.acceptance.inpaint import apply_patch
 from pipelines.errors import WeightsFault
-from pipelines.weights.inpaint import apply_patch, head_feature, read_head
+from pipelines.weights.inpaint import head_feature, read_head
 from pipelines.weights.keys import original_name
 from tests.pipelines.weights import tiny
 
