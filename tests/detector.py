@@ -7,4 +7,7 @@ from tests.pages import ROOT
 DETECTOR = ROOT.parent / "shared" / "data" / "yunet_n_dynamic.onnx"
 """YuNet, of libfacedetection.train at 0047ac2 (Apache-2.0)."""
 
-needs_detector = pytest.mark.skipif(not DETECTOR.is_file(), reason="no face detector in ../shared/data")
+MISSING = (
+    "no face detector: put yunet_n_dynamic.onnx of ShiqiYu/libfacedetection.train into ../shared/data and run again"
+)
+needs_detector = pytest.mark.skipif(not DETECTOR.is_file(), reason=MISSING)

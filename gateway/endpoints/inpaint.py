@@ -38,7 +38,7 @@ class InpaintOptions:
     outpaints: bool = True
 
 
-MODES: Mapping[str, InpaintOptions] = MappingProxyType(
+INPAINT_MODES: Mapping[str, InpaintOptions] = MappingProxyType(
     {
         "Inpaint or Outpaint (default)": InpaintOptions(),
         "Improve Detail (face, hand, eyes, etc.)": InpaintOptions(
@@ -94,7 +94,7 @@ class InpaintFields(MaskFields):
 
     def options(self) -> InpaintOptions:
         """What the mode sets."""
-        return MODES[self.inpaint_mode]
+        return INPAINT_MODES[self.inpaint_mode]
 
     def canvas(self) -> Canvas:
         options = self.options()
