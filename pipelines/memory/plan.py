@@ -114,7 +114,7 @@ def plan_memory(footprint: Footprint, memory: int, rows: int, merged: int | None
     parts = room - working
     if resident + working > room:
         return MemoryPlan(memory, False, parts, working, 0, footprint.row_pixel)
-    left = parts - footprint.base
+    left = parts - footprint.base - footprint.optional.get("upscaler", 0)  # which stays once it is there
     return MemoryPlan(memory, True, parts, working, left if merged is None else min(left, merged), footprint.row_pixel)
 
 

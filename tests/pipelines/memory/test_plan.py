@@ -1,6 +1,7 @@
 """The memory plan: what usual cards decide for SDXL, refusals by figures, and that more memory never gives less."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -103,6 +104,12 @@ def test_a_setting_bounds_what_merged_weights_may_hold(sdxl: Footprint) -> None:
     free = planned(sdxl, 80)
     for given, held in ((6 * GB, 6 * GB), (0, 0), (free.merged + 1, free.merged)):
         assert plan_memory(sdxl, 80 * GB, ROWS, given).merged == held
+
+
+def test_an_upscaler_which_is_not_let_go_of_is_not_among_what_merged_weights_may_hold(sdxl: Footprint) -> None:
+    more = replace(sdxl, optional={**sdxl.optional, "upscaler": GB})
+    assert planned(more, 80).resident
+    assert planned(more, 80).merged == planned(sdxl, 80).merged - GB
 
 
 def test_rows_of_a_size_are_what_is_set_aside_and_at_least_one() -> None:
