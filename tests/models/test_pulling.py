@@ -223,7 +223,12 @@ def test_a_pull_that_was_killed_or_stopped_goes_on_where_it_was(
     hub.stalled[digest] = 21 * 2**20  # the client writes in pieces of ten
     command = [sys.executable, "-m", "models", "pull", "lcm"]
     running = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
     )
     assert hub.sending.wait(60)
     parts = families / "lcm" / ".pull"
