@@ -97,7 +97,7 @@ class PlainLoop:
         """Draw jobs that are alike, in one batch that runs as long as its longest member."""
         with torch.inference_mode():
             first = works[0]
-            variant = self._variants.get(variant_spec(first.spec, first.inputs))
+            variant = self._variants.get(variant_spec(first.inputs))
             rows = [self._row(work, variant) for work in works]
             while not all(row.finished for row in rows):
                 self._step(variant, rows if self._padded else [row for row in rows if not row.finished])

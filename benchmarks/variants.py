@@ -16,7 +16,7 @@ import torch
 
 from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Progress
-from pipelines.inputs import Inputs
+from pipelines.inputs import FoundLora, Inputs
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Spec
 from pipelines.weights.family import load_family
@@ -62,10 +62,11 @@ def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, flo
 
     def draw(scale: float) -> None:
         loras = (Lora(source=FAST, scale=1.0, performance=True), Lora(source=STYLE, scale=scale))
+        found = tuple(map(FoundLora, loras, files))
         side = Size(width=size, height=size)
         spec = Spec(size=side, seeds=(1,), steps=steps, sampler="lcm", schedule="lcm", loras=loras)
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("one", spec, Inputs(side, loras=files), "a red circle", events.put)
+        drawer.submit("one", spec, Inputs(side, loras=found), "a red circle", events.put)
         while isinstance(event := events.get(), Progress):
             pass
         if not isinstance(event, Drawn):

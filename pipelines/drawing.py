@@ -169,7 +169,7 @@ class Drawer:
             job = Job(job_id, lambda: self._start_of(alone), tiles_of(alone), tell)
             self._engine.submit(job, self._preparer)
             return
-        wanted = variant_spec(spec, inputs)
+        wanted = variant_spec(inputs)
         clean = clean_spec(wanted)
         both = [wanted] if clean is None else [wanted, clean]
         at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]

@@ -10,7 +10,7 @@ from pipelines.events import Pixels
 from pipelines.images.area import Box
 from pipelines.images.masks import Mask
 from pipelines.parts import Part
-from pipelines.spec import Canvas, Reference, Size, Structure
+from pipelines.spec import Canvas, Lora, Reference, Size, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +76,34 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundLora:
+    """A LoRA of the spec or of its prompt, made ready. path: a local safetensors file."""
+
+    lora: Lora
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
-    picture to vary. structures, references: in the order of the spec. loras: one local safetensors file per LoRA of the
-    spec, in its order. enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
+    picture to vary. structures, references: in the order of the spec. loras: all that the pictures are drawn with.
+    enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
     notes: what was made of the pictures that whoever asked should know, in sentences.
     """
 
     size: Size
     start: Pixels | None = None
     structures: tuple[Hint, ...] = ()
-    loras: tuple[Path, ...] = ()
+    loras: tuple[FoundLora, ...] = ()
     enlarging: Enlarging | None = None
     cut: tuple[int, int] | None = None
     hole: Hole | None = None
+    references: tuple[Look, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def strength(self) -> float:
         """The share of the noise schedule that a hole leaves to run: 1 without one."""
         return 1.0 if self.hole is None else self.hole.canvas.acting_strength
-
-    references: tuple[Look, ...] = ()
-    notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from pipelines.images.face import FaceFinder
 from pipelines.images.hole import hole_of
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
-from pipelines.inputs import Enlarging, Hint, Inputs, Look
+from pipelines.inputs import Enlarging, FoundLora, Hint, Inputs, Look
 from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_LORA
 from pipelines.spec import (
     Beginning,
@@ -47,7 +47,9 @@ class LoraCatalogue(Protocol):
     def lora(self, source: str) -> Path | None: ...
 
 
-def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path], faces: FaceFinder | None = None) -> Inputs:
+def prepare(
+    spec: Spec, pictures: Sequence[Pixels], loras: Sequence[FoundLora], faces: FaceFinder | None = None
+) -> Inputs:
     """The inputs of `spec`.
 
     pictures: the decoded pictures of `spec.pictures`, in their order, (height, width, 3) uint8 RGB of any size. A start
@@ -55,11 +57,11 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path], faces
     it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is scaled to
     cover it, cut to its centre and annotated; a reference, or the face in it, is stretched to what the vision tower
     sees (fooocus-facts 5.1).
-    loras: the files of `spec.loras`, in their order. faces: None where the family has no detector. Raises InputFault
-    when a picture is too small or too large to take the size from.
+    loras: all that are to be drawn with. faces: None where the family has no detector. Raises InputFault when a picture
+    is too small or too large to take the size from.
     """
-    if len(pictures) != len(spec.pictures) or len(loras) != len(spec.loras):
-        raise ValueError("one decoded picture per picture and one file per LoRA of the spec")
+    if len(pictures) != len(spec.pictures):
+        raise ValueError("one decoded picture per picture of the spec")
     given = list(zip(spec.pictures, pictures, strict=True))
     begun = _begun(spec, given, loras)
     structures: list[Hint] = []
@@ -82,7 +84,7 @@ def prepare(spec: Spec, pictures: Sequence[Pixels], loras: Sequence[Path], faces
     return replace(begun, structures=tuple(structures), references=tuple(references), notes=tuple(notes))
 
 
-def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
+def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[FoundLora]:
     """The file of each LoRA of `spec`, in its order.
 
     Raises InputFault `feature_not_supported` with the LoRA's field for a source that the catalogue does not answer.
@@ -92,7 +94,7 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[Path]:
         path = catalogue.lora(lora.source)
         if path is None:
             raise InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
-        found.append(path)
+        found.append(FoundLora(lora, path))
     return found
 
 
@@ -104,7 +106,7 @@ def _face(pixels: Pixels, faces: FaceFinder | None) -> tuple[Pixels, str]:
     return (pixels, "no face was found in the picture, so the whole of it was used") if face is None else (face, "")
 
 
-def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[Path]) -> Inputs:
+def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[FoundLora]) -> Inputs:
     """The size to draw, and what the drawing begins from."""
     for picture, pixels in given:
         if isinstance(picture, Beginning):

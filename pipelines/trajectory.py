@@ -72,11 +72,10 @@ def is_guided(spec: Spec) -> bool:
     return abs(spec.guidance.scale - 1) >= UNGUIDED
 
 
-def variant_spec(spec: Spec, inputs: Inputs) -> VariantSpec:
-    """The weights that a spec asks for."""
+def variant_spec(inputs: Inputs) -> VariantSpec:
+    """The weights that pictures are drawn with."""
     loras = [
-        (lora.performance, LoraRef(path, lora.scale, lora.field))
-        for path, lora in zip(inputs.loras, spec.loras, strict=True)
+        (found.lora.performance, LoraRef(found.path, found.lora.scale, found.lora.field)) for found in inputs.loras
     ]
     return VariantSpec(
         performance=tuple(each for performance, each in loras if performance),

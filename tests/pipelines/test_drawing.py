@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
 from pipelines.errors import InputFault, JobCancelled
 from pipelines.events import Drawn, Pixels, Progress
-from pipelines.inputs import Hint, Inputs
+from pipelines.inputs import FoundLora, Hint, Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.prompts.styles import STYLES
@@ -291,9 +292,10 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VariantStore, "get", noted)
         for scale in (0.9, 0.8, 0.7):
-            changed = wanted.model_copy(update={"loras": (Lora(source=LCM[0].source, scale=scale),)})
+            (found,) = inputs.loras
+            other = FoundLora(Lora(source=found.lora.source, scale=scale), found.path)
             events: queue.Queue[Any] = queue.Queue()
-            drawer.submit("job", changed, inputs, "a", events.put)
+            drawer.submit("job", wanted, replace(inputs, loras=(other,)), "a", events.put)
             assert isinstance(last(events), Drawn)
             del events
     variants.get(VariantSpec())
@@ -333,7 +335,8 @@ def test_weights_that_cannot_be_built_fail_their_job_alone(studio: Studio, tmp_p
     wanted = spec(loras=(Lora(source="x", scale=1.0, field="loras.0.path"),))
     (tmp_path / "x.safetensors").write_bytes(b"no weights")
     events: queue.Queue[Any] = queue.Queue()
-    inputs = Inputs(Size(width=128, height=128), loras=(tmp_path / "x.safetensors",))
+    found = FoundLora(wanted.loras[0], tmp_path / "x.safetensors")
+    inputs = Inputs(Size(width=128, height=128), loras=(found,))
     studio.drawer.submit("bad", wanted, inputs, "a", events.put)
     fault = last(events)
     assert isinstance(fault, InputFault)
@@ -345,9 +348,9 @@ def test_a_performance_lora_is_of_the_base_and_the_others_of_the_row() -> None:
     """So that requests of one mode have one base, whatever their own LoRAs are."""
     fast, style = Lora(source="fast", scale=1.0, performance=True), Lora(source="style", scale=0.5, field="loras.0")
     off = Structure(kind="PyraCanny", source="", weight=0.0)
-    wanted = spec(loras=(style, fast), pictures=(off,))
     hint = Hint(off, "canny", data.coffee()[:128, :128])
-    inputs = Inputs(Size(width=128, height=128), structures=(hint,), loras=(Path("style"), Path("fast")))
-    assert variant_spec(wanted, inputs) == VariantSpec(
+    loras = FoundLora(style, Path("style")), FoundLora(fast, Path("fast"))
+    inputs = Inputs(Size(width=128, height=128), structures=(hint,), loras=loras)
+    assert variant_spec(inputs) == VariantSpec(
         performance=(LoraRef(Path("fast"), 1.0),), adapters=(LoraRef(Path("style"), 0.5, "loras.0"),), controls=()
     )
