@@ -28,6 +28,7 @@ from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Drawn, Pixels
+from pipelines.inputs import FoundLora
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
@@ -156,7 +157,7 @@ SPEC = Spec(
 
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:
     inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(SPEC)
-    assert inputs.loras == (Path("/loras/known"),)
+    assert inputs.loras == (FoundLora(SPEC.loras[0], Path("/loras/known")),)
     assert [hint.pixels.shape for hint in inputs.structures] == [(32, 64, 3)] * 2
     assert [hint.structure.source for hint in inputs.structures] == ["http://x/a", "http://x/b"]
 
