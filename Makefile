@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 PORT ?= 8000
+WORKERS ?= 2
 TLS ?=
 MODEL ?=
 DEVICE ?= cpu
@@ -34,8 +35,13 @@ serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family
 	@exec $(BIN)/python -m deployments.serve_local $(if $(CONFIG),--config $(CONFIG),--device $(DEVICE)) --port $(PORT) \
 	  $(if $(MODEL),--family $(MODEL)) $(if $(TLS),--tls)
 
-test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test that this machine can run
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+# What needs no cluster runs in processes of its own, one thread each; then what does, one after another. Pytest's 5 says
+# that nothing was chosen, which is a fault only where neither part has anything.
+test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test that this machine can run (ARGS='-k word' fewer)
+	@alone=0; together=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not long and not cluster and not clients' $(ARGS) || alone=$$?; \
+	$(BIN)/python -m pytest -m 'not long and (cluster or clients)' $(ARGS) || together=$$?; \
+	if [ $$alone = 5 ]; then exit $$together; elif [ $$together = 5 ]; then exit $$alone; fi; exit $$((alone ? alone : together))
 
 test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages and hanging processes of a minute
 	@$(BIN)/python -m pytest -m long $(ARGS)

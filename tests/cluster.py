@@ -20,7 +20,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.g
 
 def free_port() -> int:
     """A port above 20000 (workers of Ray take those below) that nobody listens on."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+    for port in range(20_000 + os.getpid() * 101 % 10_000, 32_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

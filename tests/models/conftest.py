@@ -33,6 +33,7 @@ def environment(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", given["HF_TOKEN_PATH"])  # it was read at the import
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     return given
