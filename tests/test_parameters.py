@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gateway.endpoints import ENDPOINTS
 from gateway.endpoints.pending import UNBUILT, Family
+from tests.integration.fields import CHECKS
 from tests.pages import ROOT, page, section
 
 TITLES: dict[Family, str] = {"fooocus": "Fooocus endpoints", "fast": "Fast endpoints"}
@@ -70,3 +71,8 @@ def test_what_is_refused_is_told_as_not_built(family: Family) -> None:
     refused = {re.sub(r"_\d", "_N", each.path.replace(".*", "")) for each in UNBUILT[family]}
     told = {field for field, _, effect, _ in rows(family) if MARK in effect}
     assert refused <= {name for field in told for name in (field, field.split(".")[0])}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_field_has_a_check_through_the_service(endpoint: str) -> None:
+    assert set(CHECKS[endpoint]) == set(fields(ENDPOINTS[endpoint].input))
