@@ -21,7 +21,7 @@ from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
 from pipelines.drawing import Drawer
 from pipelines.engine.tasks import Advance, Routine
 from pipelines.events import Drawn, Pixels
-from pipelines.inputs import Inputs
+from pipelines.inputs import FoundLora, Inputs
 from pipelines.needs import CONTROLS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
@@ -268,7 +268,8 @@ def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
         loras=tuple(Lora(source=str(path), scale=scale, performance=of) for of, path, scale in loras),
     )
     pictures = [each for each in (job.get("start"), *(each[1] for each in controls)) if each is not None]
-    inputs = prepare(spec, pictures, [path for _, path, _ in loras])
+    found = [FoundLora(lora, path) for lora, (_, path, _) in zip(spec.loras, loras, strict=True)]
+    inputs = prepare(spec, pictures, found)
     events: queue.Queue[Any] = queue.Queue()
     drawer.submit(name, spec, inputs, spec.prompt, events.put)
     return events
