@@ -47,6 +47,7 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
+from pipelines.weights.embedding import read_vocabulary
 from pipelines.weights.esrgan import LazyUpscaler, upscaler_dtype
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.integrity import check_files
@@ -179,7 +180,7 @@ class Drawer:
         run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
-            prompts = self._read(spec, prompt)
+            prompts = self._read(spec, inputs, prompt)
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
@@ -205,11 +206,13 @@ class Drawer:
             return None
         return inputs.hole.enlarging
 
-    def _read(self, spec: Spec, prompt: str) -> tuple[Prompt, Prompt | None]:
+    def _read(self, spec: Spec, inputs: Inputs, prompt: str) -> tuple[Prompt, Prompt | None]:
         """The prompt and, where there is guidance, the negative prompt, both with the texts of the styles."""
+        first, second = self._family.text_encoders
+        vocabulary = read_vocabulary(inputs.embeddings, (first.config.hidden_size, second.config.hidden_size))
 
         def read(lines: tuple[str, ...], field: str) -> Prompt:
-            return read_prompt(lines, self._family.tokenizers, field, self._max_prompt_chunks)
+            return read_prompt(lines, self._family.tokenizers, field, self._max_prompt_chunks, vocabulary)
 
         positive, negative = styled_lines(prompt, spec.negative_prompt, spec.styles, STYLES)
         return read(positive, "prompt"), read(negative, "negative_prompt") if is_guided(spec) else None

@@ -10,7 +10,7 @@ from pipelines.events import Pixels
 from pipelines.images.area import Box
 from pipelines.images.masks import Mask
 from pipelines.parts import Part
-from pipelines.spec import Canvas, Lora, Reference, Size, Structure
+from pipelines.spec import Canvas, Embedding, Lora, Reference, Size, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,21 @@ class FoundLora:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundEmbedding:
+    """An embedding of the spec, or one that a prompt names, whose token that is then. path: as of a LoRA."""
+
+    embedding: Embedding
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """The pictures of a spec by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
     picture to vary. structures, references: in the order of the spec. loras: all that the pictures are drawn with.
-    enlarging: of the spec's picture to enlarge. hole: of its canvas, which comes back as a whole.
+    embeddings: that its prompts may be spelt with. enlarging: of the spec's picture to enlarge. hole: of its canvas,
+    which comes back as a whole.
     notes: what was made of the pictures that whoever asked should know, in sentences.
     """
 
@@ -97,6 +106,7 @@ class Inputs:
     start: Pixels | None = None
     structures: tuple[Hint, ...] = ()
     loras: tuple[FoundLora, ...] = ()
+    embeddings: tuple[FoundEmbedding, ...] = ()
     enlarging: Enlarging | None = None
     cut: tuple[int, int] | None = None
     hole: Hole | None = None

@@ -66,6 +66,18 @@ class Lora(_Frozen):
     performance: bool = False
 
 
+class Embedding(_Frozen):
+    """Vectors that stand for words of a prompt: a textual inversion.
+
+    source: as of a LoRA. tokens: how the prompts spell it; one stands for all of its vectors, several share them in
+    order. field: as of a LoRA (`embeddings.0.path`).
+    """
+
+    source: str
+    tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("<s0>", "<s1>")  # as fal has it
+    field: str = ""
+
+
 class _Given(_Frozen):
     """What pictures of every role have.
 
@@ -214,6 +226,7 @@ class Spec(_Frozen):
     pictures: what it is drawn from, by role, at most one that it begins from or one canvas among them, with at most one
     mask; whatever is made of them keeps their order.
     styles: names of those whose texts are put round the prompts, in their order (`pipelines.prompts.styles`).
+    embeddings: for both prompts, which may name others: `embedding:NAME`.
     expand_prompt: whether the prompt expander may lengthen the prompt.
     """
 
@@ -226,6 +239,7 @@ class Spec(_Frozen):
     schedule: ScheduleName
     guidance: Guidance = Guidance()
     loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
     pictures: tuple[Picture, ...] = ()
     steps: Annotated[int, Field(ge=0, le=200)]
     expand_prompt: bool = False

@@ -2,25 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pipelines.prompts.emphasis import Weighted, parse_emphasis
+from pipelines.prompts.embeddings import NO_SPELLINGS, Spellings
+from pipelines.prompts.emphasis import parse_emphasis
 
 CHUNK = 75  # the tokens of a row between its start and its end token
 LONG_WORD = 8  # a word of this many tokens may be cut at the end of a row; a shorter one moves to the next
 
-Token = tuple[int, float]
+Token = tuple[int, float]  # an id, or for the vector at a place -1 - place; and a weight
 Rows = list[list[Token]]
+Word = str | range  # as it is written, or the places of an embedding's vectors
 Tokenise = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
 
-def chunk_prompt(lines: Sequence[str], tokenisers: Sequence[Tokenise]) -> list[tuple[Rows, ...]]:
+def chunk_prompt(
+    lines: Sequence[str], tokenisers: Sequence[Tokenise], spellings: Spellings = NO_SPELLINGS
+) -> list[tuple[Rows, ...]]:
     """The (token, weight) pairs of each line in rows of at most 75: for each line its rows by each tokeniser.
 
     tokenisers: each gives the ids of each of some words, without start and end tokens. It is asked once, for a call
     costs more than a word. A line has at least one row, which may be empty, and equally many by each tokeniser: SDXL's
-    two read some signs differently, and where one needs fewer rows empty ones follow.
+    two read some signs differently, and where one needs fewer rows empty ones follow. spellings: of embeddings, each of
+    which is a word of as many tokens as it has vectors.
     """
-    parsed = [_words(line) for line in lines]
-    distinct = list(dict.fromkeys(word for words in parsed for word, _ in words))
+    parsed = [_words(line, spellings) for line in lines]
+    distinct = list(dict.fromkeys(word for words in parsed for word, _ in words if isinstance(word, str)))
     found = []
     for tokenise in tokenisers:
         ids = dict(zip(distinct, tokenise(distinct), strict=True))
@@ -33,14 +38,18 @@ def count_chunks(chunked: Sequence[tuple[Rows, ...]]) -> int:
     return sum(len(line[0]) for line in chunked)
 
 
-def _words(text: str) -> list[Weighted]:
-    return [(word, weight) for piece, weight in parse_emphasis(text) for word in piece.split(" ") if word]
+def _words(text: str, spellings: Spellings) -> list[tuple[Word, float]]:
+    found: list[tuple[Word, float]] = []
+    for piece, weight in parse_emphasis(text):
+        for part in spellings.split(piece):
+            found += [(word, weight) for word in (part.split(" ") if isinstance(part, str) else [part]) if word]
+    return found
 
 
-def _rows(words: Sequence[Weighted], ids_of: Mapping[str, Sequence[int]]) -> Rows:
+def _rows(words: Sequence[tuple[Word, float]], ids_of: Mapping[str, Sequence[int]]) -> Rows:
     rows: Rows = [[]]
     for word, weight in words:
-        ids = ids_of[word]
+        ids = ids_of[word] if isinstance(word, str) else [-1 - place for place in word]
         if len(ids) < LONG_WORD and len(rows[-1]) + len(ids) > CHUNK:
             rows.append([])
         at = 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipelines.errors import InputFault
 from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.chunks import CHUNK, Rows, Tokenise, chunk_prompt, count_chunks
+from pipelines.prompts.embeddings import Spellings
 from pipelines.prompts.styles import STYLES
 
 if TYPE_CHECKING:  # who encodes prompts needs no pydantic
@@ -26,15 +27,16 @@ class PromptLimits:
         self._tokenisers, self._max_chunks = tokenisers, max_chunks
 
     def faults(self, spec: "Spec") -> list[InputFault]:
-        """At most one of each prompt."""
+        """At most one of each prompt. How many vectors an embedding has only its file tells: here it counts as none."""
         try:
             positive, negative = styled_lines(spec.prompt, spec.negative_prompt, spec.styles, STYLES)
         except InputFault as fault:
             return [fault]
+        spellings = Spellings({token: range(0) for each in spec.embeddings for token in each.tokens if token})
         found = []
         for field, lines in (("prompt", positive), ("negative_prompt", negative)):
             try:
-                check_chunked(chunk_prompt(lines, self._tokenisers), field, self._max_chunks)
+                check_chunked(chunk_prompt(lines, self._tokenisers, spellings), field, self._max_chunks)
             except InputFault as fault:
                 found.append(fault)
         return found

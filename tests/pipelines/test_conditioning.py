@@ -1,15 +1,23 @@
 """Conditioning: prompts encoded by the two text encoders as SDXL and Fooocus have it."""
 
+import copy
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
 
 from pipelines.conditioning import Conditioning, _weigh, encode_chunks, encode_prompt, read_prompt
 from pipelines.device import PlainDevice
 from pipelines.errors import InputFault
+from pipelines.inputs import FoundEmbedding
 from pipelines.prompts.limits import MAX_CHUNKS, MAX_WEIGHT
+from pipelines.spec import Embedding
+from pipelines.weights.embedding import Vocabulary, read_vocabulary
 from pipelines.weights.family import Family
+from tests.pipelines.weights.embeddings import LAYOUTS, Layout, vectors_of, write
 
 LONG = " ".join(["red circle"] * 60)
 
@@ -138,3 +146,87 @@ def test_a_row_whose_mean_becomes_zero_stays_finite() -> None:
     states = torch.tensor([[[1.0, 3.0], [2.0, 2.0]]])
     moved = _weigh(states, torch.zeros(2, 2), torch.tensor([[1.0, -1.0]]))
     torch.testing.assert_close(moved, torch.tensor([[[1.0, 3.0], [-2.0, -2.0]]]))
+
+
+def vocabulary(folder: Path, family: Family, layout: Layout, *tokens: str, words: str = "red circle") -> Vocabulary:
+    """Of an embedding that is made of the vectors of some words."""
+    path = write(folder / "own.safetensors", layout(*vectors_of(family, words)))
+    widths = [encoder.config.hidden_size for encoder in family.text_encoders]
+    return read_vocabulary([FoundEmbedding(Embedding(source="own", tokens=tokens), path)], (widths[0], widths[1]))
+
+
+def spelt(family: Family, vocabulary: Vocabulary, *lines: str) -> Conditioning:
+    prompt = read_prompt(lines, family.tokenizers, vocabulary=vocabulary)
+    with torch.inference_mode():
+        return encode_chunks(prompt, family.tokenizers, family.text_encoders, PlainDevice(family.device))
+
+
+def assert_same(found: Conditioning, wanted: Conditioning) -> None:
+    torch.testing.assert_close(found.context, wanted.context, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.pooled, wanted.pooled, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "half" not in name])
+def test_an_embedding_of_the_vectors_of_words_says_what_they_say(
+    pocket_family: Family, tmp_path: Path, layout: str
+) -> None:
+    own = vocabulary(tmp_path, pocket_family, LAYOUTS[layout], "<own>")
+    assert_same(spelt(pocket_family, own, "a <own>, blue"), encode(pocket_family, "a red circle , blue"))
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("a (<own>:1.4) star", "a (red circle:1.4) star"),
+        ("((<own>))", "((red circle))"),
+        ("a <own> (star:1.2)", "a red circle (star:1.2)"),
+        (f"{LONG} <own>", f"{LONG} red circle"),
+        ("<own> <own>", "red circle red circle"),
+    ],
+)
+def test_emphasis_and_chunks_hold_for_vectors_as_for_words(
+    pocket_family: Family, tmp_path: Path, written: str, wanted: str
+) -> None:
+    own = vocabulary(tmp_path, pocket_family, LAYOUTS["kohya"], "<own>")
+    assert_same(spelt(pocket_family, own, written), encode(pocket_family, wanted))
+
+
+def test_lines_with_and_without_vectors_share_a_call(pocket_family: Family, tmp_path: Path) -> None:
+    own = vocabulary(tmp_path, pocket_family, LAYOUTS["kohya"], "<own>")
+    lines = ["a <own>", "a (blue:1.5) star", "<own> on green"]
+    assert_same(
+        spelt(pocket_family, own, *lines),
+        encode(pocket_family, *(line.replace("<own>", "red circle") for line in lines)),
+    )
+
+
+def test_a_prompt_that_has_no_room_for_all_vectors_is_refused(pocket_family: Family, tmp_path: Path) -> None:
+    own = vocabulary(tmp_path, pocket_family, LAYOUTS["kohya"], "<own>", words="red " * 40)
+    with pytest.raises(InputFault, match="chunks"):
+        spelt(pocket_family, own, " ".join(["<own>"] * 80))
+
+
+def test_vectors_equal_what_diffusers_makes_of_them(pocket_family: Family, tmp_path: Path) -> None:
+    """Its loader lengthens the tables of words; the encoders are copies here, for these are shared."""
+
+    class Loader(TextualInversionLoaderMixin):
+        components: Mapping[str, object] = {}
+        hf_device_map = None
+
+    generator = torch.Generator().manual_seed(3)
+    given = [torch.randn(3, encoder.config.hidden_size, generator=generator) for encoder in pocket_family.text_encoders]
+    path = write(tmp_path / "own.safetensors", {"clip_l": given[0], "clip_g": given[1]})
+    states, pooled = [], torch.empty(0)
+    for at, vectors in enumerate(given):
+        encoder, tokenizer = copy.deepcopy(pocket_family.text_encoders[at]), copy.deepcopy(pocket_family.tokenizers[at])
+        Loader().load_textual_inversion(vectors, token="<own>", text_encoder=encoder, tokenizer=tokenizer)
+        ids = tokenizer(Loader().maybe_convert_prompt("a <own> on blue", tokenizer)).input_ids
+        rows = torch.tensor([ids + [(tokenizer.eos_token_id, 0)[at]] * (77 - len(ids))])
+        with torch.inference_mode():
+            output = encoder(input_ids=rows, output_hidden_states=True)
+        states.append(output.hidden_states[-2][0])
+        pooled = output.text_embeds[0] if at else pooled
+    own = read_vocabulary(
+        [FoundEmbedding(Embedding(source="own", tokens=("<own>",)), path)], (given[0].shape[1], given[1].shape[1])
+    )
+    assert_same(spelt(pocket_family, own, "a <own> on blue"), Conditioning(torch.cat(states, dim=-1), pooled))

@@ -1,0 +1,107 @@
+"""Embeddings in prompts: the texts that stand for vectors, `embedding:NAME` and a client's own tokens.
+
+fooocus-facts 3.5. What stands for a vector is the place of it in a table that the prompt is encoded with.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pipelines.errors import InputFault
+
+if TYPE_CHECKING:  # who encodes prompts needs no pydantic
+    from pipelines.spec import Embedding
+
+PREFIX = "embedding:"
+# a name ends before what ends a clause, and before what the emphasis is written with
+_NAMED = re.compile(rf"(?<!\w){PREFIX}([^\s,()]*[^\s,().:;!?])")
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """Which texts stand for vectors. places: of each text, those of its vectors, in their order.
+
+    `embedding:NAME` without a place is left out of the prompt, and so it is for who knows of none.
+    """
+
+    places: Mapping[str, range] = field(default_factory=dict)
+
+    def split(self, text: str) -> Iterator[str | range]:
+        """A text in its order: what is not spelt so, as it is, and the places of what is."""
+        if not self.places and PREFIX not in text:
+            yield text
+            return
+        end = 0
+        for found in self._pattern.finditer(text):
+            yield text[end : found.start()]
+            yield self.places.get(found[0], range(0))
+            end = found.end()
+        yield text[end:]
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(self.places, key=len, reverse=True)
+        return re.compile("|".join([_NAMED.pattern, *map(_whole, longest_first)]))
+
+
+NO_SPELLINGS = Spellings()
+
+
+def named_in(text: str) -> list[str]:
+    """The names of embeddings in a prompt, each once, in their order."""
+    return list(dict.fromkeys(found[1] for found in _NAMED.finditer(text)))
+
+
+def spelt(name: str) -> str:
+    """How a prompt names an embedding."""
+    return PREFIX + name
+
+
+def token_faults(embeddings: Iterable["Embedding"]) -> list[InputFault]:
+    """One for each embedding with a token that is blank or stands for another one already."""
+    taken: set[str] = set()
+    found = []
+    for embedding in embeddings:
+        wrong = [token for at, token in enumerate(embedding.tokens) if not token.strip() or token in taken]
+        twice = len(set(embedding.tokens)) < len(embedding.tokens)
+        taken.update(embedding.tokens)
+        if wrong or twice:
+            msg = "Each token of an embedding should be a text that stands for nothing else"
+            found.append(InputFault("value_error", msg, _tokens_field(embedding)))
+    return found
+
+
+def deal(embedding: "Embedding", count: int, first: int) -> dict[str, range]:
+    """The places of each token of an embedding with `count` vectors, the first of which is at `first`.
+
+    One token stands for all vectors, and each of several for one vector where there is one. Otherwise they are dealt
+    out in runs as equal as can be, so that the tokens one after another stand for all vectors. Raises InputFault where
+    there are fewer of these than of tokens.
+    """
+    tokens = embedding.tokens
+    if count == 1:
+        return {token: range(first, first + 1) for token in tokens}
+    if len(tokens) > count:
+        msg = f"This embedding has {count} vectors, too few for {len(tokens)} tokens"
+        raise InputFault("value_error", msg, _tokens_field(embedding))
+    ends = [first + _share(count, at, len(tokens)) for at in range(len(tokens) + 1)]
+    return {token: range(*ends[at : at + 2]) for at, token in enumerate(tokens)}
+
+
+def _share(count: int, parts: int, of: int) -> int:
+    """What the first `parts` of so many have of `count`; those at the front have more."""
+    return -(-count * parts // of)
+
+
+def _whole(token: str) -> str:
+    """Matches a token, and not within a longer word."""
+    edge = r"[A-Za-z0-9_]"
+    before, after = (re.match(edge, each) is not None for each in (token[:1], token[-1:]))
+    return (rf"(?<!{edge})" if before else "") + re.escape(token) + (rf"(?!{edge})" if after else "")
+
+
+def _tokens_field(embedding: "Embedding") -> str:
+    head, dot, last = embedding.field.rpartition(".")
+    return f"{head}.tokens" if dot and last == "path" else embedding.field
