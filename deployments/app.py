@@ -21,11 +21,13 @@ from gateway.files.output_names import OutputNames
 
 def build_app(settings: AppSettings) -> Application:
     """The whole service; the ingress is the Gateway."""
-    placed, family = settings.deployments, settings.drawing.family
+    placed = settings.deployments
     files = files_of(settings.gateway)
     stages = Stages(
         preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
-            partial(pictures_of, settings.gateway), partial(catalogue_of, family), partial(faces_of, settings.drawing)
+            partial(pictures_of, settings.gateway),
+            partial(catalogue_of, settings.drawing),
+            partial(faces_of, settings.drawing),
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
 from pipelines.inputs import Inputs
-from pipelines.preparing import LoraCatalogue, find_loras, prepare
+from pipelines.preparing import EmbeddingCatalogue, LoraCatalogue, find_embeddings, find_loras, prepare
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Picture, Spec
 
@@ -32,8 +32,12 @@ class Reads(Protocol):
     async def decode(self, content: bytes, field: str) -> Pixels: ...
 
 
+class Knows(LoraCatalogue, EmbeddingCatalogue, Protocol):
+    """What there is of weights that clients may name."""
+
+
 class Preprocessor:
-    """Fetches, decodes, resizes and annotates pictures, and finds the files of LoRAs.
+    """Fetches, decodes, resizes and annotates pictures, and finds the files of LoRAs and embeddings.
 
     Files are fetched for many requests at once. But a small file may be a huge picture, so the pictures of few requests
     are decoded at once, which keep the cores busy all the same.
@@ -42,7 +46,7 @@ class Preprocessor:
     def __init__(
         self,
         open_pictures: Callable[[], Reads],
-        open_catalogue: Callable[[], LoraCatalogue],
+        open_catalogue: Callable[[], Knows],
         open_faces: Callable[[], FaceFinder | None] = lambda: None,
     ) -> None:
         """open_faces: gives None where there is no face detector."""
@@ -52,16 +56,17 @@ class Preprocessor:
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def prepare(self, spec: Spec) -> Inputs:
-        """The inputs of `spec`. Raises ModelError for a picture or a LoRA that cannot be had."""
+        """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had."""
         with service_errors():
-            loras = find_loras(spec, self._catalogue)
+            loras, embeddings = find_loras(spec, self._catalogue), find_embeddings(spec, self._catalogue)
+            ready = partial(prepare, spec, loras=loras, embeddings=embeddings, catalogue=self._catalogue)
             if not spec.pictures:
-                return await asyncio.to_thread(prepare, spec, (), loras)
+                return await asyncio.to_thread(ready, pictures=())
             fetched = (self._pictures.fetch(picture.source, picture.field) for picture in spec.pictures)
             contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
             async with self._room:
                 decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
-                return await asyncio.to_thread(prepare, spec, decoded, loras, self._faces)
+                return await asyncio.to_thread(ready, pictures=decoded, faces=self._faces)
 
     async def _decoded(self, content: bytes, picture: Picture) -> Pixels | ModelError:
         try:
@@ -88,11 +93,11 @@ def pictures_of(settings: GatewaySettings) -> Reads:
     return PictureReader(files_of(settings), fetcher, settings.max_image_bytes, settings.max_image_pixels)
 
 
-def catalogue_of(family: Path) -> LoraCatalogue:
-    """The catalogue of the family in that folder."""
+def catalogue_of(settings: DrawingSettings) -> Knows:
+    """The catalogue of the family in those settings, with the embeddings of their folder."""
     from pipelines.catalogue import Catalogue
 
-    return Catalogue.open(family)
+    return Catalogue.open(settings.family, settings.embeddings_folder)
 
 
 def faces_of(settings: DrawingSettings) -> FaceFinder | None:

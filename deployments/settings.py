@@ -1,5 +1,6 @@
 """Everything that an operator may set about the app, typed; a misspelt key fails."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -107,7 +108,8 @@ def _absolute(settings: GatewaySettings) -> GatewaySettings:
 
 
 def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
-    folders = {"family": settings.family, "profiles": settings.profiles}
+    names = ("family", "profiles", "embeddings_folder")
+    folders: dict[str, Path | None] = {name: getattr(settings, name) for name in names}
     return settings.model_copy(
         update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
     )

@@ -90,31 +90,34 @@ def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
     from pipelines.images.face import FaceFinder
     from pipelines.images.files import read_picture
-    from pipelines.preparing import find_loras, prepare
+    from pipelines.preparing import find_embeddings, find_loras, prepare
 
     for part, _ in needed_parts(spec):
         catalogue.part(part)
-    known = _Loras(catalogue)
+    known = _Weights(catalogue)
     for lora in spec.loras:
         if known.lora(lora.source) is None and (name := well_known(lora.source)) is not None:
             raise WeightsFault(f"The family {catalogue.name} lacks {name}: {catalogue.remedy(name)}.")
-    loras = find_loras(spec, known)
+    loras, embeddings = find_loras(spec, known), find_embeddings(spec, known)
     pictures = [read_picture(Path(each.source), each.field) for each in spec.pictures]
     faces = FaceFinder(catalogue.part("face_detector")) if catalogue.has("face_detector") else None
-    inputs = prepare(spec, pictures, loras, faces)
+    inputs = prepare(spec, pictures, loras, faces, embeddings=embeddings, catalogue=catalogue)
     for note in inputs.notes:
         _told(note)
     return inputs
 
 
-class _Loras:
-    """Files of this machine, and the LoRAs that a family has."""
+class _Weights:
+    """Files of this machine, and the LoRAs and embeddings that a family has."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     def lora(self, source: str) -> Path | None:
         return path if (path := Path(source)).is_file() else self._catalogue.lora(source)
+
+    def embedding(self, source: str) -> Path | None:
+        return path if (path := Path(source)).is_file() else self._catalogue.embedding(source)
 
 
 def _settings(given: Options) -> "DrawingSettings":

@@ -12,6 +12,8 @@ from pipelines.errors import WeightsFault
 from pipelines.parts import Part, Prediction
 
 FILE = "family.json"
+EMBEDDINGS = "embeddings"  # the folder in a family's for files that prompts may name
+SUFFIX = ".safetensors"
 VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
 CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
 ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector"})  # with all that they need (fooocus-facts 9.1)
@@ -85,10 +87,12 @@ class FamilyFile(BaseModel):
 
 
 class Catalogue:
-    """What a family has. Every path that it answers exists and lies inside the family's folder."""
+    """What a family has. Every path that it answers exists and lies inside its folder, or that of embeddings."""
 
-    def __init__(self, root: Path, file: FamilyFile) -> None:
+    def __init__(self, root: Path, file: FamilyFile, embeddings_folder: Path | None = None) -> None:
+        """embeddings_folder: of more embeddings, which come before the family's own."""
         self.root, self.file = root, file
+        self._embeddings = [*([embeddings_folder] if embeddings_folder else []), root / EMBEDDINGS]
         self.name = file.name
         self.checkpoint = self._inside(file.checkpoint)
         self.config = CONFIGS / "sdxl_base" if file.config is None else self._inside(file.config)
@@ -101,7 +105,7 @@ class Catalogue:
                 self._loras[known] = path
 
     @classmethod
-    def open(cls, folder: Path) -> "Catalogue":
+    def open(cls, folder: Path, embeddings_folder: Path | None = None) -> "Catalogue":
         """Read a family's folder. Raises WeightsFault when something is missing or not as it should be."""
         path = folder / FILE
         try:
@@ -111,11 +115,15 @@ class Catalogue:
             raise WeightsFault(f"There is no model family in {folder} ({why}).") from fault
         except ValidationError as fault:
             raise WeightsFault(f"{path} is not a family's catalogue: {first_error(fault)}.") from fault
-        return cls(folder.resolve(), file)
+        return cls(folder.resolve(), file, embeddings_folder)
 
     def lora(self, source: str) -> Path | None:
         """The file of a LoRA: by its name, with or without suffix, or by a well-known address of it."""
         return self._loras.get(source) or self._loras.get(_plain(source))
+
+    def embedding(self, source: str) -> Path | None:
+        """The file of an embedding, by its name in a folder of them, with or without suffix."""
+        return next((path for folder in self._embeddings if (path := file_named(folder, source))), None)
 
     def has(self, part: Part) -> bool:
         return part in self._parts
@@ -156,6 +164,20 @@ class Catalogue:
         if not found.exists():
             raise WeightsFault(f"The family {self.name} lacks {path}; it is incomplete in {self.root}.")
         return found
+
+
+def file_named(folder: Path, name: str) -> Path | None:
+    """The safetensors file inside a folder, or below one in it, that has this name, with or without suffix."""
+    parts = name.split("/")
+    if not all(parts) or {".", ".."} & {*parts} or not name.isprintable() or "\\" in name:
+        return None
+    for spelt in (name, name + SUFFIX):
+        try:
+            if spelt.endswith(SUFFIX) and (path := folder / spelt).is_file():
+                return path
+        except OSError:  # longer than names can be
+            return None
+    return None
 
 
 def first_error(fault: ValidationError) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
+from pipelines.prompts.embeddings import token_faults
 from pipelines.spec import (
     InpaintEngine,
     Lora,
@@ -43,6 +44,7 @@ LORAS: Mapping[str, str] = MappingProxyType(
 )
 """The names under which well-known LoRAs are pulled, by the names of their files without suffix (fooocus-facts 9.1)."""
 
+UNKNOWN_EMBEDDING = "This embedding is not one that is known here; files from other addresses are not supported."
 UNKNOWN_LORA = "This LoRA is not one that is known here; weights from other addresses are not supported."
 
 _HUBS = ("", "huggingface.co")  # where a well-known name means the well-known file; none is a bare name
@@ -62,11 +64,13 @@ class Has(Protocol):
 
 
 def faults(spec: Spec, family: Has) -> list[InputFault]:
-    """One `feature_not_supported` for each field of the client's that needs what the family lacks.
+    """One `feature_not_supported` for each field of the client's that needs what the family lacks, and what is wrong
+    with the tokens of its embeddings.
 
     The messages name the part and the command that brings it, and nothing of the server's but the family's name.
     """
     found = [_lora_fault(lora, family) for lora in spec.loras if family.lora(lora.source) is None]
+    found += token_faults(spec.embeddings)
     return found + [_lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
 
 

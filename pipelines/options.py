@@ -14,6 +14,7 @@ from pipelines.catalogue import family_folder
 from pipelines.performance import MODES, PerformanceName
 from pipelines.settings import DrawingSettings
 from pipelines.spec import (
+    Embedding,
     InpaintEngine,
     Lora,
     OutpaintSide,
@@ -139,7 +140,19 @@ _SPEC_OPTIONS = (
     | _CANVAS_OPTIONS
     | {
         "mask",
-        *("prompt", "negative_prompt", "styles", "performance", "size", "seed", "steps", "sampler", "schedule", "lora"),
+        *(
+            "prompt",
+            "negative_prompt",
+            "styles",
+            "performance",
+            "size",
+            "seed",
+            "steps",
+            "sampler",
+            "schedule",
+            "lora",
+            "embeddings",
+        ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
         *("image_prompt", "face_swap", "check_safety"),
     }
@@ -188,6 +201,14 @@ def _parser() -> argparse.ArgumentParser:
         "--sizes", type=_sizes, metavar="POSITIVE,NEGATIVE,END", help="what the prompts are told of the size, until END"
     )
     add("--lora", type=_lora, action="append", metavar="FILE[:SCALE]", help="or a name of the family's; repeatable")
+    add(
+        "--embedding",
+        dest="embeddings",
+        type=_embedding,
+        action="append",
+        metavar="FILE[=TOKEN,...]",
+        help="or a name of the family's; how the prompts spell it (default: <s0>,<s1>); repeatable",
+    )
     add("--start", metavar="FILE", help="a picture to begin from")
     add("--keep-aspect", action="store_true", help="of that picture, within --size, in multiples of 32")
     add("--crop", action="store_true", help="draw in multiples of 32 and cut to the exact proportions")
@@ -277,6 +298,12 @@ def _sizes(text: str) -> SizeEmphasis:
 def _lora(text: str) -> Lora:
     source, scales = _numbers_behind(text, 1)
     return Lora(source=source, scale=scales[0] if scales else 1.0, field=f"--lora {source}")
+
+
+def _embedding(text: str) -> Embedding:
+    source, equals, tokens = text.rpartition("=")
+    given = {"tokens": tuple(tokens.split(","))} if equals else {}
+    return Embedding.model_validate({"source": source or tokens, "field": f"--embedding {source or tokens}", **given})
 
 
 def _structure(text: str) -> Structure:

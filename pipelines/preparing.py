@@ -1,6 +1,6 @@
 """From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,11 +14,14 @@ from pipelines.images.face import FaceFinder
 from pipelines.images.hole import hole_of
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
-from pipelines.inputs import Enlarging, FoundLora, Hint, Inputs, Look
-from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_LORA
+from pipelines.inputs import Enlarging, FoundEmbedding, FoundLora, Hint, Inputs, Look
+from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_EMBEDDING, UNKNOWN_LORA
+from pipelines.prompts.embeddings import named_in, spelt
+from pipelines.prompts.lines import prompt_lines
 from pipelines.spec import (
     Beginning,
     Canvas,
+    Embedding,
     Mask,
     Picture,
     Reference,
@@ -47,8 +50,20 @@ class LoraCatalogue(Protocol):
     def lora(self, source: str) -> Path | None: ...
 
 
+class EmbeddingCatalogue(Protocol):
+    """What is known of embeddings: by a family (`pipelines.catalogue.Catalogue`), or by whoever serves it."""
+
+    def embedding(self, source: str) -> Path | None: ...
+
+
 def prepare(
-    spec: Spec, pictures: Sequence[Pixels], loras: Sequence[FoundLora], faces: FaceFinder | None = None
+    spec: Spec,
+    pictures: Sequence[Pixels],
+    loras: Sequence[FoundLora],
+    faces: FaceFinder | None = None,
+    *,
+    embeddings: Sequence[FoundEmbedding] = (),
+    catalogue: EmbeddingCatalogue | None = None,
 ) -> Inputs:
     """The inputs of `spec`.
 
@@ -57,8 +72,9 @@ def prepare(
     it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is scaled to
     cover it, cut to its centre and annotated; a reference, or the face in it, is stretched to what the vision tower
     sees (fooocus-facts 5.1).
-    loras: all that are to be drawn with. faces: None where the family has no detector. Raises InputFault when a picture
-    is too small or too large to take the size from.
+    loras: all that are to be drawn with. faces: None where the family has no detector. embeddings: those of the spec;
+    catalogue: finds the others that prompts name, where any can be. Raises InputFault when a picture is too small or
+    too large to take the size from.
     """
     if len(pictures) != len(spec.pictures):
         raise ValueError("one decoded picture per picture of the spec")
@@ -66,7 +82,7 @@ def prepare(
     begun = _begun(spec, given, loras)
     structures: list[Hint] = []
     references: list[Look] = []
-    notes: list[str] = []
+    named, notes = _name_embeddings(spec, embeddings, catalogue)
     for picture, pixels in given:
         match picture:
             case Start() | Vary() | Upscale() | Canvas() | Mask():
@@ -81,7 +97,13 @@ def prepare(
                     notes.append(f"{picture.field}: {note}" if picture.field else note)
             case _:
                 assert_never(picture)
-    return replace(begun, structures=tuple(structures), references=tuple(references), notes=tuple(notes))
+    return replace(
+        begun,
+        structures=tuple(structures),
+        references=tuple(references),
+        embeddings=(*embeddings, *named),
+        notes=tuple(notes),
+    )
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[FoundLora]:
@@ -96,6 +118,36 @@ def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[FoundLora]:
             raise InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
         found.append(FoundLora(lora, path))
     return found
+
+
+def find_embeddings(spec: Spec, catalogue: EmbeddingCatalogue) -> list[FoundEmbedding]:
+    """The file of each embedding of `spec`, in its order. Raises as `find_loras`."""
+    found = []
+    for embedding in spec.embeddings:
+        path = catalogue.embedding(embedding.source)
+        if path is None:
+            raise InputFault("feature_not_supported", UNKNOWN_EMBEDDING, embedding.field)
+        found.append(FoundEmbedding(embedding, path))
+    return found
+
+
+def _name_embeddings(
+    spec: Spec, given: Iterable[FoundEmbedding], catalogue: EmbeddingCatalogue | None
+) -> tuple[list[FoundEmbedding], list[str]]:
+    """The embeddings that prompts name, and a note for each name that is left out, for nothing answers it."""
+    known = {token for each in given for token in each.embedding.tokens}
+    found, notes = [], []
+    for field, prompt in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
+        for name in named_in(prompt_lines(prompt)):
+            if spelt(name) in known:
+                continue
+            known.add(spelt(name))
+            path = None if catalogue is None else catalogue.embedding(name)
+            if path is None:
+                notes.append(f"{field}: there is no embedding {name[:64]!r} here, so the prompt was drawn without it")
+            else:
+                found.append(FoundEmbedding(Embedding(source=name, tokens=(spelt(name),), field=field), path))
+    return found, notes
 
 
 def _face(pixels: Pixels, faces: FaceFinder | None) -> tuple[Pixels, str]:

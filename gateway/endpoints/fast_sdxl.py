@@ -12,6 +12,7 @@ from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
+from pipelines.spec import Embedding as Inversion
 from pipelines.spec import Guidance, Spec, Start
 
 SafetyCheckerVersion = Annotated[Literal["v1", "v2"], OneOf()]
@@ -22,8 +23,9 @@ class Embedding(Part):
     """A textual inversion: words that a prompt can use."""
 
     path: Name = Field(description="URL, or a name that the service knows.")
-    tokens: Annotated[list[Text], Field(max_length=16)] = Field(
-        ["<s0>", "<s1>"], description="The words that stand for it in a prompt."
+    tokens: Annotated[list[FilledText], Field(min_length=1, max_length=16)] = Field(
+        ["<s0>", "<s1>"],
+        description="The words that stand for it in a prompt: one for all of its vectors, several share them in order.",
     )
 
 
@@ -55,6 +57,13 @@ class FastFields(Input):
     def delivery(self) -> Delivery:
         return Delivery(format=self.format)
 
+    def inversions(self) -> tuple[Inversion, ...]:
+        """The embeddings to read the prompts with."""
+        return tuple(
+            Inversion(source=each.path, tokens=tuple(each.tokens), field=f"embeddings.{index}.path")
+            for index, each in enumerate(self.embeddings)
+        )
+
 
 class FastFooocusSdxlInput(FastFields):
     """Draw a picture from a prompt in few steps."""
@@ -72,6 +81,7 @@ class FastFooocusSdxlInput(FastFields):
             schedule="lcm",
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
+            embeddings=self.inversions(),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
         )
@@ -107,6 +117,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             schedule="tail",
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
+            embeddings=self.inversions(),
             pictures=(self._start(),),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,

@@ -32,10 +32,7 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
             Unbuilt("loras.*.force", "Forcing a LoRA is not supported yet; send false"),
             Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),
         ),
-        "fast": (
-            Unbuilt("embeddings", "Embeddings are not supported yet; send an empty list"),
-            Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),
-        ),
+        "fast": (Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),),
     }
 )
 

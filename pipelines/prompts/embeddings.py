@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipelines.errors import InputFault
+from pipelines.prompts.emphasis import parse_emphasis
 
 if TYPE_CHECKING:  # who encodes prompts needs no pydantic
     from pipelines.spec import Embedding
@@ -49,9 +50,10 @@ class Spellings:
 NO_SPELLINGS = Spellings()
 
 
-def named_in(text: str) -> list[str]:
-    """The names of embeddings in a prompt, each once, in their order."""
-    return list(dict.fromkeys(found[1] for found in _NAMED.finditer(text)))
+def named_in(lines: Iterable[str]) -> list[str]:
+    """The names of embeddings in the lines of a prompt, each once, in their order."""
+    pieces = (piece for line in lines if PREFIX in line for piece, _ in parse_emphasis(line))
+    return list(dict.fromkeys(found[1] for piece in pieces for found in _NAMED.finditer(piece)))
 
 
 def spelt(name: str) -> str:

@@ -14,7 +14,7 @@ from pipelines.inputs import FoundEmbedding
 from pipelines.prompts.embeddings import NO_SPELLINGS, Spellings, deal, token_faults
 from pipelines.weights.header import parse_header
 
-MAX_BYTES = 16 * 2**20  # of a file: some two thousand vectors, when a prompt has room for about as many
+MAX_BYTES = 4 * 2**20  # of a file: SDXL's have 4 to 8 KiB a vector, and a prompt has room for a few hundred
 MAX_VALUE = 1e4  # of a number: vectors of words are below 1, and squares of this are far from what float32 holds
 
 Widths = tuple[int, int]  # of the vectors that both text encoders read
@@ -67,7 +67,7 @@ def read_embedding(path: Path, widths: Widths) -> tuple[Tensor, Tensor]:
     of both encoders stand side by side. Gives (count, width) float32 for each text encoder, equally many.
 
     Which encoder a tensor is for is told by its width, whatever it is called. Raises InputFault `feature_not_supported`
-    for what is not safetensors (pickles are never opened), is larger than 16 MiB, is for other encoders, or has numbers
+    for what is not safetensors (pickles are never opened), is larger than 4 MiB, is for other encoders, or has numbers
     that are not finite.
     """
     if path.stat().st_size > MAX_BYTES:

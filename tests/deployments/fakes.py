@@ -133,6 +133,9 @@ class FakeCatalogue:
     def lora(self, source: str) -> Path | None:
         return Path("/loras/known") if source == "known" else None
 
+    def embedding(self, source: str) -> Path | None:
+        return None
+
 
 class FakePictures:
     """Words: `missing` and `away` raise; of `slow`, which takes 20 s, a file of that name tells of a cancel;

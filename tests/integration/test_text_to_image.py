@@ -36,6 +36,23 @@ def test_the_same_request_twice_alone_gives_the_same_bytes(client: httpx2.Client
     assert first == second
 
 
+def test_an_embedding_without_tokens_acts_on_s0_and_s1(client: httpx2.Client) -> None:
+    """The family's own one, of two vectors, which a prompt can name too."""
+    asked = {**SMALL, "seed": 12}
+    own = {"embeddings": [{"path": "pocket_purple_heart"}]}
+    drawn = [
+        pixels(content(client, run(client, FAST, {**asked, "prompt": prompt, **fields})))
+        for prompt, fields in (
+            ("a <s0><s1> on a white background", own),
+            ("a embedding:pocket_purple_heart on a white background", {}),
+            ("a <s1><s0> on a white background", own),
+            ("a on a white background", own),
+        )
+    ]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert all(np.abs(drawn[0] - other).mean() > 1 for other in drawn[2:])
+
+
 def test_another_seed_gives_another_picture(client: httpx2.Client) -> None:
     first, second = (pixels(content(client, run(client, FAST, {**SMALL, "seed": seed}))) for seed in (9, 10))
     assert np.abs(first - second).mean() > 1

@@ -50,8 +50,11 @@ class Studio:
         return prepare(spec, pictures, find_loras(spec, self.family.catalogue))
 
     def submit(self, name: str, spec: Spec, **pictures: Any) -> "queue.Queue[Any]":
+        return self.listen(name, spec, self.inputs(spec, **pictures))
+
+    def listen(self, name: str, spec: Spec, inputs: Inputs) -> "queue.Queue[Any]":
         events: queue.Queue[Any] = queue.Queue()
-        self.drawer.submit(name, spec, self.inputs(spec, **pictures), spec.prompt, events.put)
+        self.drawer.submit(name, spec, inputs, spec.prompt, events.put)
         return events
 
     def draw(self, spec: Spec, **pictures: Any) -> Pixels:

@@ -48,6 +48,22 @@ def test_other_sources_are_not_answered(tmp_path: Path, source: str) -> None:
     assert Catalogue.open(family(tmp_path)).lora(source) is None
 
 
+def test_an_embedding_is_found_by_name_in_the_folders_and_nowhere_else(tmp_path: Path) -> None:
+    own, more = tmp_path / "toy" / "embeddings", tmp_path / "more"
+    for place in (own / "a", own / "b", more / "b", more / "sub" / "c", tmp_path / "outside"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_suffix(".safetensors").touch()
+    (own / "d.pt").touch()
+    catalogue = Catalogue.open(family(tmp_path / "toy"), more)
+    assert catalogue.embedding("a") == catalogue.embedding("a.safetensors") == own / "a.safetensors"
+    assert catalogue.embedding("b") == more / "b.safetensors"
+    assert catalogue.embedding("sub/c") == more / "sub" / "c.safetensors"
+    outside = ("../outside", str(tmp_path / "outside"), "sub/../../outside", "sub/./c", "..\\outside", "sub//c")
+    for name in (*outside, "", "c", "d", "d.pt", "sub", "a\n", "a" * 1000):
+        assert catalogue.embedding(name) is None
+    assert Catalogue.open(tmp_path / "toy").embedding("sub/c") is None
+
+
 def test_a_part_is_found_by_its_name(tmp_path: Path) -> None:
     catalogue = Catalogue.open(family(tmp_path))
     assert catalogue.part("canny") == tmp_path / "canny.safetensors"

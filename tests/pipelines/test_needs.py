@@ -12,6 +12,7 @@ from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.needs import ADAPTERS, CONTROLS, PATCHES, faults
 from pipelines.spec import (
     Canvas,
+    Embedding,
     InpaintEngine,
     Lora,
     Reference,
@@ -45,6 +46,12 @@ def family(folder: Path, **has: Any) -> Catalogue:
 
 def test_the_checkpoint_is_enough_for_text_and_a_start(tmp_path: Path) -> None:
     assert faults(spec(pictures=(Start(source="x", strength=0.5),)), family(tmp_path)) == []
+
+
+def test_a_token_of_two_embeddings_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    both = tuple(Embedding(source="a", field=f"embeddings.{at}.path") for at in range(2))
+    (fault,) = faults(spec(embeddings=both), family(tmp_path))
+    assert (fault.type, fault.field) == ("value_error", "embeddings.1.tokens")
 
 
 @pytest.mark.parametrize(

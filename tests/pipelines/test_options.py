@@ -37,6 +37,10 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
         ("--lora", "a.safetensors", "--lora", "b:c.safetensors:0.4"),
         [("a.safetensors", 1.0), ("b:c.safetensors", 0.4)],
     ),
+    "embeddings": (
+        ("--embedding", "a.safetensors", "--embedding", "b=c.safetensors=<x>,y"),
+        [("a.safetensors", ["<s0>", "<s1>"]), ("b=c.safetensors", ["<x>", "y"])],
+    ),
     "pictures": (
         (
             *("--start", "s.png", "--strength", "0.6", "--keep-aspect", "--crop"),
@@ -71,6 +75,8 @@ def plainly(field: str, found: Any) -> Any:
     """Without what says where in the command line it stood."""
     if field == "loras":
         return [(each["source"], each["scale"]) for each in found]
+    if field == "embeddings":
+        return [(each["source"], each["tokens"]) for each in found]
     if field == "pictures":
         return [{name: value for name, value in each.items() if name != "field"} for each in found]
     return found

@@ -15,9 +15,9 @@ from pipelines.images.canny import pyra_canny
 from pipelines.images.cpds import cpds
 from pipelines.images.face import TEMPLATE, FaceFinder
 from pipelines.images.resize import cover, stretch
-from pipelines.inputs import FoundLora
-from pipelines.preparing import STRUCTURES, find_loras, prepare
-from pipelines.spec import Lora, Reference, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
+from pipelines.inputs import FoundEmbedding, FoundLora
+from pipelines.preparing import STRUCTURES, find_embeddings, find_loras, prepare
+from pipelines.spec import Embedding, Lora, Reference, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 from tests.detector import DETECTOR, needs_detector
 from tests.pipelines import studio
 
@@ -189,6 +189,32 @@ def test_an_unknown_lora_is_refused_with_its_field() -> None:
     with pytest.raises(InputFault) as caught:
         find_loras(wanted, Known())
     assert (caught.value.type, caught.value.field) == ("feature_not_supported", "loras.1.path")
+
+
+class KnownEmbedding:
+    def embedding(self, source: str) -> Path | None:
+        return Path("/weights/own.safetensors") if source == "own" else None
+
+
+def test_embeddings_of_the_spec_come_before_those_that_prompts_name() -> None:
+    asked = Embedding(source="own", tokens=("<own>",), field="embeddings.0.path")
+    prompt, negative = "a (embedding:own:1.2) star,\nembedding:own embedding:none", "embedding:own, ((embedding:other))"
+    wanted = spec(prompt=prompt, negative_prompt=negative, embeddings=(asked,))
+    found = prepare(wanted, [], [], embeddings=find_embeddings(wanted, KnownEmbedding()), catalogue=KnownEmbedding())
+    named = Embedding(source="own", tokens=("embedding:own",), field="prompt")
+    path = Path("/weights/own.safetensors")
+    assert found.embeddings == (FoundEmbedding(asked, path), FoundEmbedding(named, path))
+    assert [note.split(" here")[0] for note in found.notes] == [
+        "prompt: there is no embedding 'none'",
+        "negative_prompt: there is no embedding 'other'",
+    ]
+
+
+def test_an_unknown_embedding_is_refused_with_its_field() -> None:
+    wanted = spec(embeddings=(Embedding(source="none", field="embeddings.0.path"),))
+    with pytest.raises(InputFault) as caught:
+        find_embeddings(wanted, KnownEmbedding())
+    assert (caught.value.type, caught.value.field) == ("feature_not_supported", "embeddings.0.path")
 
 
 def test_preparing_does_not_import_torch() -> None:

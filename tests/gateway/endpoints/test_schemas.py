@@ -134,6 +134,10 @@ def test_embeddings_have_the_documented_fields(endpoint: str) -> None:
     assert found.model_dump() == {"path": "a", "tokens": ["<s0>", "<s1>"]}
     (entry,) = refused(endpoint, embeddings=[{}])
     assert (entry.type, entry.loc) == ("missing", ("embeddings", 0, "path"))
+    (entry,) = refused(endpoint, embeddings=[{"path": "a", "tokens": []}])
+    assert (entry.type, entry.loc) == ("sequence_too_short", ("embeddings", 0, "tokens"))
+    (entry,) = refused(endpoint, embeddings=[{"path": "a", "tokens": ["b", ""]}])
+    assert (entry.type, entry.loc) == ("string_too_short", ("embeddings", 0, "tokens", 1))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 
 from gateway.work import Delivery
-from pipelines.spec import Guidance, Lora, Reference, ReferenceKind, Size, SizeEmphasis, Spec, Start, Structure
+from pipelines.spec import (
+    Embedding,
+    Guidance,
+    Lora,
+    Reference,
+    ReferenceKind,
+    Size,
+    SizeEmphasis,
+    Spec,
+    Start,
+    Structure,
+)
 from tests.gateway.endpoints.documented import (
     FAST,
     FAST_I2I,
@@ -72,6 +83,16 @@ def test_loras_of_the_client_come_first_and_know_their_field() -> None:
         Lora(source="a.safetensors", scale=0.5, field="loras.0.path"),
         Lora(source=URL, scale=-1.0, field="loras.1.path"),
         CHOSEN,
+    )
+
+
+@pytest.mark.parametrize("endpoint", TWO)
+def test_embeddings_know_their_tokens_and_their_field(endpoint: str) -> None:
+    asked = {"prompt": "a <s0>", "image_url": URL, "embeddings": [{"path": "a"}, {"path": URL, "tokens": ["<x>"]}]}
+    given = {name: value for name, value in asked.items() if endpoint != FAST or name != "image_url"}
+    assert order(endpoint, **given).work.spec.embeddings == (
+        Embedding(source="a", tokens=("<s0>", "<s1>"), field="embeddings.0.path"),
+        Embedding(source=URL, tokens=("<x>",), field="embeddings.1.path"),
     )
 
 

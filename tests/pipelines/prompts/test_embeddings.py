@@ -46,7 +46,7 @@ def test_a_token_of_letters_is_none_within_a_longer_word() -> None:
 
 def test_an_embedding_is_named_up_to_what_ends_a_clause() -> None:
     text = "embedding:a-b_v1.3, (embedding:sub/c:1.2) embedding:d. embedding:a-b_v1.3 an embedding: e, preembedding:f"
-    assert named_in(text.replace(":1.2", "")) == ["a-b_v1.3", "sub/c", "d"]
+    assert named_in([text, "((embedding:g)) embedding:d"]) == ["a-b_v1.3", "sub/c", "d", "g"]
     places = {"embedding:a": range(3, 4), "embedding:ab": range(5, 6)}
     assert list(Spellings(places).split("embedding:ab embedding:a-b")) == ["", range(5, 6), " ", range(0), ""]
 
@@ -97,5 +97,5 @@ def test_each_token_stands_for_one_thing(first: tuple[str, ...], second: tuple[s
 def test_no_prompt_takes_long(prompt: str) -> None:
     began = time.perf_counter()
     rows(prompt, s0=range(1), s1=range(1))
-    named_in(prompt)
+    named_in([prompt])
     assert time.perf_counter() - began < 0.5

@@ -14,6 +14,7 @@ from pipelines.prompts.chunks import Tokenise
 from pipelines.prompts.limits import MAX_CHUNKS, PromptLimits
 from pipelines.prompts.lines import prompt_lines
 from pipelines.prompts.tokenizer import tokenizers_of
+from pipelines.spec import Embedding
 from pipelines.weights.family import Family
 from tests.pipelines.studio import spec
 
@@ -76,6 +77,13 @@ def test_the_message_tells_how_many_there_are_how_many_may_be_and_what_they_are(
     assert "534 chunks" in fault.msg
     assert f"at most {MAX_CHUNKS}" in fault.msg
     assert "75 tokens" in fault.msg
+
+
+def test_embeddings_are_not_counted_by_how_they_are_spelt(limits: PromptLimits) -> None:
+    token = "<a-token-of-many-signs>"
+    lines = {"prompt": " ".join([token] * 300), "negative_prompt": " ".join(["embedding:many-signs-too"] * 300)}
+    assert [fault.field for fault in limits.faults(spec(**lines))] == ["prompt"]
+    assert limits.faults(spec(**lines, embeddings=(Embedding(source="a", tokens=(token,)),))) == []
 
 
 def test_another_number_of_chunks_may_be_allowed(tokenisers: Sequence[Tokenise]) -> None:

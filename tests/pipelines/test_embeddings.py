@@ -1,0 +1,103 @@
+"""Pictures of prompts that are spelt with embeddings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+from torch.testing import assert_close
+
+from pipelines.errors import InputFault
+from pipelines.events import Drawn
+from pipelines.inputs import FoundEmbedding, Inputs
+from pipelines.preparing import find_loras, prepare
+from pipelines.spec import Embedding, Guidance, Size, Spec
+from pipelines.weights.family import Family
+from tests.pipelines.studio import Studio, last, spec
+from tests.pipelines.weights.embeddings import LAYOUTS, vectors_of, write
+
+SMALL = {"size": Size(width=64, height=64), "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def studio(pocket_family: Family) -> Iterator[Studio]:
+    studio = Studio(pocket_family)
+    yield studio
+    studio.drawer.close()
+
+
+def inputs_of(studio: Studio, wanted: Spec, *paths: Path) -> Inputs:
+    catalogue = studio.family.catalogue
+    found = [FoundEmbedding(each, path) for each, path in zip(wanted.embeddings, paths, strict=True)]
+    return prepare(wanted, [], find_loras(wanted, catalogue), embeddings=found, catalogue=catalogue)
+
+
+def latents(studio: Studio, *jobs: tuple[Spec, Inputs]) -> list[Tensor]:
+    """Of jobs that are drawn beside each other."""
+    studio.watched.latents.clear()
+    listening = [studio.listen(f"{at}", *job) for at, job in enumerate(jobs)]
+    for events in listening:
+        assert isinstance(last(events), Drawn)
+    return list(studio.watched.latents)
+
+
+@pytest.fixture
+def circle(pocket_family: Family, tmp_path: Path) -> Path:
+    return write(tmp_path / "circle.safetensors", LAYOUTS["kohya"](*vectors_of(pocket_family, "red circle")))
+
+
+@pytest.fixture
+def star(pocket_family: Family, tmp_path: Path) -> Path:
+    return write(tmp_path / "star.safetensors", LAYOUTS["kohya"](*vectors_of(pocket_family, "blue star")))
+
+
+def test_an_embedding_draws_what_its_vectors_say_in_both_prompts(studio: Studio, circle: Path, star: Path) -> None:
+    guided = {**SMALL, "guidance": Guidance(scale=4.0)}
+    plain = spec(prompt="a red circle", negative_prompt="a (blue star:1.3)", **guided)
+    own = (Embedding(source="a", tokens=("<circle>",)), Embedding(source="b", tokens=("<star>",)))
+    spelt = spec(prompt="a <circle>", negative_prompt="a (<star>:1.3)", embeddings=own, **guided)
+    wanted = latents(studio, (plain, inputs_of(studio, plain)))
+    found = latents(studio, (spelt, inputs_of(studio, spelt, circle, star)))
+    assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_neighbours_with_one_token_for_unlike_embeddings_keep_their_own(
+    studio: Studio, circle: Path, star: Path
+) -> None:
+    spelt = spec(prompt="a <s0><s1> on green", embeddings=(Embedding(source="a"),), **SMALL)
+    jobs = [(spelt, inputs_of(studio, spelt, path)) for path in (circle, star)]
+    plain = [spec(prompt=f"a {words} on green", **SMALL) for words in ("red circle", "blue star")]
+    alone = [latents(studio, (each, inputs_of(studio, each)))[0] for each in plain]
+    assert not alone[0].allclose(alone[1], atol=1e-2)
+    assert_close(latents(studio, *jobs), alone, atol=1e-3, rtol=1e-3)
+
+
+def test_a_prompt_may_name_what_the_family_has(studio: Studio) -> None:
+    named = spec(prompt="a (embedding:pocket_purple_heart:1.1) on green", **SMALL)
+    own = spec(prompt="a (<own>:1.1) on green", embeddings=(Embedding(source="x", tokens=("<own>",)),), **SMALL)
+    path = studio.family.catalogue.embedding("pocket_purple_heart")
+    assert path is not None
+    found, wanted = (
+        latents(studio, (named, inputs_of(studio, named)))[0],
+        latents(studio, (own, inputs_of(studio, own, path)))[0],
+    )
+    assert found.equal(wanted)
+
+
+def test_a_name_that_nothing_answers_is_left_out_and_told(studio: Studio) -> None:
+    plain, named = (spec(prompt=prompt, **SMALL) for prompt in ("a star", "a embedding:none star"))
+    inputs = inputs_of(studio, named)
+    assert "there is no embedding 'none' here" in inputs.notes[0]
+    assert latents(studio, (named, inputs))[0].equal(latents(studio, (plain, inputs_of(studio, plain)))[0])
+
+
+def test_an_embedding_that_does_not_fit_is_refused_and_the_next_one_is_drawn(
+    studio: Studio, circle: Path, tmp_path: Path
+) -> None:
+    narrow, _ = vectors_of(studio.family, "star")
+    path = write(tmp_path / "narrow.safetensors", {"emb_params": narrow})
+    wanted = spec(prompt="a <s0>", embeddings=(Embedding(source="a", field="embeddings.0.path"),), **SMALL)
+    fault = last(studio.listen("one", wanted, inputs_of(studio, wanted, path)))
+    assert isinstance(fault, InputFault)
+    assert (fault.type, fault.field) == ("feature_not_supported", "embeddings.0.path")
+    assert len(latents(studio, (wanted, inputs_of(studio, wanted, circle)))) == 1
