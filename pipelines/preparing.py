@@ -1,4 +1,4 @@
-"""From a spec and its decoded pictures to the inputs of a drawing: sizes, resizing, annotation, files of LoRAs."""
+"""From a spec and its decoded pictures to the inputs of a drawing: sizes, annotation, files of LoRAs and embeddings."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
