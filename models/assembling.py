@@ -16,7 +16,8 @@ from pipelines.errors import WeightsFault
 from pipelines.parts import Prediction
 from pipelines.weights.checkpoint import UNET, VAE, load_checkpoint, read_config, read_json
 from pipelines.weights.header import Header, read_header
-from pipelines.weights.lora import Targets, read_lora
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import read_lora
 from pipelines.weights.recognition import SDXL_TEXT_ENCODERS, Recognised, recognise
 from pipelines.weights.refiner import load_refiner
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from models.pocket.write import write_family
 from pipelines.memory.residency import RESIDENT
-from pipelines.weights import checkpoint, family, lora
+from pipelines.weights import checkpoint, family
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import read_lora
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
 from tests.reaching_asked import CPU, Plain, refusals
@@ -41,7 +43,7 @@ def load_checkpoint(path: Path, config: Path) -> dict[str, dict[str, Tensor]]:
 
 def load_lora(path: Path, models: Plain) -> dict[str, Any]:
     with refusals():
-        match = lora.Targets(models["unet"], encoders(models)).match(lora.read_lora(path))
+        match = Targets(models["unet"], encoders(models)).match(read_lora(path))
     changes = {
         (component, name): layer.delta(models[component].get_parameter(name))
         for (component, name), layer in match.layers.items()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Models, default_dtype
 from pipelines.unet.guide import Evaluate, Guidance, Guide, SizeIds
 from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, LoraAdapter, Row, RowLora
-from pipelines.weights.lora import LowRank
+from pipelines.weights.lora.changes import LowRank
 
 SIGMA, TIMESTEP = 1.0, 500
 SMALL = 0.02  # deviation of random weights, so that no row's values run away

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 
 from pipelines.conditioning import Conditioning
 from pipelines.device import Device
-from pipelines.weights.lora import LowRank
+from pipelines.weights.lora.changes import LowRank
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from pipelines.parts import Part
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.inpaint import patch_changes, patched_keys, read_head
-from pipelines.weights.lora import COMPONENTS, Component, Match, Place, Targets, merged, upload
+from pipelines.weights.lora.changes import merged, upload
+from pipelines.weights.lora.matching import Match, Targets
+from pipelines.weights.lora.names import COMPONENTS, Component, Place
 from pipelines.weights.variant_spec import Changes, VariantKey
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipelines.errors import WeightsFault
 from pipelines.memory.residency import RESIDENT
 from pipelines.weights.keys import original_name
-from pipelines.weights.lora import LowRank, merged
+from pipelines.weights.lora.changes import LowRank, merged
 
 MARKER = "lora_controlnet"
 SOFTNESS = 0.25

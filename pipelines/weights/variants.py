@@ -18,7 +18,8 @@ from pipelines.parts import Part
 from pipelines.weights.bases import Base, InpaintFiles, Merger
 from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.image_prompters import ImagePrompters
-from pipelines.weights.lora import LoraFile, Match, digest, read_lora
+from pipelines.weights.lora.matching import Match
+from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.sized_lru import SizedLru
 from pipelines.weights.variant_spec import BaseKey, Changes, LoraRef, VariantKey, VariantSpec, summed
 

@@ -21,7 +21,7 @@ from pipelines.spec import Canvas, Guidance, InpaintEngine, Lora, Mask, Size, Sp
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
-from pipelines.weights.lora import read_lora
+from pipelines.weights.lora.reading import read_lora
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from tests.pipelines.studio import LCM, Studio, last, spec
 from tests.pipelines.test_unlike_rows import held_up

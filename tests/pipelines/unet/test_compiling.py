@@ -18,7 +18,8 @@ from pipelines.unet.runner import UNetRunner, run_eagerly
 from pipelines.weights.bases import clone_sharing_parameters
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
-from pipelines.weights.lora import Targets, read_lora
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import read_lora
 from tests.pipelines.unet.calling import gather, noise, row, sample
 
 TOLERANCE = 1e-4

@@ -23,7 +23,7 @@ from pipelines.unet.rows import (
 )
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
-from pipelines.weights.lora import LowRank
+from pipelines.weights.lora.changes import LowRank
 from tests.pipelines.unet.calling import CPU, SHAPE, TRUE, conditioning, gather, guide, noise, row, run, sample
 
 QUERY = "down_blocks.2.attentions.0.transformer_blocks.0.attn2.to_q"

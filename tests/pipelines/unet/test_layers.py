@@ -18,7 +18,9 @@ from pipelines.unet.layers import ImagePromptAttention, LoraConv, LoraLinear, in
 from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowContext, RowLora
 from pipelines.unet.runner import UNetRunner
 from pipelines.weights.family import Family
-from pipelines.weights.lora import LowRank, Targets, merged, read_lora
+from pipelines.weights.lora.changes import LowRank, merged
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import read_lora
 from tests.pipelines.unet.calling import CPU, alone, gather, noise, plain, predict, row, sample
 
 # of ranks 16, 8 and 4; the first two change convolutions too

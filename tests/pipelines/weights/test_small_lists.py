@@ -14,7 +14,8 @@ from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.esrgan import read_upscaler
 from pipelines.weights.inpaint import LEVELS, RANGE, patched_keys, read_head
-from pipelines.weights.lora import MAX_UNMATCHED, Targets, read_lora
+from pipelines.weights.lora.matching import MAX_UNMATCHED, Targets
+from pipelines.weights.lora.reading import read_lora
 from tests.pipelines.weights import key_lists, small_lists
 from tests.pipelines.weights.key_lists import Keys
 from tests.pipelines.weights.sparse import write_sparse

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipelines.errors import InputFault
 from pipelines.weights import bases, variants
-from pipelines.weights.lora import LoraFile, Targets, digest, read_lora
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.variant_spec import BaseKey, LoraRef, VariantKey, VariantSpec
 from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.weights import tiny

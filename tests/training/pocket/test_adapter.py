@@ -7,7 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipelines.weights.family import Family
-from pipelines.weights.lora import Targets, merged, read_lora
+from pipelines.weights.lora.changes import merged
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.reading import read_lora
 from training.pocket.adapter import Adapter
 
 

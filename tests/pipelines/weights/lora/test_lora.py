@@ -12,7 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.errors import InputFault
-from pipelines.weights.lora import LowRank, Place, Targets, merged, read_lora, upload
+from pipelines.weights.lora.changes import LowRank, merged, upload
+from pipelines.weights.lora.matching import Targets
+from pipelines.weights.lora.names import Place
+from pipelines.weights.lora.reading import read_lora
 from tests.pipelines.weights import tiny
 from tests.pipelines.weights.copies import Copies
 
