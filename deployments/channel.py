@@ -1,11 +1,11 @@
-"""From the drawer's threads to a replica's event loop, without ever holding more than three events."""
+"""From the drawer's threads to a replica's event loop, without ever holding more than three events and the notes."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from pipelines.events import Drawn, Event, Preview, Progress
+from pipelines.events import Drawn, Event, Note, Preview, Progress
 
 
 class Channel:
@@ -15,6 +15,7 @@ class Channel:
         self._loop = loop
         self._lock = threading.Lock()
         self._filled = asyncio.Event()
+        self._notes: list[Note] = []
         self._progress: Progress | None = None
         self._preview: Preview | None = None
         self._last: Drawn | BaseException | None = None
@@ -22,11 +23,13 @@ class Channel:
     def put(self, event: Event | BaseException) -> None:
         """Hand over an event, from any thread; never blocks on the reader."""
         with self._lock:
-            waiting = self._progress is not None or self._preview is not None or self._last is not None
+            waiting = bool(self._notes or self._progress or self._preview or self._last)
             if isinstance(event, Progress):
                 self._progress = event
             elif isinstance(event, Preview):
                 self._preview = event
+            elif isinstance(event, Note):
+                self._notes.append(event)
             else:
                 self._last = event
         if not waiting:
@@ -39,8 +42,10 @@ class Channel:
             await self._filled.wait()
             with self._lock:
                 self._filled.clear()
-                progress, preview, last = self._progress, self._preview, self._last
-                self._progress = self._preview = None
+                notes, progress, preview, last = self._notes, self._progress, self._preview, self._last
+                self._notes, self._progress, self._preview = [], None, None
+            for note in notes:
+                yield note
             if progress is not None:
                 yield progress
             if preview is not None and last is None:  # the pictures themselves are better

@@ -79,9 +79,9 @@ class Diffuser:
 
     async def draw(
         self, request_id: str, spec: Spec, inputs: Inputs, prompt: str, previews: bool = False
-    ) -> AsyncIterator[Event | Note]:
-        """Draw a spec: the notes of its inputs, `Progress` events, with `previews` also `Preview` events, then one
-        `Drawn`, whose array belongs to the caller.
+    ) -> AsyncIterator[Event]:
+        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, with `previews` also `Preview` events,
+        then one `Drawn`, whose array belongs to the caller.
 
         Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
         cannot be drawn and PlatformError when the engine is lost.

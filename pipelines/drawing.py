@@ -15,7 +15,7 @@ from pipelines.denoising.sigma_schedule import sigma_schedule
 from pipelines.device import Device, PinnedDevice, PlainDevice, set_arithmetic
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Job, Stage, Start
-from pipelines.events import EngineStats, Event, Preview, Progress
+from pipelines.events import EngineStats, Event, Note, Preview, Progress
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.listeners import OnEvent
 from pipelines.memory.plan import MemoryPlan
@@ -147,9 +147,10 @@ class Drawer:
         *,
         previews: bool = False,
     ) -> None:
-        """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: `Progress`
-        events, then once `Drawn` or an exception; with `previews` also `Preview` events, at most one each half second,
-        of which one that is just being made may come after the end. Raises EngineDead when nobody would draw it."""
+        """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: a `Note` of
+        each LoRA but a performance mode's, `Progress` events, then once `Drawn` or an exception; with `previews` also
+        `Preview` events, at most one each half second, of which one that is just being made may come after the end.
+        Raises EngineDead when nobody would draw it."""
         ended = threading.Event()  # and not the job itself: it would hold itself
 
         def preview(event: Preview) -> None:
@@ -159,9 +160,9 @@ class Drawer:
         seen = Previews(len(spec.seeds), self._family.catalogue.colours, self._previewer, preview) if previews else None
 
         def tell(event: Event | BaseException) -> None:
-            if not isinstance(event, Progress):
+            if not isinstance(event, Progress | Note):
                 ended.set()
-            elif seen is not None:
+            elif seen is not None and isinstance(event, Progress):
                 seen.heard(event)
             on_event(event)
 
@@ -184,6 +185,8 @@ class Drawer:
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
+            for note in self._variants.notes(wanted):
+                tell(Note(note))
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
             rest = self._device, prediction, enlarging, prompters, others[0] if others else None

@@ -39,12 +39,12 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence about what was made of a job's inputs, for whoever asked."""
+    """A sentence about what was made of a job's inputs or weights, for whoever asked."""
 
     text: str
 
 
-Event = Progress | Preview | Drawn
+Event = Progress | Preview | Drawn | Note
 
 
 @dataclass(frozen=True, slots=True)

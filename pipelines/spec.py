@@ -53,17 +53,19 @@ class Size(_Frozen):
 
 
 class Lora(_Frozen):
-    """A low-rank change of the weights.
+    """A change of the weights, low-rank or other.
 
     source: a name or an address that the family's catalogue answers, or an address to fetch.
     field: where in the client's input it was named, dotted (`loras.0.path`); empty when it was not the client's.
     performance: whether it belongs to a performance mode, hence to weights that many requests share.
+    force: whether what fits of it is taken where it does not fit as a whole.
     """
 
     source: str
     scale: float
     field: str = ""
     performance: bool = False
+    force: bool = False
 
 
 class Embedding(_Frozen):

@@ -75,7 +75,8 @@ def is_guided(spec: Spec) -> bool:
 def variant_spec(inputs: Inputs) -> VariantSpec:
     """The weights that pictures are drawn with."""
     loras = [
-        (found.lora.performance, LoraRef(found.path, found.lora.scale, found.lora.field)) for found in inputs.loras
+        (found.lora.performance, LoraRef(found.path, found.lora.scale, found.lora.field, found.lora.force))
+        for found in inputs.loras
     ]
     return VariantSpec(
         performance=tuple(each for performance, each in loras if performance),

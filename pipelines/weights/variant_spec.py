@@ -12,11 +12,16 @@ Changes = tuple[tuple[str, float], ...]  # (sha256 of a LoRA's file, scale), sor
 
 @dataclass(frozen=True, slots=True)
 class LoraRef:
-    """A LoRA's file and its scale. field: where in the client's input it was named, for the InputFault about it."""
+    """A LoRA's file and its scale.
+
+    field: where in the client's input it was named, for the InputFault about it. force: whether what fits of it is
+    taken where it does not fit as a whole.
+    """
 
     path: Path
     scale: float
     field: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

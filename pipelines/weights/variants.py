@@ -34,6 +34,14 @@ TOLD = 32  # names in a report, which is sent every second
 log = logging.getLogger("fooocus.weights")
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a file fits the family: in a sentence, and whether it was taken by force alone."""
+
+    told: str
+    forced: bool
+
+
 @dataclass(frozen=True)
 class Variant:
     """A base and the LoRAs that its rows add to it. Equal ones have the same base.
@@ -88,6 +96,7 @@ class VariantStore:
         self.prompters = ImagePrompters(family, self._kept)
         self._held: WeakValueDictionary[VariantKey, Base] = WeakValueDictionary()
         self._digests: dict[FileState, str] = {}
+        self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
         self._building = threading.Lock()  # one at a time: building is bound by memory, and two would need it twice
 
     @property
@@ -106,6 +115,8 @@ class VariantStore:
             return None
         key, adapters = self._resolve(spec, digests)
         base = self._held.get(key)
+        if not all(self._is_known_to_fit(digests[each.path], each) for each in spec.loras if each.scale):
+            return None
         if base is None or not base.controls.keys() >= set(spec.controls):
             return None
         self._keep(base)
@@ -132,12 +143,28 @@ class VariantStore:
                     {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes},
                     self._inpaint(spec.patch),
                 )
+            for each in spec.loras:
+                if each.scale and not self._is_known_to_fit(digests[each.path], each):
+                    self._match(digests[each.path], each)
             missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
                 self._merger.add_control(base, kind, self._catalogue.part(kind))
             self._held[key] = base
             self._keep(base, grown=bool(missing))
             return Variant(base, adapters)
+
+    def notes(self, spec: VariantSpec) -> tuple[str, ...]:
+        """How much of each adapter of a spec acts, in a sentence; of a spec whose variant was got."""
+        told = []
+        for each in spec.adapters:
+            fit = self._fits.get(self._digests.get(_state(each.path), ""))
+            if fit is not None:
+                told.append(f"{each.field}: {fit.told}" if each.field else f"{each.path.name}: {fit.told}")
+        return tuple(dict.fromkeys(told))
+
+    def _is_known_to_fit(self, sha256: str, source: LoraRef) -> bool:
+        fit = self._fits.get(sha256)
+        return fit is not None and (source.force or not fit.forced)
 
     def _resolve(self, spec: VariantSpec, digests: Mapping[Path, str]) -> tuple[VariantKey, Changes]:
         """Which LoRAs of a spec its base has merged, and which are left to its rows: none, today."""
@@ -166,11 +193,14 @@ class VariantStore:
             if not isinstance(file, LoraFile):
                 file = read_lora(source.path)
                 self._kept.put(sha256, file, {id(file): file.bytes})
-            match = self._merger.targets.match(file)
+            match = self._merger.targets.match(file, force=source.force)
         except InputFault as fault:
             raise InputFault(fault.type, fault.msg, source.field, fault.ctx) from fault
         if match.unmatched:
-            log.warning("%s has tensors for layers that the model lacks: %s", source.path.name, match.unmatched)
+            log.warning("%s: %s", source.path.name, match)
+        self._fits[sha256] = Fit(str(match), match.forced)
+        if len(self._fits) > REMEMBERED_DIGESTS:
+            del self._fits[next(iter(self._fits))]
         return match
 
     def _keep(self, base: Base, *, grown: bool = False) -> None:

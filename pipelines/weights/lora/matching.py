@@ -1,6 +1,6 @@
 """Which weights of a model a LoRA file changes, and whether it fits the model (fooocus-facts 9.2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -8,19 +8,34 @@ from torch import Tensor, nn
 
 from pipelines.errors import InputFault
 from pipelines.weights.keys import original_name
-from pipelines.weights.lora.changes import LowRank
+from pipelines.weights.lora.architectures import SDXL
+from pipelines.weights.lora.changes import Change
 from pipelines.weights.lora.names import COMPONENTS, Component, Place, flat_name
-from pipelines.weights.lora.reading import LoraFile
+from pipelines.weights.lora.reading import LoraFile, twice
 
 MAX_UNMATCHED = 12  # tensors that a file may hold for layers that the model lacks
+SAID = 3  # of many names or reasons, in one sentence
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """What of a file fits a model. layers: by component and parameter. unmatched: what fits nowhere."""
+    """What of a file fits a model.
 
-    layers: Mapping[Place, LowRank]
+    layers: by component and parameter. unmatched: names of tensors that are not applied. tensors: how many the file
+    has. forced: whether it would have been refused without force.
+    """
+
+    layers: Mapping[Place, Change]
     unmatched: tuple[str, ...]
+    tensors: int
+    forced: bool = False
+
+    def __str__(self) -> str:
+        """For whoever asked for it."""
+        if not self.unmatched:
+            return f"all {self.tensors} tensors of this LoRA were applied"
+        applied = f"{self.tensors - len(self.unmatched)} of the {self.tensors} tensors of this LoRA were applied"
+        return f"{applied}{' by force' if self.forced else ''}, and not {_some(self.unmatched)}"
 
 
 class Targets:
@@ -28,40 +43,59 @@ class Targets:
 
     def __init__(self, unet: UNet2DConditionModel, text_encoders: Sequence[nn.Module]) -> None:
         self._weights: dict[Place, tuple[str, Tensor]] = {}
-        for name, module in _layers(unet):
-            self._add("unet", name, name, module.weight)
-            self._add("unet", original_name(name, unet.config), name, module.weight)
+        for name, parameter in unet.named_parameters():
+            self._add("unet", name, name, parameter)
+            self._add("unet", original_name(name, unet.config), name, parameter)
         for component, encoder in zip(COMPONENTS[1:], text_encoders, strict=True):
-            for name, module in _layers(encoder):
-                self._add(component, name, name, module.weight)
+            for name, parameter in encoder.named_parameters():
+                self._add(component, name, name, parameter)
 
-    def _add(self, component: Component, known_as: str, name: str, weight: Tensor) -> None:
-        self._weights[component, flat_name(component, known_as)] = f"{name}.weight", weight
+    def _add(self, component: Component, known_as: str, name: str, parameter: Tensor) -> None:
+        module, _, kind = known_as.rpartition(".")
+        self._weights[component, f"{flat_name(component, module)}.{kind}"] = name, parameter
 
-    def match(self, file: LoraFile) -> Match:
+    def match(self, file: LoraFile, *, force: bool = False) -> Match:
         """The parameters that a file changes.
 
-        Raises InputFault `feature_not_supported` when more than 12 of its tensors, or all, fit nowhere: drawing
-        without them would silently be another picture than the one asked for.
+        Raises InputFault `feature_not_supported` when more than 12 of its tensors fit nowhere, when any does not in a
+        file for another architecture, or when a layer cannot be applied as a whole: drawing without them would be
+        another picture than the one asked for. With force whatever fits is applied; a file of which nothing does, or
+        that changes one weight twice, is refused with it too.
         """
-        layers: dict[Place, LowRank] = {}
+        layers: dict[Place, Change] = {}
+        named: dict[Place, str] = {}
         unmatched = list(file.strange)
-        for place, layer in file.layers.items():
-            target = self._weights.get(place)
-            if target is None or not layer.fits(target[1]):
-                unmatched += [".".join(place)] * file.tensors[place]
+        for place, change in file.layers.items():
+            name, weight = self._weights.get(place, ("", None))
+            target = place[0], name
+            if weight is None or not change.fits(weight):
+                unmatched += file.tensors[place]
+            elif target in layers:
+                raise twice(".".join(target), named[target], file.tensors[place][0])
             else:
-                layers[place[0], target[0]] = layer
-        if len(unmatched) > MAX_UNMATCHED or not layers:
-            raise InputFault(
-                "feature_not_supported",
-                f"This LoRA does not fit the model: {len(unmatched)} of its tensors belong to no layer of it, "
-                f"such as {', '.join(unmatched[:3]) or 'none at all'}.",
-            )
-        return Match(layers, tuple(unmatched))
+                layers[target], named[target] = change, file.tensors[place][0]
+        broken = [name for names in file.broken.values() for name in names]
+        tensors = len(file.strange) + len(broken) + sum(map(len, file.tensors.values()))
+        fault = _fault(file, layers, unmatched, tensors)
+        if fault is not None and (not force or not layers):
+            raise InputFault("feature_not_supported", fault)
+        return Match(layers, (*unmatched, *broken), tensors, fault is not None)
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            yield name, module
+def _fault(file: LoraFile, layers: Mapping[Place, Change], unmatched: Sequence[str], tensors: int) -> str | None:
+    """Why a file is not applied unless by force."""
+    foreign = unmatched and file.made_for not in (None, SDXL)
+    if foreign or len(unmatched) > MAX_UNMATCHED or not (layers or file.broken):
+        belong = f"{len(unmatched)} of its {tensors} tensors belong to no layer of it, such as {_some(unmatched)}"
+        made = f"This LoRA is made for {file.made_for} and does" if foreign else "This LoRA does"
+        return f"{made} not fit the model, which is of the SDXL architecture: {belong}."
+    if file.broken:
+        return f"This LoRA cannot be applied as a whole: {_some(file.broken, '; ')}."
+    return None
+
+
+def _some(told: Mapping[str, object] | Sequence[str], between: str = ", ") -> str:
+    few = [each[:200] for each in [*told][:SAID]]
+    if len(told) > SAID:
+        few.append(f"{len(told) - SAID} more")
+    return between.join(few) or "none at all"

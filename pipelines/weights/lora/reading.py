@@ -1,42 +1,55 @@
-"""Reading of LoRA files: from their tensors to the changes of layers (fooocus-facts 9.2)."""
+"""Reading of LoRA files: from their tensors to the changes of weights (fooocus-facts 9.2)."""
 
 import hashlib
 import json
-import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from pipelines.errors import InputFault
-from pipelines.weights.lora.changes import LowRank
-from pipelines.weights.lora.names import ALPHA, DOWN, UP, Place, parse
+from pipelines.weights.lora.architectures import made_for
+from pipelines.weights.lora.changes import Change
+from pipelines.weights.lora.layers import Unusable, changes_of
+from pipelines.weights.lora.names import (
+    MAGNITUDE,
+    OUTPUT_MAGNITUDE,
+    Place,
+    bundled_embedding,
+    layers_around,
+    parse,
+    require_known_kind,
+)
 
 MAX_ALPHA = 1e6  # above any rank
-
-# magnitudes of DoRA, and factors of LoHa, LoKr and (IA)3
-_OTHER = re.compile(r"\.(dora_scale|lora_magnitude_vector|hada_w\d_\w|lokr_\w+|on_input)\b")
+_GREATEST = torch.finfo(torch.float32).max  # in which changes are computed
 
 
 @dataclass(frozen=True, eq=False)
 class LoraFile:
     """A parsed file.
 
-    digest: sha256 of its bytes, hexadecimal. layers: by component and module, the module's name with underscores.
-    tensors: how many tensors of the file make up each layer. strange: names of tensors of no known kind.
+    digest: sha256 of its bytes, hexadecimal. layers: by component and parameter, its module's name with underscores.
+    tensors: the names of the file's tensors that make up each change. strange: names of tensors of no known kind.
+    broken: what cannot be applied though its names are known: why, and the names of its tensors. made_for: the
+    architecture in words, where the file tells it.
     """
 
     digest: str
-    layers: Mapping[Place, LowRank]
-    tensors: Mapping[Place, int]
+    layers: Mapping[Place, Change]
+    tensors: Mapping[Place, tuple[str, ...]]
     strange: tuple[str, ...]
+    broken: Mapping[str, tuple[str, ...]]
+    made_for: str | None = None
 
     @property
     def bytes(self) -> int:
-        return sum(layer.down.nbytes + layer.up.nbytes for layer in self.layers.values())
+        return sum(tensor.nbytes for layer in self.layers.values() for tensor in layer.tensors)
 
 
 def digest(path: Path) -> str:
@@ -46,10 +59,10 @@ def digest(path: Path) -> str:
 
 
 def read_lora(path: Path) -> LoraFile:
-    """Parse a safetensors file in the layout of kohya, of diffusers or of peft. Tensors stay on the CPU.
+    """Parse a safetensors file in any of the layouts of docs/models.md. Tensors stay on the CPU.
 
-    Raises InputFault `feature_not_supported` for what is not safetensors (pickles are never opened) and for
-    decompositions that are no plain low-rank products.
+    Raises InputFault `feature_not_supported` for what is not safetensors (pickles are never opened), for kinds that are
+    known and not computed, for a number that is not finite, and for a file that says two things of one layer.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,39 +72,63 @@ def read_lora(path: Path) -> LoraFile:
         raise
     except Exception as fault:  # a decoder may raise anything for a broken file
         raise InputFault("feature_not_supported", "This LoRA is not a safetensors file.") from fault
-    pieces: dict[Place, dict[str, Tensor]] = {}
-    strange: list[str] = []
-    for name, tensor in tensors.items():
-        if _OTHER.search(name):
-            msg = f"This LoRA is no product of two matrices alone, which is what can be merged: it has {name[:200]}."
-            raise InputFault("feature_not_supported", msg)
-        found = parse(name)
-        if found is None:
-            strange.append(name)
-        else:
-            place, role = found
-            pieces.setdefault(place, {})[role] = tensor
-    alphas = _adapter_alphas(metadata)
-    layers, counts = {}, {}
-    for (component, module), piece in pieces.items():
-        if not _is_low_rank(piece):
-            strange += [f"{component}.{module}.{role}" for role in piece]
+    require_known_kind(tensors)
+    alphas = _adapter_alphas(metadata, tensors)
+    pieces, strange, broken = _pieces(tensors)
+    layers: dict[Place, Change] = {}
+    made_of: dict[Place, tuple[str, ...]] = {}
+    for (component, module), names in pieces.items():
+        try:
+            found = [*changes_of({role: tensors[name] for role, name in names.items()}, alphas.get(component))]
+        except Unusable as fault:
+            broken[f"{component}.{module} {fault}"] = tuple(names.values())
             continue
-        alpha = float(piece[ALPHA]) if ALPHA in piece else alphas.get(component)
-        layers[component, module] = LowRank(piece[DOWN], piece[UP], alpha)
-        counts[component, module] = len(piece)
-    return LoraFile(digest(path), layers, counts, tuple(strange))
+        for each in found:
+            place = component, f"{module}.{each.kind}"
+            layers[place] = each.change
+            made_of[place] = tuple(name for role, name in names.items() if role in each.roles)
+    told = made_for({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata)
+    return LoraFile(digest(path), layers, made_of, tuple(strange), broken, told)
 
 
-def _is_low_rank(piece: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of a layer, which may be anybody's, are a product that can be computed."""
-    if DOWN not in piece or UP not in piece or (ALPHA in piece and piece[ALPHA].numel() != 1):
-        return False
-    sides = (piece[DOWN], piece[UP])
-    return all(side.ndim in (2, 4) and side.is_floating_point() and side.numel() for side in sides)
+def _pieces(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[Place, dict[str, str]], list[str], dict[str, tuple[str, ...]]]:
+    """The names of the tensors of each layer by their roles, of those of no known kind, and of what cannot be used."""
+    pieces: defaultdict[Place, dict[str, str]] = defaultdict(dict)
+    unknown: list[str] = []
+    bundled: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+    for name, tensor in tensors.items():
+        _require_finite(name, tensor)
+        embedding = bundled_embedding(name)
+        part = parse(name)
+        if embedding is not None:
+            bundled[f"it brings the embedding {embedding} with it (bundle_emb)"] += (name,)
+        elif part is None:
+            unknown.append(name)
+        elif part.role in pieces[part.place]:
+            raise twice(".".join(part.place), pieces[part.place][part.role], name)
+        else:
+            pieces[part.place][part.role] = name
+    strange = [name for name in unknown if pieces.keys().isdisjoint(layers_around(name))]
+    broken = {f"{name} is of no known kind": (name,) for name in unknown if name not in strange}
+    return pieces, strange, {**bundled, **broken}
 
 
-def _adapter_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
+def twice(layer: str, first: str, second: str) -> InputFault:
+    """The fault of a file that says two things of one layer."""
+    return InputFault("feature_not_supported", f"This LoRA changes {layer} twice: by {first} and by {second}.")
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return
+    least, most = torch.aminmax(tensor if tensor.itemsize > 1 else tensor.float())  # either is NaN where any number is
+    if not -_GREATEST <= float(least) <= float(most) <= _GREATEST:
+        raise InputFault("feature_not_supported", f"This LoRA holds numbers that are not finite, in {name[:200]}.")
+
+
+def _adapter_alphas(metadata: Mapping[str, str], names: Mapping[str, Tensor]) -> dict[str, float]:
     """alpha by component from the adapter description that newer diffusers writes beside the tensors."""
     try:
         described: dict[str, Any] = dict(json.loads(metadata.get("lora_adapter_metadata", "{}")))
@@ -104,6 +141,10 @@ def _adapter_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
             if not abs(value) <= MAX_ALPHA:
                 raise InputFault("feature_not_supported", f"The alpha of this LoRA is not within {MAX_ALPHA:g}.")
             alphas[component or "unet"] = float(value)
-        elif setting in ("alpha_pattern", "use_rslora", "use_dora") and value:
+        elif setting in ("alpha_pattern", "use_rslora") and value:
             raise InputFault("feature_not_supported", f"This LoRA uses {setting}, which is not supported.")
+        elif (
+            setting == "use_dora" and value and not any(MAGNITUDE in name or OUTPUT_MAGNITUDE in name for name in names)
+        ):
+            raise InputFault("feature_not_supported", "This LoRA says that it is a DoRA and has no magnitudes.")
     return alphas

@@ -194,13 +194,6 @@ def test_a_layer_of_another_shape_is_unmatched_and_a_file_of_nothing_else_is_ref
         targets.match(read_lora(path))
 
 
-def test_decompositions_of_another_kind_are_refused(tmp_path: Path) -> None:
-    name = f"lora_unet_{QUERY.replace('.', '_')}"
-    tensors = {f"{name}.{part}": torch.zeros(2, 2) for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")}
-    with pytest.raises(InputFault, match="hada_w1_a"):
-        read_lora(save(tmp_path / "x.safetensors", tensors))
-
-
 @pytest.mark.parametrize(
     ("down", "up", "alpha"),
     [
@@ -216,21 +209,8 @@ def test_tensors_that_make_no_product_are_refused(
 ) -> None:
     name = f"lora_unet_{QUERY.replace('.', '_')}"
     tensors = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
-    with pytest.raises(InputFault, match="does not fit"):
+    with pytest.raises(InputFault, match="cannot be applied as a whole: unet.down_blocks"):
         targets.match(read_lora(save(tmp_path / "x.safetensors", tensors)))
-
-
-@pytest.mark.parametrize("magnitude", ["dora_scale", "lora_magnitude_vector"])
-def test_one_magnitude_of_a_dora_is_enough_to_refuse_it(tmp_path: Path, magnitude: str) -> None:
-    """Merged without it, it would be another picture than the one asked for."""
-    name = f"lora_unet_{QUERY.replace('.', '_')}"
-    tensors = {
-        f"{name}.lora_down.weight": torch.zeros(2, 16),
-        f"{name}.lora_up.weight": torch.zeros(16, 2),
-        f"{name}.{magnitude}": torch.zeros(16, 1),
-    }
-    with pytest.raises(InputFault, match=magnitude):
-        read_lora(save(tmp_path / "x.safetensors", tensors))
 
 
 @pytest.mark.parametrize(
