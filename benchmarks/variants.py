@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Note, Progress
+from pipelines.events import Drawn, Progress
 from pipelines.inputs import FoundLora, Inputs
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Spec
@@ -67,7 +67,7 @@ def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, flo
         spec = Spec(size=side, seeds=(1,), steps=steps, sampler="lcm", schedule="lcm", loras=loras)
         events: queue.Queue[Any] = queue.Queue()
         drawer.submit("one", spec, Inputs(side, loras=found), "a red circle", events.put)
-        while isinstance(event := events.get(), Note | Progress):
+        while isinstance(event := events.get(), Progress):
             pass
         if not isinstance(event, Drawn):
             raise event

@@ -148,7 +148,7 @@ class Drawer:
         previews: bool = False,
     ) -> None:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: a `Note` of
-        each LoRA but a performance mode's, `Progress` events, then once `Drawn` or an exception; with `previews` also
+        each LoRA that the client named, `Progress` events, then once `Drawn` or an exception; with `previews` also
         `Preview` events, at most one each half second, of which one that is just being made may come after the end.
         Raises EngineDead when nobody would draw it."""
         ended = threading.Event()  # and not the job itself: it would hold itself

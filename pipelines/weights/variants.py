@@ -154,13 +154,10 @@ class VariantStore:
             return Variant(base, adapters)
 
     def notes(self, spec: VariantSpec) -> tuple[str, ...]:
-        """How much of each adapter of a spec acts, in a sentence; of a spec whose variant was got."""
-        told = []
-        for each in spec.adapters:
-            fit = self._fits.get(self._digests.get(_state(each.path), ""))
-            if fit is not None:
-                told.append(f"{each.field}: {fit.told}" if each.field else f"{each.path.name}: {fit.told}")
-        return tuple(dict.fromkeys(told))
+        """How much of each LoRA that the client named acts, in a sentence; of a spec whose variant was got."""
+        named = [each for each in spec.loras if each.field]
+        fits = [self._fits.get(self._digests.get(_state(each.path), "")) for each in named]
+        return tuple(f"{each.field}: {fit.told}" for each, fit in zip(named, fits, strict=True) if fit is not None)
 
     def _is_known_to_fit(self, sha256: str, source: LoraRef) -> bool:
         fit = self._fits.get(sha256)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deployments.channel import Channel
-from pipelines.events import Drawn, Preview, Progress
+from pipelines.events import Drawn, Note, Preview, Progress
 
 DRAWN = Drawn(np.zeros((1, 8, 8, 3), np.uint8), {})
 
@@ -18,6 +18,17 @@ async def test_a_slow_reader_gets_the_newest_progress_and_the_end() -> None:
         channel.put(Progress(step, 1000))
     channel.put(DRAWN)
     assert [event async for event in channel.events()] == [Progress(999, 1000), DRAWN]
+
+
+async def test_every_note_is_read_once_and_before_what_comes_with_it() -> None:
+    channel = Channel(asyncio.get_running_loop())
+    for event in (Note("one"), Progress(0, 2), Note("two")):
+        channel.put(event)
+    events = channel.events()
+    assert [await anext(events) for _ in range(3)] == [Note("one"), Note("two"), Progress(0, 2)]
+    channel.put(Note("three"))
+    channel.put(DRAWN)
+    assert [event async for event in events] == [Note("three"), DRAWN]
 
 
 async def test_the_newest_preview_comes_after_its_progress() -> None:

@@ -10,7 +10,7 @@ from pipelines.device import Download, PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Answers
-from pipelines.events import Note, Pixels, Progress
+from pipelines.events import Pixels, Progress
 from pipelines.inputs import Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
@@ -62,7 +62,7 @@ class Studio:
 
 
 def last(events: "queue.Queue[Any]") -> Any:
-    while isinstance(event := events.get(timeout=120), Progress | Note):
+    while isinstance(event := events.get(timeout=120), Progress):
         pass
     return event
 

@@ -2,6 +2,7 @@
 
 import gc
 import queue
+import re
 import threading
 import time
 import weakref
@@ -21,7 +22,7 @@ from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
 from pipelines.errors import InputFault, JobCancelled
-from pipelines.events import Drawn, Pixels, Progress
+from pipelines.events import Drawn, Note, Pixels, Progress
 from pipelines.inputs import FoundLora, Hint, Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.prompts.limits import MAX_CHUNKS
@@ -95,6 +96,14 @@ def test_progress_counts_the_steps_of_all_images(studio: Studio, monkeypatch: py
     while isinstance(event := events.get(timeout=60), Progress):
         seen.append((event.step, event.steps))
     assert seen == [(step, 6) for step in range(7)]
+
+
+def test_what_of_a_lora_acts_is_noted_before_the_first_step(studio: Studio) -> None:
+    lora = Lora(source=LCM[0].source, scale=0.31, field="loras.0.path")
+    for name in ("built", "at hand"):
+        first = studio.submit(name, spec(steps=1, loras=(lora,))).get(timeout=60)
+        assert isinstance(first, Note)
+        assert re.fullmatch(r"loras\.0\.path: all \d+ tensors of this LoRA were applied", first.text)
 
 
 def test_a_seed_repeats_its_picture_and_another_does_not(studio: Studio) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.pocket.world.drawing import Pixels
 from models.pocket.names import LCM, LIGHTNING
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Note, Progress
+from pipelines.events import Drawn, Progress
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
 
@@ -51,7 +51,7 @@ def drawn(
 
 
 def _picture(events: "queue.Queue[Any]") -> Pixels:
-    while isinstance(event := events.get(), Note | Progress):
+    while isinstance(event := events.get(), Progress):
         pass
     if not isinstance(event, Drawn):
         raise event

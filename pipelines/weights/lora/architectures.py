@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 SDXL = "SDXL"
 
@@ -35,11 +36,13 @@ _TELLING = ("modelspec.architecture", "ss_base_model_version", "base_model", "ba
 _CONTEXT = re.compile(
     r"attn2[._]to_[kv]\.(lora_down|lora_A(\.default)?|lora\.down|hada_w1_b|diff)(\.weight)?$|attn2[._]processor[._]to_[kv]_lora[._]down\.weight$"
 )
-_WIDTHS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the SDXL refiner", 2048: SDXL}
+_WIDTHS = MappingProxyType(
+    {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the SDXL refiner", 2048: SDXL}
+)
 _SIZES = re.compile(
     r"(add_embedding[._]linear_1|label_emb[._]0[._]0)\.(lora_down|lora_A(\.default)?|lora\.down|diff)(\.weight)?$"
 )
-_SIZE_WIDTHS = {2560: "the SDXL refiner", 2816: SDXL, 5632: "Kolors of Kwai"}
+_SIZE_WIDTHS = MappingProxyType({2560: "the SDXL refiner", 2816: SDXL, 5632: "Kolors of Kwai"})
 
 
 def made_for(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> str | None:

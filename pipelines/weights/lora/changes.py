@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -212,12 +212,15 @@ class Decomposed(Change):
         return turned.mul_(self.magnitude.to(norm.device, torch.float32).reshape(norm.shape) / norm).sub_(own)
 
 
+Layer = TypeVar("Layer", bound=Change)
+
+
 def size_of(tensor: Tensor) -> Size:
     """The sides of a tensor as a matrix."""
     return (tensor.shape[0], prod(tensor.shape[1:])) if tensor.ndim else (1, 1)
 
 
-def upload(layers: Mapping[Place, Change], device: torch.device, *, pinned: bool = False) -> Mapping[Place, Change]:
+def upload(layers: Mapping[Place, Layer], device: torch.device, *, pinned: bool = False) -> Mapping[Place, Layer]:
     """The same changes on a device, to which they go in one copy for each of their dtypes.
 
     pinned: through page-locked memory, so that the host does not wait for it; needs a CUDA device.

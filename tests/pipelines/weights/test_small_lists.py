@@ -195,5 +195,5 @@ def test_a_lora_of_another_architecture_is_refused(tmp_path: Path, targets: Targ
         if ".1." in name and name.endswith(".weight") and len(shape) > 1
     }
     path = write_sparse(tmp_path / "a.safetensors", small_lists.kohya(layers, 4))
-    with pytest.raises(InputFault, match="made for Stable Diffusion 1.5 and does not fit the model"):
+    with pytest.raises(InputFault, match=r"made for Stable Diffusion 1\.5 and does not fit the model"):
         targets.match(read_lora(path))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipelines.errors import InputFault
 from pipelines.weights import bases, variants
+from pipelines.weights.lora.changes import LowRank
 from pipelines.weights.lora.matching import Targets
 from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.variant_spec import BaseKey, LoraRef, VariantKey, VariantSpec
@@ -159,6 +160,44 @@ def test_a_file_that_does_not_fit_is_told_with_its_field(tmp_path: Path) -> None
     assert caught.value.field == "loras.1.path"
 
 
+def half_fitting(path: Path) -> Path:
+    """With more tensors that fit nowhere than are let pass."""
+    foreign = {f"lora_unet_elsewhere_{at}": torch.zeros(16, 16) for at in range(7)}
+    return tiny.write_kohya(path, {f"lora_unet_{QUERY.replace('.', '_')}": torch.zeros(16, 16), **foreign}, alpha=None)
+
+
+def test_what_was_taken_by_force_is_refused_to_who_does_not_force_it(tmp_path: Path) -> None:
+    """Also while its weights are at hand."""
+    store = VariantStore(tiny.family(), PLENTY)
+    path = half_fitting(tmp_path / "a.safetensors")
+    plain, forced = (VariantSpec(adapters=(LoraRef(path, 1.0, "loras.0.path", force),)) for force in (False, True))
+    taken = store.get(forced)
+    assert store.find(forced) == taken
+    assert store.find(plain) is None
+    for spec in (plain, VariantSpec(adapters=(*forced.adapters, *plain.adapters))):
+        with pytest.raises(InputFault, match="does not fit the model") as caught:
+            store.get(spec)
+        assert caught.value.field == "loras.0.path"
+    assert not torch.equal(query(taken), tiny.unet().get_parameter(f"{QUERY}.weight"))
+
+
+def test_how_much_of_each_lora_that_the_client_named_acts_is_told(tmp_path: Path) -> None:
+    store = VariantStore(tiny.family(), PLENTY)
+    whole, half = unet_lora(tmp_path / "a.safetensors"), half_fitting(tmp_path / "b.safetensors")
+    refs = (
+        LoraRef(whole, 1.0, "loras.0.path"),
+        LoraRef(half, 1.0, "loras.1.path", force=True),
+        LoraRef(whole, 0.0, "loras.2.path"),
+    )
+    spec = VariantSpec((LoraRef(unet_lora(tmp_path / "fast.safetensors", 9), 1.0),), refs[:2])
+    for _ in range(2):  # when it is built, and when it is at hand
+        store.get(spec)
+        first, second = store.notes(spec)
+        assert first == "loras.0.path: all 6 tensors of this LoRA were applied"
+        assert second.startswith("loras.1.path: 2 of the 16 tensors of this LoRA were applied by force, and not lora_")
+    assert VariantStore(tiny.family(), PLENTY).notes(VariantSpec(adapters=refs[2:])) == ()
+
+
 def test_thirty_sets_stay_within_the_budget_and_those_in_use_stay_whole(tmp_path: Path) -> None:
     store = VariantStore(tiny.family(), budget_bytes=12_000)
     path = unet_lora(tmp_path / "a.safetensors")
@@ -289,6 +328,7 @@ def test_merging_rounds_once_from_the_checkpoint(tmp_path: Path) -> None:
     exact = weight.double()
     for path, scale in ((fast, 0.3), (style, 0.01)):
         layer = targets.match(read_lora(path)).layers["unet", f"{QUERY}.weight"]
+        assert isinstance(layer, LowRank)
         exact = exact + scale * (layer.alpha or 2.0) / 2 * layer.up.double() @ layer.down.double()
     assert query(variant).dtype is torch.bfloat16
     # half a unit in the last place is all that one rounding may cost
