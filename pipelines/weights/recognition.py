@@ -36,6 +36,7 @@ SDXL_TEXT_ENCODERS = 2
 
 _LORA = re.compile(
     r"^lora_(?!controlnet$)|\.lora_(up|down|mid|A|B)\.|\.lora\.(up|down)\.|_lora\.(up|down)\.|\.hada_w\d|\.lokr_w\d"
+    r"|\.(diff|diff_b|w_norm|b_norm|dora_scale)$|^lycoris_"
 )
 _ORIGINAL_UNET = re.compile(r"^(model\.diffusion_model\.)?(input_blocks|middle_block|output_blocks)\.")
 _DIFFUSERS_UNET = re.compile(r"^(unet\.)?(down_blocks|mid_block|up_blocks)\.")

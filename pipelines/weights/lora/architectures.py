@@ -12,7 +12,7 @@ _NAMES = (  # by names that no UNet of SDXL has; the first that fits is taken
         "AnimateDiff or another video model",
     ),
     (re.compile(r"^lora_prior_unet_|(^|[._])kv_mapper([._]|$)"), "Stable Cascade"),
-    (re.compile(r"(^|[._])joint_blocks[._]|^lora_te3_.*joint"), "Stable Diffusion 3"),
+    (re.compile(r"(^|[._])joint_blocks[._]"), "Stable Diffusion 3"),
     (re.compile(r"(^|[._])single_(transformer_)?blocks[._]"), "Flux"),
     (re.compile(r"(^|[._])double_blocks[._]"), "Flux"),
     (re.compile(r"(^|[._])encoder_hid_proj[._]"), "Kolors of Kwai"),
@@ -34,7 +34,8 @@ _TOLD = (  # by what trainers write of the model: `modelspec.architecture`, `ss_
 )
 _TELLING = ("modelspec.architecture", "ss_base_model_version", "base_model", "baseModel")
 _CONTEXT = re.compile(
-    r"attn2[._]to_[kv]\.(lora_down|lora_A(\.default)?|lora\.down|hada_w1_b|diff)(\.weight)?$|attn2[._]processor[._]to_[kv]_lora[._]down\.weight$"
+    r"attn2[._]to_[kv]\.(lora_down|lora_A(\.default)?|lora\.down|hada_w1_b|diff)(\.weight)?$"
+    r"|attn2\.processor\.to_[kv]_lora\.down\.weight$"
 )
 _WIDTHS = MappingProxyType(
     {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 1280: "the SDXL refiner", 2048: SDXL}

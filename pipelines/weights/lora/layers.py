@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from pipelines.weights.lora.changes import Change, Decomposed, Factors, Hadamard, Kronecker, LowRank, Tucker, Whole
 from pipelines.weights.lora.names import ALPHA, DOWN, MAGNITUDE, MID, OUTPUT_MAGNITUDE, UP, UP_BIAS
+
+READ = frozenset({torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float32, torch.float64})
+"""The dtypes of tensors that are read."""
 
 Kind = Literal["weight", "bias"]  # a parameter of a module
 Piece = Mapping[str, Tensor]  # tensors by their roles in a layer
@@ -40,7 +44,7 @@ def changes_of(piece: Piece, alpha: float | None = None) -> Iterator[Found]:
     alpha: where the layer has none of its own. Raises Unusable for what is incomplete, or of two layouts at once.
     """
     for role, tensor in piece.items():
-        if not tensor.is_floating_point() or not tensor.numel() or (role == ALPHA and tensor.numel() != 1):
+        if tensor.dtype not in READ or not tensor.numel() or (role == ALPHA and tensor.numel() != 1):
             raise Unusable(f"has {role} of dtype {tensor.dtype} and shape {tuple(tensor.shape)}")
     layouts = [layout for layout in _LAYOUTS if layout.roles & piece.keys()]
     if len(layouts) > 1:
@@ -85,11 +89,7 @@ def _hadamard(piece: Piece, alpha: float | None) -> Change:
 
 
 def _kronecker(piece: Piece, alpha: float | None) -> Change:
-    small, large = (
-        _factors_or_whole(piece, "lokr_w1"),
-        _factors_or_whole(piece, "lokr_w2", "lokr_t2"),
-    )
-    return Kronecker(small, large, alpha)
+    return Kronecker(_factors_or_whole(piece, "lokr_w1"), _factors_or_whole(piece, "lokr_w2", "lokr_t2"), alpha)
 
 
 def _whole(piece: Piece, alpha: float | None) -> Change:

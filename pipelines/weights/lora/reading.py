@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.errors import InputFault
 from pipelines.weights.lora.architectures import made_for
 from pipelines.weights.lora.changes import Change
-from pipelines.weights.lora.layers import Unusable, changes_of
+from pipelines.weights.lora.layers import READ, Unusable, changes_of
 from pipelines.weights.lora.names import (
     MAGNITUDE,
     OUTPUT_MAGNITUDE,
@@ -117,11 +117,12 @@ def _pieces(
 
 def twice(layer: str, first: str, second: str) -> InputFault:
     """The fault of a file that says two things of one layer."""
-    return InputFault("feature_not_supported", f"This LoRA changes {layer} twice: by {first} and by {second}.")
+    names = f"by {first[:200]} and by {second[:200]}"
+    return InputFault("feature_not_supported", f"This LoRA changes {layer[:200]} twice: {names}.")
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point() or not tensor.numel():
+    if tensor.dtype not in READ or not tensor.numel():
         return
     least, most = torch.aminmax(tensor if tensor.itemsize > 1 else tensor.float())  # either is NaN where any number is
     if not -_GREATEST <= float(least) <= float(most) <= _GREATEST:

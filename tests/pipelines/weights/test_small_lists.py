@@ -160,6 +160,20 @@ def test_a_published_lora_is_used_whole(tmp_path: Path, targets: Targets, name: 
     assert (len(found.layers), found.unmatched) == (layers, ())
 
 
+def test_changes_of_every_norm_and_every_bias_find_their_places(tmp_path: Path, targets: Targets) -> None:
+    """As LyCORIS writes them, over the original names of the UNet and transformers' of the first text encoder."""
+    models = key_lists.unet(key_lists.SDXL_BASE, "lora_unet_") | key_lists.clip_l("lora_te1_")
+    keys: Keys = {}
+    for name, shape in models.items():
+        layer, _, kind = name.rpartition(".")
+        norm = len(models.get(f"{layer}.weight", ())) == 1
+        if len(shape) == 1 and kind in ("weight", "bias"):
+            keys[f"{layer.replace('.', '_')}.{f'{kind[0]}_norm' if norm else 'diff_b'}"] = shape
+    assert {name.rpartition(".")[2] for name in keys} == {"w_norm", "b_norm", "diff_b"}
+    found = targets.match(read_lora(write_sparse(tmp_path / "a.safetensors", keys)))
+    assert (len(found.layers), found.unmatched) == (len(keys), ())
+
+
 def test_the_size_of_hyper_sds_lora_is_the_published_one(tmp_path: Path) -> None:
     """To the last byte, but for the header, which the writer of a file words and orders as it likes."""
     keys, _, _ = LORAS["sdxl_hyper_sd_4step_lora"]
