@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
-from pipelines.events import Drawn, Event, Pixels, Progress
+from pipelines.events import Drawn, Event, Note, Pixels, Progress
 from pipelines.needs import needed_parts, well_known
 from pipelines.options import Options, parse
 from pipelines.spec import Spec
@@ -142,6 +142,8 @@ def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progre
             raise event
         if isinstance(event, Progress):
             show(event)
+        elif isinstance(event, Note):
+            _told(event.text)
     return event.images
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from skimage import data
 
 from pipelines.__main__ import main
@@ -18,6 +20,7 @@ from pipelines.catalogue import FILE, family_folder
 from pipelines.events import Pixels
 from pipelines.images.files import read_picture
 from pipelines.spec import Spec
+from pipelines.weights.family import Family
 from tests.pages import ROOT, page
 from tests.pipelines.studio import Studio
 
@@ -81,6 +84,21 @@ def test_a_printed_spec_draws_the_same_and_several_pictures_are_numbered(
     assert drawn["one"][0].shape == (64, 64, 3)
     assert np.array_equal(drawn["one"], drawn["other"])
     assert not np.array_equal(*drawn["one"])
+
+
+def test_a_lora_that_acts_in_part_and_what_is_told_of_it(
+    pocket_family: Family, pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    width = pocket_family.unet.conv_norm_out.weight.shape
+    norm = {"lora_unet_out_0.w_norm": torch.ones(width), "lora_unet_out_0.b_norm": torch.ones(width)}
+    save_file({**norm, "strange": torch.ones(1)}, tmp_path / "a.safetensors")
+    given = [PROMPT, *SMALL, "--family", str(pocket_family_folder), "-o", str(tmp_path / "out.png")]
+    drawn = []
+    for options in ((), ("--lora", str(tmp_path / "a.safetensors"))):
+        assert main([*given, *options]) == 0
+        drawn.append(picture(tmp_path / "out.png"))
+    assert "2 of the 3 tensors of this LoRA were applied, and not strange" in capsys.readouterr().err
+    assert not np.array_equal(*drawn)
 
 
 def test_pictures_whose_looks_are_taken_over_and_what_was_made_of_them(
