@@ -1,11 +1,15 @@
 """Fetching what a client points at: public addresses only, in bounded time and bytes."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from email.message import Message
+from types import MappingProxyType
+from typing import Protocol
+from urllib.parse import unquote
 
 import httpx2
 
@@ -17,22 +21,65 @@ from gateway.guard import Resolve, check_url, guarded_client, resolve_name
 # No compression, so that the byte cap counts what arrives; some hosts answer 403 to a client without a name.
 _HEADERS: Mapping[str, str] = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "fooocus-serve"}
 _PIECE = 1024 * 1024
+_LONGEST_NAME = 100  # characters of a file's name that are repeated
+_UNTOLD = re.compile(r"[^\w .()+\[\]-]")  # what a name is told without
+
+NO_TOKENS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """timeout_s: for the whole fetch with its redirects. allow_loopback: for examples and tests on one machine."""
+    """timeout_s: for the whole fetch with its redirects. allow_loopback: for examples and tests on one machine.
+
+    grace_s, least_bytes_per_s: how far a file may fall behind that rate while it arrives, and so how long its server
+    may be silent; a rate of 0 asks for none.
+    """
 
     timeout_s: float = 20.0
     redirects: int = 3
     allow_loopback: bool = False
+    grace_s: float = 15.0
+    least_bytes_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was written. size in bytes. name: of the file, as its server or its address tells it, fit to be shown.
+
+    etag: by which its server knows it, where it says one.
+    """
+
+    size: int
+    name: str
+    etag: str | None = None
+
+
+class DownloadFault(ModelError):
+    """A file that could not be had. answered: the status of its server, where it answered another one than 200.
+
+    passing: whether the same may succeed later: the server is away, slow or at fault itself.
+    """
+
+    def __init__(self, why: str, field: str, *, answered: int | None = None, passing: bool = False) -> None:
+        super().__init__("file_download_error", f"The file could not be downloaded: {why}.", location(field))
+        self.answered, self.passing = answered, passing
+
+
+class Writes(Protocol):
+    """What a fetched file is written to."""
+
+    def write(self, piece: bytes, /) -> int: ...
 
 
 class Fetcher:
     """Fetches files that clients name by address. Holds no connection between fetches."""
 
-    def __init__(self, limits: FetchLimits, resolve: Resolve = resolve_name) -> None:
-        self._limits, self._resolve = limits, resolve
+    def __init__(
+        self, limits: FetchLimits, resolve: Resolve = resolve_name, tokens: Mapping[str, str] = NO_TOKENS
+    ) -> None:
+        """tokens: bearer tokens by origin (`https://host`, with a port that is not the usual one), each sent to that
+        origin alone, whatever redirects to it or from it."""
+        self._limits, self._resolve, self._tokens = limits, resolve, tokens
         # Reading the certificates is slow, so it is done once. An operator's SSL_CERT_FILE counts, proxies do not.
         self._tls = httpx2.create_ssl_context()
 
@@ -43,80 +90,128 @@ class Fetcher:
         `file_too_large`; the messages name no address of ours and no server inside.
         """
         content = bytearray()
-        async with self._opened(url, field) as response:
-            async for part in _parts(response, max_bytes, field):
+        async with self._opened(url, field) as arriving:
+            async for part in arriving.parts(max_bytes, field):
                 content += part
         return bytes(content)
 
-    async def save(self, url: str, file: BinaryIO, max_bytes: int, field: str = "") -> int:
-        """Write to `file` what `fetch` would return, for what is too large for memory; the number of bytes.
+    async def save(
+        self, url: str, file: Writes, max_bytes: int, field: str = "", etag: str | None = None
+    ) -> Saved | None:
+        """Write to `file` what `fetch` would return, for what is too large for memory.
 
-        After an error the file holds what had arrived: write to one that can be thrown away. Raises what `fetch`
-        raises, and RuntimeError when the file cannot be written.
+        etag: of what is there already; None is returned where the server says that it is still the same. After an error
+        the file holds what had arrived: write to one that can be thrown away. Raises what `fetch` raises, and
+        RuntimeError when the file cannot be written.
         """
         written = 0
         piece = bytearray()
-        async with self._opened(url, field) as response:
-            async for part in _parts(response, max_bytes, field):
+        async with self._opened(url, field, etag) as arriving:
+            response = arriving.response
+            if etag is not None and response.status_code == 304:
+                return None
+            async for part in arriving.parts(max_bytes, field):
                 piece += part
                 if len(piece) >= _PIECE:
                     written += await _write(file, piece)
-        return written + await _write(file, piece)
+        return Saved(written + await _write(file, piece), _name(response), response.headers.get("etag"))
 
     @asynccontextmanager
-    async def _opened(self, url: str, field: str) -> AsyncIterator[httpx2.Response]:
+    async def _opened(self, url: str, field: str, etag: str | None = None) -> AsyncIterator["_Arriving"]:
+        limits = self._limits
+        end = asyncio.get_running_loop().time() + limits.timeout_s
+        first_s = min(limits.grace_s, limits.timeout_s) if limits.least_bytes_per_s else limits.timeout_s
         try:
             async with (
-                asyncio.timeout(self._limits.timeout_s),
-                guarded_client(self._tls, self._resolve, self._limits.allow_loopback) as client,
-                self._followed(client, url, field) as response,
+                asyncio.timeout(first_s) as limit,
+                guarded_client(self._tls, self._resolve, limits.allow_loopback) as client,
+                self._followed(client, url, field, etag) as response,
             ):
-                yield response
+                yield _Arriving(response, limit, limits, end)
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _failed("it did not arrive in time", field) from error
+            raise DownloadFault("it did not arrive in time", field, passing=True) from error
         except RefusedAddress as error:
-            raise _failed("its address is not a public one", field) from error
+            raise DownloadFault("its address is not a public one", field) from error
         except RefusedUrl as error:
-            raise _failed(str(error), field) from error
+            raise DownloadFault(str(error), field) from error
         except socket.gaierror as error:
-            raise _failed("its host is unknown", field) from error
+            raise DownloadFault("its host is unknown", field, passing=True) from error
         except (httpx2.InvalidURL, UnicodeError) as error:
-            raise _failed("its address is not valid", field) from error
+            raise DownloadFault("its address is not valid", field) from error
         except (httpx2.HTTPError, OSError) as error:
-            raise _failed("the connection failed", field) from error
+            raise DownloadFault("the connection failed", field, passing=True) from error
 
     @asynccontextmanager
-    async def _followed(self, client: httpx2.AsyncClient, url: str, field: str) -> AsyncIterator[httpx2.Response]:
+    async def _followed(
+        self, client: httpx2.AsyncClient, url: str, field: str, etag: str | None
+    ) -> AsyncIterator[httpx2.Response]:
         target = httpx2.URL(url)
         for _ in range(self._limits.redirects + 1):
             # before the client, which makes a header of credentials and knows some schemes more
             check_url(target)
             # Cookies of one hop are nothing to the next.
             client.cookies.clear()
-            async with client.stream("GET", target, headers=_HEADERS) as response:
+            async with client.stream("GET", target, headers=self._headers(target, etag)) as response:
                 if not response.has_redirect_location:
                     yield response
                     return
                 target = target.join(response.headers["location"])
-        raise _failed("too many redirects", field)
+        raise DownloadFault("too many redirects", field)
+
+    def _headers(self, target: httpx2.URL, etag: str | None) -> dict[str, str]:
+        headers = {**_HEADERS}
+        if etag is not None:
+            headers["if-none-match"] = etag
+        token = self._tokens.get(origin_of(target))
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return headers
 
 
-async def _parts(response: httpx2.Response, max_bytes: int, field: str) -> AsyncIterator[bytes]:
-    if response.status_code != 200:
-        raise _failed(f"its server answered {response.status_code}", field)
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise too_large(max_bytes, field)
-    arrived = 0
-    # Raw: what a server compressed against our wish is not unpacked.
-    async for part in response.aiter_raw():
-        arrived += len(part)
-        if arrived > max_bytes:
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """An answer that has begun. limit: of the time until more must have arrived; it is moved on, up to `end`."""
+
+    response: httpx2.Response
+    limit: asyncio.Timeout
+    limits: FetchLimits
+    end: float
+
+    async def parts(self, max_bytes: int, field: str) -> AsyncIterator[bytes]:
+        response, limits = self.response, self.limits
+        if response.status_code != 200:
+            status = response.status_code
+            raise DownloadFault(f"its server answered {status}", field, answered=status, passing=status >= 500)
+        declared = response.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > max_bytes:
             raise too_large(max_bytes, field)
-        yield part
+        begun, arrived = asyncio.get_running_loop().time(), 0
+        # Raw: what a server compressed against our wish is not unpacked.
+        async for part in response.aiter_raw():
+            arrived += len(part)
+            if arrived > max_bytes:
+                raise too_large(max_bytes, field)
+            if limits.least_bytes_per_s:
+                behind = begun + limits.grace_s + arrived / limits.least_bytes_per_s
+                self.limit.reschedule(min(self.end, behind))
+            yield part
 
 
-async def _write(file: BinaryIO, piece: bytearray) -> int:
+def origin_of(url: httpx2.URL) -> str:
+    """Scheme, host and port as `tokens` name them."""
+    port = "" if url.port is None else f":{url.port}"
+    return f"{url.scheme}://{url.host.lower()}{port}"
+
+
+def _name(response: httpx2.Response) -> str:
+    told = Message()
+    told["content-disposition"] = response.headers.get("content-disposition", "")
+    last = unquote(response.url.path.rpartition("/")[2])
+    name = (told.get_filename() or last).replace("\\", "/").rpartition("/")[2]
+    return _UNTOLD.sub("", name)[:_LONGEST_NAME]
+
+
+async def _write(file: Writes, piece: bytearray) -> int:
     try:
         await asyncio.to_thread(file.write, bytes(piece))
     except OSError as error:  # a full disk is no fault of the connection, nor the client's
@@ -130,7 +225,3 @@ def too_large(max_bytes: int, field: str) -> ModelError:
     """The error for a file of more than `max_bytes`."""
     msg = f"The file is larger than the {max_bytes} bytes that are accepted."
     return ModelError("file_too_large", msg, location(field), ctx={"max_size": max_bytes})
-
-
-def _failed(why: str, field: str) -> ModelError:
-    return ModelError("file_download_error", f"The file could not be downloaded: {why}.", location(field))

@@ -1,15 +1,17 @@
 """Fetching from loopback servers, and what is refused before anything is sent."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits
+from gateway.fetching import DownloadFault, Fetcher, FetchLimits, Saved
 from gateway.guard import PinnedTransport
 
 LOCAL = FetchLimits(timeout_s=5, allow_loopback=True)
@@ -26,29 +28,39 @@ def redirect(to: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(reply: Reply, hold_open: bool = False) -> AsyncIterator[str]:
+async def talking(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The address of a server that does what `talk` does with each connection, to its end."""
     open_connections: set[asyncio.Task[None]] = set()
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         open_connections.add(task)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        first, *lines = head.split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines if line)
-        writer.write(reply(first.split()[1], headers))
         with suppress(ConnectionError):
-            if hold_open:
-                await reader.read()
+            await talk(reader, writer)
             writer.close()
             await writer.wait_closed()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         await asyncio.gather(*open_connections)
+
+
+@asynccontextmanager
+async def serving(reply: Reply, hold_open: bool = False) -> AsyncIterator[str]:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines if line)
+        writer.write(reply(first.split()[1], headers))
+        if hold_open:
+            await reader.read()
+
+    async with talking(talk) as url:
+        yield url
 
 
 async def refused(fetching: Awaitable[bytes], type: str, text: str = "") -> ModelError:
@@ -217,3 +229,85 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with serving(lambda *_: answer(b"direct")) as url:
         assert await Fetcher(LOCAL).fetch(url, 100) == b"direct"
+
+
+async def saved(url: str, limits: FetchLimits = LOCAL, **options: Any) -> tuple[Saved | None, bytes]:
+    file = io.BytesIO()
+    told = await Fetcher(limits, **options).save(url, file, 10_000)
+    return told, file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ('attachment; filename="Ink style (v2).safetensors"', "Ink style (v2).safetensors"),
+        ("attachment; filename*=UTF-8''na%C3%AFve.safetensors", "naïve.safetensors"),
+        ('attachment; filename="../../etc/pass<wd>"', "passwd"),
+        ("attachment", "12345"),
+    ],
+)
+async def test_a_file_has_the_name_that_its_server_tells(header: str, name: str) -> None:
+    headers = f'content-disposition: {header}\r\netag: "abc"\r\n'
+    async with serving(lambda *_: answer(b"weights", headers=headers)) as url:
+        assert await saved(f"{url}/models/12345?token=x") == (Saved(7, name, '"abc"'), b"weights")
+
+
+async def test_what_has_not_changed_is_not_sent_again() -> None:
+    def reply(_: str, headers: dict[str, str]) -> bytes:
+        return answer(b"", "304 Not Modified") if headers.get("if-none-match") == '"abc"' else answer(b"new")
+
+    async with serving(reply) as url:
+        assert await Fetcher(LOCAL).save(url, io.BytesIO(), 100, etag='"abc"') is None
+        assert await Fetcher(LOCAL).save(url, file := io.BytesIO(), 100, etag='"old"') is not None
+        assert file.getvalue() == b"new"
+
+
+async def test_a_token_goes_to_its_origin_alone() -> None:
+    seen: list[str | None] = []
+
+    def elsewhere(_: str, headers: dict[str, str]) -> bytes:
+        seen.append(headers.get("authorization"))
+        return answer(b"weights")
+
+    async with serving(elsewhere) as other:
+
+        def hub(path: str, headers: dict[str, str]) -> bytes:
+            seen.append(headers.get("authorization"))
+            return redirect("/moved" if path == "/file" else other)
+
+        async with serving(hub) as url:
+            _, content = await saved(f"{url}/file", tokens={url: "hf_secret"})
+    assert content == b"weights"
+    assert seen == ["bearer hf_secret", "bearer hf_secret", None]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_an_address_that_drips_ends(silent: bool) -> None:
+    """Far within the time that the whole may take."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n")
+        while not silent:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        await reader.read(-1)
+
+    limits = FetchLimits(60, allow_loopback=True, grace_s=0.2, least_bytes_per_s=1000)
+    async with talking(drip) as url, asyncio.timeout(10):
+        with pytest.raises(DownloadFault, match="in time") as caught:
+            await saved(url, limits)
+    assert caught.value.passing
+
+
+async def test_what_comes_fast_enough_may_take_longer_than_the_grace() -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 3000\r\n\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0.6)
+            writer.write(bytes(1000))
+
+    limits = FetchLimits(60, allow_loopback=True, grace_s=1.5, least_bytes_per_s=2000)
+    async with talking(talk) as url:
+        _, content = await saved(url, limits)
+    assert len(content) == 3000

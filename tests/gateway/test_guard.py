@@ -11,7 +11,7 @@ import pytest
 
 from gateway.addresses import RefusedAddress, RefusedUrl
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits
+from gateway.fetching import Fetcher, FetchLimits, Saved
 from gateway.guard import NameResolver, PinnedTransport, check_url, guarded_client
 from tests.gateway.test_fetching import LOCAL, answer, redirect, refused, resolving, serving
 
@@ -271,7 +271,7 @@ async def test_a_large_file_goes_to_a_file() -> None:
     content = bytes(range(256)) * 10_000
     async with serving(lambda *_: answer(content)) as url:
         file = io.BytesIO()
-        assert await Fetcher(LOCAL).save(url, file, len(content)) == len(content)
+        assert await Fetcher(LOCAL).save(url, file, len(content)) == Saved(len(content), "")
         assert file.getvalue() == content
         with pytest.raises(ModelError) as caught:
             await Fetcher(LOCAL).save(url, io.BytesIO(), len(content) - 1, "loras.0.path")
