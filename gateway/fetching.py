@@ -65,6 +65,10 @@ class DownloadFault(ModelError):
         self.answered, self.passing = answered, passing
 
 
+class NotWritten(RuntimeError):
+    """A fetched file could not be written: a full disk is no fault of the connection, nor the client's."""
+
+
 class Writes(Protocol):
     """What a fetched file is written to."""
 
@@ -102,7 +106,7 @@ class Fetcher:
 
         etag: of what is there already; None is returned where the server says that it is still the same. After an error
         the file holds what had arrived: write to one that can be thrown away. Raises what `fetch` raises, and
-        RuntimeError when the file cannot be written.
+        NotWritten.
         """
         written = 0
         piece = bytearray()
@@ -214,8 +218,8 @@ def _name(response: httpx2.Response) -> str:
 async def _write(file: Writes, piece: bytearray) -> int:
     try:
         await asyncio.to_thread(file.write, bytes(piece))
-    except OSError as error:  # a full disk is no fault of the connection, nor the client's
-        raise RuntimeError("a fetched file could not be written") from error
+    except OSError as error:
+        raise NotWritten("a fetched file could not be written") from error
     size = len(piece)
     piece.clear()
     return size

@@ -56,7 +56,8 @@ class Files(Protocol):
     """Media by key.
 
     Keys are made by us: `inputs/<request id>/<name>` is what came inside a request and is never served,
-    `outputs/<request id>/<name>` what it produced, `uploads/<id>/<name>` what a client uploaded. Every method raises
+    `outputs/<request id>/<name>` what it produced, `uploads/<id>/<name>` what a client uploaded, and
+    `weights/<sha256>.safetensors` what nodes hand to each other, which is never served either. Every method raises
     ValueError for a key that is not of this form. A file that has expired is as if it were not there.
 
     Every method raises `gateway.errors.StoreUnavailable` within seconds when the bytes cannot be reached or written:

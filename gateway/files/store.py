@@ -24,6 +24,7 @@ UPLOAD_SUFFIXES = frozenset({"bin", "gif", "jpeg", "json", "png", "safetensors",
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _KEY = re.compile(rf"(?P<area>inputs|outputs|uploads)/{_UUID}/[A-Za-z0-9_-]{{1,100}}\.(?P<suffix>[a-z0-9]+)", re.ASCII)
+_WEIGHTS = re.compile(r"weights/[0-9a-f]{64}\.safetensors")
 _UPLOAD = re.compile(rf"(?P<begun>\d{{12}})/{_UUID}", re.ASCII)
 _TYPES: Mapping[str, str] = {str(suffix): content_type for suffix, content_type in CONTENT_TYPES.items()}
 _PIECE = 4 * 1024 * 1024
@@ -47,6 +48,8 @@ def moment(seconds: float) -> str:
 
 def is_key(text: str) -> bool:
     """Whether `text` is of the form of keys."""
+    if _WEIGHTS.fullmatch(text) is not None:
+        return True
     matched = _KEY.fullmatch(text)
     return matched is not None and matched["suffix"] in (
         UPLOAD_SUFFIXES if matched["area"] == "uploads" else frozenset(_TYPES)

@@ -1,0 +1,1 @@
+"""Weights that clients name: where they are, how they come here, and the cache that keeps them."""

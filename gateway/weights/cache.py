@@ -1,0 +1,225 @@
+"""The cache of weights on a node's disk: files by their content, and which address had which."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gateway.errors import PlatformError
+from gateway.fetching import NotWritten
+from gateway.weights.locks import held
+
+ORPHAN_S = 60.0  # after which an unfinished file that nobody holds is removed: it is older than its lock takes
+LOCKS = 3  # hexadecimal digits of an address' hash that choose its lock
+BLOBS = "blobs"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+logger = logging.getLogger("fooocus.weights")
+
+
+class CacheFull(Exception):
+    """All that is in the cache is in use, so that nothing can be removed to make room."""
+
+
+@contextmanager
+def making_room() -> Iterator[None]:
+    """Weights that cannot be kept now, for the cache or its disk is full or away, are an error to try again after."""
+    try:
+        yield
+    except (CacheFull, NotWritten, OSError) as fault:
+        logger.error("weights cannot be kept: %r", fault.__cause__ or fault)
+        msg = "The service has no room for more weights now; try again."
+        raise PlatformError("runner_scheduling_failure", msg) from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an address had. etag: by its server. checked_at: Unix seconds at which the server said so last."""
+
+    sha256: str
+    size: int
+    checked_at: float
+    etag: str | None = None
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """Since the cache was opened in this process. bytes: of what came in."""
+
+    bytes: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+
+class Arriving:
+    """A file that is being written, hashed as it comes. It is locked while it is open, and gone afterwards."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size, self._hash = path, 0, hashlib.sha256()
+        self._file = path.open("xb")
+        held(self._file)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, piece: bytes, /) -> int:
+        """For any thread. Raises OSError."""
+        self._hash.update(piece)
+        self.size += len(piece)
+        return self._file.write(piece)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # what was not written out of a full disk
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class WeightsCache:
+    """Files of at most `max_bytes` together, each named by its sha256; the ones used last stay.
+
+    Several processes may share the folder. A file that was found, or came, less than `in_use_s` seconds ago is in use:
+    no request runs for longer. Methods block and are for any thread. clock: Unix seconds.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, in_use_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._max_bytes, self._in_use_s, self._clock = folder, max_bytes, in_use_s, clock
+        self.counts = CacheCounts()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def open(self) -> None:
+        """Make the folder and remove what processes that died left unfinished. Raises OSError."""
+        for name in (BLOBS, "addresses", "arriving", "locks"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._remove_orphans()
+
+    def lock_of(self, address: str) -> Path:
+        """The file whose lock whoever brings the content of `address` holds; unlike addresses may share one."""
+        return self._folder / "locks" / _named(address)[:LOCKS]
+
+    def find(self, sha256: str) -> Path | None:
+        """The file of that content, from now on in use; None where it is not here."""
+        path = self._blob(sha256)
+        with self._alone(fcntl.LOCK_SH):  # it is not removed between the two
+            try:
+                os.utime(path, (now := self._clock(), now))
+            except FileNotFoundError:
+                return None
+        return path
+
+    def recall(self, address: str) -> tuple[Remembered, Path] | None:
+        """What is remembered of an address, and the file, from now on in use; None unless both are here."""
+        try:
+            known = Remembered(**json.loads(self._note(address).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            logger.warning("a note of the cache of weights is damaged, and is written anew")
+            return None
+        path = self.find(known.sha256)
+        if path is None or path.stat().st_size != known.size:  # a disk that lost power
+            return None
+        return known, path
+
+    def remember(self, address: str, known: Remembered) -> None:
+        note = self._note(address)
+        aside = note.with_name(f".{note.name}.{secrets.token_hex(8)}")
+        aside.write_text(json.dumps(asdict(known)), encoding="utf-8")
+        aside.replace(note)
+
+    def arriving(self) -> Arriving:
+        """A file to write, of which `keep` keeps the content. Raises OSError."""
+        return Arriving(self._folder / "arriving" / secrets.token_hex(16))
+
+    def keep(self, arriving: Arriving) -> Path:
+        """Put a written file in its place; room for it is made. Raises CacheFull, and OSError."""
+        arriving.sync()
+        path = self._blob(arriving.sha256)
+        with self._alone(fcntl.LOCK_EX):
+            self.counts.bytes += arriving.size
+            self._make_room(arriving.size, path.name)
+            os.utime(arriving.path, (now := self._clock(), now))
+            arriving.path.replace(path)
+        return path
+
+    def _make_room(self, size: int, name: str) -> None:
+        """name: of the file that comes, which may be here already."""
+        self._remove_orphans()
+        found = sorted(
+            (stat.st_mtime, entry.name, stat.st_size)
+            for entry in os.scandir(self._folder / BLOBS)
+            if entry.name != name
+            for stat in [entry.stat()]
+        )
+        total = size + sum(each for _, _, each in found)
+        unused = (each for each in found if each[0] <= self._clock() - self._in_use_s)
+        removed = 0
+        while total > self._max_bytes:
+            oldest = next(unused, None)
+            if oldest is None:
+                raise CacheFull(f"the cache of weights has no room for {size} bytes more: all of it is in use")
+            (self._folder / BLOBS / oldest[1]).unlink()
+            total -= oldest[2]
+            removed += 1
+        if removed:
+            self.counts.evictions += removed
+            self._forget_the_removed()
+
+    def _forget_the_removed(self) -> None:
+        for note in (self._folder / "addresses").iterdir():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                if not self._blob(json.loads(note.read_bytes())["sha256"]).exists():
+                    note.unlink()
+
+    def _remove_orphans(self) -> None:
+        """What a process that died was writing. Its lock went with it."""
+        for path in (self._folder / "arriving").iterdir():
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                if path.stat().st_mtime < time.time() - ORPHAN_S and held(file):
+                    path.unlink()
+
+    @contextmanager
+    def _alone(self, kind: int) -> Iterator[None]:
+        with (self._folder / "locks" / "all").open("ab") as file:
+            fcntl.flock(file, kind)
+            yield
+
+    def _blob(self, sha256: str) -> Path:
+        if _SHA256.fullmatch(sha256) is None:
+            raise ValueError("not a sha256")
+        return self._folder / BLOBS / sha256
+
+    def _note(self, address: str) -> Path:
+        return self._folder / "addresses" / _named(address)
+
+
+def sha256_of(path: Path) -> str | None:
+    """The content that the path of a cache's file names; None for other files."""
+    return path.name if path.parent.name == BLOBS and _SHA256.fullmatch(path.name) else None
+
+
+def _named(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()

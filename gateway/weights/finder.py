@@ -1,0 +1,234 @@
+"""From a client's word for weights to a file of this machine: looked up, fetched, checked and kept."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway.errors import ModelError
+from gateway.fetching import DownloadFault, Fetcher, too_large
+from gateway.fields import location
+from gateway.files.base import Files
+from gateway.weights.cache import Arriving, Remembered, WeightsCache, making_room
+from gateway.weights.locks import Joint, locked
+from gateway.weights.settings import WeightsSettings
+from gateway.weights.sharing import WeightsShare
+from gateway.weights.sources import (
+    FORMS,
+    SUFFIX,
+    Address,
+    Kind,
+    Repository,
+    Upload,
+    host_of,
+    hub_address,
+    is_name,
+    source_of,
+)
+
+MOST_LISTED = 10  # files of a repository that a message names
+MAX_LISTING = 8 * 1024 * 1024  # bytes of what a hub tells of a repository
+PREFERRED = "pytorch_lora_weights.safetensors"  # what training tools call the one that counts
+
+logger = logging.getLogger("fooocus.weights")
+
+Bringing = Callable[[Arriving, str | None], Awaitable[tuple[str, str | None] | None]]
+"""Writes the content of an address: its name and ETag, or None where that of the given ETag is still the same."""
+
+
+class WeightsFinder:
+    """Finds weights that clients name. Belongs to one event loop.
+
+    check: raises ValueError, in words that follow the file's name, for what is no whole safetensors file. share: where
+    what came is put for other nodes; None where there is one, or all see one cache. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        settings: WeightsSettings,
+        cache: WeightsCache,
+        fetcher: Fetcher,
+        files: Files,
+        check: Callable[[Path], object],
+        share: WeightsShare | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings, self._cache, self._fetcher, self._files = settings, cache, fetcher, files
+        self._check, self._share, self._clock = check, share, clock
+        self._folders = {"LoRA": settings.loras_folder, "embedding": settings.embeddings_folder}
+        self._joint: Joint[Path] = Joint()
+        self._room = asyncio.Semaphore(settings.at_once)
+
+    async def find(self, word: str, field: str, kind: Kind) -> Path:
+        """The safetensors file that `word` means. One of the cache is in use from now on, and named by its sha256.
+
+        field: where in the client's input it stands, dotted. Raises ModelError with it: `feature_not_supported` for
+        what is not known or no safetensors file, `file_download_error` and `file_too_large`; and PlatformError where
+        this machine cannot keep it now.
+        """
+        try:
+            with making_room():
+                return await self._find(word, kind)
+        except ModelError as fault:
+            raise ModelError(fault.type, fault.msg, location(field), status=fault.status, ctx=fault.ctx) from fault
+
+    def named(self, word: str, kind: Kind) -> Path | None:
+        """The file of the configured folder with that name, with or without suffix; nothing is fetched."""
+        folder = self._folders[kind]
+        if folder is None or not is_name(word):
+            return None
+        for name in (word, word + SUFFIX):
+            path = folder / name
+            try:
+                if name.endswith(SUFFIX) and path.is_file():
+                    return path
+            except OSError:  # longer than names can be
+                return None
+        return None
+
+    async def _find(self, word: str, kind: Kind) -> Path:
+        path = await asyncio.to_thread(self.named, word, kind)
+        if path is not None:
+            await self._checked(path, path.name)
+            return path
+        match source_of(word, self._settings.hub):
+            case Address(url):
+                path = await self._fetched(url)
+            case Repository(name):
+                path = await self._of_repository(name)
+            case Upload() as upload:
+                path = await self._uploaded(upload)
+            case _:
+                known = f"This {kind} is not one that is known here. It is named by {FORMS}."
+                raise ModelError("feature_not_supported", known)
+        if self._share is not None:
+            await self._share.put(path)
+        return path
+
+    async def _fetched(self, url: str) -> Path:
+        async def save(arriving: Arriving, etag: str | None) -> tuple[str, str | None] | None:
+            try:
+                saved = await self._fetcher.save(url, arriving, self._settings.max_bytes, etag=etag)
+            except DownloadFault as fault:
+                raise self._explained(fault, url) from fault
+            return None if saved is None else (saved.name, saved.etag)
+
+        return await self._joint.run(url, lambda: self._remembered(url, save))
+
+    async def _uploaded(self, upload: Upload) -> Path:
+        async def copy(arriving: Arriving, _: str | None) -> tuple[str, str | None]:
+            info = await self._files.stat(upload.key)
+            if info is None:
+                raise ModelError("file_download_error", "The uploaded file is no longer stored.")
+            if info.size > self._settings.max_bytes:
+                raise too_large(self._settings.max_bytes, "")
+            async for piece in self._files.open(upload.key, 0, info.size):
+                await asyncio.to_thread(arriving.write, piece)
+            return info.terms.file_name or "that was uploaded", None
+
+        address = f"{upload.key}#{upload.etag}"
+        return await self._joint.run(address, lambda: self._remembered(address, copy, changes=False))
+
+    async def _of_repository(self, name: str) -> Path:
+        address = f"{self._settings.hub}/{name}"
+        known = await asyncio.to_thread(self._cache.recall, address)
+        if known is not None and self._is_fresh(known[0]):
+            self._cache.counts.hits += 1
+            return known[1]
+        try:
+            url = hub_address(self._settings.hub, name, await self._chosen(name))
+        except DownloadFault as fault:
+            if known is None or not fault.passing:
+                raise
+            return known[1]
+        path = await self._fetched(url)
+        size = (await asyncio.to_thread(path.stat)).st_size
+        await asyncio.to_thread(self._cache.remember, address, Remembered(path.name, size, self._clock()))
+        return path
+
+    async def _remembered(self, address: str, bring: Bringing, *, changes: bool = True) -> Path:
+        """The content of an address: what is remembered of it while that counts, and else brought by one at a time."""
+        known = await asyncio.to_thread(self._cache.recall, address)
+        if known is None or (changes and not self._is_fresh(known[0])):
+            async with locked(self._cache.lock_of(address)):
+                known = await asyncio.to_thread(self._cache.recall, address)  # somebody may have been first
+                if known is None or (changes and not self._is_fresh(known[0])):
+                    async with self._room:
+                        return await self._brought(address, bring, known)
+        self._cache.counts.hits += 1
+        return known[1]
+
+    async def _brought(self, address: str, bring: Bringing, known: tuple[Remembered, Path] | None) -> Path:
+        self._cache.counts.misses += 1
+        etag = None if known is None else known[0].etag
+        with self._cache.arriving() as arriving:
+            try:
+                told = await bring(arriving, etag)
+            except DownloadFault as fault:
+                if known is None or not fault.passing:
+                    raise
+                logger.warning(
+                    "%s cannot tell whether weights have changed; those of before are used", host_of(address)
+                )
+                return known[1]
+            if told is None and known is not None:
+                path, sha256, size = known[1], known[0].sha256, known[0].size
+            else:
+                name, etag = told or ("", None)
+                await asyncio.to_thread(arriving.sync)
+                await self._checked(arriving.path, name)
+                path = await asyncio.to_thread(self._cache.keep, arriving)
+                sha256, size = arriving.sha256, arriving.size
+        await asyncio.to_thread(self._cache.remember, address, Remembered(sha256, size, self._clock(), etag))
+        return path
+
+    async def _checked(self, path: Path, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._check, path)
+        except ValueError as fault:
+            told = f"The file {name!r}" if name else "The file"
+            msg = f"{told} {fault}. Weights are read from whole safetensors files alone."
+            raise ModelError("feature_not_supported", msg) from fault
+
+    async def _chosen(self, repository: str) -> str:
+        """The path of the file of a repository that is meant where none is named."""
+        url = f"{self._settings.hub}/api/models/{repository}"
+        try:
+            listing = json.loads(await self._fetcher.fetch(url, MAX_LISTING))
+            paths = [str(each["rfilename"]) for each in listing["siblings"]]
+        except DownloadFault as fault:
+            raise self._explained(fault, url) from fault
+        except (ValueError, LookupError, TypeError, RecursionError) as fault:
+            msg = f"The hub tells nothing of the files of {repository}: name one of them, as {repository}/FILE{SUFFIX}."
+            raise ModelError("file_download_error", msg) from fault
+        files = [path for path in paths if path.endswith(SUFFIX)]
+        if PREFERRED in files:
+            return PREFERRED
+        if len(files) == 1:
+            return files[0]
+        if not files:
+            raise ModelError("file_download_error", f"The repository {repository} has no {SUFFIX} file.")
+        more = f" and {len(files) - MOST_LISTED} more" if len(files) > MOST_LISTED else ""
+        named = ", ".join(path[:100] for path in files[:MOST_LISTED]) + more
+        msg = f"The repository {repository} has several files: name one of them, as {repository}/FILE: {named}."
+        raise ModelError("file_download_error", msg)
+
+    def _explained(self, fault: DownloadFault, url: str) -> DownloadFault:
+        """A fault with what can be done about it, where something can."""
+        if fault.answered not in (401, 403, 404):
+            return fault
+        origin = "/".join(url.split("/")[:3])
+        why = f"its server answered {fault.answered}"
+        if fault.answered != 404:
+            why += (
+                ": there is no such file, or the token that is set for its host does not open it"
+                if origin in self._settings.tokens
+                else ": there is no such file, or it asks for a login, which takes a token of the service's operator "
+                f"(weights.tokens, for {host_of(url)})"
+            )
+        return DownloadFault(why, "", answered=fault.answered)
+
+    def _is_fresh(self, known: Remembered) -> bool:
+        return self._clock() - known.checked_at < self._settings.remember_s
