@@ -15,6 +15,7 @@ from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictu
 from deployments.prompt_expander import PromptExpander
 from deployments.safety_checker import SafetyChecker, checker_of
 from deployments.settings import AppSettings, Placement
+from deployments.weights import finder_of, weights_of_node
 from gateway.files.opening import files_of
 from gateway.files.output_names import OutputNames
 
@@ -27,10 +28,15 @@ def build_app(settings: AppSettings) -> Application:
         preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
             partial(pictures_of, settings.gateway),
             partial(catalogue_of, settings.drawing),
+            partial(finder_of, settings.gateway, settings.weights),
             partial(faces_of, settings.drawing),
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
-        diffuser=_deploy(Diffuser, placed.diffuser).bind(partial(drawer_of, settings.drawing), settings.drawing.rows),
+        diffuser=_deploy(Diffuser, placed.diffuser).bind(
+            partial(drawer_of, settings.drawing),
+            settings.drawing.rows,
+            partial(weights_of_node, settings.gateway, settings.weights),
+        ),
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
             partial(checker_of, settings.drawing, settings.checking.device)
         ),
@@ -40,7 +46,7 @@ def build_app(settings: AppSettings) -> Application:
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
-    door = partial(door_of, settings.drawing)
+    door = partial(door_of, settings.drawing, settings.weights)
     return gateway.bind(settings.gateway, door, stages, dispatcher, placed.gateway.max_ongoing_requests)
 
 

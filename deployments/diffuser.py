@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
@@ -12,6 +13,7 @@ from deployments.channel import Channel
 from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
+from deployments.weights import Brings
 from pipelines.events import Event, Note
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
@@ -55,8 +57,12 @@ class Diffuser:
     capacity: how many requests the dispatcher may send here at once.
     """
 
-    async def __init__(self, open_drawer: Callable[[], Draws], capacity: int) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, open_drawer: Callable[[], Draws], capacity: int, open_weights: Callable[[], Brings]
+    ) -> None:
+        """open_weights: to what brings the files of inputs to this node."""
         log_as_serve_does()
+        self._weights = open_weights()
         self._drawer = await asyncio.to_thread(open_drawer)
         self._holds = capacity
         self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants))
@@ -89,6 +95,7 @@ class Diffuser:
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
+            inputs = await self._brought(inputs)
             self._drawer.submit(job_id, spec, inputs, prompt, channel.put, previews=previews)
             self._live += 1
             try:
@@ -103,6 +110,12 @@ class Diffuser:
                 self._drawer.cancel(job_id)
                 self._live -= 1
                 self._report()
+
+    async def _brought(self, inputs: Inputs) -> Inputs:
+        """The inputs with files of this node."""
+        loras = [replace(found, path=await self._weights.bring(found.path)) for found in inputs.loras]
+        embeddings = [replace(found, path=await self._weights.bring(found.path)) for found in inputs.embeddings]
+        return replace(inputs, loras=tuple(loras), embeddings=tuple(embeddings))
 
     async def stats(self) -> "EngineStats":
         """Counts of the engine since it started."""

@@ -26,6 +26,8 @@ from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
+from gateway.weights.settings import WeightsSettings
+from gateway.weights.sources import unknown
 from pipelines import needs
 from pipelines.catalogue import Catalogue
 from pipelines.parts import Part
@@ -113,24 +115,33 @@ class Door:
     family: what clients are told of what is drawn with.
     """
 
-    def __init__(self, limits: PromptLimits, catalogue: Catalogue) -> None:
-        self._limits, self._catalogue = limits, catalogue
+    def __init__(
+        self,
+        limits: PromptLimits,
+        catalogue: Catalogue,
+        weights: WeightsSettings = WeightsSettings(),  # noqa: B008 (frozen)
+    ) -> None:
+        self._limits, self._catalogue, self._weights = limits, catalogue, weights
         self.family = _state_of(catalogue)
 
     def check(self, spec: Spec) -> None:
         """Raises ValidationErrors for prompts beyond the limits, and for fields that need what the family lacks."""
-        faults = [*self._limits.faults(spec), *needs.faults(spec, self._catalogue)]
+        faults = [*self._limits.faults(spec), *needs.faults(spec, self._catalogue, self._unknown)]
         errors = [service_error(fault) for fault in faults]
         if errors:
             raise ValidationErrors([error for error in errors if isinstance(error, ModelError)])
 
+    def _unknown(self, source: str) -> str | None:
+        weights = self._weights
+        return unknown(source, "LoRA", weights.hub, has_folder=weights.loras_folder is not None)
 
-def door_of(settings: DrawingSettings) -> Door:
+
+def door_of(settings: DrawingSettings, weights: WeightsSettings = WeightsSettings()) -> Door:  # noqa: B008 (frozen)
     """The door to the family that is drawn with; prompts are counted as its own tokenizers do."""
     from pipelines.prompts.tokenizer import tokenizers_of
 
     catalogue = Catalogue.open(settings.family)
-    return Door(PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks), catalogue)
+    return Door(PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks), catalogue, weights)
 
 
 def _state_of(catalogue: Catalogue) -> FamilyState:

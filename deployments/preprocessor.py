@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
+from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
 from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.opening import files_of
@@ -14,10 +15,10 @@ from gateway.pictures import PictureReader
 from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
-from pipelines.inputs import Inputs
-from pipelines.preparing import EmbeddingCatalogue, LoraCatalogue, find_embeddings, find_loras, prepare
+from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
+from pipelines.preparing import EmbeddingCatalogue, LoraCatalogue, prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Picture, Spec
+from pipelines.spec import Embedding, Lora, Picture, Spec
 
 DECODED_AT_ONCE = 2  # requests
 
@@ -47,18 +48,21 @@ class Preprocessor:
         self,
         open_pictures: Callable[[], Reads],
         open_catalogue: Callable[[], Knows],
+        open_finder: Callable[[], Finds],
         open_faces: Callable[[], FaceFinder | None] = lambda: None,
     ) -> None:
-        """open_faces: gives None where there is no face detector."""
+        """open_finder: to what the catalogue does not know. open_faces: gives None where there is no face detector."""
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()
+        self._finder = open_finder()
         self._faces = open_faces()
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def prepare(self, spec: Spec) -> Inputs:
         """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had."""
         with service_errors():
-            loras, embeddings = find_loras(spec, self._catalogue), find_embeddings(spec, self._catalogue)
+            loras = _sound(await asyncio.gather(*map(self._lora, spec.loras), return_exceptions=True))
+            embeddings = _sound(await asyncio.gather(*map(self._embedding, spec.embeddings), return_exceptions=True))
             ready = partial(prepare, spec, loras=loras, embeddings=embeddings, catalogue=self._catalogue)
             if not spec.pictures:
                 return await asyncio.to_thread(ready, pictures=())
@@ -67,6 +71,15 @@ class Preprocessor:
             async with self._room:
                 decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
                 return await asyncio.to_thread(ready, pictures=decoded, faces=self._faces)
+
+    async def _lora(self, lora: Lora) -> FoundLora:
+        path = self._catalogue.lora(lora.source) or await self._finder.find(lora.source, lora.field, "LoRA")
+        return FoundLora(lora, path)
+
+    async def _embedding(self, embedding: Embedding) -> FoundEmbedding:
+        source = embedding.source
+        path = self._catalogue.embedding(source) or await self._finder.find(source, embedding.field, "embedding")
+        return FoundEmbedding(embedding, path)
 
     async def _decoded(self, content: bytes, picture: Picture) -> Pixels | ModelError:
         try:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from gateway.http.calls import LEAST_ONGOING
 from gateway.settings import GatewaySettings
+from gateway.weights.settings import WeightsSettings
 from pipelines.settings import DrawingSettings
 
 
@@ -115,6 +116,13 @@ def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
     )
 
 
+def _absolute_weights(settings: WeightsSettings) -> WeightsSettings:
+    folders = {name: getattr(settings, name) for name in ("cache", "loras_folder", "embeddings_folder")}
+    return settings.model_copy(
+        update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
+    )
+
+
 class AppSettings(_Strict):
     """The argument of `deployments.app.build_app`.
 
@@ -124,5 +132,6 @@ class AppSettings(_Strict):
 
     gateway: Annotated[GatewaySettings, AfterValidator(_absolute)]
     drawing: Annotated[DrawingSettings, AfterValidator(_absolute_folders)]
+    weights: Annotated[WeightsSettings, AfterValidator(_absolute_weights)] = WeightsSettings()
     checking: CheckingSettings = CheckingSettings()
     deployments: Deployments = Deployments()

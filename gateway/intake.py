@@ -1,4 +1,4 @@
-"""Taking in the pictures of a request that need no fetching: from data URIs, and from addresses of our own files."""
+"""Taking in what of a request needs no fetching: pictures from data URIs, and what has an address of our own files."""
 
 import asyncio
 import base64
@@ -16,7 +16,8 @@ from gateway.files.base import Files
 from gateway.media import SUFFIXES, check_image
 from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
-from pipelines.spec import Spec
+from gateway.weights.sources import stored
+from pipelines.spec import Lora, Spec
 
 LONGEST_ADDRESS = 8192  # characters; what parses addresses remembers them, so megabytes must not get there
 _DATA_URI = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
@@ -72,6 +73,29 @@ async def take_in(
         await uninterrupted(discard(stored, files))
         raise
     return spec.with_sources(sources)
+
+
+async def own_loras(spec: Spec, own: OwnFiles) -> Spec:
+    """`spec` with each LoRA that was named by an address of ours named by its key instead, once the caller may read it.
+
+    It stays where it is: it is large, and who draws says so where it has expired by then. Raises ValidationErrors.
+    """
+    loras: list[Lora] = []
+    faults: list[ModelError] = []
+    for lora in spec.loras:
+        key = own.key_of(lora.source) if len(lora.source) <= LONGEST_ADDRESS else None
+        try:
+            if lora.source.startswith(STORED):  # a key is ours to name
+                raise ModelError(
+                    "feature_not_supported", "This LoRA is not one that is known here.", location(lora.field)
+                )
+            source = lora.source if key is None else stored(key, (await own.stat(key, lora.field)).etag)
+            loras.append(lora.model_copy(update={"source": source}))
+        except ModelError as fault:
+            faults.append(fault)
+    if faults:
+        raise ValidationErrors(faults)
+    return spec.model_copy(update={"loras": tuple(loras)})
 
 
 def _too_long(field: str) -> ModelError:

@@ -1,4 +1,4 @@
-"""Pictures that a client names by an address of ours: read from the files store, not over HTTP."""
+"""Files that a client names by an address of ours: read from the files store, not over HTTP."""
 
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -8,7 +8,7 @@ from gateway.errors import ModelError
 from gateway.fetching import too_large
 from gateway.fields import location
 from gateway.files.access import FilesAccess, decide
-from gateway.files.base import FILES, Files
+from gateway.files.base import FILES, FileInfo, Files
 from gateway.files.store import is_key
 from gateway.keys.base import Caller
 
@@ -39,15 +39,20 @@ class OwnFiles:
         served = parts.path in (FILES + key, f"/cdn{FILES}{key}") and key.startswith(_SERVED)
         return key if served and is_key(key) else None
 
+    async def stat(self, key: str, field: str) -> FileInfo:
+        """What is known of the file. Raises the `file_download_error` of `read`."""
+        info = await self._files.stat(key)
+        if info is None or decide(info.terms.owner, info.terms.acl, self._caller, self._access) != "allow":
+            raise _missing(field)
+        return info
+
     async def read(self, key: str, max_bytes: int, field: str) -> bytes:
         """The content. field: where in the client's input it is named, dotted.
 
         Raises ModelError `file_too_large`, or `file_download_error`: the same for a file that is not there and one that
         the caller may not read.
         """
-        info = await self._files.stat(key)
-        if info is None or decide(info.terms.owner, info.terms.acl, self._caller, self._access) != "allow":
-            raise _missing(field)
+        info = await self.stat(key, field)
         if info.size > max_bytes:
             raise too_large(max_bytes, field)
         stored = await self._files.get(key)

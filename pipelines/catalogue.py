@@ -1,6 +1,7 @@
 """The catalogue of a model family: where it lies, and which of its files answers a name, an address or a role."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -19,6 +20,7 @@ CONFIGS = Path(__file__).parent / "configs"  # of the published models, without 
 ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector"})  # with all that they need (fooocus-facts 9.1)
 UNPUBLISHED: frozenset[str] = frozenset({"safety_checker_v2"})  # no document states where
 
+_HUB_ADDRESS = re.compile(r"huggingface\.co/([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 _Four = tuple[float, float, float, float]
 
 
@@ -101,7 +103,8 @@ class Catalogue:
         self._loras: dict[str, Path] = {}
         for name, entry in file.loras.items():
             path = self._inside(entry.file)
-            for known in (name, PurePosixPath(name).stem, *map(_plain, entry.addresses)):
+            addresses = [_plain(address) for address in entry.addresses]
+            for known in (name, PurePosixPath(name).stem, *addresses, *filter(None, map(_hub_name, addresses))):
                 self._loras[known] = path
 
     @classmethod
@@ -118,7 +121,7 @@ class Catalogue:
         return cls(folder.resolve(), file, embeddings_folder)
 
     def lora(self, source: str) -> Path | None:
-        """The file of a LoRA: by its name, with or without suffix, or by a well-known address of it."""
+        """The file of a LoRA: by its name, with or without suffix, or by a well-known address or hub's name of it."""
         return self._loras.get(source) or self._loras.get(_plain(source))
 
     def embedding(self, source: str) -> Path | None:
@@ -195,6 +198,12 @@ def families_folder() -> Path:
 def family_folder(name: str) -> Path:
     """The folder of a family: of a name among the others, and of a path (with a slash or a dot at its start) itself."""
     return Path(name).expanduser() if "/" in name or name.startswith((".", "~")) else families_folder() / name
+
+
+def _hub_name(plain: str) -> str | None:
+    """`owner/repo/path` of a plain address on the usual hub."""
+    place = _HUB_ADDRESS.fullmatch(plain)
+    return f"{place[1]}/{place[2]}" if place else None
 
 
 def _plain(address: str) -> str:

@@ -1,6 +1,6 @@
 """What a spec needs of a family beside its checkpoint, and what is told where the family lacks it. Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Protocol
@@ -44,8 +44,8 @@ LORAS: Mapping[str, str] = MappingProxyType(
 )
 """The names under which well-known LoRAs are pulled, by the names of their files without suffix (fooocus-facts 9.1)."""
 
-UNKNOWN_EMBEDDING = "This embedding is not one that is known here; files from other addresses are not supported."
-UNKNOWN_LORA = "This LoRA is not one that is known here; weights from other addresses are not supported."
+UNKNOWN_EMBEDDING = "This embedding is not one that is known here."
+UNKNOWN_LORA = "This LoRA is not one that is known here."
 
 _HUBS = ("", "huggingface.co")  # where a well-known name means the well-known file; none is a bare name
 
@@ -63,13 +63,20 @@ class Has(Protocol):
     def remedy(self, part: str) -> str: ...
 
 
-def faults(spec: Spec, family: Has) -> list[InputFault]:
+def _of_the_family_alone(source: str) -> str | None:
+    return UNKNOWN_LORA
+
+
+def faults(spec: Spec, family: Has, unknown: Callable[[str], str | None] = _of_the_family_alone) -> list[InputFault]:
     """One `feature_not_supported` for each field of the client's that needs what the family lacks, and what is wrong
     with the tokens of its embeddings.
 
-    The messages name the part and the command that brings it, and nothing of the server's but the family's name.
+    unknown: why a LoRA that the family does not know can be found nowhere else either; None where it may be. One that
+    is well known is the family's to have in any case. The messages name the part and the command that brings it, and
+    nothing of the server's but the family's name.
     """
-    found = [_lora_fault(lora, family) for lora in spec.loras if family.lora(lora.source) is None]
+    absent = [lora for lora in spec.loras if family.lora(lora.source) is None]
+    found = [fault for lora in absent if (fault := _lora_fault(lora, family, unknown)) is not None]
     found += token_faults(spec.embeddings)
     return found + [_lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
 
@@ -104,11 +111,12 @@ def well_known(source: str) -> str | None:
     return LORAS.get(PurePosixPath(place.path).name.removesuffix(".safetensors"))
 
 
-def _lora_fault(lora: Lora, family: Has) -> InputFault:
+def _lora_fault(lora: Lora, family: Has, unknown: Callable[[str], str | None]) -> InputFault | None:
     known = well_known(lora.source)
-    if known is None:
-        return InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
-    return _lacks(known, lora.field, family)
+    if known is not None:
+        return _lacks(known, lora.field, family)
+    why = unknown(lora.source)
+    return None if why is None else InputFault("feature_not_supported", why, lora.field)
 
 
 def _lacks(part: str, field: str, family: Has) -> InputFault:

@@ -35,9 +35,12 @@ StopAt = Annotated[float, Field(ge=0, le=1)]
 class LoraWeight(Part):
     """A LoRA to draw with."""
 
-    path: Name = Field(description="URL, or a name that the service knows.")
+    path: Name = Field(
+        description="http(s) URL of a safetensors file, a hub's name (owner/repo or owner/repo/path/file.safetensors), "
+        "the URL of an upload, or a name that the service knows."
+    )
     scale: float = Field(1.0, description="Strength of the LoRA.")
-    force: bool = Field(False, description="Load the LoRA even where its keys do not fit.")
+    force: bool = Field(False, description="Draw with what of the LoRA fits, even where much of it does not.")
 
 
 class ImagePrompt(Part):
@@ -101,7 +104,12 @@ class FooocusFields(Input):
         mode = MODES[self.performance]
         ours = "loras" not in self.model_fields_set
         loras = (
-            Lora(source=lora.path, scale=lora.scale, field="" if ours else f"loras.{index}.path")
+            Lora(
+                source=lora.path,
+                scale=lora.scale,
+                field="" if ours else f"loras.{index}.path",
+                force=lora.force,
+            )
             for index, lora in enumerate(self.loras)
         )
         return Spec(

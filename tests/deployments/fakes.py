@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
+from gateway.weights.sources import Kind
 from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Drawn, Event, Pixels, Preview, Progress
 from pipelines.inputs import Inputs
@@ -135,6 +136,25 @@ class FakeCatalogue:
 
     def embedding(self, source: str) -> Path | None:
         return None
+
+
+class FakeFinder:
+    """Finds what ends in `.safetensors` under its name, and nothing else."""
+
+    async def find(self, word: str, field: str, kind: Kind) -> Path:
+        from gateway.errors import ModelError
+        from gateway.fields import location
+
+        if not word.endswith(".safetensors"):
+            raise ModelError("file_download_error", f"{word} is not there", location(field))
+        return Path("/cache") / word.rpartition("/")[2]
+
+
+class FakeWeights:
+    """Every file is on the node already."""
+
+    async def bring(self, path: Path) -> Path:
+        return path
 
 
 class FakePictures:

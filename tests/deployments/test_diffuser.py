@@ -14,7 +14,7 @@ from pipelines.errors import EngineDead
 from pipelines.events import Drawn, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Guidance, Size, Spec
-from tests.deployments.fakes import FakeDrawer, wait_until
+from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
 INPUTS = Inputs(Size(width=8, height=8))
@@ -44,7 +44,7 @@ async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "keep_reporting", nobody)
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     made: Any = Diffuser.__new__(Diffuser)
-    await made.__init__(FakeDrawer, 8)
+    await made.__init__(FakeDrawer, 8, FakeWeights)
     return made
 
 

@@ -20,7 +20,15 @@ from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch
 from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure
 from tests.cluster import kill_replicas
-from tests.deployments.fakes import ASTRONAUT, FakeCatalogue, FakeChecker, FakeDrawer, FakePictures
+from tests.deployments.fakes import (
+    ASTRONAUT,
+    FakeCatalogue,
+    FakeChecker,
+    FakeDrawer,
+    FakeFinder,
+    FakePictures,
+    FakeWeights,
+)
 from tests.detector import DETECTOR, needs_detector
 from tests.gateway.files.away import AwayBlobs
 
@@ -87,9 +95,9 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         return serve.deployment(name=cls.__name__, **options)(cls).bind(*args)
 
     applications = Stages(
-        preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, open_faces),
+        preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, FakeFinder, open_faces),
         prompt_expander=bound(PromptExpander),
-        diffuser=bound(Diffuser, FakeDrawer, 8),
+        diffuser=bound(Diffuser, FakeDrawer, 8, FakeWeights),
         safety_checker=bound(SafetyChecker, FakeChecker),
         postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0),
     )

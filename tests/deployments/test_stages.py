@@ -14,7 +14,7 @@ from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import SafetyChecker, checker_of
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, ValidationErrors
 from gateway.files.access import Acl
 from gateway.files.base import Files
 from gateway.files.local import LocalFiles
@@ -31,7 +31,7 @@ from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundLora
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, Size, Spec, Structure
-from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakePictures
+from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
 
@@ -156,10 +156,21 @@ SPEC = Spec(
 
 
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:
-    inputs = await Preprocessor(FakePictures, FakeCatalogue).prepare(SPEC)
+    inputs = await Preprocessor(FakePictures, FakeCatalogue, FakeFinder).prepare(SPEC)
     assert inputs.loras == (FoundLora(SPEC.loras[0], Path("/loras/known")),)
     assert [hint.pixels.shape for hint in inputs.structures] == [(32, 64, 3)] * 2
     assert [hint.structure.source for hint in inputs.structures] == ["http://x/a", "http://x/b"]
+
+
+async def test_loras_from_elsewhere_are_found_beside_those_of_the_family() -> None:
+    names = ("http://x/ink.safetensors", "known", "http://x/gone", "http://x/lost")
+    loras = [Lora(source=name, scale=1, field=f"loras.{place}.path") for place, name in enumerate(names)]
+    preprocessor = Preprocessor(FakePictures, FakeCatalogue, FakeFinder)
+    inputs = await preprocessor.prepare(SPEC.model_copy(update={"loras": tuple(loras[:2])}))
+    assert [found.path for found in inputs.loras] == [Path("/cache/ink.safetensors"), Path("/loras/known")]
+    with pytest.raises(ValidationErrors) as caught:
+        await preprocessor.prepare(SPEC.model_copy(update={"loras": tuple(loras)}))
+    assert [error.loc for error in caught.value.errors] == [("loras", 2, "path"), ("loras", 3, "path")]
 
 
 def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
@@ -204,7 +215,7 @@ async def test_pictures_of_few_requests_are_decoded_at_once() -> None:
             decoding -= 1
             return await super().decode(content, field)
 
-    preprocessor = Preprocessor(Counting, FakeCatalogue)
+    preprocessor = Preprocessor(Counting, FakeCatalogue, FakeFinder)
     assert len(await asyncio.gather(*(preprocessor.prepare(SPEC) for _ in range(8)))) == 8
     assert most == DECODED_AT_ONCE
 

@@ -38,7 +38,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def assert_refused(answer: httpx2.Response, type: str, loc: list[str]) -> None:
+def assert_refused(answer: httpx2.Response, type: str, loc: list[str | int]) -> None:
     """fal's list of faults, with one entry."""
     assert answer.status_code == 422, answer.text
     (entry,) = answer.json()["detail"]
@@ -144,3 +144,17 @@ def test_30_megabytes_of_json_are_too_much(client: httpx2.Client, door: str) -> 
 def test_a_body_that_is_no_json_is_refused(client: httpx2.Client) -> None:
     answer = client.post(f"/{FAST}", content=b"{", headers={"content-type": "application/json"})
     assert_refused(answer, "json_invalid", [])
+
+
+def test_a_lora_that_is_none_is_refused_by_what_it_is(client: httpx2.Client) -> None:
+    files = {"login?token=secret": b"<!doctype html>", "renamed.safetensors": b"\x80\x02}q\x00."}
+    with files_on_loopback(files) as (address, _):
+        for path, type in (
+            (f"{address}/login?token=secret", "feature_not_supported"),
+            (f"{address}/renamed.safetensors", "feature_not_supported"),
+            (f"{address}/missing", "file_download_error"),
+            ("nothing.safetensors", "feature_not_supported"),
+        ):
+            answer = client.post(f"/{FOOOCUS}", json={"loras": [{"path": path}]})
+            assert_refused(answer, type, ["loras", 0, "path"])
+            assert "secret" not in answer.json()["detail"][0]["msg"]

@@ -1,10 +1,14 @@
 """From a prompt to a picture through every deployment, by both ways in."""
 
+from pathlib import Path
+
 import httpx2
 import numpy as np
 import pytest
 
+from models.pocket.names import OFFSET
 from tests.integration.calls import FAST, FOOOCUS, SMALL, content, pixels, result, run, status, submit
+from tests.integration.conftest import files_on_loopback
 
 pytestmark = pytest.mark.cluster
 
@@ -68,3 +72,23 @@ def test_guidance_acts_where_the_mode_does_not_force_it(client: httpx2.Client) -
     asked = {"prompt": "a lake", "aspect_ratio": "256x256", "performance": "Speed", "seed": 3}
     weak, strong = (pixels(content(client, run(client, FOOOCUS, {**asked, "guidance_scale": s}))) for s in (2, 12))
     assert np.abs(weak - strong).mean() > 1
+
+
+def test_a_lora_by_address_or_as_an_upload_draws_what_the_familys_own_does(
+    client: httpx2.Client, pocket_family_folder: Path
+) -> None:
+    asked = {"prompt": "a red circle", "aspect_ratio": "256x256", "performance": "Lightning", "seed": 3}
+    asked |= {"output_format": "png", "styles": []}
+
+    def drawn(path: str) -> bytes:
+        return content(client, run(client, FOOOCUS, {**asked, "loras": [{"path": path, "scale": 1}]}))
+
+    weights = (pocket_family_folder / "loras" / OFFSET).read_bytes()
+    own = drawn(OFFSET)
+    assert own != content(client, run(client, FOOOCUS, {**asked, "loras": []}))
+    with files_on_loopback({"style": weights}) as (address, asked_for):
+        assert drawn(f"{address}/style") == own
+        assert drawn(f"{address}/style") == own
+    assert asked_for == ["/style"]
+    uploaded = client.post("/cdn/files/upload", content=weights, headers={"content-type": "application/octet-stream"})
+    assert drawn(uploaded.json()["access_url"]) == own

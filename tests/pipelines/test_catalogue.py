@@ -43,6 +43,13 @@ def test_a_lora_is_found_by_name_stem_and_address(tmp_path: Path) -> None:
         assert catalogue.lora(source) == tmp_path / "one.safetensors"
 
 
+def test_a_lora_of_the_usual_hub_is_found_by_its_name_there(tmp_path: Path) -> None:
+    entry = {"file": "one.safetensors", "addresses": ["https://huggingface.co/owner/repo/resolve/main/deep/one.st"]}
+    catalogue = Catalogue.open(family(tmp_path, loras={"one": entry}))
+    assert catalogue.lora("owner/repo/deep/one.st") == tmp_path / "one.safetensors"
+    assert catalogue.lora("owner/repo/one.st") is None
+
+
 @pytest.mark.parametrize("source", ["two", "", "https://hub.example/a/resolve/main/two.st", "../one.safetensors"])
 def test_other_sources_are_not_answered(tmp_path: Path, source: str) -> None:
     assert Catalogue.open(family(tmp_path)).lora(source) is None

@@ -147,6 +147,16 @@ def test_another_lora_is_refused_without_a_command(tmp_path: Path, source: str) 
     assert "python -m" not in fault.msg
 
 
+def test_a_lora_that_may_be_elsewhere_is_looked_for_there_unless_it_is_well_known(tmp_path: Path) -> None:
+    ours = Lora(source="sdxl_lcm_lora", scale=1.0, field="loras.0.path")
+    theirs = Lora(source="https://else.example/a", scale=1.0, field="loras.1.path")
+    wanted = spec(loras=(ours, theirs))
+    (fault,) = faults(wanted, family(tmp_path), lambda source: None)
+    assert "lcm_lora" in fault.msg
+    _, fault = faults(wanted, family(tmp_path), lambda source: f"not {source}")
+    assert (fault.msg, fault.field) == ("not https://else.example/a", "loras.1.path")
+
+
 def test_every_kind_of_structure_reference_and_inpaint_model_has_its_part() -> None:
     assert set(CONTROLS) == set(get_args(StructureKind))
     assert set(ADAPTERS) == set(get_args(ReferenceKind))

@@ -38,12 +38,6 @@ def test_what_is_not_built_is_refused_at_its_field(endpoint: str, field: str, va
     assert {entry.loc for entry in found} == {(field,)}
 
 
-@pytest.mark.parametrize("endpoint", FOUR)
-def test_a_forced_lora_is_refused_at_its_index(endpoint: str) -> None:
-    loras = [{"path": "a"}, {"path": "b", "force": True}]
-    assert ("loras", 1, "force") in {entry.loc for entry in refused(endpoint, loras=loras)}
-
-
 @pytest.mark.parametrize(("endpoint", "field"), [(INPAINT, "inpaint_image_url"), (UOV, "uov_image_url")])
 def test_an_endpoint_needs_its_image(endpoint: str, field: str) -> None:
     (entry,) = refused(endpoint, **{field: ""})
@@ -51,15 +45,8 @@ def test_an_endpoint_needs_its_image(endpoint: str, field: str) -> None:
 
 
 def test_all_violations_are_reported_together() -> None:
-    found = refused(
-        ROOT,
-        refiner_model="realisticVisionV60B1_v51VAE.safetensors",
-        loras=[{"path": "a", "force": True}],
-    )
-    assert [entry.loc for entry in found] == [
-        ("loras", 0, "force"),
-        ("refiner_model",),
-    ]
+    found = refused(FAST, embeddings=[{"path": "a"}], safety_checker_version="v2")
+    assert [entry.loc for entry in found] == [("embeddings",), ("safety_checker_version",)]
 
 
 @pytest.mark.parametrize("styles", list(permutations(["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp"])))

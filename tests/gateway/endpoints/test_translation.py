@@ -78,10 +78,10 @@ def test_the_fast_endpoint_rescales_guidance_as_asked() -> None:
 
 
 def test_loras_of_the_client_come_first_and_know_their_field() -> None:
-    loras = [{"path": "a.safetensors", "scale": 0.5}, {"path": URL, "scale": -1, "force": False}]
+    loras = [{"path": "a.safetensors", "scale": 0.5}, {"path": URL, "scale": -1, "force": True}]
     assert order(ROOT, loras=loras).work.spec.loras == (
         Lora(source="a.safetensors", scale=0.5, field="loras.0.path"),
-        Lora(source=URL, scale=-1.0, field="loras.1.path"),
+        Lora(source=URL, scale=-1.0, field="loras.1.path", force=True),
         CHOSEN,
     )
 

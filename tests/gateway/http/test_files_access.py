@@ -1,5 +1,6 @@
 """Who may read a file and for how long, over the wire: settings, owners and lifecycles."""
 
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -203,6 +204,29 @@ async def test_an_upload_is_drawn_over_without_being_fetched(
     copied = await locked.files.get(start.source.removeprefix("stored:"))
     assert copied is not None
     assert copied.content == PNG
+
+
+@pytest.mark.parametrize("nobody", [{"files_access": "key"}], indirect=True)
+async def test_an_uploaded_lora_is_its_owners_to_draw_with_and_is_not_copied(
+    nobody: Uploader, keys: SqlKeys, runner: FakeRunner
+) -> None:
+    owner, _ = await with_key(nobody, keys)
+    other, _ = await with_key(nobody, keys)
+    url = await owner.whole(b"weights")
+    key = url.partition("/files/")[2]
+    asked = {"prompt": "a cube", "loras": [{"path": "known", "scale": 1}, {"path": url, "scale": 1}]}
+    answer = await nobody.client.post("/run/fal-ai/fooocus", json=asked, headers=owner.headers)
+    assert answer.status_code == 200, answer.text
+    assert [lora.source for lora in runner.seen[0].spec.loras[:2]] == [
+        "known",
+        f"stored:{key}#{hashlib.sha256(b'weights').hexdigest()}",
+    ]
+    refused = await nobody.client.post("/run/fal-ai/fooocus", json=asked, headers=other.headers)
+    (entry,) = refused.json()["detail"]
+    assert (entry["type"], entry["loc"]) == ("file_download_error", ["body", "loras", 1, "path"])
+    stolen = {**asked, "loras": [{"path": f"stored:{key}#e", "scale": 1}]}
+    refused = await nobody.client.post("/run/fal-ai/fooocus", json=stolen, headers=other.headers)
+    assert [entry["type"] for entry in refused.json()["detail"]] == ["feature_not_supported"]
 
 
 @pytest.mark.parametrize("nobody", [{"files_access": "key"}], indirect=True)
