@@ -11,6 +11,7 @@ from gateway.endpoints.pending import INACTIVE, UNBUILT
 from gateway.errors import ValidationErrors
 from gateway.http.answers import INACTIVE as INACTIVE_HEADER
 from gateway.settings import GatewaySettings
+from gateway.weights.settings import WeightsSettings
 from pipelines.settings import DrawingSettings
 from tests.pages import ROOT, blocks, languages, page, section
 
@@ -71,7 +72,7 @@ def test_the_api_page_names_every_field_that_is_refused_or_does_not_act() -> Non
 
 def test_the_operations_page_names_every_setting() -> None:
     settings = section(page("docs/operations.md"), "Settings")
-    for name in (*GatewaySettings.model_fields, *DrawingSettings.model_fields):
+    for name in (*GatewaySettings.model_fields, *DrawingSettings.model_fields, *WeightsSettings.model_fields):
         assert f"`{name}`" in settings, name
 
 

@@ -5,6 +5,7 @@ import fcntl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
@@ -30,7 +31,7 @@ class Joint(Generic[T]):
         shared = self._shared.get(key)
         if shared is None:
             shared = self._shared[key] = _Shared(asyncio.create_task(begin()))
-            shared.run.add_done_callback(lambda _, mine=shared: self._forget(key, mine))
+            shared.run.add_done_callback(partial(self._ended, key, shared))
         shared.waiting += 1
         try:
             return await asyncio.shield(shared.run)
@@ -43,8 +44,11 @@ class Joint(Generic[T]):
     def _forget(self, key: str, shared: _Shared[T]) -> None:
         if self._shared.get(key) is shared:
             del self._shared[key]
-        if shared.run.done() and not shared.run.cancelled():
-            shared.run.exception()  # it may be nobody's any more
+
+    def _ended(self, key: str, shared: _Shared[T], run: asyncio.Task[T]) -> None:
+        self._forget(key, shared)
+        if not run.cancelled():
+            run.exception()  # it may be nobody's any more
 
 
 @asynccontextmanager
