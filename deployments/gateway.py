@@ -132,15 +132,14 @@ class Door:
             raise ValidationErrors([error for error in errors if isinstance(error, ModelError)])
 
     def _unknown(self, source: str) -> str | None:
-        weights = self._weights
-        return unknown(source, "LoRA", weights.hub, has_folder=weights.loras_folder is not None)
+        return unknown(source, "LoRA", self._weights.hub)
 
 
 def door_of(settings: DrawingSettings, weights: WeightsSettings = WeightsSettings()) -> Door:  # noqa: B008 (frozen)
     """The door to the family that is drawn with; prompts are counted as its own tokenizers do."""
     from pipelines.prompts.tokenizer import tokenizers_of
 
-    catalogue = Catalogue.open(settings.family)
+    catalogue = Catalogue.open(settings.family, settings.embeddings_folder, settings.loras_folder)
     return Door(PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks), catalogue, weights)
 
 

@@ -107,10 +107,10 @@ def pictures_of(settings: GatewaySettings) -> Reads:
 
 
 def catalogue_of(settings: DrawingSettings) -> Knows:
-    """The catalogue of the family in those settings, with the embeddings of their folder."""
+    """The catalogue of the family in those settings, with the files of their folders."""
     from pipelines.catalogue import Catalogue
 
-    return Catalogue.open(settings.family, settings.embeddings_folder)
+    return Catalogue.open(settings.family, settings.embeddings_folder, settings.loras_folder)
 
 
 def faces_of(settings: DrawingSettings) -> FaceFinder | None:

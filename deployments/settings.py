@@ -109,7 +109,7 @@ def _absolute(settings: GatewaySettings) -> GatewaySettings:
 
 
 def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
-    names = ("family", "profiles", "embeddings_folder")
+    names = ("family", "profiles", "loras_folder", "embeddings_folder")
     folders: dict[str, Path | None] = {name: getattr(settings, name) for name in names}
     return settings.model_copy(
         update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
@@ -117,10 +117,8 @@ def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
 
 
 def _absolute_weights(settings: WeightsSettings) -> WeightsSettings:
-    folders = {name: getattr(settings, name) for name in ("cache", "loras_folder", "embeddings_folder")}
-    return settings.model_copy(
-        update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
-    )
+    folder = settings.cache
+    return settings if folder is None else settings.model_copy(update={"cache": folder.expanduser().absolute()})
 
 
 class AppSettings(_Strict):

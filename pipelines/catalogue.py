@@ -89,10 +89,14 @@ class FamilyFile(BaseModel):
 
 
 class Catalogue:
-    """What a family has. Every path that it answers exists and lies inside its folder, or that of embeddings."""
+    """What a family has. Every path that it answers exists and lies inside its folder, or one of the two others."""
 
-    def __init__(self, root: Path, file: FamilyFile, embeddings_folder: Path | None = None) -> None:
-        """embeddings_folder: of more embeddings, which come before the family's own."""
+    def __init__(
+        self, root: Path, file: FamilyFile, embeddings_folder: Path | None = None, loras_folder: Path | None = None
+    ) -> None:
+        """embeddings_folder: of more embeddings, which come before the family's own. loras_folder: of more LoRAs, which
+        come after those."""
+        self._loras_folder = loras_folder
         self.root, self.file = root, file
         self._embeddings = [*([embeddings_folder] if embeddings_folder else []), root / EMBEDDINGS]
         self.name = file.name
@@ -108,7 +112,7 @@ class Catalogue:
                 self._loras[known] = path
 
     @classmethod
-    def open(cls, folder: Path, embeddings_folder: Path | None = None) -> "Catalogue":
+    def open(cls, folder: Path, embeddings_folder: Path | None = None, loras_folder: Path | None = None) -> "Catalogue":
         """Read a family's folder. Raises WeightsFault when something is missing or not as it should be."""
         path = folder / FILE
         try:
@@ -118,11 +122,12 @@ class Catalogue:
             raise WeightsFault(f"There is no model family in {folder} ({why}).") from fault
         except ValidationError as fault:
             raise WeightsFault(f"{path} is not a family's catalogue: {first_error(fault)}.") from fault
-        return cls(folder.resolve(), file, embeddings_folder)
+        return cls(folder.resolve(), file, embeddings_folder, loras_folder)
 
     def lora(self, source: str) -> Path | None:
         """The file of a LoRA: by its name, with or without suffix, or by a well-known address or hub's name of it."""
-        return self._loras.get(source) or self._loras.get(_plain(source))
+        known = self._loras.get(source) or self._loras.get(_plain(source))
+        return file_named(self._loras_folder, source) if known is None and self._loras_folder else known
 
     def embedding(self, source: str) -> Path | None:
         """The file of an embedding, by its name in a folder of them, with or without suffix."""

@@ -27,6 +27,7 @@ class DrawingSettings(BaseModel):
     holds for all. profiles: the folder where what was measured is kept for the next start; None measures each time.
     compile: what of the UNet is compiled, while calls still run as they are: transformer blocks, which takes a minute,
     or the whole, which takes many for each size and count of rows. Counts of rows and tokens are rounded up then.
+    loras_folder: of safetensors files that clients and prompts may name, after the family's own LoRAs.
     embeddings_folder: of safetensors files that prompts may name (`embedding:NAME`), beside the family's own.
     max_prompt_chunks: the most chunks, rows of up to 75 tokens, that a prompt may have with its styles and expansion,
     and the negative prompt too. Prompts of unlike length share a UNet call only where their padding costs it little.
@@ -44,6 +45,7 @@ class DrawingSettings(BaseModel):
     rows: int = Field(default=8, ge=2)
     profile_sizes: tuple[Size, ...] = ()
     profiles: Path | None = None
+    loras_folder: Path | None = None
     embeddings_folder: Path | None = None
     max_prompt_chunks: int = Field(default=MAX_CHUNKS, ge=8)
     hang_after_s: float = Field(default=300.0, gt=0)

@@ -1,4 +1,4 @@
-"""From a client's word for weights to a file of this machine: looked up, fetched, checked and kept."""
+"""From a client's word for weights to a file of this machine: fetched, checked and kept."""
 
 import asyncio
 import json
@@ -24,7 +24,6 @@ from gateway.weights.sources import (
     Upload,
     host_of,
     hub_address,
-    is_name,
     source_of,
 )
 
@@ -39,7 +38,7 @@ Bringing = Callable[[Arriving, str | None], Awaitable[tuple[str, str | None] | N
 
 
 class WeightsFinder:
-    """Finds weights that clients name. Belongs to one event loop.
+    """Finds weights that clients name and this service has no file of. Belongs to one event loop.
 
     check: raises ValueError, in words that follow the file's name, for what is no whole safetensors file. share: where
     what came is put for other nodes; None where there is one, or all see one cache. clock: Unix seconds.
@@ -57,12 +56,11 @@ class WeightsFinder:
     ) -> None:
         self._settings, self._cache, self._fetcher, self._files = settings, cache, fetcher, files
         self._check, self._share, self._clock = check, share, clock
-        self._folders = {"LoRA": settings.loras_folder, "embedding": settings.embeddings_folder}
         self._joint: Joint[Path] = Joint()
         self._room = asyncio.Semaphore(settings.at_once)
 
     async def find(self, word: str, field: str, kind: Kind) -> Path:
-        """The safetensors file that `word` means. One of the cache is in use from now on, and named by its sha256.
+        """The safetensors file that `word` means, named by its sha256. It is in use from now on.
 
         field: where in the client's input it stands, dotted. Raises ModelError with it: `feature_not_supported` for
         what is not known or no safetensors file, `file_download_error` and `file_too_large`; and PlatformError where
@@ -74,25 +72,7 @@ class WeightsFinder:
         except ModelError as fault:
             raise ModelError(fault.type, fault.msg, location(field), status=fault.status, ctx=fault.ctx) from fault
 
-    def named(self, word: str, kind: Kind) -> Path | None:
-        """The file of the configured folder with that name, with or without suffix; nothing is fetched."""
-        folder = self._folders[kind]
-        if folder is None or not is_name(word):
-            return None
-        for name in (word, word + SUFFIX):
-            path = folder / name
-            try:
-                if name.endswith(SUFFIX) and path.is_file():
-                    return path
-            except OSError:  # longer than names can be
-                return None
-        return None
-
     async def _find(self, word: str, kind: Kind) -> Path:
-        path = await asyncio.to_thread(self.named, word, kind)
-        if path is not None:
-            await self._checked(path, path.name)
-            return path
         match source_of(word, self._settings.hub):
             case Address(url):
                 path = await self._fetched(url)

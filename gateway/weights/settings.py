@@ -18,7 +18,6 @@ class WeightsSettings(BaseModel):
 
     cache: the folder of what was fetched, on each node its own disk's; None for `weights` in the gateway's `data_dir`.
     cache_bytes: of its files together; the ones used last stay. max_bytes: of one file.
-    loras_folder, embeddings_folder: files that clients may draw with by their names, on each node under the same path.
     hub: where names such as `owner/repo` lie. tokens: by origin (`https://huggingface.co`) a reference to what is sent
         to it as a bearer token: `env:NAME` or `file:/path`. Whoever may draw can draw with what it opens.
     timeout_s: for a whole fetch, below the gateway's `run_timeout_s`. grace_s, least_bytes_per_s: how far a file may
@@ -32,8 +31,6 @@ class WeightsSettings(BaseModel):
     cache: Path | None = None
     cache_bytes: int = Field(20 * 1024 * MIB, gt=0)
     max_bytes: int = Field(1024 * MIB, gt=0)
-    loras_folder: Path | None = None
-    embeddings_folder: Path | None = None
     hub: Origin = "https://huggingface.co"
     tokens: Mapping[Origin, Reference] = Field(default_factory=dict)
     timeout_s: float = Field(300.0, gt=0)

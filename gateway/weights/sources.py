@@ -1,4 +1,4 @@
-"""What a client's word for weights means: an address, a file of a hub, an upload of ours, a file of a folder."""
+"""What a client's word for weights that are not here means: an address, a file of a hub, an upload of ours."""
 
 import re
 from dataclasses import dataclass
@@ -46,50 +46,34 @@ class Upload:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A file of a folder of ours, by its name, with or without the suffix."""
-
-    name: str
-
-
-Source = Address | Repository | Upload | Named
+Source = Address | Repository | Upload
 
 
 def source_of(word: str, hub: str) -> Source | None:
-    """What `word` means; None for what is none of `FORMS`. hub: scheme and host of the usual one.
+    """What `word`, no name of a file that is here, means; None for what is none of `FORMS` otherwise.
 
-    Nothing is looked up: a name with slashes may be a file of a folder all the same, which counts first.
+    hub: scheme and host of the usual one.
     """
     if word.startswith(STORED):
         key, _, etag = word.removeprefix(STORED).partition("#")
         return Upload(key, etag)
     if _HTTP.match(word):
         return _by_address(word, hub)
-    if not is_name(word):
-        return None
     parts = word.split("/")
-    if len(parts) == 1:
-        return Named(word)
-    if not all(map(_SEGMENT.fullmatch, parts[:2])) or ":" in word:
+    if not all(parts) or {".", ".."} & {*parts} or not word.isprintable() or any(each in word for each in "\\:"):
+        return None
+    if len(parts) < 2 or not all(map(_SEGMENT.fullmatch, parts[:2])):
         return None
     if len(parts) == 2:
         return Repository(word)
     return Address(hub_address(hub, "/".join(parts[:2]), "/".join(parts[2:]))) if word.endswith(SUFFIX) else None
 
 
-def unknown(word: str, kind: Kind, hub: str, *, has_folder: bool) -> str | None:
-    """Why a word can mean no weights at all; None where they have to be looked for. has_folder: of files by name."""
-    source = None if word.startswith(STORED) else source_of(word, hub)
-    if source is not None and not (isinstance(source, Named) and not has_folder):
+def unknown(word: str, kind: Kind, hub: str) -> str | None:
+    """Why a client's word can mean no weights that are not here; None where they have to be looked for."""
+    if not word.startswith(STORED) and source_of(word, hub) is not None:
         return None
     return f"This {kind} is not one that is known here. It is named by {FORMS}."
-
-
-def is_name(word: str) -> bool:
-    """Whether a word can be the name of a file inside a folder, which it does not leave."""
-    parts = word.split("/")
-    return all(parts) and not {".", ".."} & {*parts} and word.isprintable() and "\\" not in word
 
 
 def stored(key: str, etag: str) -> str:

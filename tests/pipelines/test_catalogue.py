@@ -43,6 +43,17 @@ def test_a_lora_is_found_by_name_stem_and_address(tmp_path: Path) -> None:
         assert catalogue.lora(source) == tmp_path / "one.safetensors"
 
 
+def test_a_lora_of_the_folder_comes_after_the_familys_own(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    (more / "styles").mkdir(parents=True)
+    for name in ("one.safetensors", "styles/ink.safetensors", "model.ckpt"):
+        (more / name).touch()
+    catalogue = Catalogue.open(family(tmp_path), loras_folder=more)
+    assert catalogue.lora("one") == tmp_path / "one.safetensors"
+    assert catalogue.lora("styles/ink") == catalogue.lora("styles/ink.safetensors") == more / "styles/ink.safetensors"
+    assert catalogue.lora("ink") is catalogue.lora("model.ckpt") is catalogue.lora("../one") is None
+
+
 def test_a_lora_of_the_usual_hub_is_found_by_its_name_there(tmp_path: Path) -> None:
     entry = {"file": "one.safetensors", "addresses": ["https://huggingface.co/owner/repo/resolve/main/deep/one.st"]}
     catalogue = Catalogue.open(family(tmp_path, loras={"one": entry}))

@@ -223,22 +223,9 @@ async def test_a_file_of_the_hub_by_its_name_and_one_that_is_not_there(tmp_path:
         await refused(finds, "owner/other", "file_download_error", "404")
 
 
-async def test_a_file_of_the_folder_comes_before_the_hub(tmp_path: Path) -> None:
-    folder = tmp_path / "loras"
-    (folder / "styles").mkdir(parents=True)
-    for name in ("ink.safetensors", "styles/wash.safetensors"):
-        (folder / name).write_bytes(GOOD)
-    (folder / "broken.safetensors").write_bytes(b"\x80\x02")
-    (folder / "model.ckpt").write_bytes(b"\x80\x02")
-    (tmp_path / "outside.safetensors").write_bytes(GOOD)
-    finds = finder(tmp_path, loras_folder=folder)
-    for word in ("ink", "ink.safetensors", "styles/wash", "styles/wash.safetensors"):
-        assert (await finds.find(word, FIELD, "LoRA")).is_relative_to(folder)
-    fault = await refused(finds, "broken", "feature_not_supported", "pickle")
-    assert str(tmp_path) not in fault.msg
-    for word in ("nothing", "model.ckpt", "../outside", "x" * 2000, "a\x00b"):
-        await refused(finds, word, "feature_not_supported", "not one that is known here")
-    assert finds.named("ink", "embedding") is None
+@pytest.mark.parametrize("word", ["nothing", "model.ckpt", "../outside", "x" * 2000, "a\x00b", "owner/repo/folder"])
+async def test_what_means_nothing_is_refused(tmp_path: Path, word: str) -> None:
+    await refused(finder(tmp_path), word, "feature_not_supported", "not one that is known here")
 
 
 async def test_an_upload_is_read_from_the_store(tmp_path: Path) -> None:

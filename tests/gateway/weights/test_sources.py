@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.weights.sources import Address, Named, Repository, Source, Upload, host_of, source_of, stored, unknown
+from gateway.weights.sources import Address, Repository, Source, Upload, host_of, source_of, stored, unknown
 
 HUB = "https://huggingface.co"
 FILE = f"{HUB}/owner/repo/resolve/main/styles/ink.safetensors"
@@ -23,8 +23,6 @@ FILE = f"{HUB}/owner/repo/resolve/main/styles/ink.safetensors"
         (f"{HUB}/owner/repo", Repository("owner/repo")),
         (f"{HUB}/owner/repo/tree/main/", Repository("owner/repo")),
         ("owner/repo", Repository("owner/repo")),
-        ("ink.safetensors", Named("ink.safetensors")),
-        ("Ink style (v2)", Named("Ink style (v2)")),
         ("https://civitai.com/api/download/models/128", Address("https://civitai.com/api/download/models/128")),
         (
             "https://civitai.com/models/7/ink?modelVersionId=128&token=x",
@@ -50,21 +48,19 @@ def test_another_hub_has_names_and_pages_of_its_own() -> None:
     "word",
     [
         *("", "/", "/etc/passwd", "../a", "a/../b", "owner/repo/../x.safetensors", "owner/repo/", "a\\b", "a\x00b"),
-        *("ftp://x.example/a", "file:///etc/passwd", "owner/repo/folder", "-a/b", "http://[", "https://[::/a"),
+        *("ftp://x.example/a", "file:///etc/passwd", "owner/repo/folder", "ink", "-a/b", "http://[", "https://[::/a"),
     ],
 )
 def test_what_means_nothing_is_told_with_what_would(word: str) -> None:
     assert source_of(word, HUB) is None
-    why = unknown(word, "embedding", HUB, has_folder=True)
+    why = unknown(word, "embedding", HUB)
     assert why is not None
     assert "owner/repo" in why
 
 
-def test_a_key_is_not_a_clients_to_name_and_a_name_needs_a_folder() -> None:
-    assert unknown(stored("uploads/1/a.safetensors", "e"), "LoRA", HUB, has_folder=True)
-    assert unknown("ink", "LoRA", HUB, has_folder=False)
-    assert unknown("ink", "LoRA", HUB, has_folder=True) is None
-    assert unknown("owner/repo", "LoRA", HUB, has_folder=False) is None
+def test_a_key_is_not_a_clients_to_name_and_a_repository_is() -> None:
+    assert unknown(stored("uploads/1/a.safetensors", "e"), "LoRA", HUB)
+    assert unknown("owner/repo", "LoRA", HUB) is None
 
 
 def test_of_an_address_its_host_alone_is_shown() -> None:
