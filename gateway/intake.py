@@ -5,6 +5,7 @@ import base64
 import binascii
 import re
 from contextlib import suppress
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway.discarding import discard
@@ -17,7 +18,9 @@ from gateway.media import SUFFIXES, check_image
 from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from gateway.weights.sources import stored
-from pipelines.spec import Lora, Spec
+from pipelines.spec import Embedding, Lora, Spec
+
+Weights = TypeVar("Weights", Lora, Embedding)
 
 LONGEST_ADDRESS = 8192  # characters; what parses addresses remembers them, so megabytes must not get there
 _DATA_URI = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
@@ -75,27 +78,34 @@ async def take_in(
     return spec.with_sources(sources)
 
 
-async def own_loras(spec: Spec, own: OwnFiles) -> Spec:
-    """`spec` with each LoRA that was named by an address of ours named by its key instead, once the caller may read it.
+async def own_weights(spec: Spec, own: OwnFiles) -> Spec:
+    """`spec` with each LoRA and embedding that has an address of ours named by its key instead, once the caller may
+    read it.
 
     It stays where it is: it is large, and who draws says so where it has expired by then. Raises ValidationErrors.
     """
-    loras: list[Lora] = []
     faults: list[ModelError] = []
-    for lora in spec.loras:
-        key = own.key_of(lora.source) if len(lora.source) <= LONGEST_ADDRESS else None
+
+    async def named(weights: Weights) -> Weights:
         try:
-            if lora.source.startswith(STORED):  # a key is ours to name
-                raise ModelError(
-                    "feature_not_supported", "This LoRA is not one that is known here.", location(lora.field)
-                )
-            source = lora.source if key is None else stored(key, (await own.stat(key, lora.field)).etag)
-            loras.append(lora.model_copy(update={"source": source}))
+            return weights.model_copy(update={"source": await _own_source(weights, own)})
         except ModelError as fault:
             faults.append(fault)
+            return weights
+
+    loras = tuple([await named(lora) for lora in spec.loras])
+    embeddings = tuple([await named(embedding) for embedding in spec.embeddings])
     if faults:
         raise ValidationErrors(faults)
-    return spec.model_copy(update={"loras": tuple(loras)})
+    return spec.model_copy(update={"loras": loras, "embeddings": embeddings})
+
+
+async def _own_source(weights: Lora | Embedding, own: OwnFiles) -> str:
+    source, field = weights.source, weights.field
+    if source.startswith(STORED):  # a key is ours to name
+        raise ModelError("feature_not_supported", "Weights of this name are not known here.", location(field))
+    key = own.key_of(source) if len(source) <= LONGEST_ADDRESS else None
+    return source if key is None else stored(key, (await own.stat(key, field)).etag)
 
 
 def _too_long(field: str) -> ModelError:

@@ -22,7 +22,10 @@ FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
 class Embedding(Part):
     """A textual inversion: words that a prompt can use."""
 
-    path: Name = Field(description="URL, or a name that the service knows.")
+    path: Name = Field(
+        description="http(s) URL of a safetensors file, a hub's name (owner/repo or owner/repo/path/file.safetensors), "
+        "the URL of an upload, or a name that the service knows."
+    )
     tokens: Annotated[list[FilledText], Field(min_length=1, max_length=16)] = Field(
         ["<s0>", "<s1>"],
         description="The words that stand for it in a prompt: one for all of its vectors, several share them in order.",

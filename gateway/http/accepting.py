@@ -23,7 +23,7 @@ from gateway.http.authentication import TOKEN, caller
 from gateway.http.bodies import body_bytes
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
-from gateway.intake import own_loras, take_in
+from gateway.intake import own_weights, take_in
 from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from gateway.settings import GatewaySettings
@@ -90,8 +90,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     delivery = order.work.delivery.model_copy(update=kept)
     spec = order.work.spec
     own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
-    if spec.loras:
-        spec = await own_loras(spec, own)
+    spec = await own_weights(spec, own)
     if spec.pictures:
         limits = settings.max_image_bytes, settings.max_image_pixels
         spec = await take_in(spec, request_id, parts.files, *limits, own)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,8 @@ from deployments.diffuser import Diffuser
 from gateway.errors import PlatformError
 from pipelines.errors import EngineDead
 from pipelines.events import Drawn, Preview, Progress
-from pipelines.inputs import Inputs
-from pipelines.spec import Guidance, Size, Spec
+from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
+from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
@@ -112,3 +114,27 @@ async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) 
     with pytest.raises(PlatformError) as caught:
         await anext(diffuser.draw("r", SPEC, INPUTS, "a cube"))
     assert caught.value.error_type == "runner_disconnected"
+
+
+async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere:
+        async def bring(self, path: Path) -> Path:
+            return Path("/here") / path.name
+
+    drawn: list[Inputs] = []
+
+    def submit(job_id: str, spec: Spec, inputs: Inputs, *given: Any, **options: Any) -> None:
+        drawn.append(inputs)
+        raise EngineDead("it is enough")
+
+    monkeypatch.setattr(diffuser, "_weights", Elsewhere())
+    monkeypatch.setattr(diffuser._drawer, "submit", submit)
+    lora, words = Lora(source="a", scale=1), Embedding(source="b")
+    inputs = replace(
+        INPUTS, loras=(FoundLora(lora, Path("/there/a")),), embeddings=(FoundEmbedding(words, Path("/there/b")),)
+    )
+    with pytest.raises(PlatformError):
+        await anext(diffuser.draw("r", SPEC, inputs, "a cube"))
+    assert drawn == [
+        replace(INPUTS, loras=(FoundLora(lora, Path("/here/a")),), embeddings=(FoundEmbedding(words, Path("/here/b")),))
+    ]

@@ -28,9 +28,9 @@ from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Drawn, Pixels
-from pipelines.inputs import FoundLora
+from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Guidance, Lora, Size, Spec, Structure
+from pipelines.spec import Embedding, Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
@@ -166,8 +166,10 @@ async def test_loras_from_elsewhere_are_found_beside_those_of_the_family() -> No
     names = ("http://x/ink.safetensors", "known", "http://x/gone", "http://x/lost")
     loras = [Lora(source=name, scale=1, field=f"loras.{place}.path") for place, name in enumerate(names)]
     preprocessor = Preprocessor(FakePictures, FakeCatalogue, FakeFinder)
-    inputs = await preprocessor.prepare(SPEC.model_copy(update={"loras": tuple(loras[:2])}))
+    words = Embedding(source="owner/repo/words.safetensors", field="embeddings.0.path")
+    inputs = await preprocessor.prepare(SPEC.model_copy(update={"loras": tuple(loras[:2]), "embeddings": (words,)}))
     assert [found.path for found in inputs.loras] == [Path("/cache/ink.safetensors"), Path("/loras/known")]
+    assert inputs.embeddings == (FoundEmbedding(words, Path("/cache/words.safetensors")),)
     with pytest.raises(ValidationErrors) as caught:
         await preprocessor.prepare(SPEC.model_copy(update={"loras": tuple(loras)}))
     assert [error.loc for error in caught.value.errors] == [("loras", 2, "path"), ("loras", 3, "path")]

@@ -207,7 +207,7 @@ async def test_an_upload_is_drawn_over_without_being_fetched(
 
 
 @pytest.mark.parametrize("nobody", [{"files_access": "key"}], indirect=True)
-async def test_an_uploaded_lora_is_its_owners_to_draw_with_and_is_not_copied(
+async def test_uploaded_weights_are_their_owners_to_draw_with_and_are_not_copied(
     nobody: Uploader, keys: SqlKeys, runner: FakeRunner
 ) -> None:
     owner, _ = await with_key(nobody, keys)
@@ -227,6 +227,11 @@ async def test_an_uploaded_lora_is_its_owners_to_draw_with_and_is_not_copied(
     stolen = {**asked, "loras": [{"path": f"stored:{key}#e", "scale": 1}]}
     refused = await nobody.client.post("/run/fal-ai/fooocus", json=stolen, headers=other.headers)
     assert [entry["type"] for entry in refused.json()["detail"]] == ["feature_not_supported"]
+    embedded = {**INPUT, "embeddings": [{"path": url}]}
+    assert (await nobody.client.post(f"/run/{FAST}", json=embedded, headers=owner.headers)).is_success
+    assert runner.seen[-1].spec.embeddings[0].source == runner.seen[0].spec.loras[1].source
+    refused = await nobody.client.post(f"/run/{FAST}", json=embedded, headers=other.headers)
+    assert [entry["loc"] for entry in refused.json()["detail"]] == [["body", "embeddings", 0, "path"]]
 
 
 @pytest.mark.parametrize("nobody", [{"files_access": "key"}], indirect=True)
