@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.endpoints import ENDPOINTS
-from gateway.endpoints.pending import INACTIVE, UNBUILT, Family
+from gateway.endpoints import ENDPOINTS, pending
+from gateway.endpoints.pending import INACTIVE, UNBUILT, Family, Unbuilt
 from tests.gateway.endpoints.documented import (
     DEFAULTS,
     FAST,
@@ -44,9 +44,12 @@ def test_an_endpoint_needs_its_image(endpoint: str, field: str) -> None:
     assert (entry.type, entry.loc) == ("string_too_short", (field,))
 
 
-def test_all_violations_are_reported_together() -> None:
-    found = refused(FAST, embeddings=[{"path": "a"}], safety_checker_version="v2")
-    assert [entry.loc for entry in found] == [("embeddings",), ("safety_checker_version",)]
+def test_all_violations_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    unbuilt = (Unbuilt("loras.*.force", "Not yet"), Unbuilt("refiner_model", "Not yet"))
+    monkeypatch.setattr(pending, "UNBUILT", {"fooocus": unbuilt})
+    loras = [{"path": "a"}, {"path": "b", "force": True}]
+    found = refused(ROOT, refiner_model="realisticVisionV60B1_v51VAE.safetensors", loras=loras)
+    assert [entry.loc for entry in found] == [("loras", 1, "force"), ("refiner_model",)]
 
 
 @pytest.mark.parametrize("styles", list(permutations(["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp"])))
