@@ -125,6 +125,7 @@ def measure(family: Path, repeats: int, size: int, large_mb: int) -> list[Table]
                     save_file(tensors, folder / "served" / name, {"nonce": secrets.token_hex(8)})
                     url = f"{address}/{name}?{what.replace(' ', '')}"
                     finds = finder(folder)
+                    plain_download(client, url, folder / "plain")  # which has the server read it
                     note(what, "plain download", plain_download(client, url, folder / "plain"))
                     new, path = found(finds, url)
                     note(what, "by address, new", new)
