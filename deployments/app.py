@@ -10,7 +10,7 @@ from deployments.diffuser import Diffuser, drawer_of
 from deployments.dispatcher import Dispatcher
 from deployments.gateway import Gateway, door_of
 from deployments.graph import Stages
-from deployments.postprocessor import Postprocessor
+from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictures_of
 from deployments.prompt_expander import PromptExpander
 from deployments.safety_checker import SafetyChecker, checker_of
@@ -41,7 +41,11 @@ def build_app(settings: AppSettings) -> Application:
             partial(checker_of, settings.drawing, settings.checking.device)
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
-            files, partial(OutputNames.of, settings.gateway), settings.gateway.delivery_patience_s
+            files,
+            partial(OutputNames.of, settings.gateway),
+            settings.gateway.delivery_patience_s,
+            settings.output,
+            partial(models_of, family),
         ),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)

@@ -80,7 +80,7 @@ class Graph:
             if spec.check_safety:
                 nsfw = _begun(calls, stages.safety_checker.check.remote(drawn))
             delivery = (work.request_id, work.delivery, work.base_url)
-            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, nsfw))
+            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, nsfw, spec))
             flags = await nsfw if spec.check_safety else nsfw
             clock.lap("safety")
             images = await delivering

@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from importlib.metadata import version
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 from deployments.faults import service_errors
@@ -14,9 +16,18 @@ from gateway.files.base import FILES, Files, FileTerms
 from gateway.files.output_names import OutputNames
 from gateway.files.patience import PatientFiles
 from gateway.media import CONTENT_TYPES, encode_image
+from gateway.metadata import Making, Metadata, UsedModel, lora_name, metadata
+from gateway.settings import OutputSettings
 from gateway.work import Delivery, Image
+from pipelines.catalogue import Catalogue
 from pipelines.events import Drawn, Pixels
 from pipelines.images.black_out import black_out
+from pipelines.prompts.assembly import styled_lines
+from pipelines.prompts.styles import STYLES
+from pipelines.spec import Spec
+from pipelines.weights.integrity import sha256_of
+
+PACKAGE = "fooocus-serve"
 
 
 class Postprocessor:
@@ -26,22 +37,48 @@ class Postprocessor:
     for a store that is away before StoreUnavailable is raised.
     """
 
-    def __init__(self, files: Files, open_names: Callable[[], OutputNames], patience_s: float) -> None:
+    def __init__(
+        self,
+        files: Files,
+        open_names: Callable[[], OutputNames],
+        patience_s: float,
+        output: OutputSettings,
+        open_models: Callable[[], "Models"],
+    ) -> None:
+        """open_models: called where pictures say how they were made."""
         self._files = PatientFiles(files, patience_s, logging.getLogger("ray.serve"))
         self._names = open_names()
+        self._output = output
+        self._models = None if output.metadata == "off" else open_models()
 
     async def deliver(
-        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, nsfw: Sequence[bool]
+        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, nsfw: Sequence[bool], spec: Spec
     ) -> list[Image]:
-        """The pictures of `drawn` as the client gets them, in their order."""
+        """The pictures of `drawn` as the client gets them, in their order. spec: what they were drawn from."""
         with service_errors():
             images = black_out(drawn.images, nsfw)
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
-            deliveries = map(self._deliver, keys, images, repeat(delivery), repeat(base_url))
+            told = await asyncio.to_thread(self._told, images, spec)
+            deliveries = map(self._deliver, keys, images, told, repeat(delivery), repeat(base_url))
             return await _together(deliveries)
 
-    async def _deliver(self, key: str, pixels: Pixels, delivery: Delivery, base_url: str) -> Image:
-        content = await asyncio.to_thread(encode_image, pixels, delivery.format)
+    def _told(self, images: Pixels, spec: Spec) -> list[Metadata | None]:
+        """What each picture says of its making."""
+        scheme = self._output.metadata
+        if scheme == "off" or self._models is None:
+            return [None] * len(images)
+        height, width = images.shape[1:3]
+        positive, negative = styled_lines(spec.prompt, spec.negative_prompt, spec.styles, STYLES)
+        base, loras = self._models.base(), tuple(self._models.lora(lora.source) for lora in spec.loras)
+        return [
+            metadata(scheme, Making(spec, (width, height), seed, positive, negative, base, loras, version(PACKAGE)))
+            for seed in spec.seeds[: len(images)]
+        ]
+
+    async def _deliver(
+        self, key: str, pixels: Pixels, told: Metadata | None, delivery: Delivery, base_url: str
+    ) -> Image:
+        content = await asyncio.to_thread(encode_image, pixels, delivery.format, self._output, told)
         content_type = CONTENT_TYPES[delivery.format]
         if delivery.inline:
             url = f"data:{content_type};base64,{base64.b64encode(content).decode('ascii')}"
@@ -57,6 +94,35 @@ class Postprocessor:
             width=width,
             height=height,
         )
+
+
+class Models:
+    """What the files of a family are called, and their hashes: as they were recorded, of a LoRA else by reading it."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._read: dict[Path, str] = {}
+
+    def base(self) -> UsedModel:
+        return UsedModel(self._catalogue.checkpoint.stem, self._recorded(self._catalogue.checkpoint))
+
+    def lora(self, source: str) -> UsedModel:
+        """One that the family does not have goes by the end of its address."""
+        path = self._catalogue.lora(source)
+        if path is None:
+            return UsedModel(lora_name(source))
+        if path not in self._read:
+            self._read[path] = self._recorded(path) or sha256_of(path)
+        return UsedModel(path.stem, self._read[path])
+
+    def _recorded(self, path: Path) -> str | None:
+        record = self._catalogue.file.files.get(path.relative_to(self._catalogue.root).as_posix())
+        return record.sha256 if record else None
+
+
+def models_of(family: Path) -> Models:
+    """The files of the family in that folder."""
+    return Models(Catalogue.open(family))
 
 
 def _terms(delivery: Delivery) -> FileTerms:

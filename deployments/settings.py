@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.http.calls import LEAST_ONGOING
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.settings import DrawingSettings
 
@@ -132,4 +132,5 @@ class AppSettings(_Strict):
     drawing: Annotated[DrawingSettings, AfterValidator(_absolute_folders)]
     weights: Annotated[WeightsSettings, AfterValidator(_absolute_weights)] = WeightsSettings()
     checking: CheckingSettings = CheckingSettings()
+    output: OutputSettings = OutputSettings()
     deployments: Deployments = Deployments()

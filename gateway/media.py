@@ -5,16 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ModelError
 from gateway.fields import location
+from gateway.metadata import Metadata
+from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
 from pipelines.images.pixels import to_pixels
 
@@ -23,6 +26,8 @@ Pixels = npt.NDArray[np.uint8]
 # A format's name is also the suffix of its files.
 CONTENT_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SUFFIXES: Mapping[str, ImageFormat] = {content_type: format for format, content_type in CONTENT_TYPES.items()}
+
+SOFTWARE, USER_COMMENT, MAKER_NOTE = 0x0131, 0x9286, 0x927C  # of EXIF
 
 # The classes themselves rather than Image.open: no other format can be reached, and the cap is ours instead of Pillow's
 # process-wide one, which warns.
@@ -64,17 +69,40 @@ def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
         return to_pixels(image)
 
 
-def encode_image(pixels: Pixels, format: ImageFormat) -> bytes:
-    """(height, width, 3) uint8 RGB as a file. png is lossless, jpeg and webp have quality 95."""
+def encode_image(
+    pixels: Pixels, format: ImageFormat, output: OutputSettings, metadata: Metadata | None = None
+) -> bytes:
+    """(height, width, 3) uint8 RGB as a file. png is lossless. metadata: what it says of its making, where the format
+    has a place for it: text chunks, or EXIF as Fooocus fills it (fooocus-facts 8.5)."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     file = BytesIO()
     if format == "png":
-        image.save(file, "PNG")
+        image.save(file, "PNG", compress_level=output.png_compression, pnginfo=_chunks(metadata))
     elif format == "jpeg":
-        image.save(file, "JPEG", quality=95, optimize=True, progressive=True)
+        options: dict[str, Any] = {"quality": output.jpeg_quality, "optimize": True, "progressive": True}
+        image.save(file, "JPEG", **options, exif=_exif(metadata))
     else:
-        image.save(file, "WEBP", quality=95)
+        image.save(file, "WEBP", quality=output.webp_quality, exif=_exif(metadata))
     return file.getvalue()
+
+
+def _chunks(metadata: Metadata | None) -> PngInfo:
+    chunks = PngInfo()
+    if metadata is not None:
+        chunks.add_text("parameters", metadata.content)
+        chunks.add_text("fooocus_scheme", metadata.scheme)
+    return chunks
+
+
+def _exif(metadata: Metadata | None) -> bytes:
+    if metadata is None:
+        return b""
+    exif = Image.Exif()
+    exif[SOFTWARE], exif[MAKER_NOTE] = metadata.software, metadata.scheme
+    # plain where it can be, as Fooocus writes and reads it; else in the way that EXIF has for all letters
+    plain = metadata.content.isascii()
+    exif[USER_COMMENT] = metadata.content if plain else b"UNICODE\0" + metadata.content.encode("utf-16-be")
+    return exif.tobytes()
 
 
 def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageFile, str]:

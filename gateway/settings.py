@@ -1,4 +1,4 @@
-"""What an operator may set about the gateway and the dispatcher."""
+"""What an operator may set about the gateway, the dispatcher and the files of pictures."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -6,9 +6,30 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from gateway.files.access import FilesAccess
+from gateway.metadata import Scheme
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+
+
+class OutputSettings(BaseModel):
+    """How pictures are written. The defaults are Fooocus' (fooocus-facts 8.4 and 8.5).
+
+    jpeg_quality, webp_quality: 1 to 100; a webp of 100 is lossy too. png_compression: 0 is none, 9 the most and the
+    slowest. metadata: what a picture says of its making, in a scheme of Fooocus'; off says nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    webp_quality: int = Field(95, ge=1, le=100)
+    png_compression: int = Field(6, ge=0, le=9)
+    metadata: Literal["off"] | Scheme = "off"
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _as_yaml_reads_it(cls, value: object) -> object:
+        return "off" if value is False else value
 
 
 class GatewaySettings(BaseModel):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage import data
@@ -16,6 +17,9 @@ from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Drawn, Event, Pixels, Preview, Progress
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
+
+if TYPE_CHECKING:
+    from deployments.postprocessor import Models
 
 ASTRONAUT: Pixels = data.astronaut()
 
@@ -128,6 +132,11 @@ class FakeChecker:
 
     def flags(self, images: Pixels) -> list[bool]:
         return [bool(image[0, 0, 0] == 13) for image in images]
+
+
+def no_models() -> "Models":
+    """For a postprocessor whose pictures say nothing of their making."""
+    raise AssertionError("nobody asked for metadata")
 
 
 class FakeCatalogue:

@@ -15,6 +15,7 @@ from gateway.errors import ModelError, PlatformError, StoreUnavailable, Validati
 from gateway.files.output_names import OutputNames
 from gateway.files.store import FileStore
 from gateway.media import decode_image
+from gateway.settings import OutputSettings
 from gateway.work import Delivering, Delivery, Finished, Note, Preview, Step, Work
 from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch
@@ -28,6 +29,7 @@ from tests.deployments.fakes import (
     FakeFinder,
     FakePictures,
     FakeWeights,
+    no_models,
 )
 from tests.detector import DETECTOR, needs_detector
 from tests.gateway.files.away import AwayBlobs
@@ -99,7 +101,7 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         prompt_expander=bound(PromptExpander),
         diffuser=bound(Diffuser, FakeDrawer, 8, FakeWeights),
         safety_checker=bound(SafetyChecker, FakeChecker),
-        postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0),
+        postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0, OutputSettings(), no_models),
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
     yield Stages(

@@ -17,9 +17,10 @@ from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
 from gateway.ledger.base import Outcome, State
 from gateway.ledger.sql import SqlLedger
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivering, Event, Finished, Step, Work
 from pipelines.events import Drawn
+from tests.deployments.fakes import no_models
 from tests.gateway.fakes import FAST, work
 from tests.gateway.files.s3_server import BUCKET, program, serving
 
@@ -39,7 +40,7 @@ class Drawing:
         self.drawn[work.request_id] = self.drawn.get(work.request_id, 0) + 1
         yield Delivering()
         drawn = Drawn(np.zeros((1, 64, 64, 3), np.uint8), {})
-        given = work.request_id, work.delivery, work.base_url, drawn, [False]
+        given = work.request_id, work.delivery, work.base_url, drawn, [False], work.spec
         yield Finished(await self._postprocessor.deliver(*given), [False], {}, work.spec.prompt)
 
 
@@ -59,7 +60,7 @@ async def test_requests_outlive_a_bucket_that_is_gone_for_a_minute(
             monkeypatch.setenv(name, value)
         files = FileStore(S3Blobs(Bucket.at(f"s3://{BUCKET}/outage", server.endpoint_url)))
         names = OutputNames(b"s" * 32)
-        runner = Drawing(Postprocessor(files, lambda: names, settings.delivery_patience_s))
+        runner = Drawing(Postprocessor(files, lambda: names, settings.delivery_patience_s, OutputSettings(), no_models))
         dispatching = Dispatching(ledger, runner, settings, "dispatcher", lambda: REQUESTS)
         ids = [f"0f8fad5b-d9cb-469f-a165-{number:012x}" for number in range(REQUESTS)]
         caplog.set_level(logging.INFO)

@@ -4,14 +4,18 @@ import asyncio
 import base64
 import json
 import time
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
+from PIL import PngImagePlugin
 
 from deployments.dispatcher import Dispatcher
-from deployments.postprocessor import Postprocessor
+from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import SafetyChecker, checker_of
 from gateway.errors import StoreUnavailable, ValidationErrors
@@ -23,7 +27,7 @@ from gateway.files.store import FileStore
 from gateway.ledger.sql import SqlLedger
 from gateway.media import decode_image
 from gateway.replicas import Report
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, OutputSettings
 from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from pipelines.errors import DrawingFault, WeightsFault
@@ -31,7 +35,7 @@ from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec, Structure
-from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures
+from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, no_models
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
 
@@ -44,13 +48,13 @@ def drawn(*values: int, side: int = 8) -> Drawn:
 
 
 def postprocessor(files: Files, names: OutputNames = NAMES, patience_s: float = 10) -> Postprocessor:
-    return Postprocessor(files, lambda: names, patience_s)
+    return Postprocessor(files, lambda: names, patience_s, OutputSettings(), no_models)
 
 
 async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
     delivery = Delivery(format="png")
-    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False])
+    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False], SPEC)
     assert image.url.startswith(f"http://here:1/files/outputs/{REQUEST}/")
     assert image.url.endswith(image.file_name)
     stored = await files.get(image.url.removeprefix("http://here:1/files/"))
@@ -61,7 +65,9 @@ async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
 
 async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> None:
     delivery = Delivery(format="webp", inline=True)
-    (image,) = await postprocessor(LocalFiles(tmp_path)).deliver(REQUEST, delivery, "http://here", drawn(9), [False])
+    (image,) = await postprocessor(LocalFiles(tmp_path)).deliver(
+        REQUEST, delivery, "http://here", drawn(9), [False], SPEC
+    )
     head, _, content = image.url.partition(",")
     assert head == "data:image/webp;base64"
     assert decode_image(base64.b64decode(content), 100, "").shape == (8, 8, 3)
@@ -71,7 +77,7 @@ async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> No
 async def test_a_picture_is_kept_under_the_terms_of_its_request(tmp_path: Path) -> None:
     files, acl = LocalFiles(tmp_path), Acl(default="hide")
     delivery = Delivery(format="png", owner="key", acl=acl, expires_in_s=60)
-    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "", drawn(9), [False])
+    (image,) = await postprocessor(files).deliver(REQUEST, delivery, "", drawn(9), [False], SPEC)
     info = await files.stat(image.url.removeprefix("/files/"))
     assert info is not None
     assert (info.terms.owner, info.terms.acl) == ("key", acl)
@@ -82,7 +88,7 @@ async def test_a_picture_is_kept_under_the_terms_of_its_request(tmp_path: Path) 
 async def test_who_knows_the_request_does_not_know_the_address_of_its_picture(tmp_path: Path) -> None:
     """Another service, whose secret is another one, stands for whoever has the code and the id."""
     files, other = LocalFiles(tmp_path), OutputNames(b"t" * 32)
-    given = REQUEST, Delivery(format="png"), "", drawn(9), [False]
+    given = REQUEST, Delivery(format="png"), "", drawn(9), [False], SPEC
     (ours,), (again,) = await postprocessor(files).deliver(*given), await postprocessor(files).deliver(*given)
     (guessed,) = await postprocessor(files, other).deliver(*given)
     assert ours.url == again.url
@@ -93,7 +99,7 @@ async def test_a_picture_waits_for_a_store_that_is_away_and_its_siblings_with_it
     blobs, files = AwayBlobs(tmp_path), FileStore(AwayBlobs(tmp_path))
     blobs.take_away()
     delivering = asyncio.create_task(
-        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2)
+        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2, SPEC)
     )
     await until_refused(blobs, 4)
     blobs.give_back()
@@ -106,7 +112,7 @@ async def test_a_store_that_stays_away_is_told_as_it_is(tmp_path: Path) -> None:
     blobs.take_away()
     with pytest.raises(StoreUnavailable):
         await postprocessor(FileStore(blobs), patience_s=0).deliver(
-            REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2
+            REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2, SPEC
         )
 
 
@@ -114,7 +120,7 @@ async def test_what_a_cancelled_request_made_is_not_stored_any_more(tmp_path: Pa
     blobs, files = AwayBlobs(tmp_path), FileStore(AwayBlobs(tmp_path))
     blobs.take_away()
     delivering = asyncio.create_task(
-        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2)
+        postprocessor(files, patience_s=60).deliver(REQUEST, Delivery(format="png"), "", drawn(1, 2), [False] * 2, SPEC)
     )
     await until_refused(blobs, 2)
     delivering.cancel()
@@ -134,7 +140,7 @@ async def until_refused(blobs: AwayBlobs, times: int) -> None:
 
 async def test_only_the_flagged_picture_is_black(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
-    images = await postprocessor(files).deliver(REQUEST, Delivery(format="png"), "", drawn(9, 9), [True, False])
+    images = await postprocessor(files).deliver(REQUEST, Delivery(format="png"), "", drawn(9, 9), [True, False], SPEC)
     values = []
     for image in images:
         stored = await files.get(image.url.removeprefix("/files/"))
@@ -153,6 +159,36 @@ SPEC = Spec(
     loras=(Lora(source="known", scale=1),),
     pictures=tuple(Structure(kind="PyraCanny", source=f"http://x/{name}") for name in "ab"),
 )
+
+
+async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
+    tmp_path: Path, pocket_family_folder: Path
+) -> None:
+    """By independent readers: chunks as Pillow finds them, JSON, and the hashes of the family's files."""
+    files = LocalFiles(tmp_path)
+    maker = Postprocessor(
+        files, lambda: NAMES, 10, OutputSettings(metadata="fooocus"), partial(models_of, pocket_family_folder)
+    )
+    known = Lora(source="pocket_outlines.safetensors", scale=0.5)
+    secret = Lora(source="https://hub.test/some/folder/sketch.safetensors?token=SECRET", scale=1)
+    changes = {"prompt": 'a "red" circle', "seeds": (5, 6), "loras": (known, secret), "styles": ("SAI Anime",)}
+    spec = SPEC.model_copy(update=changes)
+    images = await maker.deliver(REQUEST, Delivery(format="png"), "", drawn(9, 8), [False, True], spec)
+    told = []
+    for image in images:
+        stored = await files.get(image.url.removeprefix("/files/"))
+        assert stored is not None
+        chunks = PngImagePlugin.PngImageFile(BytesIO(stored.content)).text
+        assert chunks["fooocus_scheme"] == "fooocus"
+        told.append(json.loads(chunks["parameters"]))
+        assert not any(word in str(chunks) for word in ("SECRET", "hub.test", "http", str(pocket_family_folder)))
+    assert [each["seed"] for each in told] == ["5", "6"]
+    assert told[0]["prompt"] == 'a "red" circle'
+    assert any("red" in text for text in told[0]["full_prompt"])
+    assert told[0]["styles"] == "['SAI Anime']"
+    digest = sha256((pocket_family_folder / "loras" / "pocket_outlines.safetensors").read_bytes()).hexdigest()
+    assert told[0]["loras"] == [["pocket_outlines", 0.5, digest[:10]], ["sketch", 1.0, ""]]
+    assert (told[0]["base_model"], told[0]["resolution"]) == ("pocket_xl", "(8, 8)")
 
 
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:

@@ -1,6 +1,7 @@
 """Pictures: recognised by content, measured by header, decoded to upright RGB, encoded."""
 
 import struct
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from gateway.errors import ModelError
 from gateway.media import CONTENT_TYPES, check_image, decode_image, encode_image, sniff
+from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
 from tests.gateway.images import png_header, saved, webp_header
 
@@ -141,13 +143,36 @@ def test_what_is_encoded_decodes_to_the_same_picture(format: ImageFormat, tolera
         [np.broadcast_to(ramp, (64, 64)), np.broadcast_to(ramp[:, None], (64, 64)), np.full((64, 64), 99)]
     )
     pixels = pixels.astype(np.uint8).transpose(1, 2, 0)
-    content = encode_image(pixels, format)
+    content = encode_image(pixels, format, OutputSettings())
     assert sniff(content) == CONTENT_TYPES[format]
     error = np.abs(decode_image(content, CAP, "").astype(int) - pixels)
     assert error.mean() <= tolerance
-    assert encode_image(pixels, format) == content
+    assert encode_image(pixels, format, OutputSettings()) == content
 
 
 def test_noise_fits_the_encoder_s_buffers() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    assert sniff(encode_image(noise, "jpeg")) == "image/jpeg"
+    assert sniff(encode_image(noise, "jpeg", OutputSettings())) == "image/jpeg"
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_less_quality_is_a_smaller_file(format: ImageFormat) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    sizes = [
+        len(encode_image(noise, format, OutputSettings(jpeg_quality=each, webp_quality=each))) for each in (95, 60, 20)
+    ]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_more_compression_is_a_smaller_png_of_the_same_picture() -> None:
+    flat = np.full((64, 64, 3), 7, np.uint8)
+    none, most = (encode_image(flat, "png", OutputSettings(png_compression=each)) for each in (0, 9))
+    assert len(none) > len(most)
+    assert (decode_image(none, CAP, "") == decode_image(most, CAP, "")).all()
+
+
+def test_a_picture_says_nothing_of_its_making_unless_it_is_asked_to() -> None:
+    for format in CONTENT_TYPES:
+        read = Image.open(BytesIO(encode_image(np.zeros((8, 8, 3), np.uint8), format, OutputSettings())))
+        assert not read.getexif()
+        assert not getattr(read, "text", {})
