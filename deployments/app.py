@@ -13,7 +13,7 @@ from deployments.graph import Stages
 from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictures_of
 from deployments.prompt_expander import PromptExpander
-from deployments.safety_checker import SafetyChecker, checker_of
+from deployments.safety_checker import SafetyChecker, checkers_of
 from deployments.settings import AppSettings, Placement
 from deployments.weights import finder_of, weights_of_node
 from gateway.files.opening import files_of
@@ -38,7 +38,7 @@ def build_app(settings: AppSettings) -> Application:
             partial(weights_of_node, settings.gateway, settings.weights),
         ),
         safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
-            partial(checker_of, settings.drawing, settings.checking.device)
+            partial(checkers_of, settings.drawing, settings.checking.device)
         ),
         postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
             files,

@@ -1,7 +1,7 @@
 """The graph: how the stages that make a picture are joined. The dispatcher runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -14,6 +14,7 @@ from gateway.previews import preview_of
 from gateway.work import Delivering, Event, Finished, Note, Step, Work
 from pipelines import events
 from pipelines.events import Drawn, Preview
+from pipelines.spec import Spec
 
 READY_TIMEOUT_S = 5.0
 
@@ -76,17 +77,20 @@ class Graph:
             clock.lap("inference")
             yield Delivering()
             # The event belongs to us who called, so the reference outlives the replica that drew and goes on uncopied.
-            nsfw: Any = [False] * len(event.images)
+            checked: Any = [0.0] * len(event.images)
             if spec.check_safety:
-                nsfw = _begun(calls, stages.safety_checker.check.remote(drawn))
+                checking = stages.safety_checker.check.remote(drawn, spec.safety_checker_version)
+                checked = _begun(calls, checking)
             delivery = (work.request_id, work.delivery, work.base_url)
-            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, nsfw, spec))
-            flags = await nsfw if spec.check_safety else nsfw
+            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, checked, spec))
+            objections = await checked if spec.check_safety else checked
+            for text in _blacked_out(spec, objections):
+                yield Note(text)
             clock.lap("safety")
             images = await delivering
             clock.lap("delivery")
             text = await prompt if spec.expand_prompt else prompt
-            yield Finished(images, flags, {**event.timings, **clock.laps}, text)
+            yield Finished(images, [each > 0 for each in objections], {**event.timings, **clock.laps}, text)
         except BaseException as error:
             for call in calls:
                 _cancel(call)
@@ -103,6 +107,16 @@ class Graph:
             _cancel(answer)  # or every question would wait in the router for a replica to come
             return False
         return True
+
+
+def _blacked_out(spec: Spec, objections: Sequence[float]) -> list[str]:
+    """A sentence for each picture that is black."""
+    who = f"the safety checker {spec.safety_checker_version} objects to it"
+    return [
+        f"picture {number} of {len(objections)} (seed {seed}) is black: {who}, by {objection:.3f}"
+        for number, (seed, objection) in enumerate(zip(spec.seeds, objections, strict=False), start=1)
+        if objection > 0
+    ]
 
 
 class Clock:

@@ -52,11 +52,14 @@ class Postprocessor:
         self._models = None if output.metadata == "off" else open_models()
 
     async def deliver(
-        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, nsfw: Sequence[bool], spec: Spec
+        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, objections: Sequence[float], spec: Spec
     ) -> list[Image]:
-        """The pictures of `drawn` as the client gets them, in their order. spec: what they were drawn from."""
+        """The pictures of `drawn` as the client gets them, in their order; those with an objection above 0 are black.
+
+        spec: what they were drawn from.
+        """
         with service_errors():
-            images = black_out(drawn.images, nsfw)
+            images = black_out(drawn.images, [each > 0 for each in objections])
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
             told = await asyncio.to_thread(self._told, images, spec)
             deliveries = map(self._deliver, keys, images, told, repeat(delivery), repeat(base_url))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,51 +12,63 @@ from deployments.faults import service_errors
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault
 from pipelines.events import Drawn, Pixels
+from pipelines.needs import CHECKERS
 from pipelines.settings import DrawingSettings
+from pipelines.spec import SafetyCheckerVersion
 from pipelines.weights.integrity import check_files
 
 
-class Flags(Protocol):
-    """The part of `pipelines.safety.SafetyChecker` that a replica uses."""
+class Checks(Protocol):
+    """The part of the checkers of `pipelines.safety` that a replica uses."""
 
-    def flags(self, images: Pixels) -> list[bool]: ...
+    def objections(self, images: Pixels) -> list[float]: ...
+
+
+Checkers = Mapping[SafetyCheckerVersion, Checks]
 
 
 class SafetyChecker:
-    """Checks pictures of several requests in one forward pass."""
+    """Checks pictures of several requests in one forward pass, by the version that each asks for."""
 
-    async def __init__(self, open_checker: Callable[[], Flags | None]) -> None:  # type: ignore[misc]  # Serve awaits it
-        """open_checker: answers None where there is none; then no picture may come here."""
-        self._checker = await asyncio.to_thread(open_checker)
+    async def __init__(self, open_checkers: Callable[[], Checkers]) -> None:  # type: ignore[misc]  # Serve awaits it
+        """open_checkers: answers those that there are; no picture may come here for another."""
+        self._checkers = await asyncio.to_thread(open_checkers)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def check(self, drawings: list[Drawn]) -> list[list[bool]]:
-        """For each drawing, which of its pictures are flagged. Callers pass one drawing and get one list."""
-        with service_errors():
-            return await asyncio.to_thread(self._check, drawings)
+    async def check(self, drawings: list[Drawn], versions: list[SafetyCheckerVersion]) -> list[list[float]]:
+        """For each drawing, how much its pictures are objected to: above 0 one may not be shown.
 
-    def _check(self, drawings: Sequence[Drawn]) -> list[list[bool]]:
-        if self._checker is None:  # of a request from before the service had another family
-            raise DrawingFault("its pictures cannot be checked, for the model family lacks safety_checker")
-        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, drawn in enumerate(drawings):
-            by_size[drawn.images.shape[1:]].append(place)
-        found: list[list[bool]] = [[] for _ in drawings]
-        for places in by_size.values():
-            flags = iter(self._checker.flags(np.concatenate([drawings[place].images for place in places])))
+        Callers pass one drawing and one version, and get one list.
+        """
+        with service_errors():
+            return await asyncio.to_thread(self._check, drawings, versions)
+
+    def _check(self, drawings: Sequence[Drawn], versions: Sequence[SafetyCheckerVersion]) -> list[list[float]]:
+        alike: defaultdict[tuple[SafetyCheckerVersion, tuple[int, ...]], list[int]] = defaultdict(list)
+        for place, (drawn, version) in enumerate(zip(drawings, versions, strict=True)):
+            if version not in self._checkers:  # of a request from before the service had another family
+                raise DrawingFault(f"its pictures cannot be checked, for the model family lacks {CHECKERS[version]}")
+            alike[version, drawn.images.shape[1:]].append(place)
+        found: list[list[float]] = [[] for _ in drawings]
+        for (version, _), places in alike.items():
+            images = np.concatenate([drawings[place].images for place in places])
+            objections = iter(self._checkers[version].objections(images))
             for place in places:
-                found[place] = [next(flags) for _ in drawings[place].images]
+                found[place] = [next(objections) for _ in drawings[place].images]
         return found
 
 
-def checker_of(drawing: DrawingSettings, device: str) -> Flags | None:
-    """The family's checker on a torch device, where it has one, from files that are as they came. It imports torch
-    then, so only the replica that checks calls it. Raises WeightsFault."""
+def checkers_of(drawing: DrawingSettings, device: str) -> Checkers:
+    """The checkers that the family has on a torch device, from files that are as they came. It imports torch, where
+    there are any, so only the replica that checks calls it. Raises WeightsFault."""
     catalogue = Catalogue.open(drawing.family)
-    if not catalogue.has("safety_checker"):
-        return None
-    from pipelines.safety import load
+    found: dict[SafetyCheckerVersion, Checks] = {}
+    for version, part in CHECKERS.items():
+        if not catalogue.has(part):
+            continue
+        from pipelines.safety import load
 
-    path = catalogue.part("safety_checker")
-    check_files(catalogue, drawing.verify_at_load, within=path)
-    return load(path, device)
+        path = catalogue.part(part)
+        check_files(catalogue, drawing.verify_at_load, within=path)
+        found[version] = load(path, device)
+    return found

@@ -105,9 +105,10 @@ Event = Step | Preview | Note | Delivering | Finished
 class Runner(Protocol):
     """Draws one work. The graph is one; tests inject fakes.
 
-    Yields any number of `Step` and `Note`, with `previews` also of `Preview`, then at most one `Delivering` and exactly
-    one `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and `gateway.errors.PlatformError` for
-    a fault of ours, of which `StoreUnavailable` says that the request can be drawn as soon as the store is back.
+    Yields any number of `Step` and `Note`, with `previews` also of `Preview`, then at most one `Delivering`, which only
+    notes may follow, and exactly one `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and
+    `gateway.errors.PlatformError` for a fault of ours, of which `StoreUnavailable` says that the request can be drawn
+    as soon as the store is back.
     Closing the iterator (or cancelling the task that reads it) cancels the run: its rows leave the batch at the next
     step.
     """

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
 from pipelines.events import Drawn, Event, Note, Pixels, Progress
-from pipelines.needs import needed_parts, well_known
+from pipelines.needs import CHECKERS, needed_parts, well_known
 from pipelines.options import Options, parse
 from pipelines.spec import Spec
 
@@ -82,7 +82,8 @@ def _draw(given: Options) -> Pixels:
         from pipelines.images.black_out import black_out
         from pipelines.safety import load
 
-        images = black_out(images, load(catalogue.part("safety_checker")).flags(images))
+        part = catalogue.part(CHECKERS[spec.safety_checker_version])
+        images = black_out(images, load(part).flags(images))
     return images
 
 

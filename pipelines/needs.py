@@ -14,6 +14,7 @@ from pipelines.spec import (
     Lora,
     Reference,
     ReferenceKind,
+    SafetyCheckerVersion,
     Spec,
     Structure,
     StructureKind,
@@ -30,6 +31,9 @@ PATCHES: Mapping[InpaintEngine, Part | None] = MappingProxyType(
 
 ADAPTERS: Mapping[ReferenceKind, Part] = MappingProxyType({"ImagePrompt": "image_prompt", "FaceSwap": "face_prompt"})
 """Which image-prompt adapter of a family reads a reference."""
+
+CHECKERS: Mapping[SafetyCheckerVersion, Part] = MappingProxyType({"v1": "safety_checker", "v2": "safety_checker_v2"})
+"""Which part of a family is a version of the safety checker."""
 
 SEEING: tuple[Part, ...] = ("vision", "image_prompt_negative")  # what every such adapter needs beside itself
 
@@ -96,7 +100,9 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
         asked = spec.canvas.engine_field or spec.canvas.field
         found += [("inpaint_head", asked), (patch, asked)]
     if spec.check_safety:
-        found.append(("safety_checker", "enable_safety_checker"))
+        version = spec.safety_checker_version
+        asked = "enable_safety_checker" if version == "v1" else "safety_checker_version"
+        found.append((CHECKERS[version], asked))
     return found
 
 

@@ -20,6 +20,7 @@ from pipelines.spec import (
     OutpaintSide,
     Reference,
     ReferenceKind,
+    SafetyCheckerVersion,
     SamplerName,
     ScheduleName,
     Size,
@@ -154,7 +155,7 @@ _SPEC_OPTIONS = (
             "embeddings",
         ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
-        *("image_prompt", "face_swap", "check_safety"),
+        *("image_prompt", "face_swap", "check_safety", "safety_checker_version"),
     }
 )
 
@@ -165,6 +166,7 @@ _OF_PICTURES: Mapping[str, frozenset[str]] = MappingProxyType(
         "factor": frozenset({"upscale"}),
         "keep_aspect": frozenset({"start"}),
         "crop": frozenset({"start"}),
+        "safety_checker_version": frozenset({"check_safety"}),
     }
 )
 """Options that mean nothing without one of others."""
@@ -246,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
         reads = partial(_reference, name, kind)
         add(name, type=reads, action="append", metavar="FILE[:WEIGHT[:STOP_AT]]", help=told)
     add("--check-safety", action="store_true", help="black out what the family's safety checker objects to")
+    add("--safety-checker-version", choices=get_args(SafetyCheckerVersion), help="which one (default: v1)")
     own = _adder(parser, None)
     own("--spec", type=Path, dest="spec_file", metavar="FILE", help="draw this spec, as --json prints one")
     own("--json", action="store_true", default=False, help="print the spec and draw nothing")

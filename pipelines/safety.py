@@ -1,6 +1,7 @@
-"""The safety checker: which pictures may not be shown (CompVis' architecture, fooocus-facts 8.3)."""
+"""The safety checkers: which pictures may not be shown (fooocus-facts 8.3; fal-protocol 9.6)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import CLIPConfig
+from transformers import CLIPConfig, ViTForImageClassification
 
 from pipelines.errors import WeightsFault
 from pipelines.events import Pixels
@@ -19,23 +20,54 @@ from pipelines.images.resize import cut_of_scaled
 
 SPECIAL_CARE = 0.01  # added to every concept's score when a special-care concept is present
 NESTED, FLAT = "vision_model.vision_model.", "vision_model."
+UNWANTED = "nsfw"  # the label of a classifier that is looked for
+LIKELY = 0.5  # probability of that label above which there is an objection
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What the vision tower expects. edge: the shorter side after scaling. crop: (height, width) of the centre cut.
+    """What a vision tower expects. edge: the shorter side after scaling; None where the picture is stretched.
 
-    mean, std: per channel, of values in 0..1.
+    crop: (height, width) of the centre cut, or of the whole. mean, std: per channel, of values in 0..1.
     """
 
-    edge: int
+    edge: int | None
     crop: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+
+    def values(self, images: Pixels) -> torch.Tensor:
+        """(n, 3, height, width) fp32 of `images`, (n, height, width, 3) uint8 RGB."""
+        seen = np.stack([self._seen(image) for image in images])
+        return torch.from_numpy((seen.astype(np.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2).float()
+
+    def _seen(self, image: Pixels) -> Pixels:
+        height, width = image.shape[:2]
+        wide = self.crop[1], self.crop[0]
+        if self.edge is None:
+            return cut_of_scaled(image, wide, (0, 0), wide, self.resample)
+        short = min(height, width)
+        scaled = (width * self.edge // short, height * self.edge // short)
+        corner = ((scaled[0] - wide[0]) // 2, (scaled[1] - wide[1]) // 2)
+        return cut_of_scaled(image, scaled, corner, wide, self.resample)
 
 
-class SafetyChecker:
-    """A vision tower whose embedding of a picture is compared with those of unwanted concepts."""
+class Checker:
+    """Says how much it objects to pictures. Objections of v1 and of v2 are not of one scale; only the sign is."""
+
+    def objections(self, images: Pixels) -> list[float]:
+        """Of each of `images`, (n, height, width, 3) uint8 RGB, to three decimals: above 0 it may not be shown. One
+        batch."""
+        raise NotImplementedError
+
+    def flags(self, images: Pixels) -> list[bool]:
+        """Which of the pictures may not be shown."""
+        return [objection > 0 for objection in self.objections(images)]
+
+
+class SafetyChecker(Checker):
+    """v1, CompVis': a vision tower whose embedding of a picture is compared with those of unwanted concepts."""
 
     def __init__(self, model: StableDiffusionSafetyChecker, preprocessing: Preprocessing) -> None:
         self._model = model
@@ -53,64 +85,109 @@ class SafetyChecker:
         raised = SPECIAL_CARE * (special > 0).any(dim=1, keepdim=True)
         return torch.round(concepts - model.concept_embeds_weights.float() + raised, decimals=3).cpu()
 
-    def flags(self, images: Pixels) -> list[bool]:
-        """Which of `images`, (n, height, width, 3) uint8 RGB, score above 0 in any concept. One batch."""
+    def objections(self, images: Pixels) -> list[float]:
+        """The score of the concept that each picture is most like."""
         if not len(images):
             return []
-        return [bool(flag) for flag in (self.scores(images) > 0).any(dim=1)]
+        return [float(score) for score in self.scores(images).max(dim=1).values]
 
     def _pixel_values(self, images: Pixels) -> torch.Tensor:
-        cut = np.stack([_centre(image, self._preprocessing) for image in images])
-        values = (cut.astype(np.float32) / 255 - self._preprocessing.mean) / self._preprocessing.std
         weight = self._model.visual_projection.weight
-        return torch.from_numpy(values).permute(0, 3, 1, 2).to(weight.device, weight.dtype)
+        return self._preprocessing.values(images).to(weight.device, weight.dtype)
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> SafetyChecker:
-    """The checker in `folder`: `config.json`, `preprocessor_config.json` and `model.safetensors`. Runs in fp32.
+class SafetyClassifier(Checker):
+    """v2: a vision transformer that sorts pictures by labels, of which one is `nsfw`."""
+
+    def __init__(self, model: ViTForImageClassification, preprocessing: Preprocessing, unwanted: int) -> None:
+        """unwanted: the place of the label among the model's."""
+        self._model, self._preprocessing, self._unwanted = model, preprocessing, unwanted
+
+    @torch.inference_mode()
+    def objections(self, images: Pixels) -> list[float]:
+        """The probability of the label, above a half, of each picture."""
+        if not len(images):
+            return []
+        weight = self._model.classifier.weight
+        logits = self._model(pixel_values=self._preprocessing.values(images).to(weight.device, weight.dtype)).logits
+        likely = logits.float().softmax(dim=1)[:, self._unwanted].cpu() - LIKELY
+        return [float(each) for each in torch.round(likely, decimals=3)]
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Checker:
+    """The checker in `folder`: `config.json`, which says of which kind it is, `preprocessor_config.json` and
+    `model.safetensors`. Runs in fp32.
 
     Raises WeightsFault when a file is missing or its tensors are not those of the architecture.
     """
     try:
-        config = CLIPConfig(**json.loads((folder / "config.json").read_text()))
+        config = json.loads((folder / "config.json").read_text())
         preprocessing = _preprocessing(json.loads((folder / "preprocessor_config.json").read_text()))
-        tensors = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as fault:
+        read = _classifier if config.get("model_type") == "vit" else _checker
+        model, make = read(folder, config)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as fault:
         raise WeightsFault(f"The safety checker in {folder} cannot be read: {fault}") from fault
-    model = StableDiffusionSafetyChecker(config)
+    model.train(False)
+    model.requires_grad_(False)
+    torch.nn.Module.to(model, torch.device(device))
+    return make(preprocessing)
+
+
+_Read = tuple[torch.nn.Module, Callable[[Preprocessing], Checker]]
+
+
+def _checker(folder: Path, config: dict[str, Any]) -> _Read:
+    model = StableDiffusionSafetyChecker(CLIPConfig(**config))
     # published weights name the tower twice, newer transformers once; position ids are no weights
     state = {
         name.replace(NESTED, FLAT, 1): tensor.float()
-        for name, tensor in tensors.items()
+        for name, tensor in load_file(folder / "model.safetensors").items()
         if not name.endswith("position_ids")
     }
     own = model.state_dict()
     for name in sorted({*own, *state}):
         if name not in own or name not in state or own[name].shape != state[name].shape:
-            why = f"{name} is missing, unknown or of another shape"
-            raise WeightsFault(
-                f"The safety checker in {folder} is of another architecture than its config.json: {why}."
-            )
+            raise _other_architecture(folder, name)
     model.load_state_dict(state)
-    model.train(False)
-    model.requires_grad_(False)
-    torch.nn.Module.to(model, torch.device(device))
-    return SafetyChecker(model, preprocessing)
+    return model, lambda preprocessing: SafetyChecker(model, preprocessing)
+
+
+def _classifier(folder: Path, config: dict[str, Any]) -> _Read:
+    labels = {str(label).lower(): int(place) for place, label in config["id2label"].items()}
+    if UNWANTED not in labels:
+        raise ValueError(f"none of its labels ({', '.join(labels)}) is {UNWANTED}")
+    model: Any
+    # its reader knows the names that older versions of transformers gave to the tensors
+    model, told = ViTForImageClassification.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    for name in (*told["missing_keys"], *told["unexpected_keys"], *(each[0] for each in told["mismatched_keys"])):
+        raise _other_architecture(folder, name)
+    return model, lambda preprocessing: SafetyClassifier(model, preprocessing, labels[UNWANTED])
+
+
+def _other_architecture(folder: Path, name: str) -> WeightsFault:
+    why = f"{name} is missing, unknown or of another shape"
+    return WeightsFault(f"The safety checker in {folder} is of another architecture than its config.json: {why}.")
 
 
 def _preprocessing(config: dict[str, Any]) -> Preprocessing:
-    size, crop = config["size"], config["crop_size"]
+    """As transformers' processors write it: of CLIP, a shorter side and a centre cut of it; of ViT, a size."""
+    size, crop = config["size"], config.get("crop_size")
+    look: dict[str, Any] = {
+        "mean": tuple(config["image_mean"]),
+        "std": tuple(config["image_std"]),
+        "resample": Image.Resampling(config.get("resample", Image.Resampling.BICUBIC)),
+    }
+    if isinstance(size, dict) and "height" in size:
+        return Preprocessing(None, (size["height"], size["width"]), **look)
     return Preprocessing(
-        edge=size if isinstance(size, int) else size["shortest_edge"],
-        crop=(crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"]),
-        mean=tuple(config["image_mean"]),
-        std=tuple(config["image_std"]),
+        size if isinstance(size, int) else size["shortest_edge"],
+        (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"]),
+        **look,
     )
-
-
-def _centre(image: Pixels, wanted: Preprocessing) -> Pixels:
-    height, width = image.shape[:2]
-    short = min(height, width)
-    scaled = (width * wanted.edge // short, height * wanted.edge // short)
-    corner = ((scaled[0] - wanted.crop[1]) // 2, (scaled[1] - wanted.crop[0]) // 2)
-    return cut_of_scaled(image, scaled, corner, (wanted.crop[1], wanted.crop[0]), Image.Resampling.BICUBIC)

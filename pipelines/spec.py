@@ -34,6 +34,7 @@ StructureKind = Literal["PyraCanny", "CPDS"]  # as fal names them (fal-protocol 
 ReferenceKind = Literal["ImagePrompt", "FaceSwap"]  # likewise
 OutpaintSide = Literal["Left", "Right", "Top", "Bottom"]
 InpaintEngine = Literal["None", "v1", "v2.5", "v2.6"]  # as fal names them (fal-protocol 9.4)
+SafetyCheckerVersion = Literal["v1", "v2"]  # as fal names them (fal-protocol 9.6)
 
 MAX_SEED = 2**63 - 1
 
@@ -230,6 +231,7 @@ class Spec(_Frozen):
     styles: names of those whose texts are put round the prompts, in their order (`pipelines.prompts.styles`).
     embeddings: for both prompts, which may name others: `embedding:NAME`.
     expand_prompt: whether the prompt expander may lengthen the prompt.
+    check_safety: whether pictures that may not be shown become black. safety_checker_version: who says which these are.
     """
 
     prompt: str = ""
@@ -246,6 +248,7 @@ class Spec(_Frozen):
     steps: Annotated[int, Field(ge=0, le=200)]
     expand_prompt: bool = False
     check_safety: bool = True
+    safety_checker_version: SafetyCheckerVersion = "v1"
 
     @field_validator("pictures")
     @classmethod

@@ -13,9 +13,9 @@ from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
 from pipelines.spec import Embedding as Inversion
-from pipelines.spec import Guidance, Spec, Start
+from pipelines.spec import Guidance, SafetyCheckerVersion, Spec, Start
 
-SafetyCheckerVersion = Annotated[Literal["v1", "v2"], OneOf()]
+CheckerVersion = Annotated[SafetyCheckerVersion, OneOf()]
 FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
 
 
@@ -52,7 +52,9 @@ class FastFields(Input):
     embeddings: Annotated[list[Embedding], Field(max_length=16)] = Field([], description="Textual inversions to load.")
     enable_refiner: bool = Field(True, description="Let a smaller model finish the picture.")
     enable_safety_checker: bool = Field(True, description="Check the pictures for content that is not safe for work.")
-    safety_checker_version: SafetyCheckerVersion = Field("v1", description="Which safety checker.")
+    safety_checker_version: CheckerVersion = Field(
+        "v1", description="Which safety checker: v1 compares a picture with unwanted concepts, v2 is a classifier."
+    )
     expand_prompt: bool = Field(True, description="Let a language model add words to the prompt.")
     format: FastFormat = Field("jpeg", description="Format of the pictures.")
     request_id: Text = Field("", description="An id that newer clients know; it has no effect.")
@@ -87,6 +89,7 @@ class FastFooocusSdxlInput(FastFields):
             embeddings=self.inversions(),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
+            safety_checker_version=self.safety_checker_version,
         )
 
 
@@ -124,6 +127,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             pictures=(self._start(),),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
+            safety_checker_version=self.safety_checker_version,
         )
 
     def _start(self) -> Start:

@@ -14,15 +14,19 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class NeedingDefault:
-    """part: what the default needs. without: the value that needs nothing."""
+    """part: what the default needs. without: the value that needs nothing.
+
+    other: a field of which another value than its default asks for something else than the part.
+    """
 
     part: str
     without: Any
+    other: str = ""
 
 
 NEEDING: Mapping[str, NeedingDefault] = MappingProxyType(
     {
-        "enable_safety_checker": NeedingDefault(CHECKER, False),
+        "enable_safety_checker": NeedingDefault(CHECKER, False, "safety_checker_version"),
         "loras": NeedingDefault("offset_lora", ()),
     }
 )
@@ -36,6 +40,15 @@ def served_without(asked: Asked, missing: Collection[str]) -> tuple[Asked, tuple
     left = tuple(
         name
         for name, default in NEEDING.items()
-        if default.part in missing and name in type(asked).model_fields and name not in asked.model_fields_set
+        if default.part in missing
+        and name in type(asked).model_fields
+        and name not in asked.model_fields_set
+        and not _asks(asked, default.other)
     )
     return asked.model_copy(update={name: NEEDING[name].without for name in left}), left
+
+
+def _asks(asked: BaseModel, name: str) -> bool:
+    """Whether a field that the input may have has another value than its default."""
+    field = type(asked).model_fields.get(name)
+    return field is not None and getattr(asked, name) != field.default

@@ -29,7 +29,7 @@ class Unbuilt:
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
     {
         "fooocus": (Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),),
-        "fast": (Unbuilt("safety_checker_version", "Only the safety checker 'v1' is supported yet"),),
+        "fast": (),
     }
 )
 

@@ -20,6 +20,7 @@ from pipelines.spec import Spec
 
 if TYPE_CHECKING:
     from deployments.postprocessor import Models
+    from deployments.safety_checker import Checkers
 
 ASTRONAUT: Pixels = data.astronaut()
 
@@ -128,10 +129,18 @@ def _nobody_may_load_this(pid: int) -> Exception:
 
 
 class FakeChecker:
-    """Flags a picture whose first value is 13."""
+    """Objects to pictures whose first value is `bad`."""
 
-    def flags(self, images: Pixels) -> list[bool]:
-        return [bool(image[0, 0, 0] == 13) for image in images]
+    def __init__(self, bad: int = 13) -> None:
+        self._bad = bad
+
+    def objections(self, images: Pixels) -> list[float]:
+        return [0.25 if image[0, 0, 0] == self._bad else -0.5 for image in images]
+
+
+def fake_checkers() -> "Checkers":
+    """v1 objects to 13, v2 to 14."""
+    return {"v1": FakeChecker(13), "v2": FakeChecker(14)}
 
 
 def no_models() -> "Models":

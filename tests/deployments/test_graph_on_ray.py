@@ -24,11 +24,11 @@ from tests.cluster import kill_replicas
 from tests.deployments.fakes import (
     ASTRONAUT,
     FakeCatalogue,
-    FakeChecker,
     FakeDrawer,
     FakeFinder,
     FakePictures,
     FakeWeights,
+    fake_checkers,
     no_models,
 )
 from tests.detector import DETECTOR, needs_detector
@@ -100,7 +100,7 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, FakeFinder, open_faces),
         prompt_expander=bound(PromptExpander),
         diffuser=bound(Diffuser, FakeDrawer, 8, FakeWeights),
-        safety_checker=bound(SafetyChecker, FakeChecker),
+        safety_checker=bound(SafetyChecker, fake_checkers),
         postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0, OutputSettings(), no_models),
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
@@ -136,6 +136,36 @@ async def test_steps_come_before_the_pictures(stages: Any, files: FileStore) -> 
     flagged = await files.get(finished.images[1].url.removeprefix("http://127.0.0.1:8000/files/"))
     assert flagged is not None
     assert (decode_image(flagged.content, 10**6, "") == 0).all()
+
+
+@pytest.mark.parametrize(("version", "black"), [("v1", 0), ("v2", 1)])
+async def test_a_black_picture_is_flagged_and_has_its_line_in_the_log(
+    stages: Any, files: FileStore, version: str, black: int
+) -> None:
+    from deployments.graph import Graph
+
+    request = work(seeds=(13, 14, 15), safety_checker_version=version)
+    events = [event async for event in Graph(stages).run(request)]
+    *_, finished = events
+    assert isinstance(finished, Finished)
+    assert finished.nsfw == [number == black for number in range(3)]
+    (note,) = [event.text for event in events if isinstance(event, Note)]
+    told = (
+        f"picture {black + 1} of 3 (seed {13 + black}) is black: the safety checker {version} objects to it, by 0.250"
+    )
+    assert note == told
+    for number, image in enumerate(finished.images):
+        stored = await files.get(image.url.removeprefix("http://127.0.0.1:8000/files/"))
+        assert stored is not None
+        assert decode_image(stored.content, 10**6, "").max() == (0 if number == black else 13 + number)
+
+
+async def test_who_does_not_want_the_check_gets_every_picture(stages: Any, files: FileStore) -> None:
+    _, finished = await run(stages, work(seeds=(13, 14), check_safety=False))
+    assert finished.nsfw == [False, False]
+    stored = await files.get(finished.images[0].url.removeprefix("http://127.0.0.1:8000/files/"))
+    assert stored is not None
+    assert (decode_image(stored.content, 10**6, "") == 13).all()
 
 
 @pytest.mark.parametrize(("check_safety", "side"), [(False, SIDE // 8), (True, SIDE // 32)])
@@ -319,10 +349,10 @@ class KillsBeforeChecking:
     def check(self) -> "KillsBeforeChecking":
         return self
 
-    def remote(self, drawn: Any) -> Any:
+    def remote(self, drawn: Any, version: str) -> Any:
         kill_replicas(APP, "Diffuser")
         self.killed = True
-        return self._checker.check.remote(drawn)
+        return self._checker.check.remote(drawn, version)
 
 
 async def test_files_of_a_second_attempt_have_the_same_names(stages: Any, tmp_path: Path) -> None:

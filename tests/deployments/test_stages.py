@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 import time
 from functools import partial
 from hashlib import sha256
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import PngImagePlugin
 
+from benchmarks.pocket.world.mark import mark
 from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
-from deployments.safety_checker import SafetyChecker, checker_of
+from deployments.safety_checker import Checkers, SafetyChecker, checkers_of
 from gateway.errors import StoreUnavailable, ValidationErrors
 from gateway.files.access import Acl
 from gateway.files.base import Files
@@ -35,7 +37,7 @@ from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec, Structure
-from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, no_models
+from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, fake_checkers, no_models
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
 
@@ -211,33 +213,70 @@ async def test_loras_from_elsewhere_are_found_beside_those_of_the_family() -> No
     assert [error.loc for error in caught.value.errors] == [("loras", 2, "path"), ("loras", 3, "path")]
 
 
+def checker(checkers: Checkers) -> SafetyChecker:
+    made = SafetyChecker.__new__(SafetyChecker)
+    made._checkers = checkers
+    return made
+
+
+def flagged(objections: list[list[float]]) -> list[list[bool]]:
+    return [[each > 0 for each in one] for one in objections]
+
+
 def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
-    checker = SafetyChecker.__new__(SafetyChecker)
-    checker._checker = FakeChecker()
-    flags = checker._check([drawn(13, 1), drawn(13, side=16), drawn(2)])
-    assert flags == [[True, False], [True], [False]]
+    drawings = [drawn(13, 1), drawn(13, side=16), drawn(2)]
+    assert flagged(checker(fake_checkers())._check(drawings, ["v1"] * 3)) == [[True, False], [True], [False]]
+
+
+def test_each_drawing_is_checked_by_the_version_that_it_asks_for() -> None:
+    drawings = [drawn(13, 14), drawn(13, 14), drawn(14)]
+    found = checker(fake_checkers())._check(drawings, ["v1", "v2", "v1"])
+    assert flagged(found) == [[True, False], [False, True], [False]]
+
+
+def test_drawings_of_one_version_and_size_are_one_batch() -> None:
+    sizes = []
+
+    class Counting(FakeChecker):
+        def objections(self, images: Pixels) -> list[float]:
+            sizes.append(len(images))
+            return super().objections(images)
+
+    both = {"v1": Counting(), "v2": Counting()}
+    checker(both)._check([drawn(1, 2), drawn(3), drawn(4), drawn(5)], ["v1", "v1", "v2", "v1"])
+    assert sizes == [4, 1]
 
 
 def test_without_a_checker_it_starts_and_refuses_what_may_not_come(tmp_path: Path) -> None:
     (tmp_path / "family.json").write_text('{"name": "toy", "version": "1", "checkpoint": "."}')
-    assert checker_of(DrawingSettings(family=tmp_path), "cpu") is None
-    checker = SafetyChecker.__new__(SafetyChecker)
-    checker._checker = None
-    with pytest.raises(DrawingFault, match="lacks safety_checker"):
-        checker._check([drawn(1)])
+    assert checkers_of(DrawingSettings(family=tmp_path), "cpu") == {}
+    with pytest.raises(DrawingFault, match=r"lacks safety_checker$"):
+        checker({})._check([drawn(1)], ["v1"])
+    with pytest.raises(DrawingFault, match="lacks safety_checker_v2"):
+        checker({"v1": FakeChecker()})._check([drawn(1)], ["v2"])
 
 
-def test_a_checker_is_held_to_its_record_before_it_is_loaded(tmp_path: Path) -> None:
+def test_a_family_may_have_either_checker(pocket_family_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(pocket_family_folder / "safety_checker_v2", tmp_path / "v2")
+    family = {"name": "toy", "version": "1", "checkpoint": ".", "parts": {"safety_checker_v2": "v2"}}
+    (tmp_path / "family.json").write_text(json.dumps(family))
+    (found,) = checkers_of(DrawingSettings(family=tmp_path), "cpu").items()
+    assert found[0] == "v2"
+    assert found[1].objections(mark(64)[None])[0] > 0
+
+
+@pytest.mark.parametrize("part", ["safety_checker", "safety_checker_v2"])
+def test_a_checker_is_held_to_its_record_before_it_is_loaded(tmp_path: Path, part: str) -> None:
     """On a node of its own nobody else reads its files."""
     path = tmp_path / "checker" / "model.safetensors"
     path.parent.mkdir()
     path.write_bytes(b"changed")
     record = {"size": 8, "sha256": "", "modified_ns": 0}
     files = {"checker/model.safetensors": record, "elsewhere.safetensors": record}
-    family = {"name": "toy", "version": "1", "checkpoint": ".", "parts": {"safety_checker": "checker"}, "files": files}
+    family = {"name": "toy", "version": "1", "checkpoint": ".", "parts": {part: "checker"}, "files": files}
     (tmp_path / "family.json").write_text(json.dumps(family))
     with pytest.raises(WeightsFault, match=r"checker/model\.safetensors .* has 7 bytes and had 8"):
-        checker_of(DrawingSettings(family=tmp_path), "cpu")
+        checkers_of(DrawingSettings(family=tmp_path), "cpu")
 
 
 async def test_pictures_of_few_requests_are_decoded_at_once() -> None:

@@ -118,7 +118,7 @@ def test_pictures_whose_looks_are_taken_over_and_what_was_made_of_them(
 def test_what_the_safety_checker_objects_to_is_black(
     pocket_family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.safety.SafetyChecker.flags", lambda _, images: [True] * len(images))
+    monkeypatch.setattr("pipelines.safety.Checker.flags", lambda _, images: [True] * len(images))
     given = [PROMPT, *SMALL, "--steps", "1", "--check-safety", "--family", str(pocket_family_folder)]
     assert main([*given, "-o", str(tmp_path / "out.png")]) == 0
     assert not picture(tmp_path / "out.png").any()

@@ -75,6 +75,15 @@ def test_a_missing_part_is_refused_by_its_field_with_the_command_that_brings_it(
     assert faults(spec(**change), family(tmp_path, parts={part: "."})) == []
 
 
+def test_the_second_safety_checker_is_needed_where_it_is_asked_for_alone(tmp_path: Path) -> None:
+    wanted = spec(check_safety=True, safety_checker_version="v2")
+    (fault,) = faults(wanted, family(tmp_path, parts={"safety_checker": "."}))
+    assert (fault.type, fault.field) == ("feature_not_supported", "safety_checker_version")
+    assert "toy lacks safety_checker_v2" in fault.msg
+    assert faults(wanted, family(tmp_path, parts={"safety_checker_v2": "."})) == []
+    assert faults(spec(check_safety=False, safety_checker_version="v2"), family(tmp_path)) == []
+
+
 @pytest.mark.parametrize(
     ("engine", "patch"), [("v1", "inpaint_patch_v1"), ("v2.5", "inpaint_patch_v25"), ("v2.6", "inpaint_patch")]
 )

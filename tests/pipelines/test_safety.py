@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil
+from transformers import CLIPConfig, CLIPImageProcessorPil, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from pipelines.errors import WeightsFault
 from pipelines.events import Pixels
@@ -103,6 +104,84 @@ def test_a_picture_alone_gets_the_flag_that_it_gets_in_a_batch(tmp_path: Path) -
     assert torch.allclose(together, alone, atol=2e-3)
 
 
+LABELS = {0: "normal", 1: "nsfw"}
+STRETCHED = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": 30, "width": 30},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 2,
+}
+
+
+def classifier(labels: dict[int, str] = LABELS) -> ViTForImageClassification:
+    torch.manual_seed(5)
+    config = ViTConfig(
+        image_size=30,
+        patch_size=10,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        id2label=labels,
+        label2id={label: place for place, label in labels.items()},
+    )
+    made: Any = ViTForImageClassification(config)
+    with torch.no_grad():
+        made.classifier.weight.mul_(50)
+    return made.eval()  # type: ignore[no-any-return]
+
+
+def write_classifier(folder: Path, made: Any, preprocessing: dict[str, Any] = STRETCHED) -> Path:
+    made.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder
+
+
+@pytest.mark.parametrize("labels", [LABELS, {0: "nsfw", 1: "sfw", 2: "drawing"}])
+def test_objections_of_a_classifier_are_those_of_the_published_implementation(
+    tmp_path: Path, labels: dict[int, str]
+) -> None:
+    made = classifier(labels)
+    checker = load(write_classifier(tmp_path, made), "cpu")
+    values = ViTImageProcessorPil(**STRETCHED)(images=list(pictures()), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        likely = made(pixel_values=values).logits.softmax(dim=1)[:, made.config.label2id["nsfw"]]
+    found = checker.objections(pictures())
+    assert found == pytest.approx((likely - 0.5).tolist(), abs=2e-3)
+    assert checker.flags(pictures()) == [each > 0 for each in found]
+    assert len(set(found)) > 1
+    assert checker.objections(pictures()[:0]) == []
+
+
+def test_a_classifier_sees_stretched_pictures_as_its_processor_makes_them(tmp_path: Path) -> None:
+    checker = load(write_classifier(tmp_path, classifier()), "cpu")
+    expected = ViTImageProcessorPil(**STRETCHED)(images=list(pictures()), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(checker._preprocessing.values(pictures()), expected, atol=0.02)
+
+
+def test_a_classifier_without_the_label_is_told(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, classifier({0: "cat", 1: "dog"}))
+    with pytest.raises(WeightsFault, match=r"labels \(cat, dog\) is nsfw"):
+        load(folder, "cpu")
+
+
+def test_missing_tensors_of_a_classifier_are_told(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, classifier())
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["classifier.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsFault, match=r"another architecture .* classifier\.weight"):
+        load(folder, "cpu")
+
+
+def test_a_damaged_classifier_is_told(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, classifier())
+    (folder / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(WeightsFault, match="cannot be read"):
+        load(folder, "cpu")
+
+
 def test_no_pictures_no_flags(tmp_path: Path) -> None:
     assert load(write(tmp_path, model()), "cpu").flags(np.zeros((0, 8, 8, 3), np.uint8)) == []
 
@@ -135,5 +214,6 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_a_checker_can_be_built_from_a_model(tmp_path: Path) -> None:
     loaded = load(write(tmp_path, model()), "cpu")
+    assert isinstance(loaded, SafetyChecker)
     again = SafetyChecker(loaded._model, loaded._preprocessing)
     assert again.flags(pictures()) == loaded.flags(pictures())

@@ -17,11 +17,13 @@ from pipelines.preparing import LoraCatalogue
 from pipelines.spec import Canvas, Guidance, Lora, Mask, Picture, Reference, Size, Spec, Start, Structure, Upscale, Vary
 
 SIZES = ((64, 64), (128, 128), (192, 192), (256, 256), (256, 192), (192, 256), (128, 320), (384, 384), (512, 512))
-OFTEN = (6, 8, 5, 8, 6, 3, 2, 1, 1)  # how often each of them
-STEPS = (1, 1, 1, 1, 2, 2, 3, 4, 4, 6, 8, 8, 12, 16, 24)
+OFTEN = (8, 10, 5, 5, 6, 3, 2, 1, 1)  # how often each of them
+STEPS = (1, 1, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 6, 8, 8, 24)
 STYLES = ("SAI Anime", "Fooocus Sharp", "SAI Line Art", "MRE Comic", "Futuristic Biomechanical Cyberpunk")
 TEXTS = ("", "", "a lighthouse at dusk", "portrait of an old sailor", "pink and black tiles", "purple stripes, neon")
-TOGETHER = 8  # pictures that are asked for at once
+TOGETHER, FEWER = 8, 2  # pictures that are asked for at once; of large ones
+LARGE = 256 * 256  # pixels
+ENLARGING = ("vary", "upscale", "enlarge")  # these come to 1024 x 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,13 @@ class Wish:
 
 
 def wishes(chance: random.Random, count: int) -> list[Wish]:
-    """As many specs by chance; each so many that follow one another have the size and the feature in common."""
+    """As many specs by chance; some that follow one another have size and feature in common."""
     found: list[Wish] = []
     while len(found) < count:
         size = chance.choices(SIZES, OFTEN)[0]
         feature = chance.choices([*FEATURES], [each.often for each in FEATURES.values()])[0]
-        found += [_wish(chance, feature, *size) for _ in range(TOGETHER)]
+        large = feature in ENLARGING or size[0] * size[1] > LARGE
+        found += [_wish(chance, feature, *size) for _ in range(FEWER if large else TOGETHER)]
     return found[:count]
 
 
@@ -54,8 +57,7 @@ def pictures_of(drawer: Drawer, catalogue: LoraCatalogue, asked: list[Wish]) -> 
 
 def _wish(chance: random.Random, feature: str, width: int, height: int) -> Wish:
     pictures, shown = FEATURES[feature].make(chance, width, height)
-    large = feature in ("vary", "upscale")  # these draw at 1024 x 1024
-    steps = chance.choice((1, 2)) if large else chance.choice(STEPS)
+    steps = chance.choice((1, 2)) if feature in ENLARGING else chance.choice(STEPS)
     mode: dict[str, Any] = chance.choice((_fast, _fast, _extreme, _lightning, _speed))(chance)
     if feature == "enlarge":
         steps = 0
@@ -161,7 +163,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "reference": Feature(10, _reference),
         "start": Feature(10, _start),
         "canvas": Feature(12, _canvas),
-        "enlarge": Feature(3, _upscale),
+        "enlarge": Feature(2, _upscale),
         "upscale": Feature(1, _upscale),
         "vary": Feature(1, _vary),
     }

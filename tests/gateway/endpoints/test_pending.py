@@ -24,7 +24,6 @@ from tests.gateway.endpoints.documented import (
 # (endpoints, field, a value that asks for what is not built)
 REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
     (FOUR, "refiner_model", "realisticVisionV60B1_v51VAE.safetensors"),
-    (TWO, "safety_checker_version", "v2"),
 ]
 
 

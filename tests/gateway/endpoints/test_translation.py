@@ -226,6 +226,12 @@ def test_the_safety_check_is_as_asked(asked: bool) -> None:
         assert order(endpoint, enable_safety_checker=asked).work.spec.check_safety is asked
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_fast_endpoints_choose_the_safety_checker(version: str) -> None:
+    assert {order(each, safety_checker_version=version).work.spec.safety_checker_version for each in TWO} == {version}
+    assert order(ROOT).work.spec.safety_checker_version == "v1"
+
+
 def test_expansion_follows_the_style_in_one_family_and_the_field_in_the_other() -> None:
     assert order(ROOT).work.spec.expand_prompt is True
     assert order(ROOT, styles=[]).work.spec.expand_prompt is False

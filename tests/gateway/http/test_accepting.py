@@ -58,7 +58,8 @@ async def lacking(
 
     def check(spec: Spec) -> None:
         fields = [picture.field for picture in spec.pictures]
-        if spec.check_safety and "safety_checker" in missing:
+        part = {"v1": "safety_checker", "v2": "safety_checker_v2"}[spec.safety_checker_version]
+        if spec.check_safety and part in missing:
             fields.append("enable_safety_checker")
         msg = "It lacks a_part: `python -m models pull a_part` brings it."
         if fields:
@@ -138,6 +139,15 @@ async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert not claim.work.spec.check_safety
     assert all(lora.performance for lora in claim.work.spec.loras)
+
+
+async def test_who_asks_for_the_second_checker_is_not_left_unchecked_without_the_first(parts: Parts) -> None:
+    async with lacking(parts, missing=("safety_checker",)) as client:
+        answer = await client.post(f"/queue/{FAST}", json={**INPUT, "safety_checker_version": "v2"})
+    assert answer.status_code == 200
+    assert "enable_safety_checker" not in answer.headers["x-fooocus-inactive"]
+    (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
+    assert (claim.work.spec.check_safety, claim.work.spec.safety_checker_version) == (True, "v2")
 
 
 async def test_a_whole_family_is_drawn_with_whole(parts: Parts) -> None:
