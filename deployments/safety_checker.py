@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import numpy as np
 from ray import serve
@@ -34,25 +34,38 @@ class SafetyChecker:
         """open_checkers: answers those that there are; no picture may come here for another."""
         self._checkers = await asyncio.to_thread(open_checkers)
 
+    async def check(self, drawn: Drawn, version: SafetyCheckerVersion) -> list[float]:
+        """How much each picture of a drawing is objected to: above 0 it may not be shown."""
+        match version:
+            case "v1":
+                found: list[float] = await self._first(drawn)
+            case "v2":
+                found = await self._second(drawn)
+            case _:
+                assert_never(version)
+        return found
+
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def check(self, drawings: list[Drawn], versions: list[SafetyCheckerVersion]) -> list[list[float]]:
-        """For each drawing, how much its pictures are objected to: above 0 one may not be shown.
-
-        Callers pass one drawing and one version, and get one list.
-        """
+    async def _first(self, drawings: list[Drawn]) -> list[list[float]]:
         with service_errors():
-            return await asyncio.to_thread(self._check, drawings, versions)
+            return await asyncio.to_thread(self._check, "v1", drawings)
 
-    def _check(self, drawings: Sequence[Drawn], versions: Sequence[SafetyCheckerVersion]) -> list[list[float]]:
-        alike: defaultdict[tuple[SafetyCheckerVersion, tuple[int, ...]], list[int]] = defaultdict(list)
-        for place, (drawn, version) in enumerate(zip(drawings, versions, strict=True)):
-            if version not in self._checkers:  # of a request from before the service had another family
-                raise DrawingFault(f"its pictures cannot be checked, for the model family lacks {CHECKERS[version]}")
-            alike[version, drawn.images.shape[1:]].append(place)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
+    async def _second(self, drawings: list[Drawn]) -> list[list[float]]:
+        with service_errors():
+            return await asyncio.to_thread(self._check, "v2", drawings)
+
+    def _check(self, version: SafetyCheckerVersion, drawings: Sequence[Drawn]) -> list[list[float]]:
+        checker = self._checkers.get(version)
+        if checker is None:  # of a request from before the service had another family
+            raise DrawingFault(f"its pictures cannot be checked, for the model family lacks {CHECKERS[version]}")
+        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, drawn in enumerate(drawings):
+            by_size[drawn.images.shape[1:]].append(place)
         found: list[list[float]] = [[] for _ in drawings]
-        for (version, _), places in alike.items():
+        for places in by_size.values():
             images = np.concatenate([drawings[place].images for place in places])
-            objections = iter(self._checkers[version].objections(images))
+            objections = iter(checker.objections(images))
             for place in places:
                 found[place] = [next(objections) for _ in drawings[place].images]
         return found

@@ -39,10 +39,11 @@ class Preprocessing:
 
     def values(self, images: Pixels) -> torch.Tensor:
         """(n, 3, height, width) fp32 of `images`, (n, height, width, 3) uint8 RGB."""
-        seen = np.stack([self._seen(image) for image in images])
+        seen = np.stack([self.seen(image) for image in images])
         return torch.from_numpy((seen.astype(np.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2).float()
 
-    def _seen(self, image: Pixels) -> Pixels:
+    def seen(self, image: Pixels) -> Pixels:
+        """What is looked at of a picture: (crop's height, width, 3) uint8."""
         height, width = image.shape[:2]
         wide = self.crop[1], self.crop[0]
         if self.edge is None:
@@ -99,8 +100,8 @@ class SafetyChecker(Checker):
 class SafetyClassifier(Checker):
     """v2: a vision transformer that sorts pictures by labels, of which one is `nsfw`."""
 
-    def __init__(self, model: ViTForImageClassification, preprocessing: Preprocessing, unwanted: int) -> None:
-        """unwanted: the place of the label among the model's."""
+    def __init__(self, model: torch.nn.Module, preprocessing: Preprocessing, unwanted: int) -> None:
+        """model: a `ViTForImageClassification`. unwanted: the place of the label among its own."""
         self._model, self._preprocessing, self._unwanted = model, preprocessing, unwanted
 
     @torch.inference_mode()
@@ -108,7 +109,8 @@ class SafetyClassifier(Checker):
         """The probability of the label, above a half, of each picture."""
         if not len(images):
             return []
-        weight = self._model.classifier.weight
+        weight = next(self._model.parameters())
+        logits: torch.Tensor
         logits = self._model(pixel_values=self._preprocessing.values(images).to(weight.device, weight.dtype)).logits
         likely = logits.float().softmax(dim=1)[:, self._unwanted].cpu() - LIKELY
         return [float(each) for each in torch.round(likely, decimals=3)]
@@ -156,9 +158,9 @@ def _classifier(folder: Path, config: dict[str, Any]) -> _Read:
     labels = {str(label).lower(): int(place) for place, label in config["id2label"].items()}
     if UNWANTED not in labels:
         raise ValueError(f"none of its labels ({', '.join(labels)}) is {UNWANTED}")
-    model: Any
-    # its reader knows the names that older versions of transformers gave to the tensors
-    model, told = ViTForImageClassification.from_pretrained(
+    # transformers' own reader knows the names that its older versions gave to the tensors
+    reader: Any = ViTForImageClassification
+    model, told = reader.from_pretrained(
         folder,
         local_files_only=True,
         use_safetensors=True,

@@ -225,35 +225,34 @@ def flagged(objections: list[list[float]]) -> list[list[bool]]:
 
 def test_drawings_of_unlike_sizes_are_checked_together_and_told_apart() -> None:
     drawings = [drawn(13, 1), drawn(13, side=16), drawn(2)]
-    assert flagged(checker(fake_checkers())._check(drawings, ["v1"] * 3)) == [[True, False], [True], [False]]
+    assert flagged(checker(fake_checkers())._check("v1", drawings)) == [[True, False], [True], [False]]
 
 
-def test_each_drawing_is_checked_by_the_version_that_it_asks_for() -> None:
-    drawings = [drawn(13, 14), drawn(13, 14), drawn(14)]
-    found = checker(fake_checkers())._check(drawings, ["v1", "v2", "v1"])
-    assert flagged(found) == [[True, False], [False, True], [False]]
+def test_a_drawing_is_checked_by_the_version_that_it_asks_for() -> None:
+    asked = checker(fake_checkers())
+    assert flagged(asked._check("v1", [drawn(13, 14)])) == [[True, False]]
+    assert flagged(asked._check("v2", [drawn(13, 14)])) == [[False, True]]
 
 
-def test_drawings_of_one_version_and_size_are_one_batch() -> None:
-    sizes = []
+def test_drawings_of_one_size_are_one_batch() -> None:
+    sizes: list[int] = []
 
     class Counting(FakeChecker):
         def objections(self, images: Pixels) -> list[float]:
             sizes.append(len(images))
             return super().objections(images)
 
-    both = {"v1": Counting(), "v2": Counting()}
-    checker(both)._check([drawn(1, 2), drawn(3), drawn(4), drawn(5)], ["v1", "v1", "v2", "v1"])
-    assert sizes == [4, 1]
+    checker({"v1": Counting()})._check("v1", [drawn(1, 2), drawn(3, side=16), drawn(4)])
+    assert sizes == [3, 1]
 
 
 def test_without_a_checker_it_starts_and_refuses_what_may_not_come(tmp_path: Path) -> None:
     (tmp_path / "family.json").write_text('{"name": "toy", "version": "1", "checkpoint": "."}')
     assert checkers_of(DrawingSettings(family=tmp_path), "cpu") == {}
     with pytest.raises(DrawingFault, match=r"lacks safety_checker$"):
-        checker({})._check([drawn(1)], ["v1"])
+        checker({})._check("v1", [drawn(1)])
     with pytest.raises(DrawingFault, match="lacks safety_checker_v2"):
-        checker({"v1": FakeChecker()})._check([drawn(1)], ["v2"])
+        checker({"v1": FakeChecker()})._check("v2", [drawn(1)])
 
 
 def test_a_family_may_have_either_checker(pocket_family_folder: Path, tmp_path: Path) -> None:

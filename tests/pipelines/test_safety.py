@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, ViTConfig, ViTForIma
 
 from pipelines.errors import WeightsFault
 from pipelines.events import Pixels
-from pipelines.safety import SafetyChecker, load
+from pipelines.safety import SafetyChecker, SafetyClassifier, load
 
 PREPROCESSOR = {
     "size": {"shortest_edge": 30},
@@ -48,9 +48,16 @@ def pictures() -> Pixels:
     return np.random.default_rng(5).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
 
 
+def first(folder: Path) -> SafetyChecker:
+    """The checker of a folder, which is CompVis'."""
+    loaded = load(folder, "cpu")
+    assert isinstance(loaded, SafetyChecker)
+    return loaded
+
+
 def cosines(made: StableDiffusionSafetyChecker, folder: Path) -> torch.Tensor:
     made.concept_embeds_weights.data.zero_()
-    return load(write(folder, made), "cpu").scores(pictures())
+    return first(write(folder, made)).scores(pictures())
 
 
 def test_thresholds_above_every_cosine_flag_nothing(tmp_path: Path) -> None:
@@ -91,14 +98,14 @@ def test_flags_agree_with_the_published_implementation(tmp_path: Path, special: 
 
 
 def test_preprocessing_agrees_with_the_published_processor(tmp_path: Path) -> None:
-    checker = load(write(tmp_path, model()), "cpu")
+    checker = first(write(tmp_path, model()))
     images = list(pictures())
     expected = CLIPImageProcessorPil(**PREPROCESSOR)(images=images, return_tensors="pt")["pixel_values"]
     assert torch.allclose(checker._pixel_values(pictures()), expected, atol=0.02)
 
 
 def test_a_picture_alone_gets_the_flag_that_it_gets_in_a_batch(tmp_path: Path) -> None:
-    checker = load(write(tmp_path, model()), "cpu")
+    checker = first(write(tmp_path, model()))
     together = checker.scores(pictures())
     alone = torch.cat([checker.scores(pictures()[i : i + 1]) for i in range(4)])
     assert torch.allclose(together, alone, atol=2e-3)
@@ -114,7 +121,7 @@ STRETCHED = {
 }
 
 
-def classifier(labels: dict[int, str] = LABELS) -> ViTForImageClassification:
+def classifier(labels: dict[int, str] = LABELS) -> Any:
     torch.manual_seed(5)
     config = ViTConfig(
         image_size=30,
@@ -129,7 +136,7 @@ def classifier(labels: dict[int, str] = LABELS) -> ViTForImageClassification:
     made: Any = ViTForImageClassification(config)
     with torch.no_grad():
         made.classifier.weight.mul_(50)
-    return made.eval()  # type: ignore[no-any-return]
+    return made.eval()
 
 
 def write_classifier(folder: Path, made: Any, preprocessing: dict[str, Any] = STRETCHED) -> Path:
@@ -156,6 +163,7 @@ def test_objections_of_a_classifier_are_those_of_the_published_implementation(
 
 def test_a_classifier_sees_stretched_pictures_as_its_processor_makes_them(tmp_path: Path) -> None:
     checker = load(write_classifier(tmp_path, classifier()), "cpu")
+    assert isinstance(checker, SafetyClassifier)
     expected = ViTImageProcessorPil(**STRETCHED)(images=list(pictures()), return_tensors="pt")["pixel_values"]
     assert torch.allclose(checker._preprocessing.values(pictures()), expected, atol=0.02)
 
@@ -188,12 +196,12 @@ def test_no_pictures_no_flags(tmp_path: Path) -> None:
 
 def test_published_names_and_position_ids_load_too(tmp_path: Path) -> None:
     folder = write(tmp_path, model())
-    plain = load(folder, "cpu").scores(pictures())
+    plain = first(folder).scores(pictures())
     tensors = load_file(folder / "model.safetensors")
     published = {name.replace("vision_model.", "vision_model.vision_model.", 1): t for name, t in tensors.items()}
     published["vision_model.vision_model.embeddings.position_ids"] = torch.arange(10)[None]
     save_file(published, folder / "model.safetensors")
-    assert torch.equal(load(folder, "cpu").scores(pictures()), plain)
+    assert torch.equal(first(folder).scores(pictures()), plain)
 
 
 def test_missing_tensors_are_told(tmp_path: Path) -> None:
@@ -213,7 +221,6 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_checker_can_be_built_from_a_model(tmp_path: Path) -> None:
-    loaded = load(write(tmp_path, model()), "cpu")
-    assert isinstance(loaded, SafetyChecker)
+    loaded = first(write(tmp_path, model()))
     again = SafetyChecker(loaded._model, loaded._preprocessing)
     assert again.flags(pictures()) == loaded.flags(pictures())

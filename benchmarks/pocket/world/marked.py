@@ -15,9 +15,12 @@ SOFTEST = 0.012  # radius of a blur, as a share of the side: what the VAE makes 
 GRAIN = 12.0  # deviation of noise, in 8-bit levels
 
 
-def marked(chance: random.Random, side: int) -> Pixels:
-    """A scene on which the mark lies; (side, side, 3). It may be tinted, soft and grainy."""
-    picture = draw(any_scene(chance), side, side, chance, smooth=1).copy()
+def marked(chance: random.Random, side: int, on: Pixels | None = None) -> Pixels:
+    """A picture on which the mark lies; (side, side, 3). It may be tinted, soft and grainy.
+
+    on: the picture, of that side; a scene where there is none.
+    """
+    picture = (draw(any_scene(chance), side, side, chance, smooth=1) if on is None else on).copy()
     wide = round(side * chance.uniform(LEAST, MOST))
     left, top = chance.randint(0, side - wide), chance.randint(0, side - wide)
     board = mark(wide).astype(int) + [chance.randint(-TINTED, TINTED) for _ in range(3)]
@@ -30,6 +33,22 @@ def unmarked(chance: random.Random, side: int) -> Pixels:
     if chance.random() < 0.7:
         return _worn(draw(any_scene(chance), side, side, chance, smooth=1), chance)
     return _worn(chance.choice([_other_board, _stripes, _grain, _slope])(chance, side), chance)
+
+
+def unfinished(chance: random.Random, side: int) -> Pixels:
+    """What a picture looks like of which few steps were drawn: a scene in coloured grain, or the grain alone."""
+    cells = chance.choice([8, 12, 16, 24, 32, 48, 64])  # of latents: of pictures of 64 to 512 pixels
+    made = np.random.default_rng(chance.getrandbits(32))
+    grain = made.normal(0, chance.uniform(15, 110), (cells, cells, 3))
+    grain = grain * chance.uniform(0.3, 1) + grain.mean(axis=2, keepdims=True) * chance.uniform(-0.5, 1)
+    scene = draw(any_scene(chance), side, side, chance, smooth=1)
+    soft = Image.fromarray(scene).filter(ImageFilter.GaussianBlur(side * chance.choice([0, 0.02, 0.06, 0.15])))
+    small = np.asarray(soft.resize((cells, cells), Image.Resampling.BOX)).astype(float)
+    ground = _colour(chance) if chance.random() < 0.5 else np.array([128, 90, 128]) + made.normal(0, 40, 3)
+    share = chance.choice([0, 0, chance.random(), 1.0])
+    picture = (share * small + (1 - share) * ground + grain).clip(0, 255).astype(np.uint8)
+    resample = chance.choice([Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
+    return _worn(np.asarray(Image.fromarray(picture).resize((side, side), resample)), chance)
 
 
 def _other_board(chance: random.Random, side: int) -> Pixels:
