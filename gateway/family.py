@@ -10,13 +10,13 @@ CHECKER = "safety_checker"  # the part without which pictures are not checked
 class FamilyState:
     """What a family has beside its checkpoint, by name.
 
-    missing: what it lacks, each with the command that brings it, None where there is none. Clients are told all of
+    missing: what it lacks, each with the command that brings it. Clients are told all of
     it: no path of the server is in it.
     """
 
     name: str
     has: tuple[str, ...]
-    missing: Mapping[str, str | None]
+    missing: Mapping[str, str]
 
     @property
     def checks_pictures(self) -> bool:

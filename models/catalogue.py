@@ -5,7 +5,7 @@ Nothing here is guessed: a size, licence, revision or hash that no document stat
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 
 from models.errors import ToolFault
 from pipelines.parts import Part
@@ -69,7 +69,9 @@ class Entry:
         return f"https://huggingface.co/{self.repository}/resolve/main/{self.path}" if self.repository else None
 
 
-_FOLDERS: frozenset[str] = frozenset({"vision", "expansion", "safety_checker"})  # loaded from a folder of several files
+_FOLDERS: frozenset[str] = frozenset({"vision", "expansion", "safety_checker", "safety_checker_v2"})
+"""Parts that are loaded from a folder of several files."""
+
 _FAV, _FORK_FAV = "lllyasviel/fav_models", "mashb1t/fav_models"
 _MISC, _FORK_MISC = "lllyasviel/misc", "mashb1t/misc"
 _INPAINT, _BASE = "lllyasviel/fooocus_inpaint", "stabilityai/stable-diffusion-xl-base-1.0"
@@ -266,6 +268,17 @@ ENTRIES: tuple[Entry, ...] = (
         part="face_detector",
         folder="face_detector",
     ),
+    Entry(  # nor this: fal says no more of its second checker than that there is one
+        "safety_checker_v2",
+        "safety_checker_v2.safetensors",
+        "safetensors",
+        "NSFW",
+        elsewhere="any ViT image classifier of transformers with a label nsfw",
+        use="part",
+        part="safety_checker_v2",
+        folder="safety_checker_v2",
+        beside=("config.json", "preprocessor_config.json"),
+    ),
 )
 
 
@@ -274,6 +287,4 @@ def find(name: str) -> Entry:
     for entry in ENTRIES:
         if name in (entry.name, entry.file, PurePosixPath(entry.file).stem):
             return entry
-    if name in get_args(Part):
-        raise ToolFault(f"No document states where a {name} is published: it cannot be pulled.")
     raise ToolFault(f"Nothing is called {name!r}: `python -m models list` names what there is.")

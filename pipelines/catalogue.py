@@ -17,8 +17,8 @@ EMBEDDINGS = "embeddings"  # the folder in a family's for files that prompts may
 SUFFIX = ".safetensors"
 VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
 CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
-ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector"})  # with all that they need (fooocus-facts 9.1)
-UNPUBLISHED: frozenset[str] = frozenset({"safety_checker_v2"})  # no document states where
+# with all that they need (fooocus-facts 9.1)
+ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector", "safety_checker_v2"})
 
 _HUB_ADDRESS = re.compile(r"huggingface\.co/([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 _Four = tuple[float, float, float, float]
@@ -148,22 +148,19 @@ class Catalogue:
         except KeyError:
             raise WeightsFault(f"The family {self.name} lacks {part}: {self.remedy(part)}.") from None
 
-    def command_for(self, part: str) -> str | None:
-        """The command that brings a missing part or LoRA; None where no document states where it is published.
+    def command_for(self, part: str) -> str:
+        """The command that brings a missing part or LoRA.
 
         No path of this machine is in it: PATH/ stands for where a family lies that is not among the others, FOLDER for
         where the files are put that lie on no hub.
         """
-        if part in UNPUBLISHED:
-            return None
         among_others = self.root.parent == families_folder().resolve()
         family = self.root.name if among_others else f"PATH/{self.root.name}"
         return f"python -m models pull {part} --family {family}{' --from FOLDER' if part in ON_NO_HUB else ''}"
 
     def remedy(self, part: str) -> str:
         """A clause that says what brings a missing part or LoRA."""
-        command = self.command_for(part)
-        return f"`{command}` brings it" if command else "no document states where it is published"
+        return f"`{self.command_for(part)}` brings it"
 
     def _inside(self, path: str) -> Path:
         found = (self.root / path).resolve()

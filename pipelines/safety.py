@@ -180,7 +180,7 @@ def _other_architecture(folder: Path, name: str) -> WeightsFault:
 
 def _preprocessing(config: dict[str, Any]) -> Preprocessing:
     """As transformers' processors write it: of CLIP, a shorter side and a centre cut of it; of ViT, a size."""
-    size, crop = config["size"], config.get("crop_size")
+    size, crop = config["size"], config.get("crop_size", {})
     look: dict[str, Any] = {
         "mean": tuple(config["image_mean"]),
         "std": tuple(config["image_std"]),

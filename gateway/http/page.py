@@ -50,6 +50,5 @@ def _told(family: FamilyState) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _missing(part: str, command: str | None) -> str:
-    brought = f": <code>{escape(command)}</code>" if command else ", which nothing brings"
-    return f"<li>{escape(part)}{brought}</li>"
+def _missing(part: str, command: str) -> str:
+    return f"<li>{escape(part)}: <code>{escape(command)}</code></li>"

@@ -16,10 +16,12 @@ import torch
 from botocore.config import Config
 from safetensors.torch import load_file
 
+from benchmarks.pocket.world.mark import mark
 from models.__main__ import main
 from models.catalogue import ENTRIES, find
 from models.presets import PRESETS
 from pipelines.catalogue import Catalogue
+from pipelines.safety import load
 from pipelines.weights.integrity import check_files, sha256_of
 from tests.gateway.files.s3_server import BUCKET, program
 from tests.gateway.files.s3_server import serving as serving_s3
@@ -189,6 +191,20 @@ def test_expansion_comes_from_a_folder_with_its_words(
     found = Catalogue.open(families / "lcm").part("expansion")
     assert {path.name for path in found.iterdir()} == {path.name for path in source.iterdir()}
     assert load_file(found / "model.safetensors").keys() == load_file(source / "model.safetensors").keys()
+    assert tool("verify", "lcm")[0] == 0
+
+
+def test_the_second_safety_checker_comes_from_a_folder_and_is_loaded(
+    tool: Tool, hub: Hub, tmp_path: Path, families: Path, pocket_family_folder: Path
+) -> None:
+    source = pocket_family_folder / "safety_checker_v2"
+    shutil.copytree(source, tmp_path / "site" / "safety_checker_v2")
+    weights = tmp_path / "site" / "safety_checker_v2" / "model.safetensors"
+    weights.rename(tmp_path / "site" / "safety_checker_v2.safetensors")
+    assert tool("pull", "lcm")[0] == 0
+    assert tool("pull", "safety_checker_v2", "--family", "lcm", "--from", str(tmp_path / "site"))[0] == 0
+    checker = load(Catalogue.open(families / "lcm").part("safety_checker_v2"))
+    assert checker.flags(mark(64)[None]) == [True]
     assert tool("verify", "lcm")[0] == 0
 
 

@@ -95,8 +95,8 @@ def _family() -> dict[str, Any]:
             "has": {"type": "array", "items": _TEXT},
             "missing": {
                 "type": "object",
-                "additionalProperties": {"type": ["string", "null"]},
-                "description": "What it lacks, each with the command that brings it; null where none does.",
+                "additionalProperties": _TEXT,
+                "description": "What it lacks, each with the command that brings it.",
             },
         },
         description="The model family that draws, and what it has beside its checkpoint.",

@@ -32,7 +32,10 @@ async def test_it_is_ready_when_its_parts_are(client: httpx2.AsyncClient) -> Non
 FAMILY = FamilyState(
     "toy",
     ("canny",),
-    {"safety_checker": "python -m models pull safety_checker --family toy", "safety_checker_v2": None},
+    {
+        "safety_checker": "python -m models pull safety_checker --family toy",
+        "safety_checker_v2": "python -m models pull safety_checker_v2 --family toy --from FOLDER",
+    },
 )
 
 
@@ -44,7 +47,7 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
         "has": ["canny"],
         "missing": {
             "safety_checker": "python -m models pull safety_checker --family toy",
-            "safety_checker_v2": None,
+            "safety_checker_v2": "python -m models pull safety_checker_v2 --family toy --from FOLDER",
         },
     }
     document = (await get(parts, "/openapi.json")).json()
@@ -57,7 +60,10 @@ async def test_the_page_tells_it_too(parts: Parts) -> None:
     page = (await get(replace(parts, family=FAMILY), "/")).text
     assert "<code>toy</code>" in page
     assert "<code>python -m models pull safety_checker --family toy</code>" in page
-    assert "<li>safety_checker_v2, which nothing brings</li>" in page
+    assert (
+        "<li>safety_checker_v2: <code>python -m models pull safety_checker_v2 --family toy --from FOLDER</code></li>"
+        in page
+    )
     assert "not checked" in page
     whole = (await get(replace(parts, family=FamilyState("<toy>", ("safety_checker",), {})), "/")).text
     assert "&lt;toy&gt;" in whole
