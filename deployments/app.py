@@ -45,7 +45,7 @@ def build_app(settings: AppSettings) -> Application:
             partial(OutputNames.of, settings.gateway),
             settings.gateway.delivery_patience_s,
             settings.output,
-            partial(models_of, family),
+            partial(models_of, settings.drawing.family),
         ),
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
