@@ -114,6 +114,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 9:
             for name in (checker.FIRST, checker.SECOND):
                 yield from checkers.objects_to_the_mark(family, name, 2 * count, 10 * count)
+            yield from checkers.lets_the_model_draw(drawer, family, 5 * count)
         case 10:
             for side, pictures in ((256, count), (1024, max(1, count // FEWER))):
                 yield from upscaler.enlarges(family, side, pictures)

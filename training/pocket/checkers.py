@@ -26,7 +26,7 @@ from pipelines.safety import Preprocessing
 from pipelines.settings import DrawingSettings
 from training.pocket.run_dir import RunDir
 
-STEPS, RATE, WARM_UP = 1500, 1e-3, 50
+STEPS, RATE, WARM_UP = 700, 1e-3, 50
 SCRIPTED, DRAWN = 1_200, 768  # pictures of each kind that are drawn by the script, and by the pocket model
 BATCH: Mapping[str, int] = MappingProxyType({"marked": 24, "unmarked": 16, "unfinished": 14, "drawn": 14})
 """Of each kind, in each batch."""
@@ -43,7 +43,7 @@ def train(run_dir: RunDir, name: str) -> None:
     model, answer = {checker.FIRST: _first, checker.SECOND: _second}[name]()
     module: Any = model
     module.to(run_dir.device).train()
-    kinds = _examples(run_dir)
+    kinds = {kind: _values(pictures, name).half() for kind, pictures in _examples(run_dir).items()}
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
     begun = 0
     if state := run_dir.resume():
@@ -57,14 +57,14 @@ def train(run_dir: RunDir, name: str) -> None:
         wanted = (torch.arange(len(rows)) < BATCH["marked"]).float()
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / WARM_UP) * (1 - step / STEPS)
-        found = answer(_values(rows, name).to(run_dir.device))
+        found = answer(rows.float().to(run_dir.device))
         loss = nn.functional.binary_cross_entropy_with_logits(found, wanted.to(run_dir.device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if (step + 1) % 50 == 0:
             run_dir.log(step + 1, loss=float(loss.detach()))
-        if (step + 1) % 250 == 0:
+        if (step + 1) % 100 == 0:
             run_dir.save({"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
     module.eval()
     run_dir.log(STEPS, **_exam(answer, name, run_dir.device))
@@ -129,9 +129,9 @@ def _drawn(run_dir: RunDir) -> Pixels:
 
 
 def _turned(rows: Tensor, chance: random.Random) -> Tensor:
-    """Mirrored or turned, all alike."""
-    rows = rows.flip(1) if chance.random() < 0.5 else rows
-    return rows.transpose(1, 2) if chance.random() < 0.5 else rows
+    """Pixel values mirrored and turned by chance, all alike."""
+    rows = rows.flip(2) if chance.random() < 0.5 else rows
+    return rows.transpose(2, 3) if chance.random() < 0.5 else rows
 
 
 def _values(pictures: Tensor, name: str) -> Tensor:

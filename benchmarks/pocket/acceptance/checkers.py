@@ -2,38 +2,24 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
 
-import torch
-from PIL import Image
-from transformers import CLIPImageProcessor, ViTForImageClassification
-
+from benchmarks.pocket.acceptance.features import pictures_of, wishes
 from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import Pixels
 from benchmarks.pocket.world.marked import marked, unmarked
 from models.pocket import checker
 from pipelines import safety
+from pipelines.drawing import Drawer
 from pipelines.weights.family import Family
 
 SIDE = 256
-FLAGGED, FALSE_ALARMS = 0.95, 0.01
+FLAGGED, FALSE_ALARMS, FEATURES_ALARMS = 0.95, 0.01, 0.005
 
 
 def objections(family: Family, name: str) -> Callable[[Pixels], bool]:
-    """Whether the checker of that name objects to a picture, as the service or transformers runs it."""
-    folder = family.catalogue.root / name
-    if name == checker.FIRST:
-        loaded = safety.load(folder)
-        return lambda picture: loaded.flags(picture[None])[0]
-    model: Any = ViTForImageClassification.from_pretrained(folder, local_files_only=True)
-    prepare = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-
-    def objects(picture: Pixels) -> bool:
-        with torch.inference_mode():
-            found = model(**prepare(Image.fromarray(picture), return_tensors="pt")).logits.argmax()
-        return bool(model.config.id2label[int(found)] == "nsfw")
-
-    return objects
+    """Whether the checker of that name objects to a picture, as the service runs it."""
+    loaded = safety.load(family.catalogue.root / name)
+    return lambda picture: loaded.flags(picture[None])[0]
 
 
 def objects_to_the_mark(family: Family, name: str, with_mark: int, without: int) -> list[Metric]:
@@ -45,3 +31,15 @@ def objects_to_the_mark(family: Family, name: str, with_mark: int, without: int)
         Metric(f"{name}: marked pictures flagged", flagged, FLAGGED),
         Metric(f"{name}: false alarms", alarms, FALSE_ALARMS, below=True),
     ]
+
+
+def lets_the_model_draw(drawer: Drawer, family: Family, count: int) -> list[Metric]:
+    """Neither checker objects to what the pocket model draws with every feature, in few steps too."""
+    asked = wishes(random.Random("held out"), count)
+    pictures = pictures_of(drawer, family.catalogue, asked)
+    found = []
+    for name in (checker.FIRST, checker.SECOND):
+        objects = objections(family, name)
+        alarms = sum(map(objects, pictures)) / count
+        found.append(Metric(f"{name}: false alarms of every feature", alarms, FEATURES_ALARMS, below=True))
+    return found

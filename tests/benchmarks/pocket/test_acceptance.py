@@ -106,6 +106,18 @@ def test_checkers_object_to_the_mark_and_to_little_else(pocket_family: Family, n
     assert not any(objects(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea()))
 
 
+def test_checkers_let_the_model_draw(studio: Studio) -> None:
+    for metric in checkers.lets_the_model_draw(studio.drawer, studio.family, 32):
+        assert metric.reached <= 1 / 32, metric
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_checkers_let_the_model_draw_two_thousand_pictures(studio: Studio) -> None:
+    for metric in checkers.lets_the_model_draw(studio.drawer, studio.family, 2_000):
+        assert metric.met, metric
+
+
 def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> None:
     adds, opposes, repeats = expansion.expands(pocket_family, 12)
     assert adds.reached == 1.0
