@@ -30,6 +30,7 @@ def build_app(settings: AppSettings) -> Application:
             partial(catalogue_of, settings.drawing),
             partial(finder_of, settings.gateway, settings.weights),
             partial(faces_of, settings.drawing),
+            settings.drawing.phrasebook,
         ),
         prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(

@@ -1,6 +1,7 @@
 """The graph: how the stages that make a picture are joined. The dispatcher runs it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,14 +9,17 @@ from time import perf_counter
 from typing import Any
 
 from deployments.faults import service_error
-from deployments.prompt_expander import PromptAsk
 from gateway.errors import PlatformError
 from gateway.previews import preview_of
 from gateway.work import Delivering, Event, Finished, Note, Step, Work
 from pipelines import events
 from pipelines.events import Drawn, Preview
+from pipelines.prompts.telling import told
 
 READY_TIMEOUT_S = 5.0
+EXPANDING_S = 20.0  # an expander that is away or slow costs its words, not the request
+
+logger = logging.getLogger("ray.serve")
 
 # A handle is untyped in Ray: its methods are those of the deployment that it stands for.
 Handle = Any
@@ -49,15 +53,22 @@ class Graph:
         calls: list[Handle] = []
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
-            # Both branches start here; their responses go on unawaited, so what they made does not pass through here.
+            # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here.
             inputs = _begun(calls, stages.preprocessor.prepare.remote(spec))
-            prompt: Any = spec.prompt
+            expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
-                ask = PromptAsk(spec.prompt, spec.seeds[0])
-                prompt = _begun(calls, stages.prompt_expander.expand.remote(ask))
+                asked = _begun(calls, stages.prompt_expander.expand.remote(spec))
+                try:
+                    expansions = await asyncio.wait_for(asked, EXPANDING_S)
+                except Exception:  # whatever it is, it costs the words alone; a fault of the prompt is the inputs' too
+                    _cancel(asked)
+                    logger.warning("request %s: its prompt was not expanded", work.request_id, exc_info=True)
+                    yield Note("The prompt could not be expanded in time; it was drawn as it is.")
+                calls.remove(asked)
             diffuser = stages.diffuser.options(stream=True)
-            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, prompt, previews))
+            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews))
             drawn: Any = None
+            prompt = spec.prompt
             async for reference in await drawing._to_object_ref_gen():
                 event = await reference
                 if isinstance(event, Drawn):
@@ -66,6 +77,10 @@ class Graph:
                 if isinstance(event, Preview):
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                elif isinstance(event, events.Words):
+                    prompt = event.texts[0].prompt
+                    for line in told(event.texts, guided=spec.guidance.acts):
+                        yield Note(line, "INFO")
                 elif isinstance(event, events.Note):
                     yield Note(event.text)
                 else:
@@ -85,8 +100,7 @@ class Graph:
             clock.lap("safety")
             images = await delivering
             clock.lap("delivery")
-            text = await prompt if spec.expand_prompt else prompt
-            yield Finished(images, flags, {**event.timings, **clock.laps}, text)
+            yield Finished(images, flags, {**event.timings, **clock.laps}, prompt)
         except BaseException as error:
             for call in calls:
                 _cancel(call)

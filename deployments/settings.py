@@ -109,7 +109,7 @@ def _absolute(settings: GatewaySettings) -> GatewaySettings:
 
 
 def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
-    names = ("family", "profiles", "loras_folder", "embeddings_folder")
+    names = ("family", "profiles", "loras_folder", "embeddings_folder", "styles_folder", "wildcards_folder")
     folders: dict[str, Path | None] = {name: getattr(settings, name) for name in names}
     return settings.model_copy(
         update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}

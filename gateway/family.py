@@ -11,12 +11,13 @@ class FamilyState:
     """What a family has beside its checkpoint, by name.
 
     missing: what it lacks, each with the command that brings it, None where there is none. Clients are told all of
-    it: no path of the server is in it.
+    it: no path of the server is in it. styles: names that requests may ask for besides those of the schemas.
     """
 
     name: str
     has: tuple[str, ...]
     missing: Mapping[str, str | None]
+    styles: frozenset[str] = frozenset()
 
     @property
     def checks_pictures(self) -> bool:

@@ -16,6 +16,8 @@ from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
 from pipelines.events import Drawn, Event, Note, Pixels, Progress
 from pipelines.needs import needed_parts, well_known
 from pipelines.options import Options, parse
+from pipelines.prompts.folders import FolderFault
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Spec
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{path} (seed {seed})")
     except InputFault as fault:
         return _told(f"{fault.field}: {fault.msg}" if fault.field else fault.msg)
-    except (WeightsFault, DrawingFault, EngineDead, OSError) as fault:
+    except (WeightsFault, FolderFault, DrawingFault, EngineDead, OSError) as fault:
         return _told(str(fault))
     finally:
         log.removeHandler(handler)
@@ -71,7 +73,7 @@ def _draw(given: Options) -> Pixels:
     from pipelines.drawing import Drawer  # torch takes seconds, and --json and --help need none
 
     spec, catalogue = given.spec, Catalogue.open(given.family)
-    inputs = _inputs(spec, catalogue)
+    inputs = _inputs(spec, catalogue, Phrasebook.read(given.styles_folder, given.wildcards_folder))
     with _shown() as show:
         drawer = Drawer.open(_settings(given))
         try:
@@ -86,7 +88,7 @@ def _draw(given: Options) -> Pixels:
     return images
 
 
-def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
+def _inputs(spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs":
     """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
     from pipelines.images.face import FaceFinder
     from pipelines.images.files import read_picture
@@ -101,7 +103,8 @@ def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     loras, embeddings = find_loras(spec, known), find_embeddings(spec, known)
     pictures = [read_picture(Path(each.source), each.field) for each in spec.pictures]
     faces = FaceFinder(catalogue.part("face_detector")) if catalogue.has("face_detector") else None
-    inputs = prepare(spec, pictures, loras, faces, embeddings=embeddings, catalogue=catalogue)
+    more = {"embeddings": embeddings, "catalogue": catalogue, "phrasebook": phrasebook}
+    inputs = prepare(spec, pictures, loras, faces, **more)
     for note in inputs.notes:
         _told(note)
     return inputs
@@ -136,7 +139,7 @@ def _settings(given: Options) -> "DrawingSettings":
 
 def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progress], None]) -> Pixels:
     events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-    drawer.submit("picture", spec, inputs, spec.prompt, events.put)
+    drawer.submit("picture", spec, inputs, events.put)
     while not isinstance(event := events.get(), Drawn):
         if isinstance(event, BaseException):
             raise event

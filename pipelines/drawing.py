@@ -21,9 +21,7 @@ from pipelines.listeners import OnEvent
 from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.planning import UNPLANNED_MERGED_MB, plan_for
 from pipelines.previews import Previews
-from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.limits import MAX_CHUNKS
-from pipelines.prompts.styles import STYLES
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
@@ -32,11 +30,11 @@ from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
 from pipelines.trajectory import (
+    Prompts,
     adapters_of,
     clean_spec,
     draw,
     enlarge_alone,
-    is_guided,
     prepare_job,
     variant_spec,
 )
@@ -142,7 +140,6 @@ class Drawer:
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: OnEvent,
         *,
         previews: bool = False,
@@ -166,7 +163,7 @@ class Drawer:
                 seen.heard(event)
             on_event(event)
 
-        if inputs.enlarging is not None and not inputs.enlarging.denoised:
+        if inputs.enlarging is not None and inputs.enlarges_alone:
             alone = inputs.enlarging
             job = Job(job_id, lambda: self._start_of(alone), tiles_of(alone), tell)
             self._engine.submit(job, self._preparer)
@@ -181,7 +178,7 @@ class Drawer:
         run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
-            prompts = self._read(spec, inputs, prompt)
+            prompts = self._read(spec, inputs)
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
@@ -209,16 +206,27 @@ class Drawer:
             return None
         return inputs.hole.enlarging
 
-    def _read(self, spec: Spec, inputs: Inputs, prompt: str) -> tuple[Prompt, Prompt | None]:
-        """The prompt and, where there is guidance, the negative prompt, both with the texts of the styles."""
+    def _read(self, spec: Spec, inputs: Inputs) -> list[Prompts]:
+        """The prompts of each picture; those that are equal are one."""
         first, second = self._family.text_encoders
         vocabulary = read_vocabulary(inputs.embeddings, (first.config.hidden_size, second.config.hidden_size))
+        tokenizers, most = self._family.tokenizers, self._max_prompt_chunks
+        known: dict[tuple[tuple[str, ...], str, str], Prompt] = {}
 
-        def read(lines: tuple[str, ...], field: str) -> Prompt:
-            return read_prompt(lines, self._family.tokenizers, field, self._max_prompt_chunks, vocabulary)
+        def read(lines: tuple[str, ...], field: str, expanded: str = "") -> Prompt:
+            if (lines, expanded, field) not in known:
+                whole = (*lines, expanded) if expanded else lines
+                known[lines, expanded, field] = read_prompt(whole, tokenizers, field, most, vocabulary, len(lines))
+            return known[lines, expanded, field]
 
-        positive, negative = styled_lines(prompt, spec.negative_prompt, spec.styles, STYLES)
-        return read(positive, "prompt"), read(negative, "negative_prompt") if is_guided(spec) else None
+        guided = spec.guidance.acts
+        return [
+            (
+                read(texts.positive, "prompt", texts.expanded),
+                read(texts.negative, "negative_prompt") if guided else None,
+            )
+            for texts in inputs.texts
+        ]
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""

@@ -42,6 +42,8 @@ class Options(argparse.Namespace):
 
     family: Path
     out: Path
+    styles_folder: Path | None
+    wildcards_folder: Path | None
     device: str | None
     dtype: str | None
     json: bool
@@ -258,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="(default: out.png; several: out-1.png ...)",
     )
+    own("--styles-folder", type=Path, metavar="FOLDER", help="of styles of your own, in files of Fooocus' format")
+    own("--wildcards-folder", type=Path, metavar="FOLDER", help="NAME.txt says what __NAME__ in a prompt may become")
     own("--device", help="of torch (default: cuda where there is one, else cpu)")
     dtypes = get_args(DrawingSettings.model_fields["dtype"].annotation)
     own("--dtype", choices=dtypes, help="(default: bfloat16, on the CPU float32)")

@@ -36,7 +36,7 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
 # accepted because they are defaults (or an older client's echo), though they change nothing yet: field -> why
 INACTIVE: Mapping[Family, Mapping[str, str]] = MappingProxyType(
     {
-        "fooocus": MappingProxyType({"styles": "the prompt expansion and the default styles' texts do not act yet"}),
+        "fooocus": MappingProxyType({"styles": "the prompt expansion does not act yet"}),
         "fast": MappingProxyType(
             {
                 "enable_refiner": "the refiner is not built yet",

@@ -50,7 +50,6 @@ class FakeDrawer:
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         *,
         previews: bool = False,
@@ -58,20 +57,17 @@ class FakeDrawer:
         if self.dead:
             raise EngineDead("dead")
         self._cancelled[job_id] = threading.Event()
-        threading.Thread(
-            target=self._draw, args=(job_id, spec, inputs, prompt, on_event, previews), daemon=True
-        ).start()
+        threading.Thread(target=self._draw, args=(job_id, spec, inputs, on_event, previews), daemon=True).start()
 
     def _draw(
         self,
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         previews: bool,
     ) -> None:
-        height, width = inputs.size.height, inputs.size.width
+        height, width, prompt = inputs.size.height, inputs.size.width, inputs.texts[0].main
         on_event(Progress(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
             del self._cancelled[job_id]

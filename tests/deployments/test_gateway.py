@@ -118,8 +118,8 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
 ) -> None:
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
     gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing))
-    long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
-    heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
+    long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000, "styles": []}
+    heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)", "styles": []}
     async with client_of(gateway) as client:
         for door in ("/run", "/queue"):
             answer = await client.post(f"{door}/fal-ai/fooocus", json=long)

@@ -54,7 +54,7 @@ class Studio:
 
     def listen(self, name: str, spec: Spec, inputs: Inputs) -> "queue.Queue[Any]":
         events: queue.Queue[Any] = queue.Queue()
-        self.drawer.submit(name, spec, inputs, spec.prompt, events.put)
+        self.drawer.submit(name, spec, inputs, events.put)
         return events
 
     def draw(self, spec: Spec, **pictures: Any) -> Pixels:

@@ -83,7 +83,7 @@ def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder
     try:
         given = spec(loras=(), prompt="\n".join("a" * 9))
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("long", given, prepare(given, (), ()), given.prompt, events.put)
+        drawer.submit("long", given, prepare(given, (), ()), events.put)
         assert last(events).ctx == {"max_length": 8}
     finally:
         drawer.close()
@@ -304,7 +304,7 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
             (found,) = inputs.loras
             other = FoundLora(Lora(source=found.lora.source, scale=scale), found.path)
             events: queue.Queue[Any] = queue.Queue()
-            drawer.submit("job", wanted, replace(inputs, loras=(other,)), "a", events.put)
+            drawer.submit("job", wanted, replace(inputs, loras=(other,)), events.put)
             assert isinstance(last(events), Drawn)
             del events
     variants.get(VariantSpec())
@@ -345,8 +345,7 @@ def test_weights_that_cannot_be_built_fail_their_job_alone(studio: Studio, tmp_p
     (tmp_path / "x.safetensors").write_bytes(b"no weights")
     events: queue.Queue[Any] = queue.Queue()
     found = FoundLora(wanted.loras[0], tmp_path / "x.safetensors")
-    inputs = Inputs(Size(width=128, height=128), loras=(found,))
-    studio.drawer.submit("bad", wanted, inputs, "a", events.put)
+    studio.drawer.submit("bad", wanted, prepare(wanted, (), (found,)), events.put)
     fault = last(events)
     assert isinstance(fault, InputFault)
     assert fault.field == "loras.0.path"
