@@ -1,7 +1,7 @@
 """The graph through real Ray handles, with a drawer that needs no weights."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -165,16 +165,80 @@ async def test_what_was_made_of_a_picture_is_told_before_the_steps(stages: Any) 
     from deployments.graph import Graph
 
     face = Reference(kind="FaceSwap", source="http://x/nobody", field="image_prompt_1.image_url")
-    first, *others = [event async for event in Graph(stages).run(work("mirror", pictures=(face,)))]
+    words, *rest = [event async for event in Graph(stages).run(work("mirror", pictures=(face,)))]
+    assert words == Note("Prompt: mirror", "INFO")
+    first, *others = rest
     assert isinstance(first, Note)
     assert first.text.startswith("image_prompt_1.image_url: no face")
+    assert first.level == "WARNING"
     assert not any(isinstance(event, Note) for event in others)
 
 
+async def test_what_each_picture_is_drawn_from_is_told(stages: Any) -> None:
+    from deployments.graph import Graph
+
+    asked = work("a [[red,blue]] ball\nat noon", negative_prompt="rain", styles=("SAI Craft Clay",), seeds=(1, 2))
+    notes = [event async for event in Graph(stages).run(asked) if isinstance(event, Note)]
+    assert {note.level for note in notes} == {"INFO"}
+    first, second, negative = (note.text for note in notes)
+    assert first.startswith("Prompt of picture 1: ")
+    assert "a red ball" in first
+    assert second.startswith("Prompt of picture 2: ")
+    assert "a  blue ball" in second
+    assert second.endswith("\nat noon")
+    assert negative.startswith("Negative prompt: ")
+    assert negative.endswith("\nrain")
+
+
+class Handle:
+    """Of a stage whose one method is not the deployment's: what it is asked for goes to `act`."""
+
+    def __init__(self, act: Callable[..., Awaitable[Any]]) -> None:
+        self._act = act
+        self.asked: list[Any] = []
+
+    def options(self, **_: object) -> "Handle":
+        return self
+
+    @property
+    def expand(self) -> "Handle":
+        return self
+
+    def remote(self, *asked: Any) -> Any:
+        self.asked += asked
+        return asyncio.ensure_future(self._act(*asked))
+
+
 async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:
-    _, finished = await run(stages, work("a blue ball", expand_prompt=True, check_safety=False))
+    async def longer(spec: Spec) -> tuple[str, ...]:
+        return tuple(f"{spec.prompt}, vivid {seed}" for seed in spec.seeds)
+
+    expander, asked = Handle(longer), work("a blue ball", expand_prompt=True, check_safety=False, seeds=(3, 4))
+    _, finished = await run(replace(stages, prompt_expander=expander), asked)
+    assert expander.asked == [asked.spec]
+    assert finished.prompt == "a blue ball, vivid 3"
+    _, finished = await run(stages, asked)
     assert finished.prompt == "a blue ball"
-    assert finished.nsfw == [False]
+
+
+@pytest.mark.parametrize("away", [RuntimeError("it is away"), None], ids=["fails", "hangs"])
+async def test_an_expander_that_is_away_costs_its_words_alone(
+    stages: Any, away: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deployments import graph
+
+    async def nothing(spec: Spec) -> tuple[str, ...]:
+        if away is None:
+            await asyncio.sleep(60)
+        raise away or TimeoutError
+
+    monkeypatch.setattr(graph, "EXPANDING_S", 0.2)
+    asked = work("a blue ball", expand_prompt=True, check_safety=False)
+    events = [event async for event in graph.Graph(replace(stages, prompt_expander=Handle(nothing))).run(asked)]
+    assert isinstance(events[0], Note)
+    assert events[0].text.startswith("The prompt could not be expanded")
+    assert isinstance(events[-1], Finished)
+    assert events[-1].prompt == "a blue ball"
 
 
 async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> None:
@@ -217,7 +281,7 @@ async def test_closing_a_run_takes_its_job_out(stages: Any) -> None:
     from deployments.graph import Graph
 
     events = Graph(stages).run(work("slow"))
-    assert await anext(events) == Step(0, 20)
+    assert await anext(event async for event in events if isinstance(event, Step)) == Step(0, 20)
     assert (await stages.diffuser.stats.remote()).live_jobs == 1
     await events.aclose()
     await until_live(stages, 0)
