@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, LiteralString, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -58,7 +58,7 @@ class OneOf:
         few = ", ".join(f"'{value}'" for value in expected)
         values = f": {few}" if len(expected) <= 12 else f" the {len(expected)} values of ctx.expected"
         message = f"Input should be one of{values}{self.also and f', or {self.also}'}"
-        return PydanticCustomError("one_of", cast("LiteralString", message), {"expected": expected})
+        return PydanticCustomError("one_of", message, {"expected": expected})
 
 
 def _well_formed(text: str) -> str:

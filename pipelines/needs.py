@@ -111,7 +111,8 @@ def loras_of(spec: Spec) -> list[Lora]:
     One that the prompt names again is left out, as is what is beyond MAX_LORAS: where the file is the mode's, or the
     same file with the same weight is there already. Raises InputFault for a tag whose weight is out of range.
     """
-    own, modes = [], []
+    own: list[Lora] = []
+    modes: list[Lora] = []
     for lora in spec.loras:
         (modes if lora.performance else own).append(lora)
     _, tags = take_lora_tags(prompt_lines(spec.prompt)[0])
