@@ -103,8 +103,7 @@ def _inputs(spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs
     loras, embeddings = find_loras(spec, known), find_embeddings(spec, known)
     pictures = [read_picture(Path(each.source), each.field) for each in spec.pictures]
     faces = FaceFinder(catalogue.part("face_detector")) if catalogue.has("face_detector") else None
-    more = {"embeddings": embeddings, "catalogue": catalogue, "phrasebook": phrasebook}
-    inputs = prepare(spec, pictures, loras, faces, **more)
+    inputs = prepare(spec, pictures, loras, faces, embeddings=embeddings, catalogue=catalogue, phrasebook=phrasebook)
     for note in inputs.notes:
         _told(note)
     return inputs
