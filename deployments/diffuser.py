@@ -86,8 +86,8 @@ class Diffuser:
     async def draw(
         self, request_id: str, spec: Spec, inputs: Inputs, expansions: Sequence[str] = (), previews: bool = False
     ) -> AsyncIterator[Event | Words]:
-        """Draw a spec: its words, notes of its inputs and of its LoRAs, `Progress` events, with `previews` also
-        `Preview` events, then one `Drawn`, whose array belongs to the caller.
+        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, behind the first one its words, with
+        `previews` also `Preview` events, then one `Drawn`, whose array belongs to the caller.
 
         expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. Closing or
         cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn
@@ -99,16 +99,18 @@ class Diffuser:
             inputs = replace(await self._brought(inputs), texts=expanded(inputs.texts, expansions))
             self._drawer.submit(job_id, spec, inputs, channel.put, previews=previews)
             self._live += 1
+            told = inputs.enlarges_alone
             try:
                 self._report()
-                if not inputs.enlarges_alone:
-                    yield Words(inputs.texts)
                 for note in inputs.notes:
                     yield Note(note)
                 async for event in channel.events():
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()
                     yield event
+                    if not told:  # behind the first step, which says when the drawing began
+                        told = True
+                        yield Words(inputs.texts)
             finally:
                 self._drawer.cancel(job_id)
                 self._live -= 1
