@@ -17,7 +17,7 @@ from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
-from gateway.family import FamilyState
+from gateway.family import EXPANDER, FamilyState
 from gateway.files.opening import files_of
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
@@ -122,9 +122,10 @@ class Door:
         catalogue: Catalogue,
         weights: WeightsSettings = WeightsSettings(),  # noqa: B008 (frozen)
         styles: Sequence[str] = BUNDLED.names,
+        expands: bool = False,
     ) -> None:
         self._limits, self._catalogue, self._weights = limits, catalogue, weights
-        self.family = _state_of(catalogue, styles)
+        self.family = _state_of(catalogue, styles, expands)
 
     def check(self, spec: Spec) -> None:
         """Raises ValidationErrors for prompts beyond the limits, and for fields that need what the family lacks."""
@@ -137,19 +138,25 @@ class Door:
         return unknown(source, "LoRA", self._weights.hub)
 
 
-def door_of(settings: DrawingSettings, weights: WeightsSettings = WeightsSettings()) -> Door:  # noqa: B008 (frozen)
-    """The door to the family that is drawn with; prompts are counted as its own tokenizers do."""
+def door_of(
+    settings: DrawingSettings,
+    weights: WeightsSettings = WeightsSettings(),  # noqa: B008 (frozen)
+    expands: bool = False,
+) -> Door:
+    """The door to the family that is drawn with; prompts are counted as its own tokenizers do. expands: whether prompts
+    are expanded even where the family has nothing for it."""
     from pipelines.prompts.tokenizer import tokenizers_of
 
     catalogue = Catalogue.open(settings.family, settings.embeddings_folder, settings.loras_folder)
     phrasebook = settings.phrasebook()
     limits = PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks, phrasebook)
-    return Door(limits, catalogue, weights, phrasebook.names)
+    return Door(limits, catalogue, weights, phrasebook.names, expands)
 
 
-def _state_of(catalogue: Catalogue, styles: Sequence[str]) -> FamilyState:
+def _state_of(catalogue: Catalogue, styles: Sequence[str], expands: bool) -> FamilyState:
     """Of every part, and of the LoRAs that the endpoints draw with of themselves."""
     there: dict[str, bool] = {part: catalogue.has(part) for part in get_args(Part)}
+    there[EXPANDER] |= expands
     for source in (OFFSET_LORA, *(mode.lora.source for mode in MODES.values() if mode.lora is not None)):
         there[needs.well_known(source) or source] = catalogue.lora(source) is not None
     has = tuple(name for name, is_there in there.items() if is_there)

@@ -1,13 +1,13 @@
 """The graph: how the stages that make a picture are joined. The dispatcher runs it."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from deployments.expanding import ask_for_words
 from deployments.faults import service_error
 from gateway.errors import PlatformError
 from gateway.previews import preview_of
@@ -17,9 +17,6 @@ from pipelines.events import Drawn, Preview
 from pipelines.prompts.telling import told
 
 READY_TIMEOUT_S = 5.0
-EXPANDING_S = 20.0  # an expander that is away or slow costs its words, not the request
-
-logger = logging.getLogger("ray.serve")
 
 # A handle is untyped in Ray: its methods are those of the deployment that it stands for.
 Handle = Any
@@ -27,13 +24,17 @@ Handle = Any
 
 @dataclass(frozen=True)
 class Stages:
-    """Handles of the deployments that the graph calls; applications while the app is being built."""
+    """Handles of the deployments that the graph calls; applications while the app is being built.
+
+    expanding_limit_s: how long a request waits for the words of the prompt expander.
+    """
 
     preprocessor: Handle
     prompt_expander: Handle
     diffuser: Handle
     safety_checker: Handle
     postprocessor: Handle
+    expanding_limit_s: float
 
 
 class Graph:
@@ -57,14 +58,11 @@ class Graph:
             inputs = _begun(calls, stages.preprocessor.prepare.remote(spec))
             expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
-                asked = _begun(calls, stages.prompt_expander.expand.remote(spec))
-                try:
-                    expansions = await asyncio.wait_for(asked, EXPANDING_S)
-                except Exception:  # whatever it is, it costs the words alone; a fault of the prompt is the inputs' too
-                    _cancel(asked)
-                    logger.warning("request %s: its prompt was not expanded", work.request_id, exc_info=True)
-                    yield Note("The prompt could not be expanded in time; it was drawn as it is.")
-                calls.remove(asked)
+                words = await ask_for_words(stages.prompt_expander, spec, stages.expanding_limit_s)
+                clock.lap("expansion")
+                expansions = words.texts
+                if words.note:
+                    yield Note(words.note)
             diffuser = stages.diffuser.options(stream=True)
             drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews))
             drawn: Any = None

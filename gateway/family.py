@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CHECKER = "safety_checker"  # the part without which pictures are not checked
+EXPANDER = "expansion"  # the part without which prompts are not expanded
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """`python -m pipelines "a lighthouse" --family FOLDER -o out.png`: pictures without Ray and without the gateway."""
 
 import logging
+import math
 import queue
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +75,8 @@ def _draw(given: Options) -> Pixels:
     from pipelines.drawing import Drawer  # torch takes seconds, and --json and --help need none
 
     spec, catalogue = given.spec, Catalogue.open(given.family)
-    inputs = _inputs(spec, catalogue, Phrasebook.read(given.styles_folder, given.wildcards_folder))
+    phrasebook = Phrasebook.read(given.styles_folder, given.wildcards_folder)
+    inputs = _expanded(_inputs(spec, catalogue, phrasebook), spec, catalogue, phrasebook)
     with _shown() as show:
         drawer = Drawer.open(_settings(given))
         try:
@@ -107,6 +110,24 @@ def _inputs(spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs
     for note in inputs.notes:
         _told(note)
     return inputs
+
+
+def _expanded(inputs: "Inputs", spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs":
+    """With the words that the family's language model adds, where they are asked for. Raises WeightsFault."""
+    if not spec.expand_prompt or inputs.enlarges_alone:
+        return inputs
+    from pipelines.expansion import load
+    from pipelines.prompts.assembly import expanded
+    from pipelines.prompts.expanding import expand_specs, fitting
+    from pipelines.prompts.limits import MAX_CHUNKS
+    from pipelines.prompts.tokenizer import tokenizers_of
+
+    expander = load(catalogue.part("expansion"), time_limit_s=math.inf)
+    fits = fitting(tokenizers_of(catalogue.config), MAX_CHUNKS)
+    (texts,) = expand_specs([spec], expander, phrasebook, fits)
+    for text in filter(None, texts):
+        _told(f"The prompt was expanded: {text}")
+    return replace(inputs, texts=expanded(inputs.texts, texts))
 
 
 class _Weights:

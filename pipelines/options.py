@@ -156,7 +156,7 @@ _SPEC_OPTIONS = (
             "embeddings",
         ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
-        *("image_prompt", "face_swap", "check_safety"),
+        *("image_prompt", "face_swap", "expand_prompt", "check_safety"),
     }
 )
 
@@ -184,6 +184,12 @@ def _parser() -> argparse.ArgumentParser:
     add("prompt", nargs="?", help="what to draw; several lines are several prompts that are drawn at once")
     add("--negative-prompt", metavar="TEXT", help="what not to draw")
     add("--style", dest="styles", action="append", metavar="NAME", help="whose texts are put round it; repeatable")
+    add(
+        "--expand",
+        dest="expand_prompt",
+        action="store_true",
+        help="let the family's language model add words to the prompt",
+    )
     add("--performance", choices=get_args(PerformanceName), help="Fooocus' modes (default: Speed)")
     add(
         "--size",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,24 @@ class FakeChecker:
 
     def flags(self, images: Pixels) -> list[bool]:
         return [bool(image[0, 0, 0] == 13) for image in images]
+
+
+class FakeExpander:
+    """Adds `more` and the seed. Words: `lost` ends the process, `shy` raises, `stuck` takes 2 s."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        self.calls.append([*prompts])
+        for prompt in prompts:
+            if "lost" in prompt:
+                os._exit(1)
+            if "shy" in prompt:
+                raise UnportableError("of a library that callers do not have")
+            if "stuck" in prompt:
+                time.sleep(2)
+        return [f"{prompt}, more {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 class FakeCatalogue:

@@ -174,6 +174,7 @@ async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_l
         answer = await client.post("/queue/fal-ai/fooocus", json={"performance": "Speed"})
         assert answer.status_code == 200
         assert "enable_safety_checker, loras" in answer.headers["x-fooocus-inactive"]
+        assert "styles" in answer.headers["x-fooocus-inactive"]
         page = (await client.get("/")).text
         assert "python -m models pull cpds --family toy" in page
         assert "python -m models pull lightning_lora --family toy" in page

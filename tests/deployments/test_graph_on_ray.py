@@ -1,7 +1,7 @@
 """The graph through real Ray handles, with a drawer that needs no weights."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from gateway.media import decode_image
 from gateway.work import Delivering, Delivery, Finished, Note, Preview, Step, Work
 from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch
+from pipelines.prompts.expanding import Fits
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import (
@@ -25,6 +27,7 @@ from tests.deployments.fakes import (
     FakeCatalogue,
     FakeChecker,
     FakeDrawer,
+    FakeExpander,
     FakeFinder,
     FakePictures,
     FakeWeights,
@@ -63,6 +66,10 @@ def open_faces() -> FaceFinder | None:
     return FaceFinder(DETECTOR) if DETECTOR.is_file() else None
 
 
+def open_fits() -> Fits:
+    return lambda texts: True
+
+
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> AwayBlobs:
     return AwayBlobs(tmp_path_factory.mktemp("files"))
@@ -96,10 +103,11 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
 
     applications = Stages(
         preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, FakeFinder, open_faces),
-        prompt_expander=bound(PromptExpander),
+        prompt_expander=bound(PromptExpander, FakeExpander, Phrasebook, open_fits),
         diffuser=bound(Diffuser, FakeDrawer, 8, FakeWeights),
         safety_checker=bound(SafetyChecker, FakeChecker),
         postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0),
+        expanding_limit_s=10,
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
     yield Stages(
@@ -108,6 +116,7 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         diffuser=serve.get_deployment_handle("Diffuser", APP),
         safety_checker=serve.get_deployment_handle("SafetyChecker", APP),
         postprocessor=serve.get_deployment_handle("Postprocessor", APP),
+        expanding_limit_s=10,
     )
     serve.delete(APP)
 
@@ -188,55 +197,30 @@ async def test_what_each_picture_is_drawn_from_is_told(stages: Any) -> None:
     assert negative.endswith("\nrain")
 
 
-class Handle:
-    """Of a stage whose one method is not the deployment's: what it is asked for goes to `act`."""
-
-    def __init__(self, act: Callable[..., Awaitable[Any]]) -> None:
-        self._act = act
-        self.asked: list[Any] = []
-
-    def options(self, **_: object) -> "Handle":
-        return self
-
-    @property
-    def expand(self) -> "Handle":
-        return self
-
-    def remote(self, *asked: Any) -> Any:
-        self.asked += asked
-        return asyncio.ensure_future(self._act(*asked))
-
-
 async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:
-    async def longer(spec: Spec) -> tuple[str, ...]:
-        return tuple(f"{spec.prompt}, vivid {seed}" for seed in spec.seeds)
+    from deployments.graph import Graph
 
-    expander, asked = Handle(longer), work("a blue ball", expand_prompt=True, check_safety=False, seeds=(3, 4))
-    _, finished = await run(replace(stages, prompt_expander=expander), asked)
-    assert expander.asked == [asked.spec]
-    assert finished.prompt == "a blue ball, vivid 3"
-    _, finished = await run(stages, asked)
-    assert finished.prompt == "a blue ball"
+    request = work("a blue ball\na lake", expand_prompt=True, check_safety=False)
+    note, *_, finished = [event async for event in Graph(stages).run(request)]
+    assert isinstance(note, Note)
+    assert isinstance(finished, Finished)
+    assert finished.prompt == "a blue ball, more 7\na lake"
+    assert "a blue ball, more 7" in note.text
+    assert finished.nsfw == [False]
 
 
-@pytest.mark.parametrize("away", [RuntimeError("it is away"), None], ids=["fails", "hangs"])
-async def test_an_expander_that_is_away_costs_its_words_alone(
-    stages: Any, away: Exception | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from deployments import graph
+@pytest.mark.parametrize(
+    ("prompt", "says"), [("a stuck one", "took longer than 0.5 s"), ("a shy one", "failed"), ("a lost one", "failed")]
+)
+async def test_without_its_words_a_request_is_drawn_as_it_was(stages: Any, prompt: str, says: str) -> None:
+    from deployments.graph import Graph
 
-    async def nothing(spec: Spec) -> tuple[str, ...]:
-        if away is None:
-            await asyncio.sleep(60)
-        raise away or TimeoutError
-
-    monkeypatch.setattr(graph, "EXPANDING_S", 0.2)
-    asked = work("a blue ball", expand_prompt=True, check_safety=False)
-    events = [event async for event in graph.Graph(replace(stages, prompt_expander=Handle(nothing))).run(asked)]
-    assert isinstance(events[0], Note)
-    assert events[0].text.startswith("The prompt could not be expanded")
-    assert isinstance(events[-1], Finished)
-    assert events[-1].prompt == "a blue ball"
+    hasty = replace(stages, expanding_limit_s=0.5 if "stuck" in prompt else 10)
+    note, *_, finished = [event async for event in Graph(hasty).run(work(prompt, expand_prompt=True))]
+    assert isinstance(note, Note)
+    assert says in note.text
+    assert isinstance(finished, Finished)
+    assert finished.prompt == prompt
 
 
 async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> None:
@@ -353,14 +337,14 @@ async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: An
 
 
 async def test_handles_by_value_carry_pictures_beyond_the_size_of_a_message(stages: Any) -> None:
-    names = [stage.name for stage in fields(stages)]
+    names = [stage.name for stage in fields(stages) if stage.name != "expanding_limit_s"]
     by_value = replace(stages, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
     size = Size(width=1280, height=1280)  # 4.9 MB, as a start, a hint and a picture each
     start = Start(source="a start", strength=0.5, field="f")
     edges = Structure(kind="PyraCanny", source="a structure", field="g")
     request = work(size=size, pictures=(start, edges), expand_prompt=True)
     _, finished = await run(by_value, request)
-    assert finished.prompt == "a red cube"
+    assert finished.prompt == "a red cube, more 7"
     (image,) = finished.images
     assert (image.width, image.height) == (size.width, size.height)
 
