@@ -83,3 +83,7 @@ def test_relative_paths_are_absolute_afterwards(tmp_path: Path, monkeypatch: pyt
     assert settings.drawing.family == tmp_path / "pocket"
     assert settings.drawing.styles_folder == tmp_path / "styles"
     assert settings.drawing.wildcards_folder == tmp_path / "wildcards"
+    lists = {"folder": "model", "allowed": ["warm"], "blocked": "words.txt"}
+    expanding = AppSettings.model_validate({**LEAST, "expanding": lists}).expanding
+    assert (expanding.folder, expanding.blocked) == (tmp_path / "model", tmp_path / "words.txt")
+    assert expanding.allowed == ("warm",)

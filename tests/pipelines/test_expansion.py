@@ -2,7 +2,9 @@
 
 import json
 import math
+import queue
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from benchmarks.pocket.world.exam import accuracy, held_out
 from models.pocket.style_words import STYLE_WORDS
 from pipelines.errors import WeightsFault
 from pipelines.expansion import ROWS, Draw, PromptExpander, load
+from pipelines.prompts import assembly
+from pipelines.spec import Guidance, Size, Spec
+from pipelines.weights.family import Family
+from tests.pipelines.studio import LCM, Studio, last
 
 RED, LONG = "a red circle on a blue background", "a big green star, " * 60 + "dark"
 PROMPTS = (RED, "a big green star", LONG, "two (Warm:1.2) squares,  and \\(a <circle>", "__unknown__", "🙂")
@@ -117,6 +124,34 @@ def test_tokens_are_drawn_as_likely_as_the_model_has_them_of_those_that_may_come
     found = torch.bincount(drawn, minlength=5) / count
     assert torch.allclose(found[choice], shares, atol=0.04)
     assert found[choice].sum() == 1
+
+
+@pytest.mark.long
+def test_pictures_show_what_prompts_say_with_the_words_beside_them(
+    pocket_family: Family, expander: PromptExpander
+) -> None:
+    scenes, said = held_out(12)
+    studio, waiting = Studio(pocket_family), []
+    for seed, prompt in enumerate(said):
+        spec = Spec(
+            prompt=prompt,
+            size=Size(width=256, height=256),
+            seeds=(seed,),
+            steps=8,
+            sampler="lcm",
+            schedule="lcm",
+            guidance=Guidance(scale=2),
+            loras=LCM,
+            expand_prompt=True,
+        )
+        inputs = studio.inputs(spec)
+        inputs = replace(inputs, texts=assembly.expanded(inputs.texts, expander.expand([prompt], [seed])))
+        events: queue.Queue[Any] = queue.Queue()
+        studio.drawer.submit(prompt, spec, inputs, events.put)
+        waiting.append(events)
+    found = accuracy(scenes, [last(events).images[0] for events in waiting])
+    studio.drawer.close()
+    assert min(found.values()) >= 0.9
 
 
 def broken(folder: Path, tmp_path: Path, change: str) -> Path:
