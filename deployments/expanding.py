@@ -21,8 +21,9 @@ class Words:
 async def ask_for_words(expander: Any, spec: Spec, limit_s: float) -> Words:
     """The words of the PromptExpander behind that handle. Without words after `limit_s` seconds, or where it is away
     or fails. Raises nothing but cancellation, and then leaves no call behind."""
-    response = expander.expand.remote(spec)
+    response: Any = None
     try:
+        response = expander.expand.remote(spec)
         return Words(await asyncio.wait_for(response, limit_s))
     except TimeoutError:  # of this wait, or of the replica's own
         why = f"took longer than {limit_s:g} s"
@@ -37,5 +38,5 @@ async def ask_for_words(expander: Any, spec: Spec, limit_s: float) -> Words:
 
 
 def _cancel(response: Any) -> None:
-    with suppress(Exception):  # of a call that is over, or that never reached a replica
+    with suppress(Exception):  # of a call that is over, that never reached a replica, or that was never begun
         response.cancel()
