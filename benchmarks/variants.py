@@ -57,7 +57,7 @@ def builds(folder: Path, repeats: int) -> dict[str, float]:
 
 def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, float]:
     """Median seconds of a request that repeats the LoRAs of the one before, and of one that changes to another set."""
-    drawer = Drawer.open(DrawingSettings(family=folder))
+    drawer = Drawer.open(DrawingSettings(family=folder, lora_branches=False))
     family = load_family(folder, torch.device("cpu"), torch.float32)
     files = tuple(file for name in (FAST, STYLE) if (file := family.catalogue.lora(name)) is not None)
 

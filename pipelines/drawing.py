@@ -51,12 +51,20 @@ from pipelines.weights.family import Family, load_family
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
 
+BRANCH_SHARE = 4  # a quarter of the memory for merged weights is for LoRAs that are stacked for calls
+
 
 def stages(
-    family: Family, device: Device, caps: RowCaps, compiled: CompiledBody | None = None
+    family: Family,
+    device: Device,
+    caps: RowCaps,
+    compiled: CompiledBody | None = None,
+    branch_bytes: int | None = None,
 ) -> list[Stage[Any, Any]]:
-    """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls."""
-    residency, gatherer = family.residency, Gatherer(device, rounded=compiled is not None)
+    """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls.
+    branch_bytes: what the LoRAs of one call may take; None for any."""
+    residency = family.residency
+    gatherer = Gatherer(device, rounded=compiled is not None, branch_bytes=branch_bytes)
     runner = UNetRunner(family.rows, compiled, residency)
     return [
         TextStage(family.tokenizers, device, residency),
@@ -123,10 +131,16 @@ class Drawer:
         merged_mb = UNPLANNED_MERGED_MB if settings.variant_budget_mb is None else settings.variant_budget_mb
         # merged weights lie at home: beside the family on the device, or in the host's memory
         budget = plan.merged if plan is not None and plan.resident else merged_mb * 2**20
-        variants = VariantStore(family, budget, own_stream=settings.merge_on_own_stream and resident)
+        branch_bytes = _branch_bytes(family, budget, plan) if settings.lora_branches else None
+        variants = VariantStore(
+            family,
+            budget - (0 if branch_bytes is None else 2 * branch_bytes),  # one stack may be made while another is kept
+            own_stream=settings.merge_on_own_stream and resident,
+            branch_bytes=branch_bytes,
+        )
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(
-            stages(family, device, caps, compiled),
+            stages(family, device, caps, compiled, branch_bytes),
             counted=EvaluationStage.name,
             device=device,
             hang_after_s=settings.hang_after_s,
@@ -145,9 +159,9 @@ class Drawer:
         previews: bool = False,
     ) -> None:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: a `Note` of
-        each LoRA that the client named, `Progress` events, then once `Drawn` or an exception; with `previews` also
-        `Preview` events, at most one each half second, of which one that is just being made may come after the end.
-        Raises EngineDead when nobody would draw it."""
+        each LoRA that the client named, and one where rows cannot carry them; `Progress` events; then once `Drawn` or
+        an exception; with `previews` also `Preview` events, at most one each half second, of which one that is just
+        being made may come after the end. Raises EngineDead when nobody would draw it."""
         ended = threading.Event()  # and not the job itself: it would hold itself
 
         def preview(event: Preview) -> None:
@@ -169,6 +183,7 @@ class Drawer:
             self._engine.submit(job, self._preparer)
             return
         wanted = variant_spec(inputs)
+        self._variants.note_request(wanted)
         clean = clean_spec(wanted)
         both = [wanted] if clean is None else [wanted, clean]
         at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]
@@ -182,7 +197,7 @@ class Drawer:
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
-            for note in self._variants.notes(wanted):
+            for note in (*self._variants.notes(wanted), *filter(None, [variant.note])):
                 tell(Note(note))
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
@@ -251,6 +266,16 @@ class Drawer:
             self._compiled.close()
         for threads in (self._builder, self._preparer, self._previewer):
             threads.shutdown()
+
+
+def _branch_bytes(family: Family, budget: int, plan: MemoryPlan | None) -> int:
+    """What the LoRAs of one call may take. budget: for merged weights and them. On a device that does not hold the
+    family they have to fit beside its UNet."""
+    half = budget // BRANCH_SHARE // 2
+    if plan is None or plan.resident:
+        return half
+    unet = sum(parameter.nbytes for parameter in family.unet.parameters())
+    return max(0, min(half, plan.parts - unet))
 
 
 def _plan(settings: DrawingSettings) -> MemoryPlan | None:

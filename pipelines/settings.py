@@ -22,6 +22,8 @@ class DrawingSettings(BaseModel):
     without a plan 2048. hang_after_s: a single call that takes longer means that the engine hangs. one_at_a_time: batch
     nothing, for debugging. ahead: the host never waits for the device: copies go through pinned memory, and answers are
     held to be finite a call later; needs a CUDA device.
+    lora_branches: let rows carry the LoRAs of their request, so that unlike sets share UNet calls, instead of merging
+    each set into weights of its own; a quarter of the memory for merged weights is theirs then, half of it in one call.
     merge_on_own_stream: merge LoRAs beside the engine's calls instead of between them; needs a CUDA device.
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
@@ -57,6 +59,7 @@ class DrawingSettings(BaseModel):
     one_at_a_time: bool = False
     ahead: bool = False
     compile: Literal["off", "blocks", "whole"] = "off"
+    lora_branches: bool = True
     merge_on_own_stream: bool = False
 
     def phrasebook(self) -> Phrasebook:

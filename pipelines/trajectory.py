@@ -129,7 +129,7 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     if previews is not None:
         previews.begin()
     for variant in filter(None, (job.variant, job.clean)):
-        variant.base.ready()
+        variant.ready()
     read = yield from _conditionings(job)
     controls = yield from _controls(job)
     hole = yield from _hole(job)
@@ -138,7 +138,18 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     guidance = _guidance(job.spec)
     model = job.variant
     guides = [
-        Guide(model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction, references)
+        Guide(
+            model.unet,
+            positive,
+            negative,
+            guidance,
+            job.sizes,
+            controls,
+            model.group,
+            job.prediction,
+            references,
+            loras=model.loras,
+        )
         for positive, negative in read
     ]
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
