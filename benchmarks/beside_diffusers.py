@@ -118,7 +118,7 @@ class Ours:
                 schedule="sgm_uniform",
                 guidance=Guidance(scale=SCALE if case.guided else 1.0),
             )
-            self._drawer.submit(str(at), spec, prepare(spec, (), ()), prompt, events.put)
+            self._drawer.submit(str(at), spec, prepare(spec, (), ()), events.put)
         missing = len(prompts)
         while missing:
             event = events.get()

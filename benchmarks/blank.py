@@ -26,7 +26,6 @@ class BlankDrawer:
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         *,
         previews: bool = False,

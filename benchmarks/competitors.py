@@ -85,7 +85,7 @@ class OurEngine:
 
     def draw(self, work: Work) -> Pixels:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._drawer.submit(uuid.uuid4().hex, work.spec, work.inputs, work.spec.prompt, events.put)
+        self._drawer.submit(uuid.uuid4().hex, work.spec, work.inputs, events.put)
         while not isinstance(event := events.get(), Drawn):
             if isinstance(event, BaseException):
                 raise event

@@ -145,7 +145,7 @@ def measure(folder: Path, dtype: str) -> dict[str, float]:
         )
         heard: Queue[Event | BaseException] = Queue()
         with watched(found, "draw"):
-            drawer.submit("one", spec, prepare(spec, [], []), spec.prompt, heard.put)
+            drawer.submit("one", spec, prepare(spec, [], []), heard.put)
             while isinstance(event := heard.get(), Progress):
                 print(f"step {event.step}/{event.steps}", file=sys.stderr, flush=True)
         if not isinstance(event, Drawn):

@@ -53,7 +53,7 @@ class Requests:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         began = time.process_time()
         for at, (spec, inputs) in enumerate(jobs):
-            self._drawer.submit(str(at), spec, inputs, spec.prompt, events.put)
+            self._drawer.submit(str(at), spec, inputs, events.put)
         for _ in jobs:
             while isinstance(event := events.get(), Progress):
                 pass

@@ -32,7 +32,8 @@ from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings
 from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Progress
-from pipelines.inputs import FoundLora, Inputs
+from pipelines.inputs import FoundLora
+from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Spec
 from pipelines.weights.header import parse_header
@@ -92,10 +93,10 @@ def first_step(drawer: Drawer, path: Path, size: int) -> float:
     """Seconds from a file to the first step of a picture that is drawn with it."""
     side = Size(width=size, height=size)
     lora = Lora(source="", scale=1.0)
-    spec = Spec(size=side, seeds=(1,), steps=2, sampler="lcm", schedule="lcm", loras=(lora,))
+    spec = Spec(prompt="a red circle", size=side, seeds=(1,), steps=2, sampler="lcm", schedule="lcm", loras=(lora,))
     events: queue.Queue[Any] = queue.Queue()
     began, first = time.perf_counter(), 0.0
-    drawer.submit("one", spec, Inputs(side, loras=(FoundLora(lora, path),)), "a red circle", events.put)
+    drawer.submit("one", spec, prepare(spec, (), (FoundLora(lora, path),)), events.put)
     while isinstance(event := events.get(), Progress):
         if event.step and not first:
             first = time.perf_counter() - began

@@ -141,8 +141,8 @@ def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch
     unet = _Unet(case.rows, latent, place, dtype, watch)
     base = SimpleNamespace(ready=lambda: None)
     variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={}, base=base)
-    prompt, picture = Prompt(("",), [([[]], [[]])]), torch.zeros(side, side, 3, dtype=torch.uint8)
-    prompts = prompt, prompt if case.guided else None
+    prompt, picture = Prompt(("",), [([[]], [[]])], 1), torch.zeros(side, side, 3, dtype=torch.uint8)
+    prompts = [(prompt, prompt if case.guided else None)]
     stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]
     all_there = threading.Event()
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -16,7 +16,8 @@ import torch
 
 from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Progress
-from pipelines.inputs import FoundLora, Inputs
+from pipelines.inputs import FoundLora
+from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Lora, Size, Spec
 from pipelines.weights.family import load_family
@@ -56,7 +57,7 @@ def builds(folder: Path, repeats: int) -> dict[str, float]:
 
 def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, float]:
     """Median seconds of a request that repeats the LoRAs of the one before, and of one that changes to another set."""
-    drawer = Drawer.open(DrawingSettings(family=folder))
+    drawer = Drawer.open(DrawingSettings(family=folder, lora_branches=False))
     family = load_family(folder, torch.device("cpu"), torch.float32)
     files = tuple(file for name in (FAST, STYLE) if (file := family.catalogue.lora(name)) is not None)
 
@@ -64,9 +65,10 @@ def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, flo
         loras = (Lora(source=FAST, scale=1.0, performance=True), Lora(source=STYLE, scale=scale))
         found = tuple(map(FoundLora, loras, files))
         side = Size(width=size, height=size)
-        spec = Spec(size=side, seeds=(1,), steps=steps, sampler="lcm", schedule="lcm", loras=loras)
+        text = "a red circle"
+        spec = Spec(prompt=text, size=side, seeds=(1,), steps=steps, sampler="lcm", schedule="lcm", loras=loras)
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("one", spec, Inputs(side, loras=found), "a red circle", events.put)
+        drawer.submit("one", spec, prepare(spec, (), found), events.put)
         while isinstance(event := events.get(), Progress):
             pass
         if not isinstance(event, Drawn):

@@ -12,7 +12,7 @@ from deployments.gateway import Gateway, door_of
 from deployments.graph import Stages
 from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictures_of
-from deployments.prompt_expander import PromptExpander
+from deployments.prompt_expander import PromptExpander, expander_of, fits_of
 from deployments.safety_checker import SafetyChecker, checkers_of
 from deployments.settings import AppSettings, Placement
 from deployments.weights import finder_of, weights_of_node
@@ -30,8 +30,13 @@ def build_app(settings: AppSettings) -> Application:
             partial(catalogue_of, settings.drawing),
             partial(finder_of, settings.gateway, settings.weights),
             partial(faces_of, settings.drawing),
+            settings.drawing.phrasebook,
         ),
-        prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(),
+        prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(
+            partial(expander_of, settings.drawing, settings.expanding),
+            settings.drawing.phrasebook,
+            partial(fits_of, settings.drawing),
+        ),
         diffuser=_deploy(Diffuser, placed.diffuser).bind(
             partial(drawer_of, settings.drawing),
             settings.drawing.rows,
@@ -47,10 +52,11 @@ def build_app(settings: AppSettings) -> Application:
             settings.output,
             partial(models_of, settings.drawing.family),
         ),
+        expanding_limit_s=settings.expanding.time_limit_s,
     )
     dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
     gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
-    door = partial(door_of, settings.drawing, settings.weights)
+    door = partial(door_of, settings.drawing, settings.weights, settings.expanding.folder is not None)
     return gateway.bind(settings.gateway, door, stages, dispatcher, placed.gateway.max_ongoing_requests)
 
 

@@ -1,7 +1,7 @@
 """The deployment that draws: an async shim over the engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -14,8 +14,9 @@ from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
 from deployments.weights import Brings
-from pipelines.events import Event, Note
+from pipelines.events import Event, Note, Words
 from pipelines.inputs import Inputs
+from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class Draws(Protocol):
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         *,
         previews: bool = False,
@@ -84,20 +84,22 @@ class Diffuser:
         self._live = 0
 
     async def draw(
-        self, request_id: str, spec: Spec, inputs: Inputs, prompt: str, previews: bool = False
-    ) -> AsyncIterator[Event]:
-        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, with `previews` also `Preview` events,
-        then one `Drawn`, whose array belongs to the caller.
+        self, request_id: str, spec: Spec, inputs: Inputs, expansions: Sequence[str] = (), previews: bool = False
+    ) -> AsyncIterator[Event | Words]:
+        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, behind the first one its words, with
+        `previews` also `Preview` events, then one `Drawn`, whose array belongs to the caller.
 
-        Closing or cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what
-        cannot be drawn and PlatformError when the engine is lost.
+        expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. Closing or
+        cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn
+        and PlatformError when the engine is lost.
         """
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
-            inputs = await self._brought(inputs)
-            self._drawer.submit(job_id, spec, inputs, prompt, channel.put, previews=previews)
+            inputs = replace(await self._brought(inputs), texts=expanded(inputs.texts, expansions))
+            self._drawer.submit(job_id, spec, inputs, channel.put, previews=previews)
             self._live += 1
+            told = inputs.enlarges_alone
             try:
                 self._report()
                 for note in inputs.notes:
@@ -106,6 +108,9 @@ class Diffuser:
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()
                     yield event
+                    if not told:  # behind the first step, which says when the drawing began
+                        told = True
+                        yield Words(inputs.texts)
             finally:
                 self._drawer.cancel(job_id)
                 self._live -= 1

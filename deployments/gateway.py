@@ -1,7 +1,7 @@
 """The deployment that clients talk to: the gateway's HTTP application on Serve."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
-from gateway.family import FamilyState
+from gateway.family import EXPANDER, FamilyState
 from gateway.files.opening import files_of
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
@@ -33,6 +33,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.parts import Part
 from pipelines.performance import MODES
 from pipelines.prompts.limits import PromptLimits
+from pipelines.prompts.phrasebook import BUNDLED
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 
@@ -112,7 +113,7 @@ class StoreGauge:
 class Door:
     """Refuses at the submit what the stages would refuse of a spec. For any thread.
 
-    family: what clients are told of what is drawn with.
+    family: what clients are told of what is drawn with. styles: the names that they may ask for.
     """
 
     def __init__(
@@ -120,9 +121,11 @@ class Door:
         limits: PromptLimits,
         catalogue: Catalogue,
         weights: WeightsSettings = WeightsSettings(),  # noqa: B008 (frozen)
+        styles: Sequence[str] = BUNDLED.names,
+        expands: bool = False,
     ) -> None:
         self._limits, self._catalogue, self._weights = limits, catalogue, weights
-        self.family = _state_of(catalogue)
+        self.family = _state_of(catalogue, styles, expands)
 
     def check(self, spec: Spec) -> None:
         """Raises ValidationErrors for prompts beyond the limits, and for fields that need what the family lacks."""
@@ -135,22 +138,30 @@ class Door:
         return unknown(source, "LoRA", self._weights.hub)
 
 
-def door_of(settings: DrawingSettings, weights: WeightsSettings = WeightsSettings()) -> Door:  # noqa: B008 (frozen)
-    """The door to the family that is drawn with; prompts are counted as its own tokenizers do."""
+def door_of(
+    settings: DrawingSettings,
+    weights: WeightsSettings = WeightsSettings(),  # noqa: B008 (frozen)
+    expands: bool = False,
+) -> Door:
+    """The door to the family that is drawn with; prompts are counted as its own tokenizers do. expands: whether prompts
+    are expanded even where the family has nothing for it."""
     from pipelines.prompts.tokenizer import tokenizers_of
 
     catalogue = Catalogue.open(settings.family, settings.embeddings_folder, settings.loras_folder)
-    return Door(PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks), catalogue, weights)
+    phrasebook = settings.phrasebook()
+    limits = PromptLimits(tokenizers_of(catalogue.config), settings.max_prompt_chunks, phrasebook)
+    return Door(limits, catalogue, weights, phrasebook.names, expands)
 
 
-def _state_of(catalogue: Catalogue) -> FamilyState:
+def _state_of(catalogue: Catalogue, styles: Sequence[str], expands: bool) -> FamilyState:
     """Of every part, and of the LoRAs that the endpoints draw with of themselves."""
     there: dict[str, bool] = {part: catalogue.has(part) for part in get_args(Part)}
+    there[EXPANDER] |= expands
     for source in (OFFSET_LORA, *(mode.lora.source for mode in MODES.values() if mode.lora is not None)):
         there[needs.well_known(source) or source] = catalogue.lora(source) is not None
     has = tuple(name for name, is_there in there.items() if is_there)
     missing = {name: catalogue.command_for(name) for name, is_there in there.items() if not is_there}
-    return FamilyState(catalogue.name, has, missing)
+    return FamilyState(catalogue.name, has, missing, frozenset(styles))
 
 
 def _check_binding(settings: GatewaySettings) -> None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from deployments.expanding import ask_for_words
 from deployments.faults import service_error
-from deployments.prompt_expander import PromptAsk
 from gateway.errors import PlatformError
 from gateway.previews import preview_of
 from gateway.work import Delivering, Event, Finished, Note, Step, Work
 from pipelines import events
 from pipelines.events import Drawn, Preview
+from pipelines.prompts.assembly import Texts
+from pipelines.prompts.telling import told
 from pipelines.spec import Spec
 
 READY_TIMEOUT_S = 5.0
@@ -24,13 +26,17 @@ Handle = Any
 
 @dataclass(frozen=True)
 class Stages:
-    """Handles of the deployments that the graph calls; applications while the app is being built."""
+    """Handles of the deployments that the graph calls; applications while the app is being built.
+
+    expanding_limit_s: how long a request waits for the words of the prompt expander.
+    """
 
     preprocessor: Handle
     prompt_expander: Handle
     diffuser: Handle
     safety_checker: Handle
     postprocessor: Handle
+    expanding_limit_s: float
 
 
 class Graph:
@@ -50,15 +56,20 @@ class Graph:
         calls: list[Handle] = []
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
-            # Both branches start here; their responses go on unawaited, so what they made does not pass through here.
+            # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here.
             inputs = _begun(calls, stages.preprocessor.prepare.remote(spec))
-            prompt: Any = spec.prompt
+            expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
-                ask = PromptAsk(spec.prompt, spec.seeds[0])
-                prompt = _begun(calls, stages.prompt_expander.expand.remote(ask))
+                words = await ask_for_words(stages.prompt_expander, spec, stages.expanding_limit_s)
+                clock.lap("expansion")
+                expansions = words.texts
+                if words.note:
+                    yield Note(words.note)
             diffuser = stages.diffuser.options(stream=True)
-            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, prompt, previews))
+            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews))
             drawn: Any = None
+            prompt = spec.prompt
+            texts: tuple[Texts, ...] = ()
             async for reference in await drawing._to_object_ref_gen():
                 event = await reference
                 if isinstance(event, Drawn):
@@ -67,6 +78,10 @@ class Graph:
                 if isinstance(event, Preview):
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                elif isinstance(event, events.Words):
+                    prompt, texts = event.texts[0].prompt, event.texts
+                    for line in told(event.texts, guided=spec.guidance.acts):
+                        yield Note(line, "INFO")
                 elif isinstance(event, events.Note):
                     yield Note(event.text)
                 else:
@@ -82,15 +97,14 @@ class Graph:
                 checking = stages.safety_checker.check.remote(drawn, spec.safety_checker_version)
                 checked = _begun(calls, checking)
             delivery = (work.request_id, work.delivery, work.base_url)
-            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, checked, spec))
+            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, checked, spec, texts))
             objections = await checked if spec.check_safety else checked
             for text in _blacked_out(spec, objections):
                 yield Note(text)
             clock.lap("safety")
             images = await delivering
             clock.lap("delivery")
-            text = await prompt if spec.expand_prompt else prompt
-            yield Finished(images, [each > 0 for each in objections], {**event.timings, **clock.laps}, text)
+            yield Finished(images, [each > 0 for each in objections], {**event.timings, **clock.laps}, prompt)
         except BaseException as error:
             for call in calls:
                 _cancel(call)

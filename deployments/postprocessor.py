@@ -22,12 +22,12 @@ from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
 from pipelines.events import Drawn, Pixels
 from pipelines.images.black_out import black_out
-from pipelines.prompts.assembly import styled_lines
-from pipelines.prompts.styles import STYLES
+from pipelines.prompts.assembly import Texts
 from pipelines.spec import Spec
 from pipelines.weights.integrity import sha256_of
 
 PACKAGE = "fooocus-serve"
+NO_TEXTS = Texts((), (), "")  # of a picture that was enlarged and no more
 
 
 class Postprocessor:
@@ -52,31 +52,40 @@ class Postprocessor:
         self._models = None if output.metadata == "off" else open_models()
 
     async def deliver(
-        self, request_id: str, delivery: Delivery, base_url: str, drawn: Drawn, objections: Sequence[float], spec: Spec
+        self,
+        request_id: str,
+        delivery: Delivery,
+        base_url: str,
+        drawn: Drawn,
+        objections: Sequence[float],
+        spec: Spec,
+        texts: Sequence[Texts] = (),
     ) -> list[Image]:
         """The pictures of `drawn` as the client gets them, in their order; those with an objection above 0 are black.
 
-        spec: what they were drawn from.
+        spec: what they were drawn from. texts: of each, where they were drawn from any.
         """
         with service_errors():
             images = black_out(drawn.images, [each > 0 for each in objections])
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
-            told = await asyncio.to_thread(self._told, images, spec)
+            told = await asyncio.to_thread(self._told, images, spec, texts)
             deliveries = map(self._deliver, keys, images, told, repeat(delivery), repeat(base_url))
             return await _together(deliveries)
 
-    def _told(self, images: Pixels, spec: Spec) -> list[Metadata | None]:
+    def _told(self, images: Pixels, spec: Spec, texts: Sequence[Texts]) -> list[Metadata | None]:
         """What each picture says of its making."""
         scheme = self._output.metadata
         if scheme == "off" or self._models is None:
             return [None] * len(images)
         height, width = images.shape[1:3]
-        positive, negative = styled_lines(spec.prompt, spec.negative_prompt, spec.styles, STYLES)
         base, loras = self._models.base(), tuple(self._models.lora(lora.source) for lora in spec.loras)
-        return [
-            metadata(scheme, Making(spec, (width, height), seed, positive, negative, base, loras, version(PACKAGE)))
-            for seed in spec.seeds[: len(images)]
-        ]
+        found: list[Metadata | None] = []
+        for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
+            positive = (*each.positive, *filter(None, [each.expanded]))
+            size, number = (width, height), version(PACKAGE)
+            made = Making(spec, size, seed, positive, each.negative, base, loras, number, each.expanded)
+            found.append(metadata(scheme, made))
+        return found
 
     async def _deliver(
         self, key: str, pixels: Pixels, told: Metadata | None, delivery: Delivery, base_url: str

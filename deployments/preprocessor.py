@@ -16,7 +16,9 @@ from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
 from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
+from pipelines.needs import loras_of
 from pipelines.preparing import EmbeddingCatalogue, LoraCatalogue, prepare
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Embedding, Lora, Picture, Spec
 
@@ -38,7 +40,7 @@ class Knows(LoraCatalogue, EmbeddingCatalogue, Protocol):
 
 
 class Preprocessor:
-    """Fetches, decodes, resizes and annotates pictures, and finds the files of LoRAs and embeddings.
+    """Fetches, decodes, resizes and annotates pictures, finds the files of LoRAs and embeddings, makes texts.
 
     Files are fetched for many requests at once. But a small file may be a huge picture, so the pictures of few requests
     are decoded at once, which keep the cores busy all the same.
@@ -50,20 +52,23 @@ class Preprocessor:
         open_catalogue: Callable[[], Knows],
         open_finder: Callable[[], Finds],
         open_faces: Callable[[], FaceFinder | None] = lambda: None,
+        open_phrasebook: Callable[[], Phrasebook] = Phrasebook,
     ) -> None:
         """open_finder: to what the catalogue does not know. open_faces: gives None where there is no face detector."""
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()
         self._finder = open_finder()
         self._faces = open_faces()
+        self._phrasebook = open_phrasebook()
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def prepare(self, spec: Spec) -> Inputs:
         """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had."""
         with service_errors():
-            loras = _sound(await asyncio.gather(*map(self._lora, spec.loras), return_exceptions=True))
+            loras = _sound(await asyncio.gather(*map(self._lora, loras_of(spec)), return_exceptions=True))
             embeddings = _sound(await asyncio.gather(*map(self._embedding, spec.embeddings), return_exceptions=True))
-            ready = partial(prepare, spec, loras=loras, embeddings=embeddings, catalogue=self._catalogue)
+            known = partial(prepare, catalogue=self._catalogue, phrasebook=self._phrasebook)
+            ready = partial(known, spec, loras=loras, embeddings=embeddings)
             if not spec.pictures:
                 return await asyncio.to_thread(ready, pictures=())
             fetched = (self._pictures.fetch(picture.source, picture.field) for picture in spec.pictures)

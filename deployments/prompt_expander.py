@@ -1,22 +1,76 @@
-"""The deployment that may lengthen prompts before they are drawn."""
+"""The deployment that adds a language model's words to prompts before they are drawn."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Sequence
 
 from ray import serve
 
-
-@dataclass(frozen=True, slots=True)
-class PromptAsk:
-    """A prompt to expand. seed: of the request, so that the same request is always expanded alike."""
-
-    prompt: str
-    seed: int
+from deployments.faults import service_error
+from deployments.settings import ExpandingSettings
+from pipelines.catalogue import Catalogue
+from pipelines.prompts.expanding import Expands, Fits, expand_specs, fitting
+from pipelines.prompts.phrasebook import Phrasebook
+from pipelines.settings import DrawingSettings
+from pipelines.spec import Spec
+from pipelines.weights.integrity import check_files
 
 
 class PromptExpander:
-    """Expands prompts in batches. Without a language model a prompt passes as it is."""
+    """Expands the prompts of several requests in one batch. Without a language model nothing is added."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self,
+        open_expander: Callable[[], Expands | None],
+        open_phrasebook: Callable[[], Phrasebook],
+        open_fits: Callable[[], Fits],
+    ) -> None:
+        """open_expander: answers None where there is none. open_phrasebook: as the Preprocessor has it, so that both
+        make the same texts. open_fits: tells what a picture's texts are held to."""
+        self._expander = await asyncio.to_thread(open_expander)
+        self._phrasebook = await asyncio.to_thread(open_phrasebook)
+        self._fits = await asyncio.to_thread(open_fits)
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.0)
-    async def expand(self, asks: list[PromptAsk]) -> list[str]:
-        """The prompt to draw for each ask. Callers pass one ask and get one text."""
-        return [ask.prompt for ask in asks]
+    async def expand(self, specs: list[Spec]) -> list[tuple[str, ...]]:
+        """For each spec a whole main text for each of its seeds, lengthened, or "" where nothing was added. Callers
+        pass one spec and get one tuple. Raises TimeoutError when it takes longer than the settings allow."""
+        return await asyncio.to_thread(self._expand, specs)
+
+    def _expand(self, specs: Sequence[Spec]) -> list[tuple[str, ...]]:
+        if self._expander is None:  # of a request from before the service had another family
+            return [("",) * len(spec.seeds) for spec in specs]
+        try:
+            return expand_specs(specs, self._expander, self._phrasebook, self._fits)
+        except TimeoutError:  # which every caller can unpickle
+            raise
+        except Exception as error:
+            raise service_error(error) from error
+
+
+def expander_of(drawing: DrawingSettings, expanding: ExpandingSettings) -> Expands | None:
+    """The language model of the settings or of the family, where there is one, from files that are as they came. It
+    imports torch then, so only the replica that expands calls it. Raises WeightsFault."""
+    catalogue = Catalogue.open(drawing.family)
+    folder = expanding.folder
+    if folder is None:
+        if not catalogue.has("expansion"):
+            return None
+        folder = catalogue.part("expansion")
+        check_files(catalogue, drawing.verify_at_load, within=folder)
+    from pipelines.expansion import load
+
+    return load(
+        folder,
+        expanding.device,
+        max_new_tokens=expanding.max_new_tokens,
+        time_limit_s=expanding.time_limit_s,
+        allowed=expanding.allowed,
+        blocked=expanding.blocked,
+    )
+
+
+def fits_of(drawing: DrawingSettings) -> Fits:
+    """Whether so many texts can be drawn from, as the family's own tokenizers count them."""
+    from pipelines.prompts.tokenizer import tokenizers_of
+
+    return fitting(tokenizers_of(Catalogue.open(drawing.family).config), drawing.max_prompt_chunks)

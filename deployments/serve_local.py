@@ -73,6 +73,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
     _check_port(options["host"], options["port"])
     settings = file.settings if family is None else _with_family(file.settings, family)
     _check_family(settings.drawing.family)
+    settings.drawing.phrasebook()  # what is wrong with its folders is told here in one sentence, as well
     # here it is told in one sentence what keeps a ledger from being opened, and not in the tracebacks of replicas
     asyncio.run(_open_ledger(settings.gateway))
     trusted = _with_certificate(options, settings.gateway) if tls else None

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from gateway.http.calls import LEAST_ONGOING
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
+from pipelines.prompts.words import WordList
 from pipelines.settings import DrawingSettings
 
 
@@ -104,12 +105,30 @@ class CheckingSettings(_Strict):
     device: str = "cpu"
 
 
+class ExpandingSettings(_Strict):
+    """How the prompt expander runs, where the family has the part `expansion` or `folder` says another.
+
+    folder: of a causal language model as transformers writes one, its weights in safetensors; None for the family's.
+    device: torch's name of it; a GPU must also be booked for its deployment. max_new_tokens: of one prompt, in the
+    model's own tokens. time_limit_s: how long a request waits for its words; it is drawn without any then. allowed:
+    the only words that may be added, a list or a file of them; None for the file `positive.txt` of the model's
+    folder, or any word where it has none. blocked: words that are not added.
+    """
+
+    folder: Path | None = None
+    device: str = "cpu"
+    max_new_tokens: int = Field(60, ge=1, le=512)
+    time_limit_s: float = Field(10.0, gt=0)
+    allowed: WordList | None = None
+    blocked: WordList = ()
+
+
 def _absolute(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
 
 
 def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
-    names = ("family", "profiles", "loras_folder", "embeddings_folder")
+    names = ("family", "profiles", "loras_folder", "embeddings_folder", "styles_folder", "wildcards_folder")
     folders: dict[str, Path | None] = {name: getattr(settings, name) for name in names}
     return settings.model_copy(
         update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
@@ -119,6 +138,12 @@ def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
 def _absolute_weights(settings: WeightsSettings) -> WeightsSettings:
     folder = settings.cache
     return settings if folder is None else settings.model_copy(update={"cache": folder.expanduser().absolute()})
+
+
+def _absolute_files(settings: ExpandingSettings) -> ExpandingSettings:
+    paths = {name: getattr(settings, name) for name in ("folder", "allowed", "blocked")}
+    found = {name: path.expanduser().absolute() for name, path in paths.items() if isinstance(path, Path)}
+    return settings.model_copy(update=found)
 
 
 class AppSettings(_Strict):
@@ -133,4 +158,5 @@ class AppSettings(_Strict):
     weights: Annotated[WeightsSettings, AfterValidator(_absolute_weights)] = WeightsSettings()
     checking: CheckingSettings = CheckingSettings()
     output: OutputSettings = OutputSettings()
+    expanding: Annotated[ExpandingSettings, AfterValidator(_absolute_files)] = ExpandingSettings()
     deployments: Deployments = Deployments()

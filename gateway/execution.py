@@ -232,8 +232,8 @@ async def _draw(
                                 raise LostClaim(claim.work.request_id)
                     run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
-                case Note(text):
-                    heart.say(claim, "WARNING", text)
+                case Note(text, level):
+                    heart.say(claim, level, text)
                 case Delivering():
                     run.drawn = True
                     on_drawn()

@@ -1,11 +1,20 @@
 """What a client sent against a pydantic model, and its violations as fal's 422 entries (fal-protocol 8.2)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, cast, get_args
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+)
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from gateway.errors import ModelError, ValidationErrors
@@ -23,21 +32,33 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class OneOf:
-    """Beside a `Literal`: a value outside it is fal's `one_of` with the list of values. also: what else would do."""
+    """Beside a `Literal`: a value outside it is fal's `one_of` with the list of values. also: what else would do.
+
+    open: under which name the context of a validation has values that are valid besides those of the schema.
+    """
 
     also: str = ""
+    open: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        expected = list(get_args(source))
+        named = tuple(get_args(source))
+
+        def check(value: Any, inner: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+            try:
+                return inner(value)
+            except ValidationError:
+                more = sorted(set((info.context or {}).get(self.open, ())) - set(named))
+                if isinstance(value, str) and value in more:
+                    return value
+                raise self._refusal([*named, *more]) from None
+
+        return core_schema.with_info_wrap_validator_function(check, handler(source))
+
+    def _refusal(self, expected: list[Any]) -> PydanticCustomError:
         few = ", ".join(f"'{value}'" for value in expected)
         values = f": {few}" if len(expected) <= 12 else f" the {len(expected)} values of ctx.expected"
-        return core_schema.custom_error_schema(
-            handler(source),
-            custom_error_type="one_of",
-            custom_error_message=f"Input should be one of{values}{self.also and f', or {self.also}'}",
-            # typed as scalars by pydantic, though any JSON value passes
-            custom_error_context=cast("dict[str, str | int | float]", {"expected": expected}),
-        )
+        message = f"Input should be one of{values}{self.also and f', or {self.also}'}"
+        return PydanticCustomError("one_of", message, {"expected": expected})
 
 
 def _well_formed(text: str) -> str:
@@ -58,10 +79,11 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(_well_formed)]
 
 
-def validated(model: type[Model], payload: Any) -> Model:
-    """The payload as an instance of `model`. Raises ValidationErrors with one entry per violation."""
+def validated(model: type[Model], payload: Any, context: Mapping[str, Collection[str]] = MappingProxyType({})) -> Model:
+    """The payload as an instance of `model`. context: see `OneOf.open`. Raises ValidationErrors with one entry per
+    violation."""
     try:
-        return model.model_validate(payload)
+        return model.model_validate(payload, context=context)
     except ValidationError as error:
         raise explained(error) from None
 

@@ -82,6 +82,7 @@ class Note:
     """A sentence for the request's log about what was made of its input."""
 
     text: str
+    level: Literal["INFO", "WARNING"] = "WARNING"
 
 
 @dataclass(frozen=True, slots=True)

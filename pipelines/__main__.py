@@ -1,10 +1,12 @@
 """`python -m pipelines "a lighthouse" --family FOLDER -o out.png`: pictures without Ray and without the gateway."""
 
 import logging
+import math
 import queue
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
 from pipelines.events import Drawn, Event, Note, Pixels, Progress
 from pipelines.needs import CHECKERS, needed_parts, well_known
 from pipelines.options import Options, parse
+from pipelines.prompts.folders import FolderFault
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Spec
 
 if TYPE_CHECKING:
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{path} (seed {seed})")
     except InputFault as fault:
         return _told(f"{fault.field}: {fault.msg}" if fault.field else fault.msg)
-    except (WeightsFault, DrawingFault, EngineDead, OSError) as fault:
+    except (WeightsFault, FolderFault, DrawingFault, EngineDead, OSError) as fault:
         return _told(str(fault))
     finally:
         log.removeHandler(handler)
@@ -71,7 +75,8 @@ def _draw(given: Options) -> Pixels:
     from pipelines.drawing import Drawer  # torch takes seconds, and --json and --help need none
 
     spec, catalogue = given.spec, Catalogue.open(given.family)
-    inputs = _inputs(spec, catalogue)
+    phrasebook = Phrasebook.read(given.styles_folder, given.wildcards_folder)
+    inputs = _expanded(_inputs(spec, catalogue, phrasebook), spec, catalogue, phrasebook)
     with _shown() as show:
         drawer = Drawer.open(_settings(given))
         try:
@@ -87,7 +92,7 @@ def _draw(given: Options) -> Pixels:
     return images
 
 
-def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
+def _inputs(spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs":
     """The spec's pictures and files made ready. What the family lacks is told before anything is loaded."""
     from pipelines.images.face import FaceFinder
     from pipelines.images.files import read_picture
@@ -102,10 +107,28 @@ def _inputs(spec: Spec, catalogue: Catalogue) -> "Inputs":
     loras, embeddings = find_loras(spec, known), find_embeddings(spec, known)
     pictures = [read_picture(Path(each.source), each.field) for each in spec.pictures]
     faces = FaceFinder(catalogue.part("face_detector")) if catalogue.has("face_detector") else None
-    inputs = prepare(spec, pictures, loras, faces, embeddings=embeddings, catalogue=catalogue)
+    inputs = prepare(spec, pictures, loras, faces, embeddings=embeddings, catalogue=catalogue, phrasebook=phrasebook)
     for note in inputs.notes:
         _told(note)
     return inputs
+
+
+def _expanded(inputs: "Inputs", spec: Spec, catalogue: Catalogue, phrasebook: Phrasebook) -> "Inputs":
+    """With the words that the family's language model adds, where they are asked for. Raises WeightsFault."""
+    if not spec.expand_prompt or inputs.enlarges_alone:
+        return inputs
+    from pipelines.expansion import load
+    from pipelines.prompts.assembly import expanded
+    from pipelines.prompts.expanding import expand_specs, fitting
+    from pipelines.prompts.limits import MAX_CHUNKS
+    from pipelines.prompts.tokenizer import tokenizers_of
+
+    expander = load(catalogue.part("expansion"), time_limit_s=math.inf)
+    fits = fitting(tokenizers_of(catalogue.config), MAX_CHUNKS)
+    (texts,) = expand_specs([spec], expander, phrasebook, fits)
+    for text in filter(None, texts):
+        _told(f"The prompt was expanded: {text}")
+    return replace(inputs, texts=expanded(inputs.texts, texts))
 
 
 class _Weights:
@@ -137,7 +160,7 @@ def _settings(given: Options) -> "DrawingSettings":
 
 def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progress], None]) -> Pixels:
     events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-    drawer.submit("picture", spec, inputs, spec.prompt, events.put)
+    drawer.submit("picture", spec, inputs, events.put)
     while not isinstance(event := events.get(), Drawn):
         if isinstance(event, BaseException):
             raise event

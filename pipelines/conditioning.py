@@ -32,19 +32,22 @@ class Conditioning:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A prompt as both text encoders read it. lines: its text. chunks: of each line, its rows by each tokenizer.
+    """A prompt as both text encoders read it.
 
-    vocabulary: with which they were read, and whose vectors the rows name.
+    lines: its texts. chunks: of each line, its rows by each tokenizer. pooled: how many lines, from the first, the
+    pooled vector is the sum of (fooocus-facts 3.7). vocabulary: with which they were read, and whose vectors the rows
+    name.
     """
 
     lines: tuple[str, ...]
     chunks: Sequence[tuple[Rows, ...]]
+    pooled: int
     vocabulary: Vocabulary = NO_VOCABULARY
 
     @property
     def key(self) -> Hashable:
         """Names it by content: what the same encoders make of equal ones is equal."""
-        return self.lines, self.vocabulary.key
+        return self.lines, self.pooled, self.vocabulary.key
 
     @property
     def rows(self) -> int:
@@ -58,15 +61,17 @@ def read_prompt(
     field: str = "prompt",
     max_chunks: int = MAX_CHUNKS,
     vocabulary: Vocabulary = NO_VOCABULARY,
+    pooled: int | None = None,
 ) -> Prompt:
-    """Cut the lines of a prompt into chunks. vocabulary: of embeddings that they may be spelt with.
+    """Cut the lines of a prompt into chunks. vocabulary: of embeddings that they may be spelt with. pooled: how many
+    lines the pooled vector is of; None for all of them.
 
     Raises InputFault with `field` for a prompt of more than `max_chunks` rows, or with too large a weight: nothing that
     has lengthened the prompt on its way gets past here.
     """
     chunks = chunk_prompt(lines, [_Words(tokenizer) for tokenizer in tokenizers], vocabulary.spellings)
     check_chunked(chunks, field, max_chunks)
-    return Prompt(tuple(lines), chunks, vocabulary)
+    return Prompt(tuple(lines), chunks, len(chunks) if pooled is None else pooled, vocabulary)
 
 
 def encode_chunks(
@@ -76,7 +81,7 @@ def encode_chunks(
     device: Device,
     residency: Residency = RESIDENT,
 ) -> Conditioning:
-    """Encode a prompt: the contexts of its lines are joined along the tokens, their pooled vectors are summed.
+    """Encode a prompt: the contexts of its lines are joined along the tokens, pooled vectors are summed.
 
     device: the encoders', by whose way the prompt gets there. residency: brings each encoder when it is its turn.
     """
@@ -87,7 +92,8 @@ def encode_chunks(
     narrow, _ = _hidden_states(firsts, tokenizers[0], encoders[0], device, end, for_first)
     residency.bring(encoders[1])
     wide, pooled = _hidden_states(seconds, tokenizers[1], encoders[1], device, SECOND_PAD, for_second)
-    return Conditioning(context=torch.cat([narrow, wide], dim=-1).flatten(0, 1), pooled=pooled.sum(dim=0))
+    context = torch.cat([narrow, wide], dim=-1).flatten(0, 1)
+    return Conditioning(context, pooled[: prompt.pooled].sum(dim=0))
 
 
 def encode_prompt(

@@ -21,9 +21,7 @@ from pipelines.listeners import OnEvent
 from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.planning import UNPLANNED_MERGED_MB, plan_for
 from pipelines.previews import Previews
-from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.limits import MAX_CHUNKS
-from pipelines.prompts.styles import STYLES
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
@@ -32,11 +30,11 @@ from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
 from pipelines.trajectory import (
+    Prompts,
     adapters_of,
     clean_spec,
     draw,
     enlarge_alone,
-    is_guided,
     prepare_job,
     variant_spec,
 )
@@ -53,12 +51,20 @@ from pipelines.weights.family import Family, load_family
 from pipelines.weights.integrity import check_files
 from pipelines.weights.variants import VariantStore
 
+BRANCH_SHARE = 4  # a quarter of the memory for merged weights is for LoRAs that are stacked for calls
+
 
 def stages(
-    family: Family, device: Device, caps: RowCaps, compiled: CompiledBody | None = None
+    family: Family,
+    device: Device,
+    caps: RowCaps,
+    compiled: CompiledBody | None = None,
+    branch_bytes: int | None = None,
 ) -> list[Stage[Any, Any]]:
-    """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls."""
-    residency, gatherer = family.residency, Gatherer(device, rounded=compiled is not None)
+    """The stages of the engine for a family. caps: the most rows in one UNet call. compiled: runs the calls.
+    branch_bytes: what the LoRAs of one call may take; None for any."""
+    residency = family.residency
+    gatherer = Gatherer(device, rounded=compiled is not None, branch_bytes=branch_bytes)
     runner = UNetRunner(family.rows, compiled, residency)
     return [
         TextStage(family.tokenizers, device, residency),
@@ -125,10 +131,16 @@ class Drawer:
         merged_mb = UNPLANNED_MERGED_MB if settings.variant_budget_mb is None else settings.variant_budget_mb
         # merged weights lie at home: beside the family on the device, or in the host's memory
         budget = plan.merged if plan is not None and plan.resident else merged_mb * 2**20
-        variants = VariantStore(family, budget, own_stream=settings.merge_on_own_stream and resident)
+        branch_bytes = _branch_bytes(family, budget, plan) if settings.lora_branches else None
+        variants = VariantStore(
+            family,
+            budget - (0 if branch_bytes is None else 2 * branch_bytes),  # one stack may be made while another is kept
+            own_stream=settings.merge_on_own_stream and resident,
+            branch_bytes=branch_bytes,
+        )
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(
-            stages(family, device, caps, compiled),
+            stages(family, device, caps, compiled, branch_bytes),
             counted=EvaluationStage.name,
             device=device,
             hang_after_s=settings.hang_after_s,
@@ -142,15 +154,14 @@ class Drawer:
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: OnEvent,
         *,
         previews: bool = False,
     ) -> None:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: a `Note` of
-        each LoRA that the client named, `Progress` events, then once `Drawn` or an exception; with `previews` also
-        `Preview` events, at most one each half second, of which one that is just being made may come after the end.
-        Raises EngineDead when nobody would draw it."""
+        each LoRA that the client named, and one where rows cannot carry them; `Progress` events; then once `Drawn` or
+        an exception; with `previews` also `Preview` events, at most one each half second, of which one that is just
+        being made may come after the end. Raises EngineDead when nobody would draw it."""
         ended = threading.Event()  # and not the job itself: it would hold itself
 
         def preview(event: Preview) -> None:
@@ -166,12 +177,13 @@ class Drawer:
                 seen.heard(event)
             on_event(event)
 
-        if inputs.enlarging is not None and not inputs.enlarging.denoised:
+        if inputs.enlarging is not None and inputs.enlarges_alone:
             alone = inputs.enlarging
             job = Job(job_id, lambda: self._start_of(alone), tiles_of(alone), tell)
             self._engine.submit(job, self._preparer)
             return
         wanted = variant_spec(inputs)
+        self._variants.note_request(wanted)
         clean = clean_spec(wanted)
         both = [wanted] if clean is None else [wanted, clean]
         at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]
@@ -181,11 +193,11 @@ class Drawer:
         run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
-            prompts = self._read(spec, inputs, prompt)
+            prompts = self._read(spec, inputs)
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
-            for note in self._variants.notes(wanted):
+            for note in (*self._variants.notes(wanted), *filter(None, [variant.note])):
                 tell(Note(note))
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             prediction = self._family.catalogue.file.prediction
@@ -209,16 +221,27 @@ class Drawer:
             return None
         return inputs.hole.enlarging
 
-    def _read(self, spec: Spec, inputs: Inputs, prompt: str) -> tuple[Prompt, Prompt | None]:
-        """The prompt and, where there is guidance, the negative prompt, both with the texts of the styles."""
+    def _read(self, spec: Spec, inputs: Inputs) -> list[Prompts]:
+        """The prompts of each picture; those that are equal are one."""
         first, second = self._family.text_encoders
         vocabulary = read_vocabulary(inputs.embeddings, (first.config.hidden_size, second.config.hidden_size))
+        tokenizers, most = self._family.tokenizers, self._max_prompt_chunks
+        known: dict[tuple[tuple[str, ...], str, str], Prompt] = {}
 
-        def read(lines: tuple[str, ...], field: str) -> Prompt:
-            return read_prompt(lines, self._family.tokenizers, field, self._max_prompt_chunks, vocabulary)
+        def read(lines: tuple[str, ...], field: str, expanded: str = "") -> Prompt:
+            if (lines, expanded, field) not in known:
+                whole = (*lines, expanded) if expanded else lines
+                known[lines, expanded, field] = read_prompt(whole, tokenizers, field, most, vocabulary, len(lines))
+            return known[lines, expanded, field]
 
-        positive, negative = styled_lines(prompt, spec.negative_prompt, spec.styles, STYLES)
-        return read(positive, "prompt"), read(negative, "negative_prompt") if is_guided(spec) else None
+        guided = spec.guidance.acts
+        return [
+            (
+                read(texts.positive, "prompt", texts.expanded),
+                read(texts.negative, "negative_prompt") if guided else None,
+            )
+            for texts in inputs.texts
+        ]
 
     def cancel(self, job_id: str) -> None:
         """Take a job out at the next step boundary; its listener gets JobCancelled. Unknown ids are no error."""
@@ -243,6 +266,16 @@ class Drawer:
             self._compiled.close()
         for threads in (self._builder, self._preparer, self._previewer):
             threads.shutdown()
+
+
+def _branch_bytes(family: Family, budget: int, plan: MemoryPlan | None) -> int:
+    """What the LoRAs of one call may take. budget: for merged weights and them. On a device that does not hold the
+    family they have to fit beside its UNet."""
+    half = budget // BRANCH_SHARE // 2
+    if plan is None or plan.resident:
+        return half
+    unet = sum(parameter.nbytes for parameter in family.unet.parameters())
+    return max(0, min(half, plan.parts - unet))
 
 
 def _plan(settings: DrawingSettings) -> MemoryPlan | None:

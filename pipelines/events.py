@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.prompts.assembly import Texts
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -35,6 +37,13 @@ class Drawn:
 
     images: Pixels
     timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What each picture of a job is drawn from, in the order of its seeds."""
+
+    texts: tuple[Texts, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pipelines.events import Pixels
 from pipelines.images.area import Box
 from pipelines.images.masks import Mask
 from pipelines.parts import Part
+from pipelines.prompts.assembly import Texts
 from pipelines.spec import Canvas, Embedding, Lora, Reference, Size, Structure
 
 
@@ -93,13 +94,14 @@ class FoundEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The pictures of a spec by role, and its files, made ready.
+    """The texts of a spec, its pictures by role, and its files, made ready.
 
     size: of the pictures to draw. start: (height, width, 3) uint8 RGB at that size, where the spec has a start or a
     picture to vary. structures, references: in the order of the spec. loras: all that the pictures are drawn with.
     embeddings: that its prompts may be spelt with. enlarging: of the spec's picture to enlarge. hole: of its canvas,
     which comes back as a whole.
     notes: what was made of the pictures that whoever asked should know, in sentences.
+    texts: what each picture is drawn from, in the order of the seeds.
     """
 
     size: Size
@@ -112,6 +114,12 @@ class Inputs:
     hole: Hole | None = None
     references: tuple[Look, ...] = ()
     notes: tuple[str, ...] = ()
+    texts: tuple[Texts, ...] = ()
+
+    @property
+    def enlarges_alone(self) -> bool:
+        """Whether a picture is enlarged and nothing is drawn."""
+        return self.enlarging is not None and not self.enlarging.denoised
 
     @property
     def strength(self) -> float:

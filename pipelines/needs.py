@@ -1,6 +1,6 @@
 """What a spec needs of a family beside its checkpoint, and what is told where the family lacks it. Free of torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Protocol
@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pipelines.errors import InputFault
 from pipelines.parts import Part
 from pipelines.prompts.embeddings import token_faults
+from pipelines.prompts.lines import prompt_lines
+from pipelines.prompts.lora_tags import take_lora_tags
 from pipelines.spec import (
     InpaintEngine,
     Lora,
@@ -50,6 +52,9 @@ LORAS: Mapping[str, str] = MappingProxyType(
 
 UNKNOWN_EMBEDDING = "This embedding is not one that is known here."
 UNKNOWN_LORA = "This LoRA is not one that is known here."
+TAG_FIELD = "prompt"  # where a client names a LoRA by a tag
+MAX_LORAS = 5
+"""With those that a prompt names, besides those of a performance mode (fooocus-facts 3.3)."""
 
 _HUBS = ("", "huggingface.co")  # where a well-known name means the well-known file; none is a bare name
 
@@ -79,7 +84,7 @@ def faults(spec: Spec, family: Has, unknown: Callable[[str], str | None] = _of_t
     is well known is the family's to have in any case. The messages name the part and the command that brings it, and
     nothing of the server's but the family's name.
     """
-    absent = [lora for lora in spec.loras if family.lora(lora.source) is None]
+    absent = [lora for lora in _asked_loras(spec) if family.lora(lora.source) is None]
     found = [fault for lora in absent if (fault := _lora_fault(lora, family, unknown)) is not None]
     found += token_faults(spec.embeddings)
     return found + [_lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
@@ -106,6 +111,45 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     return found
 
 
+def loras_of(spec: Spec) -> list[Lora]:
+    """The LoRAs that a spec is drawn with: its own, those that its prompt names, and its performance mode's.
+
+    One that the prompt names again is left out, as is what is beyond MAX_LORAS: where the file is the mode's, or the
+    same file with the same weight is there already. Raises InputFault for a tag whose weight is out of range.
+    """
+    own: list[Lora] = []
+    modes: list[Lora] = []
+    for lora in spec.loras:
+        (modes if lora.performance else own).append(lora)
+    _, tags = take_lora_tags(prompt_lines(spec.prompt)[0])
+    known = {(_stem(lora.source), lora.scale) for lora in own}
+    of_modes = {_stem(lora.source) for lora in modes}
+    for tag in tags:
+        name = _stem(tag.name)
+        if len(own) < MAX_LORAS and name not in of_modes and (name, tag.weight) not in known:
+            known.add((name, tag.weight))
+            own.append(Lora(source=tag.name, scale=tag.weight, field=TAG_FIELD))
+    return [*own, *modes]
+
+
+def unknown_lora(lora: Lora, why: str = UNKNOWN_LORA) -> InputFault:
+    """That no file answers to it. why: a sentence."""
+    named = f"The prompt names the LoRA {lora.source[:64]!r}. {why}" if lora.field == TAG_FIELD else why
+    return InputFault("feature_not_supported", named, lora.field)
+
+
+def _asked_loras(spec: Spec) -> Sequence[Lora]:
+    try:
+        return loras_of(spec)
+    except InputFault:  # of the prompt: told by whoever reads it
+        return spec.loras
+
+
+def _stem(source: str) -> str:
+    """The name of a file, or of an address of one, without folders and suffix."""
+    return PurePosixPath(source.partition("?")[0]).name.removesuffix(".safetensors")
+
+
 def well_known(source: str) -> str | None:
     """The name under which a LoRA is pulled, by its name or its address on the usual hub; None for others."""
     try:
@@ -122,7 +166,7 @@ def _lora_fault(lora: Lora, family: Has, unknown: Callable[[str], str | None]) -
     if known is not None:
         return _lacks(known, lora.field, family)
     why = unknown(lora.source)
-    return None if why is None else InputFault("feature_not_supported", why, lora.field)
+    return None if why is None else unknown_lora(lora, why)
 
 
 def _lacks(part: str, field: str, family: Has) -> InputFault:

@@ -43,6 +43,8 @@ class Options(argparse.Namespace):
 
     family: Path
     out: Path
+    styles_folder: Path | None
+    wildcards_folder: Path | None
     device: str | None
     dtype: str | None
     json: bool
@@ -155,7 +157,7 @@ _SPEC_OPTIONS = (
             "embeddings",
         ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
-        *("image_prompt", "face_swap", "check_safety", "safety_checker_version"),
+        *("image_prompt", "face_swap", "expand_prompt", "check_safety", "safety_checker_version"),
     }
 )
 
@@ -184,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
     add("prompt", nargs="?", help="what to draw; several lines are several prompts that are drawn at once")
     add("--negative-prompt", metavar="TEXT", help="what not to draw")
     add("--style", dest="styles", action="append", metavar="NAME", help="whose texts are put round it; repeatable")
+    add(
+        "--expand",
+        dest="expand_prompt",
+        action="store_true",
+        help="let the family's language model add words to the prompt",
+    )
     add("--performance", choices=get_args(PerformanceName), help="Fooocus' modes (default: Speed)")
     add(
         "--size",
@@ -261,6 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="(default: out.png; several: out-1.png ...)",
     )
+    own("--styles-folder", type=Path, metavar="FOLDER", help="of styles of your own, in files of Fooocus' format")
+    own("--wildcards-folder", type=Path, metavar="FOLDER", help="NAME.txt says what __NAME__ in a prompt may become")
     own("--device", help="of torch (default: cuda where there is one, else cpu)")
     dtypes = get_args(DrawingSettings.model_fields["dtype"].annotation)
     own("--dtype", choices=dtypes, help="(default: bfloat16, on the CPU float32)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
@@ -15,9 +16,10 @@ from pipelines.images.hole import hole_of
 from pipelines.images.resize import centre_of, cover, stretch, stretch_to
 from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, size_to_vary
 from pipelines.inputs import Enlarging, FoundEmbedding, FoundLora, Hint, Inputs, Look
-from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_EMBEDDING, UNKNOWN_LORA
+from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_EMBEDDING, loras_of, unknown_lora
+from pipelines.prompts.assembly import Texts
 from pipelines.prompts.embeddings import named_in, spelt
-from pipelines.prompts.lines import prompt_lines
+from pipelines.prompts.phrasebook import BUNDLED, Phrasebook
 from pipelines.spec import (
     Beginning,
     Canvas,
@@ -64,6 +66,7 @@ def prepare(
     *,
     embeddings: Sequence[FoundEmbedding] = (),
     catalogue: EmbeddingCatalogue | None = None,
+    phrasebook: Phrasebook = BUNDLED,
 ) -> Inputs:
     """The inputs of `spec`.
 
@@ -73,8 +76,8 @@ def prepare(
     cover it, cut to its centre and annotated; a reference, or the face in it, is stretched to what the vision tower
     sees (fooocus-facts 5.1).
     loras: all that are to be drawn with. faces: None where the family has no detector. embeddings: those of the spec;
-    catalogue: finds the others that prompts name, where any can be. Raises InputFault when a picture is too small or
-    too large to take the size from.
+    catalogue: finds the others that prompts name, where any can be. phrasebook: makes the texts. Raises InputFault when
+    a picture is too small or too large to take the size from, and as `assemble`.
     """
     if len(pictures) != len(spec.pictures):
         raise ValueError("one decoded picture per picture of the spec")
@@ -82,7 +85,8 @@ def prepare(
     begun = _begun(spec, given, loras)
     structures: list[Hint] = []
     references: list[Look] = []
-    named, notes = _name_embeddings(spec, embeddings, catalogue)
+    texts = phrasebook.assembled(spec).images
+    named, notes = _name_embeddings(texts, embeddings, catalogue)
     for picture, pixels in given:
         match picture:
             case Start() | Vary() | Upscale() | Canvas() | Mask():
@@ -103,19 +107,20 @@ def prepare(
         references=tuple(references),
         embeddings=(*embeddings, *named),
         notes=tuple(notes),
+        texts=texts,
     )
 
 
 def find_loras(spec: Spec, catalogue: LoraCatalogue) -> list[FoundLora]:
-    """The file of each LoRA of `spec`, in its order.
+    """The file of each LoRA that `spec` is drawn with, in their order.
 
     Raises InputFault `feature_not_supported` with the LoRA's field for a source that the catalogue does not answer.
     """
     found = []
-    for lora in spec.loras:
+    for lora in loras_of(spec):
         path = catalogue.lora(lora.source)
         if path is None:
-            raise InputFault("feature_not_supported", UNKNOWN_LORA, lora.field)
+            raise unknown_lora(lora)
         found.append(FoundLora(lora, path))
     return found
 
@@ -132,13 +137,14 @@ def find_embeddings(spec: Spec, catalogue: EmbeddingCatalogue) -> list[FoundEmbe
 
 
 def _name_embeddings(
-    spec: Spec, given: Iterable[FoundEmbedding], catalogue: EmbeddingCatalogue | None
+    texts: Sequence[Texts], given: Iterable[FoundEmbedding], catalogue: EmbeddingCatalogue | None
 ) -> tuple[list[FoundEmbedding], list[str]]:
     """The embeddings that prompts name, and a note for each name that is left out, for nothing answers it."""
     known = {token for each in given for token in each.embedding.tokens}
     found, notes = [], []
-    for field, prompt in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
-        for name in named_in(prompt_lines(prompt)):
+    positive, negative = [each.positive for each in texts], [each.negative for each in texts]
+    for field, prompts in (("prompt", positive), ("negative_prompt", negative)):
+        for name in named_in(dict.fromkeys(chain(*prompts))):
             if spelt(name) in known:
                 continue
             known.add(spelt(name))

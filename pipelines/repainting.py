@@ -70,7 +70,7 @@ def read_around(
     clean: the base without the patch, which guides the last steps.
     """
     original = yield from encode(pictures.fill, seed, device)
-    base = None if clean is None else guide.on(clean.unet, clean.group)
+    base = None if clean is None else guide.on(clean.unet, clean.group, clean.loras)
     if variant.head is not None:
         around = yield from encode(pictures.around, seed, device)
         head = variant.head.to(pictures.mask.device)  # where the weights rest it may be elsewhere

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Size
 
 
@@ -21,6 +22,8 @@ class DrawingSettings(BaseModel):
     without a plan 2048. hang_after_s: a single call that takes longer means that the engine hangs. one_at_a_time: batch
     nothing, for debugging. ahead: the host never waits for the device: copies go through pinned memory, and answers are
     held to be finite a call later; needs a CUDA device.
+    lora_branches: let rows carry the LoRAs of their request, so that unlike sets share UNet calls, instead of merging
+    each set into weights of its own; a quarter of the memory for merged weights is theirs then, half of it in one call.
     merge_on_own_stream: merge LoRAs beside the engine's calls instead of between them; needs a CUDA device.
     rows: the most rows in one UNet call of any size. profile_sizes: sizes at which it is measured, before the first
     picture, up to how many rows a call gains by more of them; other sizes follow the nearest one. Without any, `rows`
@@ -31,6 +34,8 @@ class DrawingSettings(BaseModel):
     embeddings_folder: of safetensors files that prompts may name (`embedding:NAME`), beside the family's own.
     max_prompt_chunks: the most chunks, rows of up to 75 tokens, that a prompt may have with its styles and expansion,
     and the negative prompt too. Prompts of unlike length share a UNet call only where their padding costs it little.
+    styles_folder: of one's own styles, in files of Fooocus' format, beside or in place of this package's.
+    wildcards_folder: of what `__name__` in a prompt may become, `name.txt` with a text a line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,11 +53,18 @@ class DrawingSettings(BaseModel):
     loras_folder: Path | None = None
     embeddings_folder: Path | None = None
     max_prompt_chunks: int = Field(default=MAX_CHUNKS, ge=8)
+    styles_folder: Path | None = None
+    wildcards_folder: Path | None = None
     hang_after_s: float = Field(default=300.0, gt=0)
     one_at_a_time: bool = False
     ahead: bool = False
     compile: Literal["off", "blocks", "whole"] = "off"
+    lora_branches: bool = True
     merge_on_own_stream: bool = False
+
+    def phrasebook(self) -> Phrasebook:
+        """With what is in the folders. Raises as `Phrasebook.read`."""
+        return Phrasebook.read(self.styles_folder, self.wildcards_folder)
 
     @model_validator(mode="after")
     def _held_to_device(self) -> Self:

@@ -37,6 +37,7 @@ InpaintEngine = Literal["None", "v1", "v2.5", "v2.6"]  # as fal names them (fal-
 SafetyCheckerVersion = Literal["v1", "v2"]  # as fal names them (fal-protocol 9.6)
 
 MAX_SEED = 2**63 - 1
+UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass
 
 Side = Annotated[int, Field(ge=8, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -217,6 +218,11 @@ class Guidance(_Frozen):
     sharpness: Annotated[float, Field(ge=0)] = 0.0
     rescale: float = 0.0
     sizes: SizeEmphasis = SizeEmphasis()
+
+    @property
+    def acts(self) -> bool:
+        """Whether the negative prompt is drawn from (fooocus-facts 1)."""
+        return abs(self.scale - 1) >= UNGUIDED
 
 
 class Spec(_Frozen):

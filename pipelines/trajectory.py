@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.conditioning import Prompt
+from pipelines.conditioning import Conditioning, Prompt
 from pipelines.denoising.denoisers import Watch, blended, consistent, evaluate, sample, swapped, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
 from pipelines.denoising.schedules import NoiseTable
@@ -39,14 +39,15 @@ from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
 
-UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass (fooocus-facts 1)
+Prompts = tuple[Prompt, Prompt | None]
+"""Of a picture: the positive one, and the negative one where there is guidance. Pictures share those that are equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What a job needs beside the device, ready before it joins the others.
 
-    negative: None without guidance. noise: of each image, on the device. prediction: what the variant's UNet predicts.
+    prompts, noise: of each image, the noise on the device. prediction: what the variant's UNet predicts.
     enlarging: of the picture that is drawn over, where the spec has one to enlarge, or of a small area around a hole.
     prompters: by the adapters of the inputs' references that act. clean: the variant without the patch of an inpaint
     model, where the job's own has one.
@@ -55,8 +56,7 @@ class Prepared:
     spec: Spec
     inputs: Inputs
     variant: Variant
-    positive: Prompt
-    negative: Prompt | None
+    prompts: Sequence[Prompts]
     run: SigmaSchedule
     noise: Sequence[DrawnNoise]
     sizes: SizeIds
@@ -65,11 +65,6 @@ class Prepared:
     enlarging: EnlargingJob | None = None
     prompters: Mapping[Part, ImagePrompter] = field(default_factory=dict)
     clean: Variant | None = None
-
-
-def is_guided(spec: Spec) -> bool:
-    """Whether a negative prompt is drawn from."""
-    return abs(spec.guidance.scale - 1) >= UNGUIDED
 
 
 def variant_spec(inputs: Inputs) -> VariantSpec:
@@ -100,7 +95,7 @@ def prepare_job(
     spec: Spec,
     inputs: Inputs,
     variant: Variant,
-    prompts: tuple[Prompt, Prompt | None],
+    prompts: Sequence[Prompts],
     run: SigmaSchedule,
     device: Device,
     prediction: Prediction = "epsilon",
@@ -117,7 +112,7 @@ def prepare_job(
         spec,
         inputs,
         variant,
-        *prompts,
+        prompts,
         run,
         noise,
         sizes,
@@ -134,24 +129,35 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     if previews is not None:
         previews.begin()
     for variant in filter(None, (job.variant, job.clean)):
-        variant.base.ready()
-    positive = yield from ask(EncodeText(job.variant, job.positive))
-    negative = None if job.negative is None else (yield from ask(EncodeText(job.variant, job.negative)))
+        variant.ready()
+    read = yield from _conditionings(job)
     controls = yield from _controls(job)
     hole = yield from _hole(job)
     references = yield from _references(job)
     start = yield from _start(job)
     guidance = _guidance(job.spec)
     model = job.variant
-    guide = Guide(
-        model.unet, positive, negative, guidance, job.sizes, controls, model.group, job.prediction, references
-    )
+    guides = [
+        Guide(
+            model.unet,
+            positive,
+            negative,
+            guidance,
+            job.sizes,
+            controls,
+            model.group,
+            job.prediction,
+            references,
+            loras=model.loras,
+        )
+        for positive, negative in read
+    ]
     watches = [None if previews is None else partial(previews.note, place) for place in range(len(job.noise))]
     pictures = yield from ask(
         Fork(
             [
                 trajectory(job, seed, noise, guide, start, hole, watch)
-                for seed, noise, watch in zip(job.spec.seeds, job.noise, watches, strict=True)
+                for seed, noise, guide, watch in zip(job.spec.seeds, job.noise, guides, watches, strict=True)
             ]
         )
     )
@@ -214,6 +220,14 @@ def denoise(
         denoiser = blended(denoiser, kept.mask, kept.original, noise.replay_around())
     sampler = SAMPLERS[spec.sampler].make(x, run, noise.replay())
     return (yield from sample(sampler, watched(denoiser, run, watch)))
+
+
+def _conditionings(job: Prepared) -> Routine[list[tuple[Conditioning, Conditioning | None]]]:
+    """Of each image; each prompt is encoded once, all of them side by side."""
+    unlike = list(dict.fromkeys(prompt for pair in job.prompts for prompt in pair if prompt is not None))
+    answers = yield from ask(Fork([ask(EncodeText(job.variant, prompt)) for prompt in unlike]))
+    read = dict(zip(unlike, answers, strict=True))
+    return [(read[positive], None if negative is None else read[negative]) for positive, negative in job.prompts]
 
 
 def _hole(job: Prepared) -> Routine[HolePictures | None]:

@@ -204,7 +204,7 @@ def _guides(models: Plain, rows: Sequence[Plain]) -> list[Guide]:
             variant = store.get(variant_spec_of(loras))
         height, width = row["latents"].shape[-2:]
         inputs = Inputs(spec.size or Size(width=8 * width, height=8 * height))
-        guided = trajectory.is_guided(spec)
+        guided = spec.guidance.acts
         hints = [hint for hint in row.get("controls", ()) if hint.get("weight", 1.0) and hint.get("stop_at", 1.0) > 0]
         return Guide(
             variant.unet,
@@ -271,7 +271,7 @@ def _submit(drawer: Drawer, name: str, job: Plain) -> "queue.Queue[Any]":
     found = [FoundLora(lora, path) for lora, (_, path, _) in zip(spec.loras, loras, strict=True)]
     inputs = prepare(spec, pictures, found)
     events: queue.Queue[Any] = queue.Queue()
-    drawer.submit(name, spec, inputs, spec.prompt, events.put)
+    drawer.submit(name, spec, inputs, events.put)
     return events
 
 

@@ -9,8 +9,9 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from torch import Tensor, nn
 
 from benchmarks.sdxl import FACTOR, LATENT_CHANNELS, Models, default_dtype
+from pipelines.unet.branches import LoraAdapter, RowLora
 from pipelines.unet.guide import Evaluate, Guidance, Guide, SizeIds
-from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, LoraAdapter, Row, RowLora
+from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.weights.lora.changes import LowRank
 
 SIGMA, TIMESTEP = 1.0, 500

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.endpoints.lacking import served_without
+from gateway.endpoints.lacking import served_without, unexpanded
 from gateway.endpoints.outputs import Output
 from gateway.endpoints.pending import Family, inactive, refusals
+from gateway.endpoints.styles import STYLES
 from gateway.errors import ValidationErrors
 from gateway.validation import validated
 from gateway.work import Delivery, Finished, Work
@@ -67,23 +68,33 @@ class Endpoint:
         """The first two segments of the id, under which clients ask for status and result."""
         return app_of(self.id)
 
-    def order(self, payload: Any, request_id: str, base_url: str, missing: Collection[str] = ()) -> Order:
+    def order(
+        self,
+        payload: Any,
+        request_id: str,
+        base_url: str,
+        missing: Collection[str] = (),
+        styles: Collection[str] = (),
+    ) -> Order:
         """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors, also for what is not built yet.
 
-        missing: parts that the family lacks; defaults that need one are left out.
+        missing: parts that the family lacks; defaults that need one are left out, and so is the expansion. styles:
+        names that may be asked for besides those of the schema.
         """
-        asked = validated(self.input, payload)
+        asked = validated(self.input, payload, {STYLES: styles})
         if refused := refusals(asked.family, asked):
             raise ValidationErrors(refused)
         drawn, left = served_without(asked, missing)
+        spec, idle = unexpanded(drawn.spec(), type(asked).model_fields, missing)
         work = Work(
             request_id=request_id,
             endpoint=self.id,
-            spec=drawn.spec(),
+            spec=spec,
             delivery=asked.delivery(),
             base_url=base_url,
         )
-        return Order(work, (*inactive(asked.family, asked), *asked.ignored(), *left, *_unknown(asked)))
+        named = (*inactive(asked.family, asked), *asked.ignored(), *left, *idle)
+        return Order(work, (*dict.fromkeys(named), *_unknown(asked)))
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""

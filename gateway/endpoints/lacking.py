@@ -1,4 +1,8 @@
-"""Fields whose defaults need a part of the family: where it lacks that, who did not ask is served without it."""
+"""Fields that need a part of the family and may go without it: where it lacks that, the request is served all the same.
+
+Of defaults who did not ask is served without them. The expansion is left out even where it is asked for: the default
+list of styles asks for it, and without it the picture still is one of the prompt.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -7,7 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.family import CHECKER
+from gateway.family import CHECKER, EXPANDER
+from pipelines.spec import Spec
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
@@ -46,6 +51,17 @@ def served_without(asked: Asked, missing: Collection[str]) -> tuple[Asked, tuple
         and not _asks(asked, default.other)
     )
     return asked.model_copy(update={name: NEEDING[name].without for name in left}), left
+
+
+def unexpanded(spec: Spec, fields: Collection[str], missing: Collection[str]) -> tuple[Spec, tuple[str, ...]]:
+    """A spec without the expansion where the family has nothing for it, and the name of the field that asked for it.
+
+    fields: of the input, of which one does.
+    """
+    if EXPANDER not in missing or not spec.expand_prompt:
+        return spec, ()
+    asking = tuple(name for name in ("expand_prompt", "styles") if name in fields)
+    return spec.model_copy(update={"expand_prompt": False}), asking
 
 
 def _asks(asked: BaseModel, name: str) -> bool:

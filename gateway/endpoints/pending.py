@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from gateway.endpoints.styles import EXPANSION
 from gateway.errors import ModelError
 from gateway.validation import shown
 
@@ -36,11 +35,10 @@ UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
 # accepted because they are defaults (or an older client's echo), though they change nothing yet: field -> why
 INACTIVE: Mapping[Family, Mapping[str, str]] = MappingProxyType(
     {
-        "fooocus": MappingProxyType({"styles": "the prompt expansion and the default styles' texts do not act yet"}),
+        "fooocus": MappingProxyType({}),
         "fast": MappingProxyType(
             {
                 "enable_refiner": "the refiner is not built yet",
-                "expand_prompt": "the prompt expander passes the prompt through",
                 "request_id": "requests have ids of the service's own",
             }
         ),
@@ -65,12 +63,8 @@ def _served(unbuilt: Unbuilt, parent: BaseModel, name: str) -> bool:
 
 
 def inactive(family: Family, asked: BaseModel) -> tuple[str, ...]:
-    """Names of the fields of INACTIVE that this input turns on: neither empty nor false, of styles the expansion."""
-    return tuple(name for name in INACTIVE[family] if _turned_on(name, getattr(asked, name, None)))
-
-
-def _turned_on(name: str, value: Any) -> bool:
-    return EXPANSION in (value or ()) if name == "styles" else bool(value)
+    """Names of the fields of INACTIVE that this input turns on: neither empty nor false."""
+    return tuple(name for name in INACTIVE[family] if getattr(asked, name, None))
 
 
 def _occurrences(

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 from gateway.validation import OneOf
 
+STYLES = "styles"
+"""Under which the context of a validation has the names of styles that the service knows besides these."""
+
 Style = Annotated[
     Literal[
         "Fooocus V2",
@@ -285,7 +288,7 @@ Style = Annotated[
         "Mk Ron English Style",
         "Mk Shepard Fairey Style",
     ],
-    OneOf(),
+    OneOf(open=STYLES),
 ]
 
 # a switch without a text of its own: it turns the prompt expansion on
@@ -295,7 +298,5 @@ DEFAULT_STYLES: tuple[Style, ...] = ("Fooocus Enhance", "Fooocus V2", "Fooocus S
 
 
 def acting_styles(styles: Sequence[str]) -> tuple[str, ...]:
-    """The styles whose texts are drawn from, each once, in their order: of the default ones, as a set, none are yet."""
-    if set(styles) == set(DEFAULT_STYLES):
-        return ()
+    """The styles whose texts are drawn from, each once, in their order."""
     return tuple(name for name in dict.fromkeys(styles) if name != EXPANSION)

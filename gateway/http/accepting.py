@@ -17,6 +17,7 @@ from starlette.requests import Request
 from gateway.discarding import discard
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
+from gateway.family import FamilyState
 from gateway.files.base import Files
 from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
 from gateway.http.authentication import TOKEN, caller
@@ -79,8 +80,8 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
-    missing = parts.family.missing if parts.family is not None else ()
-    order = endpoint.order(payload, request_id, origin(request, settings.public_url), missing)
+    family = parts.family or FamilyState("", (), {})
+    order = endpoint.order(payload, request_id, origin(request, settings.public_url), family.missing, family.styles)
     digest, kept_input = await asyncio.to_thread(_examined, parts.check, order.work.spec, payload)
     kept = {
         "owner": caller(request).key,

@@ -54,7 +54,9 @@ class _History:
         if record is None:
             raise _unknown()
         request_id = record.entry.request_id
-        logs = [log_object(entry) for entry in await self._parts.ledger.logs(request_id)]
+        # the log tells what was drawn from, which is the input
+        shown = record.payload is Payload.KEPT
+        logs = [log_object(entry) for entry in await self._parts.ledger.logs(request_id)] if shown else []
         return JSONResponse(
             {**_entry(record.entry), **_payload(record), "logs": logs}, headers={REQUEST_ID: request_id}
         )

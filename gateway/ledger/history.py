@@ -13,7 +13,7 @@ from gateway.ledger.base import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.database import Database
 from gateway.ledger.ending import platform_answer
 from gateway.ledger.outbox import Owed
-from gateway.ledger.tables import delivery, request
+from gateway.ledger.tables import delivery, log, request
 
 
 class StillInProgress(PlatformError):
@@ -153,8 +153,9 @@ class SqlHistory:
         return Retired(len(rows), [key for row in rows for key in _media(row)])
 
     async def forget(self, before: datetime, limit: int = 500) -> Retired:
-        """Clear the input and the result of up to `limit` requests that were not to be stored and were DONE before
-        `before`; their rows stay. Return the keys of their input files. Call it again as `retire`.
+        """Clear the input, the log, which tells of it, and the result of up to `limit` requests that were not to be
+        stored and were DONE before `before`; their rows stay. Return the keys of their input files. Call it again as
+        `retire`.
         """
         passing = (
             select(request.c.seq, request.c.input_media)
@@ -174,8 +175,9 @@ class SqlHistory:
 
         def clear(connection: Connection) -> Sequence[Any]:
             rows = connection.execute(passing).all()
-            which = request.c.seq.in_([row.seq for row in rows])
-            connection.execute(update(request).where(which).values(cleared))
+            cleared_ones = [row.seq for row in rows]
+            connection.execute(update(request).where(request.c.seq.in_(cleared_ones)).values(cleared))
+            connection.execute(delete(log).where(log.c.request_seq.in_(cleared_ones)))
             return rows
 
         rows = await self._database.write(clear)

@@ -33,10 +33,10 @@ class Residency(Protocol):
     other are brought one after the other. What only reads weights, on any thread, reads `home`.
     """
 
-    def bring(self, module: nn.Module) -> None:
-        """Have every parameter and buffer of a module on the device, until the next call of this.
+    def bring(self, *modules: nn.Module) -> None:
+        """Have every parameter and buffer of modules that run together on the device, until the next call of this.
 
-        Raises DrawingFault for a module that does not fit by itself.
+        Raises DrawingFault for what does not fit by itself.
         """
 
     def home(self, tensor: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Residency(Protocol):
 class AllResident:
     """Everything lies on the device from the start; so nothing is to be done."""
 
-    def bring(self, module: nn.Module) -> None:
+    def bring(self, *modules: nn.Module) -> None:
         pass
 
     def home(self, tensor: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ class OnDemand:
         with self._lock:
             return self._held()
 
-    def bring(self, module: nn.Module) -> None:
+    def bring(self, *modules: nn.Module) -> None:
         with self._lock:
-            wanted = self._tensors(module)
+            wanted = self._tensors_of(modules)
             self._forget_released()
             missing = [tensor for tensor in wanted if id(tensor) not in self._there]
             if not missing:
@@ -103,8 +103,9 @@ class OnDemand:
                 return
             size = sum(tensor.nbytes for tensor in wanted)
             if size > self._budget_bytes:
+                name = " with ".join(type(module).__name__ for module in modules)
                 raise DrawingFault(
-                    f"{type(module).__name__} has {size / 2**20:,.1f} MiB of weights, and the memory plan leaves "
+                    f"{name} has {size / 2**20:,.1f} MiB of weights, and the memory plan leaves "
                     f"{self._budget_bytes / 2**20:,.1f} MiB for models on the device"
                 )
             self._note_use(wanted)
@@ -123,6 +124,11 @@ class OnDemand:
 
     def traffic(self) -> Traffic:
         return self._traffic
+
+    def _tensors_of(self, modules: Sequence[nn.Module]) -> Sequence[Tensor]:
+        if len(modules) == 1:
+            return self._tensors(modules[0])
+        return [*{id(tensor): tensor for module in modules for tensor in self._tensors(module)}.values()]
 
     def _tensors(self, module: nn.Module) -> Sequence[Tensor]:
         known = self._of.get(module)

@@ -4,7 +4,7 @@ A function of its arguments alone: the same seed gives the same texts on every m
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from pipelines.errors import InputFault
@@ -21,13 +21,22 @@ MAX_CHARACTERS = 200_000
 class Texts:
     """What one picture is drawn from, each text a prompt of its own, never none.
 
-    main: the client's own prompt in them, which the expansion lengthens. styles: names of those that act, in order.
+    main: the client's own prompt in them, which the expansion lengthens; further: the lines behind it. styles: names of
+    those that act, in order. expanded: one more positive text, which the pooled vector leaves out (fooocus-facts 3.8);
+    empty where there is none.
     """
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     main: str
     styles: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+    expanded: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The client's own prompt as it was drawn, a text a line: without the texts of styles, lengthened."""
+        return "\n".join(filter(None, (self.expanded or self.main, *self.further)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +90,11 @@ def _texts(
     negative_extra = [replace_wildcards(line, wildcards, chance, "negative_prompt") for line in negative_lines[1:]]
     main = replace_arrays(main, index)
     acting = [known[_drawn(known, chance) if name == RANDOM else name] for name in chosen]
-    positive, negative = put_round([main, *extra], [negative_main, *negative_extra], acting)
-    return Texts(positive, negative, main, tuple(style.name for style in acting))
+    positive, negative = _put_round([main, *extra], [negative_main, *negative_extra], acting)
+    return Texts(positive, negative, main, tuple(style.name for style in acting), tuple(extra))
 
 
-def put_round(
+def _put_round(
     lines: Sequence[str], negative_lines: Sequence[str], styles: Sequence[Style]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The positive and the negative texts that styles make of a prompt's lines, of which the first is the main one.
@@ -101,18 +110,12 @@ def put_round(
     return tuple(filter(None, positive)) or (main,), tuple(filter(None, negative)) or (negative_lines[0],)
 
 
-def styled_lines(
-    prompt: str, negative_prompt: str, styles: Sequence[str], known: Mapping[str, Style]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The lines of both prompts with the texts of `styles` round them; the lines alone where there are none.
-
-    Raises InputFault for a style that is not in `known`, and as `put_round`.
-    """
-    lines, negative_lines = prompt_lines(prompt), prompt_lines(negative_prompt)
-    if not styles:
-        return tuple(lines), tuple(negative_lines)
-    _hold_to_known(styles, known)
-    return put_round(lines, negative_lines, [known[name] for name in styles])
+def expanded(images: Sequence[Texts], expansions: Sequence[str]) -> tuple[Texts, ...]:
+    """The texts of each picture with its main one lengthened. expansions: one a picture, empty where nothing was added,
+    or none at all."""
+    if not expansions:
+        return tuple(images)
+    return tuple(replace(texts, expanded=added) for texts, added in zip(images, expansions, strict=True))
 
 
 def _hold_to_known(styles: Iterable[str], known: Mapping[str, Style]) -> None:

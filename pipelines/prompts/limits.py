@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.errors import InputFault
-from pipelines.prompts.assembly import styled_lines
 from pipelines.prompts.chunks import CHUNK, Rows, Tokenise, chunk_prompt, count_chunks
 from pipelines.prompts.embeddings import Spellings
-from pipelines.prompts.styles import STYLES
+from pipelines.prompts.phrasebook import BUNDLED, Phrasebook
 
 if TYPE_CHECKING:  # who encodes prompts needs no pydantic
     from pipelines.spec import Spec
@@ -22,21 +21,25 @@ MAX_WEIGHT = 100.0
 class PromptLimits:
     """Tells what encoding a spec's prompts would refuse, before anything is spent on them. For any thread."""
 
-    def __init__(self, tokenisers: Sequence[Tokenise], max_chunks: int = MAX_CHUNKS) -> None:
+    def __init__(
+        self, tokenisers: Sequence[Tokenise], max_chunks: int = MAX_CHUNKS, phrasebook: Phrasebook = BUNDLED
+    ) -> None:
         """tokenisers: of both text encoders."""
-        self._tokenisers, self._max_chunks = tokenisers, max_chunks
+        self._tokenisers, self._max_chunks, self._phrasebook = tokenisers, max_chunks, phrasebook
 
     def faults(self, spec: "Spec") -> list[InputFault]:
         """At most one of each prompt. How many vectors an embedding has only its file tells: here it counts as none."""
         try:
-            positive, negative = styled_lines(spec.prompt, spec.negative_prompt, spec.styles, STYLES)
+            images = self._phrasebook.assembled(spec).images
         except InputFault as fault:
             return [fault]
         spellings = Spellings({token: range(0) for each in spec.embeddings for token in each.tokens if token})
         found = []
-        for field, lines in (("prompt", positive), ("negative_prompt", negative)):
+        positive, negative = [each.positive for each in images], [each.negative for each in images]
+        for field, prompts in (("prompt", positive), ("negative_prompt", negative)):
             try:
-                check_chunked(chunk_prompt(lines, self._tokenisers, spellings), field, self._max_chunks)
+                for lines in dict.fromkeys(prompts):
+                    check_chunked(chunk_prompt(lines, self._tokenisers, spellings), field, self._max_chunks)
             except InputFault as fault:
                 found.append(fault)
         return found

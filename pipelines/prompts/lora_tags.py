@@ -1,7 +1,6 @@
 """LoRA tags: `<lora:name:weight>` in the main line of a prompt, taken out of it (fooocus-facts 3.3)."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import InputFault
@@ -34,11 +33,6 @@ def take_lora_tags(line: str) -> tuple[str, list[LoraTag]]:
         pieces.append(_TAG.sub("", piece).strip())
     kept = (" ".join(filter(None, piece.split(" "))) for piece in pieces)
     return ", ".join(filter(None, kept)), list(found)
-
-
-def merge_tags(selected: Sequence[LoraTag], tags: Sequence[LoraTag], limit: int) -> list[LoraTag]:
-    """The selected LoRAs, then the tags that are none of them with the same weight: at most `limit` together."""
-    return list(dict.fromkeys([*selected, *tags]))[:limit]
 
 
 def _bounded(weight: float, name: str) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from pipelines.errors import InputFault
+from pipelines.prompts.folders import text_files
 
 MAX_ROUNDS = 64
 MAX_REPLACED = 1000  # wildcards of one line, nested ones among them
@@ -21,16 +22,11 @@ Wildcards = Mapping[str, Sequence[str]]
 def read_wildcards(folder: Path) -> dict[str, tuple[str, ...]]:
     """The wildcards of a folder and the folders in it: `name.txt`, a text a line, empty ones left out.
 
-    UTF-8. Of two files of one name that which comes first by its path counts. Raises OSError for a file that cannot be
-    read, and ValueError for one that is not text.
+    Of two files of one name that which comes first by its path counts. Raises as `text_files`.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for path in sorted(folder.rglob("*.txt")):
-        try:
-            lines = tuple(line for raw in path.read_text("utf-8-sig").splitlines() if (line := raw.strip()))
-        except UnicodeDecodeError as fault:
-            raise ValueError(f"{path} is not a file of wildcards: it is not UTF-8") from fault
-        if lines:
+    for path, text in text_files(folder, ".txt"):
+        if lines := tuple(line for raw in text.splitlines() if (line := raw.strip())):
             found.setdefault(path.stem, lines)
     return found
 

@@ -23,7 +23,7 @@ class EncodeText(Ask[Conditioning]):
 
     @property
     def key(self) -> Hashable:
-        return self.variant.key
+        return self.variant.text_group
 
     @property
     def rows(self) -> int:
@@ -48,7 +48,7 @@ class TextStage(Stage[EncodeText, Conditioning]):
 
     def _encode(self, ask: EncodeText) -> Conditioning:
         encoders = ask.variant.text_encoders
-        name = (ask.variant.key, ask.prompt.key, encoders[0].dtype)
+        name = (ask.variant.text_group, ask.prompt.key, encoders[0].dtype)
         if name not in self._remembered:
             self._remembered[name] = encode_chunks(
                 ask.prompt, self._tokenizers, encoders, self._device, self._residency

@@ -1,5 +1,6 @@
 """Gathering: from unlike rows to the tensors of one UNet call, with one copy of numbers to the device."""
 
+import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -14,7 +15,16 @@ from torch.nn.functional import pad
 
 from pipelines.device import Device
 from pipelines.prompts.chunks import CHUNK
-from pipelines.unet.rows import Features, ImageAdapter, ImagePrompt, ImageTokens, LoraAdapter, LoraBranches, Row
+from pipelines.unet.branches import (
+    LoraAdapter,
+    LoraBranches,
+    LoraSet,
+    StackedSets,
+    distinct,
+    set_of,
+    stacked_bytes,
+)
+from pipelines.unet.rows import Features, ImageAdapter, ImagePrompt, ImageTokens, Row
 
 T = TypeVar("T")
 
@@ -50,12 +60,14 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class ControlCall:
-    """The rows that a network acts on. places: (n,) their numbers. hints: (n, channels, h, w). weights: (n,)."""
+    """The rows that a network acts on. places: (n,) their numbers. hints: (n, channels, h, w). weights: (n,). loras:
+    the LoRAs of these rows, which change the network as they change the UNet that it is made of."""
 
     network: ControlNetModel
     places: Tensor
     hints: Tensor
     weights: Tensor
+    loras: LoraBranches | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +97,7 @@ class UNetCall:
             bool(self.controls),
             self.features.head is not None,
             tuple(tuple(each.tokens.shape) for each in self.features.images),
-            () if loras is None else (loras.scales.shape, *((at, len(it[2])) for at, it in loras.layers.items())),
+            None if loras is None else loras.signature,
         )
 
 
@@ -93,17 +105,29 @@ class Gatherer:
     """Gathers calls, on one thread. What is constant stays stacked while a group of rows is unchanged.
 
     What is kept is bounded by `Remembered`, once for texts, for LoRAs and for all else; an idle engine keeps it too.
-    On a CPU that are keys and values of the text too; on a GPU they would save little and take 27 MB a row of SDXL.
+    On a CPU that are keys and values of the text too, as they are and as LoRAs change them; on a GPU they would save
+    little and take 27 MB a row of SDXL.
     rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
+    branch_bytes: what the stacked LoRAs of one call may take, and those that are kept; None for any call, and as much
+    kept as of all else.
     """
 
-    def __init__(self, device: Device, *, rounded: bool = False) -> None:
+    def __init__(self, device: Device, *, rounded: bool = False, branch_bytes: int | None = None) -> None:
         self._device, self._rounded = device, rounded
         self._projects = device.device.type == "cpu" and not rounded
         budget_bytes = BUDGET_BYTES[device.device.type != "cpu"]
         self._tensors: Remembered[Tensor] = Remembered(budget_bytes)
         self._texts: Remembered[Text] = Remembered(budget_bytes)
-        self._branches: Remembered[LoraBranches] = Remembered(budget_bytes)
+        self._changed: Remembered[dict[str, tuple[Tensor, Tensor]]] = Remembered(budget_bytes)
+        self._branch_bytes = branch_bytes
+        self._stacks: Remembered[StackedSets] = Remembered(budget_bytes if branch_bytes is None else branch_bytes)
+
+    def holds(self, rows: Iterable[Row]) -> bool:
+        """Whether the LoRAs of some rows may be in one call."""
+        if self._branch_bytes is None:
+            return True
+        sets = distinct(set_of(row.loras) for row in rows)
+        return len(sets) < 2 or stacked_bytes(self._filled_up(sets)) <= self._branch_bytes
 
     def most_rows(self, cap: int) -> int:
         """The most rows that a call may have which is not rounded up beyond the cap."""
@@ -118,7 +142,9 @@ class Gatherer:
             samples = [*samples, *[samples[0]] * (_rounded_up(len(samples), ROWS) - len(samples))]
         rows = [sample.row for sample in samples]
         controls, images = _by_network(rows), _image_slots(rows)
-        adapters = list({id(lora.adapter): lora.adapter for row in rows for lora in row.loras}.values())
+        stacked = self._stack_sets(rows, dtype)
+        adapters: LoraSet = () if stacked is None else stacked.adapters
+        carrying = [] if stacked is None else self._carrying(rows, stacked, controls.values())
         columns = self._upload(
             [
                 [sample.timestep for sample in samples],
@@ -127,6 +153,7 @@ class Gatherer:
                 *([rows[place].controls[at].weight for place, at in acting] for acting in controls.values()),
                 *([prompt.scale if prompt else 0.0 for prompt in slot] for _, slot in images),
                 *([_scale(row, adapter) for row in rows] for adapter in adapters),
+                *(column for each in carrying for column in (each.rows, each.places or (), each.sets)),
                 *numbers,
             ]
         )
@@ -134,6 +161,9 @@ class Gatherer:
         timesteps, variance = next(take), next(take)
         places, weights = [next(take).long() for _ in controls], [next(take) for _ in controls]
         scales, strengths = [next(take) for _ in images], [next(take) for _ in adapters]
+        loras, *controlled = [_branches(stacked, strengths, each, take) for each in carrying] or [None] * (
+            1 + len(controls)
+        )
         x = torch.stack([sample.x for sample in samples]) * variance[:, None, None, None]
         text = self._text(rows, dtype)
         hints = [[rows[place].controls[at].hint for place, at in acting] for acting in controls.values()]
@@ -144,8 +174,10 @@ class Gatherer:
             text,
             self._stack([row.size_ids for row in rows], torch.float32),  # bfloat16 has no 819
             [
-                ControlCall(network, at, self._stack(embedded, dtype), weight)
-                for network, at, embedded, weight in zip(_networks(rows, controls), places, hints, weights, strict=True)
+                ControlCall(network, at, self._stack(embedded, dtype), weight, branches)
+                for network, at, embedded, weight, branches in zip(
+                    _networks(rows, controls), places, hints, weights, controlled, strict=True
+                )
             ],
             Features(
                 self._head(rows, dtype),
@@ -153,8 +185,8 @@ class Gatherer:
                     ImageTokens(adapter, self._tokens(slot, dtype), each[:, None, None])
                     for (adapter, slot), each in zip(images, scales, strict=True)
                 ),
-                self._loras(adapters, strengths, dtype),
-                text.projected.setdefault(unet, {}) if self._projects and not adapters else None,
+                loras,
+                self._projected(unet, text, rows, dtype) if self._projects else None,
             ),
             list(take),
         )
@@ -202,14 +234,64 @@ class Gatherer:
 
         return self._tensors.get(given, dtype, stack)
 
-    def _loras(
-        self, adapters: Sequence[LoraAdapter], strengths: Sequence[Tensor], dtype: torch.dtype
-    ) -> LoraBranches | None:
-        if not adapters:
+    def _projected(
+        self, unet: UNet2DConditionModel, text: Text, rows: Sequence[Row], dtype: torch.dtype
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Keys and values of the text, as a UNet with the rows' LoRAs makes them."""
+        if not any(row.loras for row in rows):
+            return text.projected.setdefault(unet, {})
+        # by a reference to the UNet, which is one as long as it lives, so as not to hold its weights
+        known = [text, weakref.ref(unet), *(each for row in rows for each in (*row.loras, None))]
+        return self._changed.get(known, dtype, dict)
+
+    def _stack_sets(self, rows: Sequence[Row], dtype: torch.dtype) -> StackedSets | None:
+        sets = distinct(set_of(row.loras) for row in rows)
+        if not sets:
             return None
-        return self._branches.get(adapters, dtype, lambda: LoraBranches.stack(adapters, dtype, self._device)).scaled(
-            torch.stack([*strengths], dim=1)
+        known = [each for one in sets for each in (*one, None)]
+        return self._stacks.get(
+            known,
+            dtype,
+            lambda: StackedSets.stack(self._filled_up(sets), dtype, self._device, rounded=self._rounded),
         )
+
+    def _filled_up(self, sets: Sequence[LoraSet]) -> Sequence[LoraSet]:
+        """As many sets as are stacked: where counts are rounded up, the first one again and again."""
+        return [*sets, *[sets[0]] * (_rounded_up(len(sets), ROWS) - len(sets))] if self._rounded else sets
+
+    def _carrying(
+        self, rows: Sequence[Row], stacked: StackedSets, acting: Iterable[Sequence[tuple[int, int]]]
+    ) -> list["_Carrying"]:
+        """Of the call, and of each control network's rows, those that carry LoRAs. Where counts are rounded up, all."""
+        number = {tuple(map(id, each)): at for at, each in enumerate(stacked.sets)}
+        sets = [number.get(tuple(map(id, set_of(row.loras))), 0 if self._rounded else None) for row in rows]
+        found = []
+        for places in (range(len(rows)), *([place for place, _ in each] for each in acting)):
+            carried = [(at, place, known) for at, place in enumerate(places) if (known := sets[place]) is not None]
+            where = None if len(carried) == len(places) else [at for at, _, _ in carried]
+            found.append(_Carrying([place for _, place, _ in carried], where, [known for _, _, known in carried]))
+        return found
+
+
+@dataclass(frozen=True)
+class _Carrying:
+    """Rows that carry LoRAs, among those that something acts on. rows: their numbers in the call. places: their numbers
+    among the others; None where all do. sets: the number of each one's set."""
+
+    rows: Sequence[int]
+    places: Sequence[int] | None
+    sets: Sequence[int]
+
+
+def _branches(
+    stacked: StackedSets | None, strengths: Sequence[Tensor], carrying: _Carrying, take: Iterator[Tensor]
+) -> LoraBranches | None:
+    """The LoRAs of these rows; None where none has any. strengths: of each adapter in all rows."""
+    rows, places, sets = (next(take).long() for _ in range(3))
+    if stacked is None or not carrying.rows:
+        return None
+    scales = torch.stack([*strengths, torch.zeros_like(strengths[0])], dim=1).index_select(0, rows)
+    return LoraBranches.scaled(stacked, scales, None if carrying.places is None else places, sets)
 
 
 class Remembered(Generic[T]):

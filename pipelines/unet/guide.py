@@ -11,6 +11,7 @@ from torch import Tensor
 from pipelines.conditioning import Conditioning
 from pipelines.engine.tasks import Ask
 from pipelines.parts import Prediction
+from pipelines.unet.branches import RowLora
 from pipelines.unet.guidance import adaptive_scale, progress
 from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.unet.sharpening import filtered_share
@@ -105,6 +106,7 @@ class Guide:
 
     negative: None for a run without guidance, whose scale is 1. group: names the weights of `unet`; None means this
     very object. prediction: what `unet` predicts. head: (channels, h, w), what an inpaint head makes of the picture.
+    loras: what rows add to the weights of `unet`.
     """
 
     unet: UNet2DConditionModel
@@ -117,10 +119,11 @@ class Guide:
     prediction: Prediction = "epsilon"
     references: tuple[ImageReference, ...] = ()
     head: Tensor | None = None
+    loras: tuple[RowLora, ...] = ()
 
-    def on(self, unet: UNet2DConditionModel, group: Hashable) -> "Guide":
+    def on(self, unet: UNet2DConditionModel, group: Hashable, loras: tuple[RowLora, ...] = ()) -> "Guide":
         """The same prompts on other weights, without what was made for these: as at a swap (fooocus-facts 4.6)."""
-        return replace(self, unet=unet, group=group, controls=(), references=(), head=None)
+        return replace(self, unet=unet, group=group, controls=(), references=(), head=None, loras=loras)
 
     def evaluate(self, x: Tensor, sigma: float, timestep: int) -> Evaluate:
         """The evaluation of x at sigma."""
@@ -133,7 +136,7 @@ class Guide:
         shown = tuple(ImagePrompt(each.adapter, each.tokens, each.weight) for each in seen)
         emphasised = timestep > self.sizes.emphasised_above
         sizes = self.sizes.positive if emphasised else self.sizes.true
-        positive = Row(self.positive, sizes, controls, self.head, shown)
+        positive = Row(self.positive, sizes, controls, self.head, shown, self.loras)
         if self.negative is None:
             return Evaluate(self.unet, group, x, sigma, timestep, positive, prediction=self.prediction)
         unseen = tuple(ImagePrompt(each.adapter, each.negative, each.weight) for each in seen)
@@ -150,6 +153,7 @@ class Guide:
                 controls,
                 self.head,
                 unseen,
+                self.loras,
             ),
             adaptive_scale(guidance.scale, guidance.mimicked, done),
             filtered_share(guidance.sharpness, done),

@@ -1,14 +1,15 @@
 """Layers that read the row context. They are installed once in a UNet; its copies share them and the context."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, scaled_dot_product_attention
+from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 from pipelines.unet.rows import RowContext
 
@@ -23,8 +24,9 @@ class LoraLinear(nn.Linear):
         answer, change = super().forward(x), self.rows.features.change_of(self.place)
         if change is None:
             return answer
-        down, up, scales = change
-        return answer + linear(linear(x, down) * scales.view(len(x), *[1] * (x.ndim - 2), -1), up)
+        taken = _taken(x, change.rows)
+        inner = torch.bmm(taken.reshape(len(taken), -1, taken.shape[-1]), change.down.transpose(1, 2))
+        return _changed(answer, inner * change.strengths[:, None], change.up.transpose(1, 2), change.rows)
 
 
 class LoraConv(nn.Conv2d):
@@ -37,9 +39,11 @@ class LoraConv(nn.Conv2d):
         answer, change = super().forward(x), self.rows.features.change_of(self.place)
         if change is None:
             return answer
-        down, up, scales = change
-        inner = conv2d(x, down, None, self.stride, self.padding, self.dilation)
-        return answer + conv2d(inner * scales[:, :, None, None], up)
+        taken, (rows, rank) = _taken(x, change.rows), change.down.shape[:2]
+        beside = taken.reshape(1, -1, *taken.shape[2:])  # the channels of all rows: each group has its own kernel
+        inner = conv2d(beside, change.down.flatten(0, 1), None, self.stride, self.padding, self.dilation, rows)
+        inner = inner.view(rows, rank, -1) * change.strengths[:, :, None]
+        return _changed(answer, change.up, inner, change.rows)
 
 
 class HeadConv(LoraConv):
@@ -109,6 +113,19 @@ READING: Mapping[type[nn.Module], type[nn.Module]] = MappingProxyType(
 )
 
 
+def share_branches(network: nn.Module, unet: UNet2DConditionModel, places: Iterable[str]) -> None:
+    """Let layers of a network that was made of a UNet have the low-rank changes that the UNet's of the same names have;
+    without effect where the UNet's read no context."""
+    if not isinstance(unet.conv_in, HeadConv):
+        return
+    rows = unet.conv_in.rows
+    for place in places:
+        module = network.get_submodule(place)
+        kind = {nn.Linear: LoraLinear, nn.Conv2d: LoraConv}.get(type(module))
+        if kind is not None:
+            _read(rows, place, module, kind)
+
+
 def install_layers(unet: UNet2DConditionModel) -> RowContext:
     """Let the layers of a UNet, or of a copy of one, read a new row context, which is returned. Parameters and their
     names stay. Raises ValueError for cross-attentions of another form than SDXL's."""
@@ -130,6 +147,18 @@ def _read(rows: RowContext, place: str, module: nn.Module, kind: type[nn.Module]
     """Let a layer read the context. It stays the same object, for some modules hold a layer under two names."""
     module.__class__ = kind
     vars(module).update(rows=rows, place=place)
+
+
+def _taken(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x if rows is None else x.index_select(0, rows)
+
+
+def _changed(answer: Tensor, first: Tensor, second: Tensor, rows: Tensor | None) -> Tensor:
+    """The answer with the product of two matrices a row added, in these rows."""
+    if rows is not None:
+        return answer.index_add(0, rows, torch.bmm(first, second).view(len(rows), *answer.shape[1:]))
+    flat = answer.reshape(len(answer), first.shape[1], second.shape[2])
+    return torch.baddbmm(flat, first, second).view(answer.shape)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

@@ -1,17 +1,15 @@
 """Rows: what one sample of a UNet call carries, and the context that is set round the call for layers that read it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from pipelines.conditioning import Conditioning
-from pipelines.device import Device
-from pipelines.weights.lora.changes import LowRank
+from pipelines.unet.branches import LayerChange, LoraBranches, RowLora
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +47,6 @@ class ImagePrompt:
 
 
 @dataclass(frozen=True, eq=False)
-class LoraAdapter:
-    """Low-rank changes of a UNet's layers, on its device, by the names of their modules."""
-
-    layers: Mapping[str, LowRank]
-
-
-@dataclass(frozen=True, eq=False)
-class RowLora:
-    """A low-rank change of one row."""
-
-    adapter: LoraAdapter
-    scale: float
-
-
-@dataclass(frozen=True, eq=False)
 class Row:
     """One sample of a call, but for its latent. Rows that share a tensor share it by identity.
 
@@ -94,37 +77,6 @@ class ImageTokens:
 
 
 @dataclass(frozen=True, eq=False)
-class LoraBranches:
-    """The low-rank changes of all rows: of each layer those of all adapters behind one another.
-
-    layers: by module (down, up, slots): `down` maps the inputs to all ranks, `up` those to the outputs, slots (ranks,)
-    says of which adapter each rank is. scales: (rows, adapters), 0 where a row lacks an adapter.
-    """
-
-    layers: Mapping[str, tuple[Tensor, Tensor, Tensor]]
-    scales: Tensor
-
-    @classmethod
-    def stack(cls, adapters: Sequence[LoraAdapter], dtype: torch.dtype, device: Device) -> "LoraBranches":
-        """Put adapters of any ranks and layers behind one another, with one copy to the device; no row has any."""
-        stacked: dict[str, tuple[Tensor, Tensor]] = {}
-        slots: dict[str, list[int]] = {}
-        for place in dict.fromkeys(place for adapter in adapters for place in adapter.layers):
-            parts = [(slot, each.layers[place]) for slot, each in enumerate(adapters) if place in each.layers]
-            down = torch.cat([part.down.to(dtype) * _factor(part) for _, part in parts])
-            up = torch.cat([part.up.to(dtype) for _, part in parts], dim=1)
-            stacked[place] = down, up
-            slots[place] = [slot for slot, part in parts for _ in range(len(part.down))]
-        every = device.upload(torch.tensor([slot for each in slots.values() for slot in each], dtype=torch.int64))
-        split = torch.split(every, [len(each) for each in slots.values()])
-        layers = {place: (*stacked[place], each) for place, each in zip(stacked, split, strict=True)}
-        return cls(layers, torch.zeros(0, len(adapters)))
-
-    def scaled(self, scales: Tensor) -> "LoraBranches":
-        return replace(self, scales=scales)
-
-
-@dataclass(frozen=True, eq=False)
 class Features:
     """What the layers of a UNet read during a call; a feature that no row uses is absent and costs no kernel.
 
@@ -137,12 +89,9 @@ class Features:
     loras: LoraBranches | None = None
     projected: dict[str, tuple[Tensor, Tensor]] | None = None
 
-    def change_of(self, place: str) -> tuple[Tensor, Tensor, Tensor] | None:
-        """What low-rank changes a layer has: down, up, and the scale of each rank (rows, ranks); None for none."""
-        if self.loras is None or place not in self.loras.layers:
-            return None
-        down, up, slots = self.loras.layers[place]
-        return down, up, self.loras.scales[:, slots].to(down.dtype)
+    def change_of(self, place: str) -> LayerChange | None:
+        """What low-rank changes a layer's answer; None for none."""
+        return None if self.loras is None else self.loras.change_of(place)
 
 
 class RowContext:
@@ -161,7 +110,3 @@ class RowContext:
             yield
         finally:
             self.features, self.block = before
-
-
-def _factor(change: LowRank) -> float:
-    return 1.0 if change.alpha is None else change.alpha / len(change.down)

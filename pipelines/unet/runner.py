@@ -4,11 +4,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.memory.residency import RESIDENT, Residency
+from pipelines.unet.branches import LoraBranches
 from pipelines.unet.gathering import ControlCall, Remembered, UNetCall
-from pipelines.unet.rows import ImageTokens, RowContext
+from pipelines.unet.rows import Features, ImageTokens, RowContext
 from pipelines.weights.control_lora import control_residuals, softness_ramp
 
 PROJECTED_BYTES = 2**28  # a picture of SDXL takes 5 MB a row
@@ -33,10 +34,24 @@ class UNetRunner:
         if call.features.images:
             images = tuple(replace(each, projected=self._project(each)) for each in call.features.images)
             call = replace(call, features=replace(call.features, images=images))
-        residuals = _residuals(call, self._residency)
-        self._residency.bring(call.unet)
+        residuals = self._residuals(call)
+        self._residency.bring(call.unet, *_weights(call.features.loras))
         with self._rows.set(call.features):
             return self._body(call, residuals).float()
+
+    def _residuals(self, call: UNetCall) -> list[Tensor]:
+        """The summed residuals of every control that acts, zero in rows that have none; one call a network."""
+        total: list[Tensor] = []
+        for control in call.controls:
+            self._residency.bring(control.network, *_weights(control.loras))
+            with self._rows.set(Features(loras=control.loras)):
+                residuals = _of_network(call, control)
+            if not total:
+                total = [residual.new_zeros(len(call.x), *residual.shape[1:]) for residual in residuals]
+            for sum_, residual, soft in zip(total, residuals, softness_ramp(len(residuals)), strict=True):
+                weights = (soft * control.weights).to(residual.dtype)
+                sum_.index_add_(0, control.places, residual * weights[:, None, None, None])
+        return total
 
     def _project(self, image: ImageTokens) -> Mapping[str, tuple[Tensor, Tensor]]:
         def project() -> Mapping[str, tuple[Tensor, Tensor]]:
@@ -62,18 +77,8 @@ def run_eagerly(call: UNetCall, residuals: Sequence[Tensor]) -> Tensor:
     return predicted
 
 
-def _residuals(call: UNetCall, residency: Residency) -> list[Tensor]:
-    """The summed residuals of every control that acts, zero in rows that have none; one call a network."""
-    total: list[Tensor] = []
-    for control in call.controls:
-        residency.bring(control.network)
-        residuals = _of_network(call, control)
-        if not total:
-            total = [residual.new_zeros(len(call.x), *residual.shape[1:]) for residual in residuals]
-        for sum_, residual, soft in zip(total, residuals, softness_ramp(len(residuals)), strict=True):
-            weights = (soft * control.weights).to(residual.dtype)
-            sum_.index_add_(0, control.places, residual * weights[:, None, None, None])
-    return total
+def _weights(loras: LoraBranches | None) -> Sequence[nn.Module]:
+    return () if loras is None else (loras.stacked.weights,)
 
 
 def _of_network(call: UNetCall, control: ControlCall) -> list[Tensor]:

@@ -30,10 +30,14 @@ class EvaluationStage(Stage[Evaluate, Tensor]):
         return self._gatherer.most_rows(self._caps.at(ask.x.shape[-2] * ask.x.shape[-1]))
 
     def suits(self, taken: Sequence[Evaluate], more: Evaluate) -> bool:
-        """Prompts are padded to the longest of a call where that costs next to nothing, and else are called apart."""
+        """Prompts are padded to the longest of a call where that costs next to nothing, and else are called apart; so
+        are LoRAs that together do not fit."""
+        rows = [row for ask in (*taken, more) for row in _rows(ask)]
+        if not self._gatherer.holds(rows):
+            return False
         if self._tokens is None:
             return True
-        lengths = [len(row.text.context) for ask in (*taken, more) for row in _rows(ask)]
+        lengths = [len(row.text.context) for row in rows]
         return self._tokens.worth_sharing(more.x.shape[-2] * more.x.shape[-1], lengths)
 
     def run(self, asks: Sequence[Evaluate]) -> Answers[Tensor]:

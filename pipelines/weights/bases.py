@@ -40,15 +40,16 @@ class Base:
     """Merged weights. What no LoRA touches is shared with the family, so never change it in place.
 
     key: what is merged. group: evaluations on bases with equal groups may share a UNet call; it tells every change of
-    the UNet. controls: the control networks that were asked for so far, by kind. unready: what was merged on a stream
-    of its own, until `ready`. The merger fills both. head: of an inpaint model, (width, 5, 3, 3) float32, at
-    the family's home; None for a base that is none.
+    the UNet, and text_group every one of the text encoders. controls: the control networks that were asked for so far,
+    by kind. unready: what was merged on a stream of its own, until `ready`. The merger fills both. head: of an inpaint
+    model, (width, 5, 3, 3) float32, at the family's home; None for a base that is none.
     """
 
     key: VariantKey
     unet: UNet2DConditionModel
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     group: Hashable
+    text_group: Hashable = ()
     head: Tensor | None = None
     controls: dict[Part, ControlNetModel] = field(default_factory=dict, repr=False)
     unready: list[tuple[torch.cuda.Event, Sequence[Tensor]]] = field(default_factory=list, repr=False)
@@ -137,9 +138,14 @@ class Merger:
             clone_sharing_parameters(self._unused[name], changed[name]) if changed[name] else ours
             for name, ours in self._ours.items()
         )
-        of_unet = {change for place, each in changes.items() if place[0] == "unet" for change in each}
-        group = key.base.checkpoint, key.base.patch, tuple(sorted(of_unet))
-        base = Base(key, unet, (first, second), group, head)
+        of_unet, of_text = (
+            tuple(
+                sorted({change for place, each in changes.items() if (place[0] == "unet") is ours for change in each})
+            )
+            for ours in (True, False)
+        )
+        group, text_group = (key.base.checkpoint, key.base.patch, of_unet), (key.base.checkpoint, of_text)
+        base = Base(key, unet, (first, second), group, text_group, head)
         self._leave(base, self.own_tensors(base))
         return base
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.errors import WeightsFault
 from pipelines.memory.residency import RESIDENT
+from pipelines.unet.layers import share_branches
 from pipelines.weights.keys import original_name
 from pipelines.weights.lora.changes import LowRank, merged
 
@@ -27,7 +28,8 @@ def build_control(
     """The control network that the control-LoRA at `path` makes of a UNet as it is now, LoRAs included.
 
     A layer with `up` and `down` is the UNet's plus their product; what is stored in full is taken as it is; what is
-    not stored is shared with the UNet, so never change the network's parameters in place. home: where a parameter of
+    not stored is shared with the UNet, so never change the network's parameters in place. Low-rank changes that rows
+    carry act on what is made of the UNet's layers, as merged ones would. home: where a parameter of
     the UNet is read, whatever runs meanwhile; the network's own are made there, in the UNet's dtype.
     Raises WeightsFault unless every tensor of the file finds a place, and every parameter a source.
     """
@@ -37,9 +39,10 @@ def build_control(
         raise WeightsFault(f"The control-LoRA {path} cannot be read: {fault}") from fault
     if tensors.pop(MARKER, None) is None:
         raise WeightsFault(f"{path} is no control-LoRA: it lacks the tensor {MARKER}.")
-    network = _empty(unet, tensors, path)
+    network, known = _empty(unet, tensors, path), frozenset(tensors)
     ours = unet.state_dict(keep_vars=True)
     state: dict[str, Tensor] = {}
+    of_unet: list[str] = []
     device, dtype = home(unet.conv_in.weight).device, unet.dtype  # which is a walk through all modules
     for name, parameter in network.named_parameters():
         stored = stored_name(name, network, unet)
@@ -55,6 +58,8 @@ def build_control(
             value = merged(home(ours[name]), [(change, 1.0)])
         else:
             value = ours[name]
+        if stored not in known and name.endswith(".weight"):
+            of_unet.append(name.removesuffix(".weight"))
         if value.shape != parameter.shape:
             raise WeightsFault(f"The control-LoRA {path} does not fit the UNet: {stored} has another shape.")
         state[name] = value
@@ -63,6 +68,7 @@ def build_control(
             f"The control-LoRA {path} has {len(tensors)} tensors without a place: {sorted(tensors)[:3]}."
         )
     network.load_state_dict(state, assign=True)
+    share_branches(network, unet, of_unet)
     return network
 
 

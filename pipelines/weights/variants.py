@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -15,7 +15,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import InputFault
 from pipelines.parts import Part
+from pipelines.unet.branches import RowLora
 from pipelines.weights.bases import Base, InpaintFiles, Merger
+from pipelines.weights.branching import Branch, BranchKey, TextKey, Uses, branch_of, of_texts, refusal
 from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.image_prompters import ImagePrompters
 from pipelines.weights.lora.matching import Match
@@ -46,11 +48,16 @@ class Fit:
 class Variant:
     """A base and the LoRAs that its rows add to it. Equal ones have the same base.
 
-    adapters: none, for the store merges each set into a base of its own.
+    adapters: what the base has not merged. branches: of these, by sha256. texts: what has the text encoders with all
+    LoRAs; None where the base's are those. note: for people, why rows do not carry the LoRAs; empty where they do or
+    need not.
     """
 
     base: Base
     adapters: Changes = ()
+    branches: Mapping[str, Branch] = field(default_factory=dict, compare=False)
+    texts: Base | None = field(default=None, compare=False)
+    note: str = field(default="", compare=False)
 
     @property
     def key(self) -> VariantKey:
@@ -62,7 +69,18 @@ class Variant:
 
     @property
     def text_encoders(self) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-        return self.base.text_encoders
+        return self._texts.text_encoders
+
+    @property
+    def loras(self) -> tuple[RowLora, ...]:
+        """What rows add to the UNet. A LoRA of text encoders alone is not among it."""
+        carried = ((self.branches[sha256].adapter, scale) for sha256, scale in self.adapters)
+        return tuple(RowLora(adapter, scale) for adapter, scale in carried if adapter.layers)
+
+    @property
+    def text_group(self) -> Hashable:
+        """Texts that variants with equal ones encode are the same."""
+        return self._texts.text_group
 
     @property
     def controls(self) -> Mapping[Part, ControlNetModel]:
@@ -78,25 +96,59 @@ class Variant:
         """Evaluations of variants with equal groups may share a UNet call."""
         return self.base.group
 
+    def ready(self) -> None:
+        """As `Base.ready`, of all that there is."""
+        for base in {self.base, self._texts}:
+            base.ready()
+
+    @property
+    def _texts(self) -> Base:
+        return self.base if self.texts is None else self.texts
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Of what a variant is made. key: of its base. The rest is the variant's."""
+
+    key: VariantKey
+    adapters: Changes = ()
+    branches: Mapping[str, Branch] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def texts(self) -> TextKey | None:
+        """Of its text encoders; None where the base has them."""
+        changed = tuple(change for change in self.adapters if self.branches[change[0]].of_text)
+        if not changed:
+            return None
+        return TextKey(VariantKey(BaseKey(self.key.base.checkpoint, self.key.base.performance), changed))
+
 
 class VariantStore:
     """Builds bases and keeps the ones used last. Methods may be called from any thread.
 
-    budget_bytes: of merged tensors, control networks, models of image prompts and parsed files together, besides the
-    family's own weights. The newest base stays even when it alone is larger. A base that a caller still holds is never
-    broken by eviction, and is found again while it is held.
+    budget_bytes: of merged tensors, LoRAs that rows carry, control networks, models of image prompts and parsed files
+    together, besides the family's own weights. The newest base stays even when it alone is larger. A base that a caller
+    still holds is never broken by eviction, and is found again while it is held; so are LoRAs that rows carry.
     """
 
-    def __init__(self, family: "Family", budget_bytes: int, *, own_stream: bool = False) -> None:
-        """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device."""
+    def __init__(
+        self, family: "Family", budget_bytes: int, *, own_stream: bool = False, branch_bytes: int | None = None
+    ) -> None:
+        """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device.
+        branch_bytes: what the LoRAs of one call may take; None merges all sets."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
-        # bases, files by their sha256, and by their part the models of image prompts
-        self._kept: SizedLru[VariantKey | str, Base | LoraFile | ImagePrompter] = SizedLru(budget_bytes)
+        # bases, text encoders, branches, files by their sha256, and by their part the models of image prompts
+        self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter] = SizedLru(budget_bytes)
         self.prompters = ImagePrompters(family, self._kept)
-        self._held: WeakValueDictionary[VariantKey, Base] = WeakValueDictionary()
+        self._held: WeakValueDictionary[VariantKey | TextKey, Base] = WeakValueDictionary()
+        self._branches: WeakValueDictionary[str, Branch] = WeakValueDictionary()
+        self._home = family.residency.home(family.unet.conv_in.weight).device
+        self._unet, self._branch_bytes, self._uses = family.unet, branch_bytes, Uses()
         self._digests: dict[FileState, str] = {}
         self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
+        self._counting = threading.Lock()
         self._building = threading.Lock()  # one at a time: building is bound by memory, and two would need it twice
 
     @property
@@ -108,19 +160,28 @@ class VariantStore:
         """What is kept, the base used last at the end: at most `TOLD` of them."""
         return tuple(str(key) for key in self._kept if isinstance(key, VariantKey))[-TOLD:]
 
+    def note_request(self, spec: VariantSpec) -> None:
+        """A request will be drawn with a spec, which counts for whether its LoRAs are merged (`Uses`)."""
+        with self._counting:
+            self._uses.note(spec.adapters)
+
     def find(self, spec: VariantSpec) -> Variant | None:
         """The variant of a spec if it is at hand, with its control networks; never reads, merges or waits for it."""
         digests = {each.path: self._digests.get(_state(each.path), "") for each in spec.loras}
         if not all(digests.values()):
             return None
-        key, adapters = self._resolve(spec, digests)
-        base = self._held.get(key)
         if not all(self._is_known_to_fit(digests[each.path], each) for each in spec.loras if each.scale):
             return None
-        if base is None or not base.controls.keys() >= set(spec.controls):
+        key = self._key(spec, digests)
+        branches = {sha256: self._branch(sha256) for sha256, _ in self._carried(spec, key)}
+        known = {sha256: branch for sha256, branch in branches.items() if branch is not None}
+        if len(known) < len(branches):
             return None
-        self._keep(base)
-        return Variant(base, adapters)
+        parts = self._parts(key, known)
+        base, texts = self._base(parts.key), None if parts.texts is None else self._base(parts.texts)
+        if base is None or not base.controls.keys() >= set(spec.controls) or (texts is None) != (parts.texts is None):
+            return None
+        return Variant(base, parts.adapters, parts.branches, texts, parts.note)
 
     def get(self, spec: VariantSpec) -> Variant:
         """The variant of a spec with the control networks that it names; what is missing is built, which may take
@@ -134,24 +195,27 @@ class VariantStore:
             return variant
         with self._building:
             digests = {each.path: self._digest(each.path) for each in spec.loras}
-            key, adapters = self._resolve(spec, digests)
-            base = self._held.get(key)
+            sources = {digests[each.path]: each for each in spec.loras}
+            key = self._key(spec, digests)
+            parts = self._parts(
+                key,
+                {
+                    sha256: self._branch(sha256) or self._make_branch(sha256, sources[sha256])
+                    for sha256, _ in self._carried(spec, key)
+                },
+            )
+            base = self._base(parts.key)
             if base is None:
-                sources = {digests[each.path]: each for each in spec.loras}
-                base = self._merger.merge(
-                    key,
-                    {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes},
-                    self._inpaint(spec.patch),
-                )
+                base = self._merger.merge(parts.key, self._matches(parts.key, sources), self._inpaint(spec.patch))
             for each in spec.loras:
                 if each.scale and not self._is_known_to_fit(digests[each.path], each):
                     self._match(digests[each.path], each)
             missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
                 self._merger.add_control(base, kind, self._catalogue.part(kind))
-            self._held[key] = base
-            self._keep(base, grown=bool(missing))
-            return Variant(base, adapters)
+            self._keep(parts.key, base, grown=bool(missing))
+            texts = None if parts.texts is None else self._base(parts.texts) or self._make_texts(parts.texts, sources)
+            return Variant(base, parts.adapters, parts.branches, texts, parts.note)
 
     def notes(self, spec: VariantSpec) -> tuple[str, ...]:
         """How much of each LoRA that the client named acts, in a sentence; of a spec whose variant was got."""
@@ -163,13 +227,56 @@ class VariantStore:
         fit = self._fits.get(sha256)
         return fit is not None and (source.force or not fit.forced)
 
-    def _resolve(self, spec: VariantSpec, digests: Mapping[Path, str]) -> tuple[VariantKey, Changes]:
-        """Which LoRAs of a spec its base has merged, and which are left to its rows: none, today."""
+    def _key(self, spec: VariantSpec, digests: Mapping[Path, str]) -> VariantKey:
+        """Of a spec's base, were all merged."""
         performance, adapters = (
             summed((digests[each.path], each.scale) for each in part) for part in (spec.performance, spec.adapters)
         )
         patch = "" if spec.patch is None else self._catalogue.part(spec.patch).name
-        return VariantKey(BaseKey(self._catalogue.checkpoint.name, performance, patch), adapters), ()
+        return VariantKey(BaseKey(self._catalogue.checkpoint.name, performance, patch), adapters)
+
+    def _carried(self, spec: VariantSpec, key: VariantKey) -> Changes:
+        """What rows are to carry, where they can."""
+        return () if self._branch_bytes is None or self._uses.shared(spec.adapters) else key.adapters
+
+    def _parts(self, key: VariantKey, branches: Mapping[str, Branch]) -> _Parts:
+        """branches: of what rows are to carry, by sha256."""
+        if self._branch_bytes is None or not branches:
+            return _Parts(key)
+        refused = refusal(branches, self._branch_bytes)
+        if refused is not None:
+            return _Parts(key, note=f"The LoRAs are merged into weights of their own, for {refused}.")
+        return _Parts(VariantKey(key.base), key.adapters, branches)
+
+    def _base(self, key: VariantKey | TextKey) -> Base | None:
+        """What is at hand or still held, now used last."""
+        base = self._held.get(key)
+        if base is not None:
+            self._keep(key, base)
+        return base
+
+    def _branch(self, sha256: str) -> Branch | None:
+        """The same of a branch."""
+        branch = self._branches.get(sha256)
+        if branch is not None and self._kept.find(BranchKey(sha256)) is None:
+            self._kept.put(BranchKey(sha256), branch, branch.sizes)
+        return branch
+
+    def _make_branch(self, sha256: str, source: LoraRef) -> Branch:
+        branch = branch_of(self._match(sha256, source), source.field or source.path.name, self._unet, self._home)
+        self._branches[sha256] = branch
+        self._kept.put(BranchKey(sha256), branch, branch.sizes)
+        return branch
+
+    def _make_texts(self, key: TextKey, sources: Mapping[str, LoraRef]) -> Base:
+        """A base of which only the text encoders have anything merged."""
+        matches = {sha256: of_texts(match) for sha256, match in self._matches(key.changed, sources).items()}
+        base = self._merger.merge(key.changed, matches)
+        self._keep(key, base)
+        return base
+
+    def _matches(self, key: VariantKey, sources: Mapping[str, LoraRef]) -> Mapping[str, Match]:
+        return {sha256: self._match(sha256, sources[sha256]) for sha256, _ in key.changes}
 
     def _inpaint(self, patch: Part | None) -> InpaintFiles | None:
         if patch is None:
@@ -200,13 +307,14 @@ class VariantStore:
             del self._fits[next(iter(self._fits))]
         return match
 
-    def _keep(self, base: Base, *, grown: bool = False) -> None:
+    def _keep(self, key: VariantKey | TextKey, base: Base, *, grown: bool = False) -> None:
         """Make a base the one used last, and its files those before it, so that its like is built from memory."""
+        self._held[key] = base
         for sha256, _ in base.key.changes:
             self._kept.find(sha256)
-        if grown or self._kept.find(base.key) is None:
+        if grown or self._kept.find(key) is None:
             own = self._merger.own_tensors(base)
-            self._kept.put(base.key, base, {id(tensor): tensor.nbytes for tensor in own})
+            self._kept.put(key, base, {id(tensor): tensor.nbytes for tensor in own})
 
 
 def _state(path: Path) -> FileState:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,6 @@ class FakeDrawer:
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         *,
         previews: bool = False,
@@ -63,20 +62,17 @@ class FakeDrawer:
         if self.dead:
             raise EngineDead("dead")
         self._cancelled[job_id] = threading.Event()
-        threading.Thread(
-            target=self._draw, args=(job_id, spec, inputs, prompt, on_event, previews), daemon=True
-        ).start()
+        threading.Thread(target=self._draw, args=(job_id, spec, inputs, on_event, previews), daemon=True).start()
 
     def _draw(
         self,
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         previews: bool,
     ) -> None:
-        height, width = inputs.size.height, inputs.size.width
+        height, width, prompt = inputs.size.height, inputs.size.width, inputs.texts[0].main
         on_event(Progress(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
             del self._cancelled[job_id]
@@ -146,6 +142,24 @@ def fake_checkers() -> "Checkers":
 def no_models() -> "Models":
     """For a postprocessor whose pictures say nothing of their making."""
     raise AssertionError("nobody asked for metadata")
+
+
+class FakeExpander:
+    """Adds `more` and the seed. Words: `lost` ends the process, `shy` raises, `stuck` takes 2 s."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        self.calls.append([*prompts])
+        for prompt in prompts:
+            if "lost" in prompt:
+                os._exit(1)
+            if "shy" in prompt:
+                raise UnportableError("of a library that callers do not have")
+            if "stuck" in prompt:
+                time.sleep(2)
+        return [f"{prompt}, more {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 class FakeCatalogue:

@@ -13,13 +13,17 @@ from deployments import diffuser as module
 from deployments.diffuser import Diffuser
 from gateway.errors import PlatformError
 from pipelines.errors import EngineDead
-from pipelines.events import Drawn, Preview, Progress
+from pipelines.events import Drawn, Preview, Progress, Words
 from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
+from pipelines.prompts.assembly import Texts
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
-INPUTS = Inputs(Size(width=8, height=8))
+
+
+def saying(prompt: str) -> Inputs:
+    return Inputs(Size(width=8, height=8), texts=(Texts((prompt,), ("",), prompt),))
 
 
 class Recorded:
@@ -57,36 +61,43 @@ async def test_it_can_hold_what_it_was_told_until_its_engine_is_dead(diffuser: A
 
 
 async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
-    events = [event async for event in diffuser.draw("r", SPEC, INPUTS, "a cube")]
+    events = [event async for event in diffuser.draw("r", SPEC, saying("a cube"))]
+    assert isinstance(events[1], Words)
     assert isinstance(events[-1], Drawn)
-    assert all(isinstance(event, Progress) for event in events[:-1])
+    assert all(isinstance(event, Progress) for event in (events[0], *events[2:-1]))
     assert np.unique(events[-1].images) == [1]
+
+
+async def test_words_that_were_added_go_to_the_drawer_and_are_told(diffuser: Any) -> None:
+    events = [event async for event in diffuser.draw("r", SPEC, saying("a cube"), ("a cube, slow",))]
+    (words,) = (event for event in events if isinstance(event, Words))
+    assert words.texts[0].expanded == words.texts[0].prompt == "a cube, slow"
 
 
 async def test_previews_come_where_they_are_asked_for(diffuser: Any) -> None:
     slow = SPEC.model_copy(update={"steps": 200})
-    events = diffuser.draw("r", slow, INPUTS, "slow", True)
-    assert isinstance(await anext(event async for event in events if not isinstance(event, Progress)), Preview)
+    events = diffuser.draw("r", slow, saying("slow"), previews=True)
+    assert isinstance(await anext(event async for event in events if not isinstance(event, Words | Progress)), Preview)
     await events.aclose()
 
 
 async def test_two_attempts_at_a_request_do_not_meet(diffuser: Any) -> None:
-    first = diffuser.draw("r", SPEC, INPUTS, "slow")
+    first = diffuser.draw("r", SPEC, saying("slow"))
     await anext(first)
-    assert [event async for event in diffuser.draw("r", SPEC, INPUTS, "a cube")]
+    assert [event async for event in diffuser.draw("r", SPEC, saying("a cube"))]
     assert (await diffuser.stats()).live_jobs == 1
     await first.aclose()
 
 
 async def test_a_closed_drawing_is_cancelled(diffuser: Any) -> None:
-    events = diffuser.draw("r", SPEC, INPUTS, "slow")
+    events = diffuser.draw("r", SPEC, saying("slow"))
     await anext(events)
     await events.aclose()
     await asyncio.to_thread(wait_until, lambda: diffuser._drawer.stats().live_jobs == 0, 5)
 
 
 async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
-    events = diffuser.draw("r", SPEC, INPUTS, "a cube")
+    events = diffuser.draw("r", SPEC, saying("a cube"))
     await anext(events)
     assert diffuser._live_jobs.value == 1
     async for _ in events:
@@ -98,9 +109,9 @@ async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
 
 async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.0)
-    events = diffuser.draw("r", SPEC.model_copy(update={"steps": 200}), INPUTS, "slow")
+    events = diffuser.draw("r", SPEC.model_copy(update={"steps": 200}), saying("slow"))
     async for event in events:
-        if event.step == 3:
+        if isinstance(event, Progress) and event.step == 3:
             break
     assert diffuser._unet_calls.value >= 2
     await events.aclose()
@@ -112,7 +123,7 @@ async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) 
     with pytest.raises(EngineDead):
         diffuser.check_health()
     with pytest.raises(PlatformError) as caught:
-        await anext(diffuser.draw("r", SPEC, INPUTS, "a cube"))
+        await anext(diffuser.draw("r", SPEC, saying("a cube")))
     assert caught.value.error_type == "runner_disconnected"
 
 
@@ -131,10 +142,16 @@ async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: p
     monkeypatch.setattr(diffuser._drawer, "submit", submit)
     lora, words = Lora(source="a", scale=1), Embedding(source="b")
     inputs = replace(
-        INPUTS, loras=(FoundLora(lora, Path("/there/a")),), embeddings=(FoundEmbedding(words, Path("/there/b")),)
+        saying("a cube"),
+        loras=(FoundLora(lora, Path("/there/a")),),
+        embeddings=(FoundEmbedding(words, Path("/there/b")),),
     )
     with pytest.raises(PlatformError):
-        await anext(diffuser.draw("r", SPEC, inputs, "a cube"))
+        await anext(diffuser.draw("r", SPEC, inputs))
     assert drawn == [
-        replace(INPUTS, loras=(FoundLora(lora, Path("/here/a")),), embeddings=(FoundEmbedding(words, Path("/here/b")),))
+        replace(
+            saying("a cube"),
+            loras=(FoundLora(lora, Path("/here/a")),),
+            embeddings=(FoundEmbedding(words, Path("/here/b")),),
+        )
     ]

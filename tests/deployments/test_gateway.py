@@ -118,8 +118,8 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
 ) -> None:
     drawing = DrawingSettings(family=pocket_family_folder, max_prompt_chunks=9)
     gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing))
-    long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000}
-    heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)"}
+    long = {"prompt": "\n".join("a" * 9), "negative_prompt": "😀" * 10_000, "styles": []}
+    heavy = {"prompt": "(a:1e308)", "negative_prompt": "(a:-1e308)", "styles": []}
     async with client_of(gateway) as client:
         for door in ("/run", "/queue"):
             answer = await client.post(f"{door}/fal-ai/fooocus", json=long)
@@ -130,6 +130,32 @@ async def test_prompts_are_counted_as_the_familys_tokenizers_do(
             assert "534 chunks" in entry["msg"]
             answer = await client.post(f"{door}/fal-ai/fooocus", json=heavy)
             assert [entry["type"] for entry in answer.json()["detail"]] == ["less_than_equal", "greater_than_equal"]
+
+
+async def test_an_operators_styles_and_wildcards_are_known_at_the_door(
+    tmp_path: Path, opened: Opened, pocket_family_folder: Path
+) -> None:
+    for name, content in {
+        "s/house.json": '[{"name": "house-look", "prompt": "house"}]',
+        "w/self.txt": "__self__",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content)
+    drawing = DrawingSettings(
+        family=pocket_family_folder, styles_folder=tmp_path / "s", wildcards_folder=tmp_path / "w"
+    )
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door_of, drawing))
+    async with client_of(gateway) as client:
+        for styles in (["House Look", "Random Style", "Fooocus V2"], []):
+            assert (await client.post("/queue/fal-ai/fooocus", json={"prompt": "a", "styles": styles})).is_success
+        answer = await client.post("/queue/fal-ai/fooocus", json={"styles": ["Their Look"]})
+        (entry,) = answer.json()["detail"]
+        assert (entry["type"], entry["loc"]) == ("one_of", ["body", "styles", 0])
+        assert {"House Look", "Random Style", "SAI Anime"} <= set(entry["ctx"]["expected"])
+        for prompt, type_ in (("__self__", "value_error"), ("<lora:no-such:1>", "feature_not_supported")):
+            answer = await client.post("/queue/fal-ai/fooocus", json={"prompt": prompt})
+            (entry,) = answer.json()["detail"]
+            assert (answer.status_code, entry["type"], entry["loc"]) == (422, type_, ["body", "prompt"])
 
 
 async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_lacks(
@@ -148,6 +174,7 @@ async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_l
         answer = await client.post("/queue/fal-ai/fooocus", json={"performance": "Speed"})
         assert answer.status_code == 200
         assert "enable_safety_checker, loras" in answer.headers["x-fooocus-inactive"]
+        assert "styles" in answer.headers["x-fooocus-inactive"]
         page = (await client.get("/")).text
         assert "python -m models pull cpds --family toy" in page
         assert "python -m models pull lightning_lora --family toy" in page

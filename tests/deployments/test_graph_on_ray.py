@@ -19,12 +19,15 @@ from gateway.settings import OutputSettings
 from gateway.work import Delivering, Delivery, Finished, Note, Preview, Step, Work
 from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch
+from pipelines.prompts.expanding import Fits
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Guidance, Lora, Reference, Size, Spec, Start, Structure
 from tests.cluster import kill_replicas
 from tests.deployments.fakes import (
     ASTRONAUT,
     FakeCatalogue,
     FakeDrawer,
+    FakeExpander,
     FakeFinder,
     FakePictures,
     FakeWeights,
@@ -65,6 +68,10 @@ def open_faces() -> FaceFinder | None:
     return FaceFinder(DETECTOR) if DETECTOR.is_file() else None
 
 
+def open_fits() -> Fits:
+    return lambda texts: True
+
+
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> AwayBlobs:
     return AwayBlobs(tmp_path_factory.mktemp("files"))
@@ -98,10 +105,11 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
 
     applications = Stages(
         preprocessor=bound(Preprocessor, FakePictures, FakeCatalogue, FakeFinder, open_faces),
-        prompt_expander=bound(PromptExpander),
+        prompt_expander=bound(PromptExpander, FakeExpander, Phrasebook, open_fits),
         diffuser=bound(Diffuser, FakeDrawer, 8, FakeWeights),
         safety_checker=bound(SafetyChecker, fake_checkers),
         postprocessor=bound(Postprocessor, files, partial(OutputNames, b"s" * 32), 30.0, OutputSettings(), no_models),
+        expanding_limit_s=10,
     )
     serve.run(bound(Root, applications), name=APP, route_prefix=None)
     yield Stages(
@@ -110,6 +118,7 @@ def stages(cluster: int, files: FileStore) -> Iterator[Any]:
         diffuser=serve.get_deployment_handle("Diffuser", APP),
         safety_checker=serve.get_deployment_handle("SafetyChecker", APP),
         postprocessor=serve.get_deployment_handle("Postprocessor", APP),
+        expanding_limit_s=10,
     )
     serve.delete(APP)
 
@@ -200,13 +209,50 @@ async def test_what_was_made_of_a_picture_is_told_before_the_steps(stages: Any) 
     first, *others = [event async for event in Graph(stages).run(work("mirror", pictures=(face,)))]
     assert isinstance(first, Note)
     assert first.text.startswith("image_prompt_1.image_url: no face")
-    assert not any(isinstance(event, Note) for event in others)
+    assert first.level == "WARNING"
+    assert [event for event in others if isinstance(event, Note)] == [Note("Prompt: mirror", "INFO")]
+
+
+async def test_what_each_picture_is_drawn_from_is_told(stages: Any) -> None:
+    from deployments.graph import Graph
+
+    asked = work("a [[red,blue]] ball\nat noon", negative_prompt="rain", styles=("SAI Craft Clay",), seeds=(1, 2))
+    notes = [event async for event in Graph(stages).run(asked) if isinstance(event, Note)]
+    assert {note.level for note in notes} == {"INFO"}
+    first, second, negative = (note.text for note in notes)
+    assert first.startswith("Prompt of picture 1: ")
+    assert "a red ball" in first
+    assert second.startswith("Prompt of picture 2: ")
+    assert "a  blue ball" in second
+    assert second.endswith("\nat noon")
+    assert negative.startswith("Negative prompt: ")
+    assert negative.endswith("\nrain")
 
 
 async def test_an_expanded_prompt_is_the_one_that_is_told(stages: Any) -> None:
-    _, finished = await run(stages, work("a blue ball", expand_prompt=True, check_safety=False))
-    assert finished.prompt == "a blue ball"
+    from deployments.graph import Graph
+
+    request = work("a blue ball\na lake", expand_prompt=True, check_safety=False)
+    note, *_, finished = [event async for event in Graph(stages).run(request)]
+    assert isinstance(note, Note)
+    assert isinstance(finished, Finished)
+    assert finished.prompt == "a blue ball, more 7\na lake"
+    assert "a blue ball, more 7" in note.text
     assert finished.nsfw == [False]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"), [("a stuck one", "took longer than 0.5 s"), ("a shy one", "failed"), ("a lost one", "failed")]
+)
+async def test_without_its_words_a_request_is_drawn_as_it_was(stages: Any, prompt: str, says: str) -> None:
+    from deployments.graph import Graph
+
+    hasty = replace(stages, expanding_limit_s=0.5 if "stuck" in prompt else 10)
+    note, *_, finished = [event async for event in Graph(hasty).run(work(prompt, expand_prompt=True))]
+    assert isinstance(note, Note)
+    assert says in note.text
+    assert isinstance(finished, Finished)
+    assert finished.prompt == prompt
 
 
 async def test_a_fault_in_preparing_arrives_with_its_attributes(stages: Any) -> None:
@@ -249,7 +295,7 @@ async def test_closing_a_run_takes_its_job_out(stages: Any) -> None:
     from deployments.graph import Graph
 
     events = Graph(stages).run(work("slow"))
-    assert await anext(events) == Step(0, 20)
+    assert await anext(event async for event in events if isinstance(event, Step)) == Step(0, 20)
     assert (await stages.diffuser.stats.remote()).live_jobs == 1
     await events.aclose()
     await until_live(stages, 0)
@@ -323,14 +369,14 @@ async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: An
 
 
 async def test_handles_by_value_carry_pictures_beyond_the_size_of_a_message(stages: Any) -> None:
-    names = [stage.name for stage in fields(stages)]
+    names = [stage.name for stage in fields(stages) if stage.name != "expanding_limit_s"]
     by_value = replace(stages, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
     size = Size(width=1280, height=1280)  # 4.9 MB, as a start, a hint and a picture each
     start = Start(source="a start", strength=0.5, field="f")
     edges = Structure(kind="PyraCanny", source="a structure", field="g")
     request = work(size=size, pictures=(start, edges), expand_prompt=True)
     _, finished = await run(by_value, request)
-    assert finished.prompt == "a red cube"
+    assert finished.prompt == "a red cube, more 7"
     (image,) = finished.images
     assert (image.width, image.height) == (size.width, size.height)
 

@@ -77,6 +77,13 @@ def test_options_are_those_that_serve_takes() -> None:
 
 def test_relative_paths_are_absolute_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = AppSettings.model_validate(LEAST)
+    folders = {"styles_folder": "styles", "wildcards_folder": "wildcards"}
+    settings = AppSettings.model_validate({**LEAST, "drawing": {**LEAST["drawing"], **folders}})
     assert settings.gateway.data_dir == tmp_path / "var"
     assert settings.drawing.family == tmp_path / "pocket"
+    assert settings.drawing.styles_folder == tmp_path / "styles"
+    assert settings.drawing.wildcards_folder == tmp_path / "wildcards"
+    lists = {"folder": "model", "allowed": ["warm"], "blocked": "words.txt"}
+    expanding = AppSettings.model_validate({**LEAST, "expanding": lists}).expanding
+    assert (expanding.folder, expanding.blocked) == (tmp_path / "model", tmp_path / "words.txt")
+    assert expanding.allowed == ("warm",)

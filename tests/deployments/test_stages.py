@@ -35,6 +35,7 @@ from gateway.work import Delivery
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
+from pipelines.prompts.assembly import Texts
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, fake_checkers, no_models
@@ -175,7 +176,8 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
     secret = Lora(source="https://hub.test/some/folder/sketch.safetensors?token=SECRET", scale=1)
     changes = {"prompt": 'a "red" circle', "seeds": (5, 6), "loras": (known, secret), "styles": ("SAI Anime",)}
     spec = SPEC.model_copy(update=changes)
-    images = await maker.deliver(REQUEST, Delivery(format="png"), "", drawn(9, 8), [False, True], spec)
+    texts = [Texts((f"{word} circle",), ("fog",), word, expanded="vivid") for word in ("red", "blue")]
+    images = await maker.deliver(REQUEST, Delivery(format="png"), "", drawn(9, 8), [False, True], spec, texts)
     told = []
     for image in images:
         stored = await files.get(image.url.removeprefix("/files/"))
@@ -186,7 +188,8 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
         assert not any(word in str(chunks) for word in ("SECRET", "hub.test", "http", str(pocket_family_folder)))
     assert [each["seed"] for each in told] == ["5", "6"]
     assert told[0]["prompt"] == 'a "red" circle'
-    assert any("red" in text for text in told[0]["full_prompt"])
+    assert [each["full_prompt"] for each in told] == [["red circle", "vivid"], ["blue circle", "vivid"]]
+    assert (told[0]["full_negative_prompt"], told[0]["prompt_expansion"]) == (["fog"], "vivid")
     assert told[0]["styles"] == "['SAI Anime']"
     digest = sha256((pocket_family_folder / "loras" / "pocket_outlines.safetensors").read_bytes()).hexdigest()
     assert told[0]["loras"] == [["pocket_outlines", 0.5, digest[:10]], ["sketch", 1.0, ""]]

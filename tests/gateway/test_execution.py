@@ -78,6 +78,7 @@ async def test_every_step_is_in_the_log_at_the_end_at_the_latest(ledger: SqlLedg
 async def test_what_was_made_of_the_input_is_in_the_log(ledger: SqlLedger) -> None:
     class Noting(FakeRunner):
         async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+            yield Note("Prompt: a cat", "INFO")
             yield Note("no face was found")
             async for event in super().run(work, previews):
                 yield event
@@ -85,7 +86,8 @@ async def test_what_was_made_of_the_input_is_in_the_log(ledger: SqlLedger) -> No
     heard: list[object] = []
     claim = await claimed(ledger)
     await execute(claim, ledger, Heart(ledger, claim.owner, 30), Noting(), LIMIT_S, on_event=heard.append)
-    first, *others = await ledger.logs("one")
+    words, first, *others = await ledger.logs("one")
+    assert (words.level, words.message) == ("INFO", "Prompt: a cat")
     assert (first.level, first.message) == ("WARNING", "no face was found")
     assert others
     assert not any(isinstance(event, Note) for event in heard)

@@ -21,6 +21,7 @@ SMALL: Mapping[str, Any] = {
     "prompt": "a red cube on a table",
     "image_size": {"width": 256, "height": 256},
     "num_inference_steps": 4,
+    "expand_prompt": False,
     "format": "png",
 }
 # some ten seconds of drawing on two cores

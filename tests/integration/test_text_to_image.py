@@ -29,6 +29,26 @@ def test_a_queued_request_is_followed_to_its_picture(client: httpx2.Client) -> N
     assert [line["message"] for line in status(client, submitted)["logs"]][-1] == "Sampling step 4/4"
 
 
+def test_an_expanded_prompt_begins_as_it_was_and_is_told_in_answer_and_log(client: httpx2.Client) -> None:
+    submitted = submit(client, FAST, {**SMALL, "seed": 6, "expand_prompt": True})
+    output = result(client, submitted).json()
+    assert output["prompt"].startswith(f"{SMALL['prompt']}, ")
+    assert any(output["prompt"] in line["message"] for line in status(client, submitted)["logs"])
+    plain, again = (
+        run(client, FAST, {**SMALL, "seed": 6}),
+        run(client, FAST, {**SMALL, "seed": 6, "expand_prompt": True}),
+    )
+    assert (plain["prompt"], again["prompt"]) == (SMALL["prompt"], output["prompt"])
+    assert content(client, plain) != content(client, output) == content(client, again)
+
+
+def test_the_style_without_a_text_expands_the_prompt(client: httpx2.Client) -> None:
+    asked = {"prompt": "a red cube", "aspect_ratio": "256x256", "performance": "Lightning", "styles": ["Fooocus V2"]}
+    submitted = submit(client, FOOOCUS, asked)
+    assert "styles" not in result(client, submitted).headers.get("x-fooocus-inactive", "")
+    assert any("a red cube, " in line["message"] for line in status(client, submitted)["logs"])
+
+
 def test_both_ways_draw_the_same_bytes(client: httpx2.Client) -> None:
     queued = result(client, submit(client, FAST, {**SMALL, "seed": 7})).json()
     at_once = run(client, FAST, {**SMALL, "seed": 7})

@@ -20,7 +20,7 @@ def main() -> int:
             with original():
                 from deployments import app  # not before Ray has its token
 
-                app.drawer_of = drawer_of
+                app.drawer_of, app.expander_of = drawer_of, expander_of
                 yield
 
         serve_local._ray = with_a_fake_engine
@@ -31,6 +31,10 @@ def drawer_of(_: object) -> object:
     from tests.kills.holding import HoldingDrawer
 
     return HoldingDrawer(Path(os.environ[HOLD]))
+
+
+def expander_of(*_: object) -> None:
+    """Nothing is added to prompts, and torch has one process less to start in."""
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """A studio: a drawer over the pocket family, its pictures, and a view on their latents."""
 
 import queue
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from pipelines.device import Download, PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
-from pipelines.engine.tasks import Answers
-from pipelines.events import Pixels, Progress
+from pipelines.engine.tasks import Advance, Answers, Job, Last, Routine, ask
+from pipelines.events import Drawn, Note, Pixels, Progress
 from pipelines.inputs import Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
@@ -34,16 +38,17 @@ class Watched(DecodeStage):
 
 
 class Studio:
-    """A drawer and a view on its last latents."""
+    """A drawer and a view on its last latents. branch_bytes: of the LoRAs that the rows of a call may carry; None
+    merges them."""
 
-    def __init__(self, family: Family, *, ahead: bool = False) -> None:
+    def __init__(self, family: Family, *, ahead: bool = False, branch_bytes: int | None = None) -> None:
         self.family = family
         device = PlainDevice(family.device)
         self.watched = Watched(family.vae, device, family.residency)
         self.watched.latents = []
-        every = [*stages(family, device, RowCaps(16)), self.watched]
+        every = [*stages(family, device, RowCaps(16), branch_bytes=branch_bytes), self.watched]
         self.engine = Engine(every, counted=EvaluationStage.name, ahead=ahead)
-        self.variants = VariantStore(family, 2**30)
+        self.variants = VariantStore(family, 2**30, branch_bytes=branch_bytes)
         self.drawer = Drawer(self.engine, family, self.variants, device)
 
     def inputs(self, spec: Spec, pictures: Sequence[Pixels] = ()) -> Inputs:
@@ -54,15 +59,33 @@ class Studio:
 
     def listen(self, name: str, spec: Spec, inputs: Inputs) -> "queue.Queue[Any]":
         events: queue.Queue[Any] = queue.Queue()
-        self.drawer.submit(name, spec, inputs, spec.prompt, events.put)
+        self.drawer.submit(name, spec, inputs, events.put)
         return events
 
     def draw(self, spec: Spec, **pictures: Any) -> Pixels:
         return last(self.submit("one", spec, **pictures)).images
 
 
+@contextmanager
+def held_up(studio: Studio) -> Iterator[None]:
+    """Let the engine wait meanwhile, so that what is submitted arrives at once."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> Routine[Last]:
+        held.set()
+        assert go.wait(60)
+        yield from ask(Advance(1))
+        return lambda timings: Drawn(np.zeros((1, 8, 8, 3), np.uint8), timings)
+
+    with ThreadPoolExecutor(1) as workers:
+        studio.engine.submit(Job("hold", lambda: hold, 1, lambda _: None), workers)
+    assert held.wait(20)
+    yield
+    go.set()
+
+
 def last(events: "queue.Queue[Any]") -> Any:
-    while isinstance(event := events.get(timeout=120), Progress):
+    while isinstance(event := events.get(timeout=120), Progress | Note):
         pass
     return event
 

@@ -38,7 +38,7 @@ def test_it_draws_text(alone: Path) -> None:
     drawer = Drawer.open(DrawingSettings(family=alone, threads=1))
     try:
         events: queue.Queue[object] = queue.Queue()
-        drawer.submit("one", wanted, prepare(wanted, [], []), wanted.prompt, events.put)
+        drawer.submit("one", wanted, prepare(wanted, [], []), events.put)
         drawn = last(events)
     finally:
         drawer.close()

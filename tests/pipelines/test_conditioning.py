@@ -230,3 +230,17 @@ def test_vectors_equal_what_diffusers_makes_of_them(pocket_family: Family, tmp_p
         [FoundEmbedding(Embedding(source="own", tokens=("<own>",)), path)], (given[0].shape[1], given[1].shape[1])
     )
     assert_same(spelt(pocket_family, own, "a <own> on blue"), Conditioning(torch.cat(states, dim=-1), pooled))
+
+
+def test_a_line_beyond_the_pooled_ones_is_attended_to_and_not_summed(pocket_family: Family) -> None:
+    device = PlainDevice(pocket_family.text_encoders[0].device)
+
+    def encoded(lines: list[str], pooled: int | None = None) -> Conditioning:
+        prompt = read_prompt(lines, pocket_family.tokenizers, pooled=pooled)
+        with torch.inference_mode():
+            return encode_chunks(prompt, pocket_family.tokenizers, pocket_family.text_encoders, device)
+
+    both, first, longer = encoded(["a circle", "vivid"]), encoded(["a circle"]), encoded(["a circle", "vivid"], 1)
+    assert torch.equal(longer.context, both.context)
+    torch.testing.assert_close(longer.pooled, first.pooled, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(longer.pooled, both.pooled, atol=1e-2)

@@ -18,6 +18,7 @@ from skimage import data
 
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.scenes import Scene, Thing
+from pipelines.conditioning import Conditioning, Prompt
 from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
@@ -25,10 +26,12 @@ from pipelines.errors import InputFault, JobCancelled
 from pipelines.events import Drawn, Note, Pixels, Progress
 from pipelines.inputs import FoundLora, Hint, Inputs
 from pipelines.preparing import find_loras, prepare
+from pipelines.prompts.assembly import expanded
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.prompts.styles import STYLES
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Guidance, Lora, SamplerName, ScheduleName, Size, SizeEmphasis, Spec, Start, Structure
+from pipelines.stages import text
 from pipelines.trajectory import variant_spec
 from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.stage import EvaluationStage
@@ -83,7 +86,7 @@ def test_the_settings_say_how_many_chunks_a_prompt_may_have(pocket_family_folder
     try:
         given = spec(loras=(), prompt="\n".join("a" * 9))
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("long", given, prepare(given, (), ()), given.prompt, events.put)
+        drawer.submit("long", given, prepare(given, (), ()), events.put)
         assert last(events).ctx == {"max_length": 8}
     finally:
         drawer.close()
@@ -180,10 +183,44 @@ def test_a_style_draws_what_its_texts_draw_when_they_are_written_out(studio: Stu
     styled, plain = (
         studio.draw(spec(prompt="a red circle", styles=names, guidance=guidance)) for names in ((clay.name,), ())
     )
-    (text,), (negative,) = clay.round("a red circle"), clay.negative
-    written = studio.draw(spec(prompt=text, negative_prompt=negative, guidance=guidance))
+    (positive,), (negative,) = clay.round("a red circle"), clay.negative
+    written = studio.draw(spec(prompt=positive, negative_prompt=negative, guidance=guidance))
     assert not np.array_equal(styled, plain)
     assert np.array_equal(styled, written)
+
+
+def test_each_picture_is_drawn_from_texts_of_its_own(studio: Studio) -> None:
+    """An array's elements are those of the pictures, and each is as if it were drawn alone."""
+    guidance = Guidance(scale=4.0)
+    both = studio.draw(spec(prompt="a [[red,blue]] circle", seeds=(1, 2), guidance=guidance))
+    for seed, colour, picture in zip((1, 2), ("red", "blue"), both, strict=True):
+        alone = studio.draw(spec(prompt=f"a {colour} circle", seeds=(seed,), guidance=guidance))[0]
+        assert np.abs(picture.astype(float) - alone).max() <= 1
+
+
+def test_equal_prompts_of_a_job_are_encoded_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[tuple[str, ...]] = []
+    original = text.encode_chunks
+
+    def noted(prompt: Prompt, *rest: Any) -> Conditioning:
+        encoded.append(prompt.lines)
+        return original(prompt, *rest)
+
+    monkeypatch.setattr(text, "encode_chunks", noted)
+    studio.draw(spec(prompt="[[a,b]] once", negative_prompt="once", seeds=(1, 2, 3), guidance=Guidance(scale=4.0)))
+    assert sorted(encoded) == [(" b once",), ("a once",), ("once",)]
+
+
+def test_an_expanded_prompt_is_one_more_text_that_the_pooled_vector_leaves_out(studio: Studio) -> None:
+    wanted = spec(guidance=Guidance(scale=4.0))
+    plain = studio.inputs(wanted)
+    longer = replace(plain, texts=expanded(plain.texts, ["a red circle on a blue background, vivid"]))
+    ((positive, _),) = studio.drawer._read(wanted, longer)
+    assert positive.lines == ("a red circle on a blue background", "a red circle on a blue background, vivid")
+    assert positive.pooled == 1
+    events: queue.Queue[Any] = queue.Queue()
+    studio.drawer.submit("longer", wanted, longer, events.put)
+    assert not np.array_equal(last(events).images, studio.draw(wanted))
 
 
 def test_image_to_image_keeps_less_of_its_start_the_stronger_it_is(studio: Studio) -> None:
@@ -304,7 +341,7 @@ def test_nobody_holds_weights_after_the_job(pocket_family: Family) -> None:
             (found,) = inputs.loras
             other = FoundLora(Lora(source=found.lora.source, scale=scale), found.path)
             events: queue.Queue[Any] = queue.Queue()
-            drawer.submit("job", wanted, replace(inputs, loras=(other,)), "a", events.put)
+            drawer.submit("job", wanted, replace(inputs, loras=(other,)), events.put)
             assert isinstance(last(events), Drawn)
             del events
     variants.get(VariantSpec())
@@ -345,8 +382,7 @@ def test_weights_that_cannot_be_built_fail_their_job_alone(studio: Studio, tmp_p
     (tmp_path / "x.safetensors").write_bytes(b"no weights")
     events: queue.Queue[Any] = queue.Queue()
     found = FoundLora(wanted.loras[0], tmp_path / "x.safetensors")
-    inputs = Inputs(Size(width=128, height=128), loras=(found,))
-    studio.drawer.submit("bad", wanted, inputs, "a", events.put)
+    studio.drawer.submit("bad", wanted, prepare(wanted, (), (found,)), events.put)
     fault = last(events)
     assert isinstance(fault, InputFault)
     assert fault.field == "loras.0.path"

@@ -196,7 +196,7 @@ def test_a_drawer_measures_and_draws_by_its_plan(
         assert drawer.stats().parts_brought == 1  # the UNet, to be measured
         given = spec(loras=(), size=watched[0], steps=1)
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("one", given, prepare(given, (), ()), given.prompt, events.put)
+        drawer.submit("one", given, prepare(given, (), ()), events.put)
         assert isinstance(last(events), Drawn)
         assert drawer.stats().parts_brought == 5  # and two text encoders, the UNet again and the VAE
     finally:
@@ -218,7 +218,7 @@ def test_memory_gb_alone_makes_it_so(pocket_family_folder: Path) -> None:
     try:
         given = spec(loras=(), size=Size(width=64, height=64), steps=1)
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit("one", given, prepare(given, (), ()), given.prompt, events.put)
+        drawer.submit("one", given, prepare(given, (), ()), events.put)
         assert isinstance(last(events), Drawn)
         assert drawer.stats().parts_brought >= 4
     finally:

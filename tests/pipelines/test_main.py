@@ -115,6 +115,18 @@ def test_pictures_whose_looks_are_taken_over_and_what_was_made_of_them(
     assert not np.array_equal(*drawn)
 
 
+def test_an_expanded_prompt_is_told_and_draws_another_picture(
+    pocket_family_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    given = [PROMPT, *SMALL, "--steps", "1", "--family", str(pocket_family_folder), "-o", str(tmp_path / "out.png")]
+    drawn = []
+    for options in ((), ("--expand",)):
+        assert main([*given, *options]) == 0
+        drawn.append(picture(tmp_path / "out.png"))
+    assert f"The prompt was expanded: {PROMPT}, " in capsys.readouterr().err
+    assert not np.array_equal(*drawn)
+
+
 def test_what_the_safety_checker_objects_to_is_black(
     pocket_family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +165,7 @@ def test_a_missing_part_is_told_with_the_command_that_brings_it(
     family = ("--family", str(bare), "-o", str(tmp_path / "out.png"), "--performance", "Speed")
     assert "`python -m models pull canny --family bare`" in refused(capsys, *family, "--structure", "PyraCanny:x.png")
     assert "`python -m models pull safety_checker --family bare`" in refused(capsys, *family, "--check-safety")
+    assert "`python -m models pull expansion --family bare --from FOLDER`" in refused(capsys, *family, "--expand")
     told = refused(capsys, *family[:4])
     assert "`python -m models pull lightning_lora --family bare`" in told
     assert not (tmp_path / "out.png").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.endpoints.common import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
-from pipelines.needs import ADAPTERS, CONTROLS, PATCHES, faults
+from pipelines.needs import ADAPTERS, CONTROLS, MAX_LORAS, PATCHES, faults, loras_of
 from pipelines.spec import (
     Canvas,
     Embedding,
@@ -175,3 +175,47 @@ def test_every_kind_of_structure_reference_and_inpaint_model_has_its_part() -> N
 def test_telling_it_loads_neither_torch_nor_opencv() -> None:
     code = "import sys, pipelines.needs; sys.exit(bool({'torch', 'cv2', 'transformers'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def lora(source: str, scale: float = 1.0, **more: Any) -> Lora:
+    return Lora(source=source, scale=scale, **more)
+
+
+def drawn_with(prompt: str, *loras: Lora) -> list[tuple[str, float]]:
+    return [(each.source, each.scale) for each in loras_of(spec(prompt=prompt, loras=loras))]
+
+
+def test_loras_that_a_prompt_names_follow_its_own_and_come_before_a_modes() -> None:
+    loras = lora("style.safetensors", 0.5), lora("fast.safetensors", performance=True)
+    found = drawn_with("a cat <lora:ink:0.7>, <lora:deep/clay:-1>", *loras)
+    assert found == [("style.safetensors", 0.5), ("ink", 0.7), ("deep/clay", -1.0), ("fast.safetensors", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("<lora:style:0.5>", []),
+        ("<lora:deep/style:0.5>", []),
+        ("<lora:style:0.6>", [("style", 0.6)]),
+        ("<lora:ink:1>, <lora:ink:1.0>", [("ink", 1.0)]),
+        ("<lora:fast:0.3>", []),
+        ("a\n<lora:ink:1>", []),
+    ],
+)
+def test_a_lora_that_is_there_already_is_not_named_again(prompt: str, found: list[tuple[str, float]]) -> None:
+    own = lora("https://x/y/style.safetensors?download=1", 0.5)
+    assert drawn_with(prompt, own, lora("fast", performance=True))[1:-1] == found
+
+
+def test_tags_fill_the_places_that_are_left_and_no_lora_of_its_own_is_cut() -> None:
+    tags = ", ".join(f"<lora:t{at}:1>" for at in range(9))
+    assert len(drawn_with(tags, lora("a"), lora("fast", performance=True))) == MAX_LORAS + 1
+    own = [lora(name) for name in "abcdefg"]
+    assert drawn_with(tags, *own) == [(name, 1.0) for name in "abcdefg"]
+
+
+def test_a_lora_that_a_prompt_names_and_nobody_knows_is_one_fault_of_the_prompt(tmp_path: Path) -> None:
+    (fault,) = faults(spec(prompt="a <lora:no-such:1> cat"), family(tmp_path))
+    assert (fault.type, fault.field) == ("feature_not_supported", "prompt")
+    assert "'no-such'" in fault.msg
+    assert faults(spec(prompt="a <lora:ink:1>"), family(tmp_path, loras={"ink.safetensors": {"file": "."}})) == []

@@ -55,6 +55,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
             {"role": "reference", "kind": "FaceSwap", "source": "d.png", "weight": 0.7, "stop_at": 0.9},
         ],
     ),
+    "expand_prompt": (("--expand",), True),
     "check_safety": (("--check-safety",), True),
     "safety_checker_version": (("--check-safety", "--safety-checker-version", "v2"), "v2"),
 }
@@ -128,7 +129,6 @@ def test_options_of_inpainting_need_a_picture(capsys: Captured, option: tuple[st
 
 # fields that no option names, and why
 DERIVED = {
-    "expand_prompt": "the prompt expander is not built",
     "loras.field": "the option itself, for what is told of it",
     "pictures.start.field": "likewise",
     "pictures.start.role": "which option it is",

@@ -17,6 +17,7 @@ from pipelines.images.face import TEMPLATE, FaceFinder
 from pipelines.images.resize import cover, stretch
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.preparing import STRUCTURES, find_embeddings, find_loras, prepare
+from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Embedding, Lora, Reference, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 from tests.detector import DETECTOR, needs_detector
 from tests.pipelines import studio
@@ -194,6 +195,13 @@ def test_an_unknown_lora_is_refused_with_its_field() -> None:
 class KnownEmbedding:
     def embedding(self, source: str) -> Path | None:
         return Path("/weights/own.safetensors") if source == "own" else None
+
+
+def test_embeddings_are_looked_for_in_the_texts_that_are_drawn_from() -> None:
+    book = Phrasebook(wildcards={"one": ("embedding:own",)})
+    found = prepare(spec(prompt="a __one__"), [], [], catalogue=KnownEmbedding(), phrasebook=book)
+    assert [each.embedding.tokens for each in found.embeddings] == [("embedding:own",)]
+    assert found.texts[0].positive == ("a embedding:own",)
 
 
 def test_embeddings_of_the_spec_come_before_those_that_prompts_name() -> None:

@@ -129,7 +129,7 @@ def events_of(family: Family, **asked: bool) -> list[Any]:
     events: queue.Queue[Any] = queue.Queue()
     size = Size(width=192, height=128)
     wanted = spec(size=size, seeds=(1, 2), steps=6)
-    studio.drawer.submit("one", wanted, studio.inputs(wanted), wanted.prompt, events.put, **asked)
+    studio.drawer.submit("one", wanted, studio.inputs(wanted), events.put, **asked)
     seen = [events.get(timeout=60)]
     while not isinstance(seen[-1], Drawn):
         seen.append(events.get(timeout=60))

@@ -1,9 +1,6 @@
 """Jobs that differ in anything but latent size and variant share calls, and draw what they draw alone."""
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,11 +10,10 @@ import pytest
 from skimage import data
 from torch import Tensor
 
-from pipelines.engine.tasks import Advance, Job, Last, Routine, ask
 from pipelines.events import Drawn
 from pipelines.spec import Canvas, Guidance, Mask, Reference, SizeEmphasis, Spec, Start, Structure
 from pipelines.weights.family import Family
-from tests.pipelines.studio import Studio, last, spec
+from tests.pipelines.studio import Studio, held_up, last, spec
 
 PHOTO = data.astronaut()[:128, 100:228]
 LEFT = np.where(np.arange(128)[None, :, None] < 64, np.uint8(255), np.zeros((128, 128, 3), np.uint8))
@@ -91,24 +87,6 @@ def alone(studio: Studio) -> dict[str, Alone]:
         studio.draw(each, **pictures)
         found[name] = Alone(studio.watched.latents[-1], studio.engine.stats().unet_calls - before)
     return found
-
-
-@contextmanager
-def held_up(studio: Studio) -> Iterator[None]:
-    """Let the engine wait meanwhile, so that what is submitted arrives at once."""
-    held, go = threading.Event(), threading.Event()
-
-    def hold() -> Routine[Last]:
-        held.set()
-        assert go.wait(20)
-        yield from ask(Advance(1))
-        return lambda timings: Drawn(PHOTO[None], timings)
-
-    with ThreadPoolExecutor(1) as workers:
-        studio.engine.submit(Job("hold", lambda: hold, 1, lambda _: None), workers)
-    assert held.wait(20)
-    yield
-    go.set()
 
 
 @pytest.mark.parametrize("pair", list(combinations(UNLIKE, 2)), ids=" + ".join)

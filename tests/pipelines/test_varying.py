@@ -19,6 +19,7 @@ from pipelines.events import Drawn, Pixels, Progress
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.performance import LIGHTNING_LORA
 from pipelines.preparing import find_loras
+from pipelines.prompts.phrasebook import BUNDLED
 from pipelines.spec import Guidance, Size, Spec, Upscale, Vary
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, last, spec
@@ -51,7 +52,8 @@ def submit(studio: Studio, name: str, wanted: Spec, **inputs: Any) -> "queue.Que
     """Of inputs made by hand, for what Fooocus' rules draw is never small."""
     events: queue.Queue[Any] = queue.Queue()
     loras = tuple(find_loras(wanted, studio.family.catalogue))
-    studio.drawer.submit(name, wanted, Inputs(SMALL, loras=loras, **inputs), wanted.prompt, events.put)
+    texts = BUNDLED.assembled(wanted).images
+    studio.drawer.submit(name, wanted, Inputs(SMALL, loras=loras, texts=texts, **inputs), events.put)
     return events
 
 

@@ -45,7 +45,7 @@ def drawn(
     for at, spec in enumerate(specs):
         inputs = prepare(spec, shown[at] if shown else (), find_loras(spec, catalogue))
         events: queue.Queue[Any] = queue.Queue()
-        drawer.submit(str(at), spec, inputs, spec.prompt, events.put)
+        drawer.submit(str(at), spec, inputs, events.put)
         waiting.append(events)
     return [_picture(events) for events in waiting]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pipelines.prompts.folders import FolderFault, text_files
 from pipelines.prompts.lines import prompt_lines
 
 EXPANSION = "Fooocus V2"
@@ -42,14 +43,15 @@ def read_styles(folder: Path | None = None) -> dict[str, Style]:
     """The styles by their names: those of this package, and in place of them those of a folder of one's own.
 
     Every `*.json` of the folder and the folders in it is a list of objects with `name`, and `prompt` and
-    `negative_prompt` where it has them. Of two of one name that of the later file counts, by the path. Raises OSError
-    for a file that cannot be read, and ValueError for one that is not of this format; both name it.
+    `negative_prompt` where it has them. Of two of one name that of the later file counts, by the path. The two names
+    that stand for no text of their own cannot be given one. Raises as `text_files`, and for a file that is not of this
+    format.
     """
     found: dict[str, Style] = {}
-    for root in (_BUNDLED, folder):
-        for path in sorted(root.rglob("*.json"), key=lambda path: str(path).casefold()) if root else ():
-            found.update((style.name, style) for style in _of_file(path))
-    return found
+    for root in filter(None, (_BUNDLED, folder)):
+        for path, text in text_files(root, ".json"):
+            found.update((style.name, style) for style in _of_file(path, text))
+    return {name: style for name, style in found.items() if name not in (EXPANSION, RANDOM)}
 
 
 def normal_name(name: str) -> str:
@@ -60,13 +62,12 @@ def normal_name(name: str) -> str:
     return words
 
 
-def _of_file(path: Path) -> Iterable[Style]:
+def _of_file(path: Path, text: str) -> Iterable[Style]:
     try:
-        entries = json.loads(path.read_text("utf-8-sig"))
-        return [_style(entry) for entry in entries]
+        return [_style(entry) for entry in json.loads(text)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-        raise ValueError(
-            f"{path} is not a file of styles: a list of objects with name, prompt, negative_prompt"
+        raise FolderFault(
+            f"{path} is not a file of styles: a list of objects with name, prompt, negative_prompt."
         ) from fault
 
 

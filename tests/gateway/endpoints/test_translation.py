@@ -38,6 +38,7 @@ def test_the_root_endpoint_with_its_defaults() -> None:
     assert order(ROOT, prompt="a fox", seed=1).work.spec == Spec(
         prompt="a fox",
         negative_prompt="",
+        styles=("Fooocus Enhance", "Fooocus Sharp"),
         size=Size(width=1024, height=1024),
         seeds=(1,),
         steps=8,

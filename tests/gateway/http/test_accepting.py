@@ -135,7 +135,7 @@ async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
     async with lacking(parts) as client:
         answer = await client.post(f"/queue/{endpoint_id}", json=INPUT)
     assert answer.status_code == 200
-    assert named < set(answer.headers["x-fooocus-inactive"].split(", "))
+    assert named <= set(answer.headers["x-fooocus-inactive"].split(", "))
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert not claim.work.spec.check_safety
     assert all(lora.performance for lora in claim.work.spec.loras)
@@ -148,6 +148,25 @@ async def test_who_asks_for_the_second_checker_is_not_left_unchecked_without_the
     assert "enable_safety_checker" not in answer.headers["x-fooocus-inactive"]
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert (claim.work.spec.check_safety, claim.work.spec.safety_checker_version) == (True, "v2")
+
+
+@pytest.mark.parametrize(("endpoint_id", "field"), [(FAST, "expand_prompt"), (ROOT, "styles")])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_prompts_stay_as_they_are_without_a_language_model_whether_asked_for_or_not(
+    parts: Parts, endpoint_id: str, field: str, asked: bool
+) -> None:
+    body = {**INPUT, **({field: True if field == "expand_prompt" else ["Fooocus V2", "SAI Anime"]} if asked else {})}
+    async with lacking(parts, missing=("expansion",)) as client:
+        answer = await client.post(f"/queue/{endpoint_id}", json=body)
+    assert answer.status_code == 200
+    assert field in answer.headers["x-fooocus-inactive"].split(", ")
+    (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
+    assert not claim.work.spec.expand_prompt
+    async with lacking(parts, missing=()) as client:
+        answer = await client.post(f"/queue/{endpoint_id}", json={**body, "styles": ["Fooocus V2"]})
+    assert field not in answer.headers.get("x-fooocus-inactive", "").split(", ")
+    (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
+    assert claim.work.spec.expand_prompt
 
 
 async def test_a_whole_family_is_drawn_with_whole(parts: Parts) -> None:

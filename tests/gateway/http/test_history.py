@@ -110,6 +110,7 @@ async def test_what_is_not_to_be_stored_is_not_shown_but_answered(
         await reach(request_id, State.DONE)
     shown = (await client.get(f"/requests/{request_id}")).json()
     assert (shown["stored"], shown["input"], shown["output"], shown["outcome"]) == (False, None, None, "ok")
+    assert shown["logs"] == []  # they would tell what was drawn from
     assert (await client.get(f"/queue/{APP}/requests/{request_id}")).json()["seed"] == 7
 
 

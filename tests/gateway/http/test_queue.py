@@ -209,10 +209,10 @@ async def test_a_queue_that_is_longer_than_the_client_likes(client: httpx2.Async
 
 async def test_what_does_not_act_is_named(client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "fooocus.gateway")
-    body = {**INPUT, "enable_refiner": False, "expand_prompt": True, "colour": "red"}
+    body = {**INPUT, "enable_refiner": False, "request_id": "abc", "colour": "red"}
     answer = await client.post(f"/queue/{FAST}", json=body, headers={"x-fal-whatever": "1"})
     named = set(answer.headers["x-fooocus-inactive"].split(", "))
-    assert named == {"expand_prompt", "unknown:colour"}
+    assert named == {"request_id", "unknown:colour"}
     assert "unknown:colour" in caplog.text
     assert answer.json()["request_id"] in caplog.text
 

@@ -29,10 +29,10 @@ async def until_begun(runner: FakeRunner) -> str:
 
 
 async def test_the_body_is_the_output(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
-    answer = await client.post(RUN, json=INPUT)
+    answer = await client.post(RUN, json={**INPUT, "colour": "red"})
     assert answer.status_code == 200
     assert (answer.json()["seed"], answer.json()["prompt"]) == (7, "a red cube")
-    assert "expand_prompt" in answer.headers["x-fooocus-inactive"]
+    assert "unknown:colour" in answer.headers["x-fooocus-inactive"]
     status = await ledger.status(answer.headers["x-fal-request-id"], APP)
     assert status is not None
     assert status.outcome is Outcome.OK

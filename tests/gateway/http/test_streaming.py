@@ -44,9 +44,9 @@ async def test_previews_come_first_and_the_output_last(
     client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger
 ) -> None:
     runner.pause_s = 0.05
-    answer = await client.post(STREAM, json=INPUT)
+    answer = await client.post(STREAM, json={**INPUT, "colour": "red"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    assert "expand_prompt" in answer.headers["x-fooocus-inactive"]
+    assert "unknown:colour" in answer.headers["x-fooocus-inactive"]
     *previews, output = events_of(answer.text)
     assert [numbers(event) for event in previews] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert previews[0]["images"] == []

@@ -135,6 +135,7 @@ async def test_only_what_may_not_be_stored_is_forgotten_and_only_when_it_is_done
     ):
         await ledger.submit(work(name), APP, terms)
     for claim in await ledger.claim("one", 9, 60):
+        await ledger.log(claim, [("INFO", "Prompt: a secret")])
         assert await ledger.finish(claim, Outcome.OK, OK, ["outputs/a/0.png"])
     await ledger.submit(work("waiting"), APP, passing)
     clock.turn(3600)
@@ -147,6 +148,8 @@ async def test_only_what_may_not_be_stored_is_forgotten_and_only_when_it_is_done
     ]
     for name in ("kept", "owing"):
         assert await ledger.answer(name, APP) == OK
+        assert len(await ledger.logs(name)) == 1
+    assert await ledger.logs("a") == []
     forgotten = await ledger.answer("a", APP)
     assert forgotten is not None
     assert forgotten.status == 404

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.pocket.world.marked import marked
 from benchmarks.pocket.world.oracle import standing_out
+from gateway.endpoints.styles import DEFAULT_STYLES
 from pipelines.prompts.styles import STYLES
 from tests.integration.calls import UPSCALE_OR_VARY, png
 from tests.integration.fields.calling import (
@@ -29,6 +30,8 @@ from tests.integration.fields.calling import (
 def prompt(call: Caller) -> None:
     assert reads(RED_SCENE, call.many(prompt=RED)) >= 0.75
     assert reads(GREEN_SCENE, call.many(prompt=GREEN)) >= 0.75
+    red, green = call(prompt=f"[[{RED.replace(',', '')},{GREEN.replace(',', '')}]]", num_images=2).pictures
+    assert reads(RED_SCENE, [red], "colour") == reads(GREEN_SCENE, [green], "colour") == 1
 
 
 def negative_prompt(call: Caller) -> None:
@@ -45,7 +48,14 @@ def styles(call: Caller) -> None:
     lines = [*style.round(RED)]
     written = call(prompt="\n".join(lines))
     assert far([call(prompt=RED, styles=[style.name]).picture], [written.picture]) < 1
-    assert far([call(prompt=RED).picture], [written.picture]) > 1
+    plain = call(prompt=RED)
+    assert far([plain.picture], [written.picture]) > 1
+    usual = call(prompt=RED, styles=[*DEFAULT_STYLES])
+    (sharp,) = STYLES["Fooocus Sharp"].round(RED)
+    assert any(line.startswith(f"Prompt: {sharp}") for line in usual.log)
+    assert far([plain.picture], [usual.picture]) > 1
+    drawn = [line for line in call(prompt=RED, styles=["Random Style"], num_images=3).log if line[:6] == "Prompt"]
+    assert len({line.partition(": ")[2] for line in drawn}) == 3
 
 
 def performance(call: Caller) -> None:
@@ -81,6 +91,8 @@ def loras(call: Caller) -> None:
         return float(np.mean([standing_out(picture).mean() for picture in pictures]))
 
     assert filled(0) > filled(0.6) > filled(1.2)
+    named = call(prompt=f"{RED} <lora:pocket_outlines:1.2>").picture
+    assert far([named], [call(prompt=RED, loras=[{"path": "pocket_outlines", "scale": 1.2}]).picture]) < 1
     assert far(call.many(prompt=RED), call.many(prompt=RED, loras=[{"path": "pocket_outlines", "scale": 0}])) == 0
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import InputFault
 from pipelines.prompts.assembly import Assembled, assemble
-from pipelines.prompts.lora_tags import LoraTag, merge_tags, take_lora_tags
+from pipelines.prompts.lora_tags import LoraTag, take_lora_tags
 from pipelines.prompts.styles import Style
 from pipelines.prompts.wildcards import read_wildcards, replace_arrays
 
@@ -129,11 +129,6 @@ def test_lora_tags(line: str, kept: str, tags: list[tuple[str, float]]) -> None:
     assert take_lora_tags(line) == (kept, [LoraTag(*tag) for tag in tags])
 
 
-def test_tags_follow_the_selected_loras_up_to_the_limit() -> None:
-    selected, tags = [LoraTag("a", 1.0)], [LoraTag("a", 1.0), LoraTag("a", 0.5), LoraTag("b", 1.0)]
-    assert merge_tags(selected, tags, 2) == [LoraTag("a", 1.0), LoraTag("a", 0.5)]
-
-
 def test_only_the_first_line_is_looked_through_for_tags() -> None:
     found = assembled("cat\n<lora:a:1>")
     assert (found.loras, found.images[0].positive) == ((), ("cat", "<lora:a:1>"))
@@ -183,19 +178,35 @@ def least_seconds(prompt: str, negative: str, styles: list[str]) -> float:
     return min(taken)
 
 
-@settings(max_examples=3_000, deadline=None)
-@given(
+requests = given(
     prompt=PROMPTS,
     negative=PROMPTS,
     seed=st.integers(0, 2**63 - 1),
     styles=st.lists(st.sampled_from([*STYLES, "Random Style"]), max_size=3),
 )
-def test_no_prompt_fails_but_by_its_own_fault(prompt: str, negative: str, seed: int, styles: list[str]) -> None:
+
+
+def hold_to_its_promises(prompt: str, negative: str, seed: int, styles: list[str]) -> None:
     with contextlib.suppress(InputFault):
-        (image,) = assembled(prompt, negative, styles, [seed]).images
+        found = assembled(prompt, negative, styles, [seed])
+        (image,) = found.images
         assert image.positive
         assert image.negative
+        assert assembled(prompt, negative, styles, [seed]) == found
     assert least_seconds(prompt, negative, styles) < 0.05
+
+
+@settings(max_examples=500, deadline=None)
+@requests
+def test_no_prompt_fails_but_by_its_own_fault(prompt: str, negative: str, seed: int, styles: list[str]) -> None:
+    hold_to_its_promises(prompt, negative, seed, styles)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None)
+@requests
+def test_none_of_ten_thousand_prompts_fails(prompt: str, negative: str, seed: int, styles: list[str]) -> None:
+    hold_to_its_promises(prompt, negative, seed, styles)
 
 
 @pytest.mark.parametrize(

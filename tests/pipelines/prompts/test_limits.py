@@ -131,9 +131,9 @@ def test_other_weights_and_what_is_none_pass(limits: PromptLimits, prompt: str) 
 @pytest.mark.parametrize("prompt", HOSTILE.values(), ids=HOSTILE)
 def test_no_prompt_takes_long(limits: PromptLimits, prompt: str) -> None:
     """It takes a tenth of this; the gateway counts on a thread, beside which others are answered."""
-    began = time.perf_counter()
+    began = time.thread_time()
     refusals(limits, prompt)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from pipelines.unet.branches import LoraAdapter, RowLora
 from pipelines.unet.compiling import CompiledBody
 from pipelines.unet.gathering import UNetCall
 from pipelines.unet.layers import ImagePromptAttention
-from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, LoraAdapter, Row, RowLora
+from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.unet.runner import UNetRunner, run_eagerly
 from pipelines.weights.bases import clone_sharing_parameters
 from pipelines.weights.control_lora import build_control

@@ -11,16 +11,9 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
+from pipelines.unet.branches import LoraAdapter, LoraSet, RowLora, StackedSets, stacked_bytes
 from pipelines.unet.gathering import Gatherer, Sample, UNetCall
-from pipelines.unet.rows import (
-    ControlBranch,
-    ImageAdapter,
-    ImagePrompt,
-    LoraAdapter,
-    LoraBranches,
-    Row,
-    RowLora,
-)
+from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.family import Family
 from pipelines.weights.lora.changes import LowRank
@@ -100,7 +93,9 @@ def test_a_row_that_lacks_a_feature_carries_neutral_values_of_it(
     assert call.features.head is not None
     assert control.places.tolist() == [1]
     assert image.scales.flatten().tolist() == [0.0, 0.5, 0.0]
-    assert loras.scales.tolist() == [[0.0], [0.5], [0.0]]
+    assert loras.rows is not None
+    assert (loras.rows.tolist(), loras.sets.tolist()) == ([1], [0])
+    assert [each.tolist() for each in loras.strengths] == [[[0.5] * 4]]
     for tensor in (call.features.head, image.tokens):
         assert [bool(each.any()) for each in tensor] == [False, True, False]
 
@@ -108,7 +103,7 @@ def test_a_row_that_lacks_a_feature_carries_neutral_values_of_it(
 def test_a_row_may_have_several_of_a_feature_and_two_rows_may_share_one(
     pocket_family: Family, features: dict[str, dict[str, Any]]
 ) -> None:
-    """As few columns as hold them: pictures of one adapter beside each other, LoRAs of all rows behind one another."""
+    """As few columns as hold them: pictures of one adapter beside each other, LoRAs of each row behind one another."""
     (prompt,), (lora,) = features["images"]["images"], features["loras"]["loras"]
     foreign = replace(prompt, adapter=ImageAdapter({}), scale=0.25)
     wide = RowLora(LoraAdapter({QUERY: LowRank(noise(1, 8, 128), noise(2, 128, 8), alpha=4.0)}), 2.0)
@@ -122,10 +117,14 @@ def test_a_row_may_have_several_of_a_feature_and_two_rows_may_share_one(
     )
     assert [each.scales.flatten().tolist() for each in call.features.images] == [[0.5, 0.5], [0.75, 0], [0, 0.25]]
     assert call.features.loras is not None
-    assert call.features.loras.scales.tolist() == [[0.75, 0.0], [0.5, 2.0]]
-    down, up, slots = call.features.loras.layers[QUERY]
-    assert (down.shape, up.shape, slots.tolist()) == ((12, 128), (128, 12), [0] * 4 + [1] * 8)
-    torch.testing.assert_close(down[4:], noise(1, 8, 128) * 4.0 / 8)
+    change = call.features.loras.change_of(QUERY)
+    assert change is not None
+    assert change.rows is None
+    assert (change.down.shape, change.up.shape) == ((2, 12, 128), (2, 128, 12))
+    assert change.strengths[0].tolist() == [0.75] * 4 + [0.0] * 8
+    assert sorted(change.strengths[1].tolist()) == [0.5] * 4 + [2.0] * 8
+    behind = 4 if change.strengths[1, 0] == 0.5 else 0  # which of its two comes first is not said
+    torch.testing.assert_close(change.down[1, behind : behind + 8], noise(1, 8, 128) * 4.0 / 8)
 
 
 def test_the_arguments_are_those_of_the_samples(pocket_family: Family) -> None:
@@ -233,7 +232,7 @@ def test_a_call_of_known_rows_is_one_copy_to_the_device_and_stacks_nothing_anew(
     assert third.controls[0].hints is first.controls[0].hints
     assert third.features.loras is not None
     assert first.features.loras is not None
-    assert third.features.loras.layers is first.features.loras.layers
+    assert third.features.loras.stacked is first.features.loras.stacked
     torch.testing.assert_close(third.x, torch.stack([each.x + 2 for each in given]) / 2**0.5)
 
 
@@ -241,12 +240,56 @@ def test_adapters_are_one_copy_to_the_device_however_many_layers_they_change() -
     layers = {QUERY: LowRank(noise(1, 4, 128), noise(2, 128, 4)), KEY: LowRank(noise(3, 2, 160), noise(4, 128, 2))}
     both, one = LoraAdapter(layers), LoraAdapter({KEY: LowRank(noise(5, 3, 160), noise(6, 128, 3))})
     device = Counting()
-    branches = LoraBranches.stack([one, both], torch.float32, device)
+    stacked = StackedSets.stack([(one,), (both,)], torch.float32, device)
     assert len(device.uploaded) == 1
-    assert {place: slots.tolist() for place, (_, _, slots) in branches.layers.items()} == {
-        KEY: [0, 0, 0, 1, 1],
-        QUERY: [1, 1, 1, 1],
+    owners = {place: stacked.patterns[pattern].tolist() for place, (_, _, pattern) in stacked.layers.items()}
+    assert owners == {KEY: [[0, 0, 0], [1, 1, 2]], QUERY: [[2] * 4, [1] * 4]}  # 2: of none
+
+
+def test_what_sets_take_stacked_is_known_before(pocket_family: Family) -> None:
+    def adapter(*layers: tuple[str, int, int, int]) -> LoraAdapter:
+        return LoraAdapter({at: LowRank(noise(1, rank, i), noise(2, o, rank)) for at, rank, i, o in layers})
+
+    narrow, wide = adapter((QUERY, 4, 128, 128)), adapter((QUERY, 6, 128, 128), (KEY, 2, 160, 128))
+    alike: list[LoraSet] = [(narrow,), (adapter((QUERY, 4, 128, 128)),)]
+    unlike: list[LoraSet] = [(narrow,), (wide, narrow)]
+    for sets, exact in ((alike, True), (unlike, False)):
+        stacked = StackedSets.stack(sets, torch.float32, CPU)
+        held = sum(each.nbytes for each in stacked.weights.parameters())
+        assert held == stacked_bytes(sets) if exact else held <= stacked_bytes(sets)
+
+
+def test_rounded_calls_of_unlike_sets_have_one_signature(pocket_family: Family) -> None:
+    """Whichever rows carry which, and of any ranks up to the same round one."""
+    adapters = [LoraAdapter({QUERY: LowRank(noise(at, at, 128), noise(9, 128, at))}) for at in (5, 6, 7, 8)]
+    mixes: list[list[int | None]] = [[0, 1, 2, 2], [3, None, 1, 0], [2, 0, 1, 1]]
+    signatures = {
+        gather(
+            pocket_family,
+            [
+                sample(
+                    at,
+                    row(pocket_family, at, loras=() if which is None else (RowLora(adapters[which], 0.1 * at),)),
+                )
+                for at, which in enumerate(mix)
+            ],
+            rounded=True,
+        ).signature
+        for mix in mixes
     }
+    assert len(signatures) == 1
+
+
+def test_loras_that_do_not_fit_together_are_called_apart(pocket_family: Family) -> None:
+    loras = [
+        RowLora(LoraAdapter({QUERY: LowRank(noise(seed, 4, 128), noise(seed + 1, 128, 4))}), 1.0) for seed in range(3)
+    ]
+    rows = [row(pocket_family, at, loras=(lora,)) for at, lora in enumerate(loras)]
+    both = Gatherer(CPU, branch_bytes=2 * 4 * 256 * 4)
+    assert both.holds(rows[:2])
+    assert both.holds([*rows[:2], *rows[:2], row(pocket_family, 9)])
+    assert not both.holds(rows)
+    assert Gatherer(CPU, branch_bytes=0).holds(rows[:1])  # which were found to be small enough alone
 
 
 def kept_of(gatherer: Gatherer, family: Family, texts: Sequence[Conditioning]) -> list[int]:

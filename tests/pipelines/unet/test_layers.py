@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipelines.unet.branches import LoraAdapter, RowLora
 from pipelines.unet.gathering import Gatherer, Sample
 from pipelines.unet.layers import ImagePromptAttention, LoraConv, LoraLinear, install_layers
-from pipelines.unet.rows import ImageAdapter, ImagePrompt, LoraAdapter, RowContext, RowLora
+from pipelines.unet.rows import ImageAdapter, ImagePrompt, RowContext
 from pipelines.unet.runner import UNetRunner
 from pipelines.weights.family import Family
 from pipelines.weights.lora.changes import LowRank, merged
@@ -264,7 +265,8 @@ def test_features_that_a_row_uses_cost_operations_where_they_act(
         operations(pocket_family, pocket_family.unet, [sample(1, row(pocket_family, 1, **carried))])
         for carried in ({feature: value}, {})
     )
-    assert used["aten.add.Tensor"] == unused["aten.add.Tensor"] + places
+    adding = "aten.baddbmm.default" if feature == "loras" else "aten.add.Tensor"
+    assert used[adding] == unused[adding] + places
 
 
 # -- their installation
