@@ -92,7 +92,7 @@ def test_a_job_that_begins_anew_shows_nothing_of_its_run_before(makers: Held) ->
     now, seen = 0.0, list[Preview]()
     previews = Previews(2, COLOURS, makers, seen.append, lambda: now)
     variant = SimpleNamespace(base=SimpleNamespace(ready=lambda: None))
-    job: Any = SimpleNamespace(variant=variant, clean=None, positive=None)
+    job: Any = SimpleNamespace(variant=variant, clean=None, prompts=())
     next(draw(job, previews))
     previews.note(1, latent(0.5))
     makers.work()
