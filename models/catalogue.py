@@ -237,7 +237,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     _unused("xlvaeapp.pth", "preview", 213_777, _MISC),
     _unused("vaeapp_sd15.pt", "preview", 213_777, _MISC),
-    _unused("xl-to-v1_interposer-v4.0.safetensors", "VAE swap", 5_667_280, _FORK_MISC),
+    _part("interposer", "xl-to-v1_interposer-v4.0.safetensors", _FORK_MISC, "VAE swap", "", size=5_667_280),
     _unused("detection_Resnet50_Final.pth", "face detection", 109_497_761, elsewhere="xinntao/facexlib release v0.1.0"),
     _unused("parsing_parsenet.pth", "loaded, unused", 85_331_193, elsewhere="xinntao/facexlib release v0.2.2"),
     _part(

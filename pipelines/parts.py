@@ -18,6 +18,7 @@ Part = Literal[
     "inpaint_patch_v1",
     "inpaint_patch_v25",
     "refiner",
+    "interposer",
     "upscaler",
     "expansion",
     "safety_checker",

@@ -58,7 +58,14 @@ def test_a_preset_becomes_a_family_with_all_its_parts(pulled: tuple[Path, Hub]) 
     check_files(catalogue, all_bytes=True)
     assert catalogue.name == "default"
     older = {"inpaint_patch_v1", "inpaint_patch_v25"}
-    assert set(catalogue.missing) == {"face_detector", "refiner", "expansion", "safety_checker_v2", *older}
+    assert set(catalogue.missing) == {
+        "face_detector",
+        "refiner",
+        "interposer",
+        "expansion",
+        "safety_checker_v2",
+        *older,
+    }
     assert catalogue.checkpoint.name == "juggernautXL_v8Rundiffusion.safetensors"
     for name in ("offset_lora", "lcm_lora", "lightning_lora"):
         entry = find(name)
