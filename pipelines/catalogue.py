@@ -102,6 +102,7 @@ class Catalogue:
         self.name = file.name
         self.checkpoint = self._inside(file.checkpoint)
         self.config = CONFIGS / "sdxl_base" if file.config is None else self._inside(file.config)
+        self.refiner_config = None if file.refiner_config is None else self._inside(file.refiner_config)
         self.colours = file.colours
         self._parts = {part: self._inside(path) for part, path in file.parts.items()}
         self._loras: dict[str, Path] = {}

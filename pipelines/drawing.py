@@ -22,10 +22,12 @@ from pipelines.memory.plan import MemoryPlan
 from pipelines.memory.planning import UNPLANNED_MERGED_MB, plan_for
 from pipelines.previews import Previews
 from pipelines.prompts.limits import MAX_CHUNKS
+from pipelines.refining import takes_over
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
 from pipelines.stages.hint import HintStage
 from pipelines.stages.image_prompt import ImagePromptStage
+from pipelines.stages.interposer import InterposerStage
 from pipelines.stages.text import TextStage
 from pipelines.stages.upscale import EnlargingJob, UpscaleStage, prepare_enlarging, tiles_of
 from pipelines.stages.vae import DecodeStage, DecodeTileStage, EncodeStage, EncodeTileStage
@@ -76,6 +78,7 @@ def stages(
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),
         DecodeStage(family.vae, device, residency),
         DecodeTileStage(family.vae, residency),
+        InterposerStage(family.vae, residency),
     ]
 
 
@@ -184,11 +187,13 @@ class Drawer:
             return
         wanted = variant_spec(inputs)
         self._variants.note_request(wanted)
-        clean = clean_spec(wanted)
+        clean = clean_spec(wanted, spec)
         both = [wanted] if clean is None else [wanted, clean]
         at_hand = [variant for each in both if (variant := self._variants.find(each)) is not None]
         adapters = adapters_of(inputs)
         loaded = self._variants.prompters.find(adapters)
+        asked = spec.refiner if takes_over(spec) else None
+        refining = self._variants.refiners.find() if asked is not None else None
         whole = len(at_hand) == len(both)
         run = sigma_schedule(spec, self._table, inputs.strength)
 
@@ -200,12 +205,14 @@ class Drawer:
             for note in (*self._variants.notes(wanted), *filter(None, [variant.note])):
                 tell(Note(note))
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
+            refiner = self._variants.refiners.get(asked.field) if asked and not refining else refining
             prediction = self._family.catalogue.file.prediction
-            rest = self._device, prediction, enlarging, prompters, others[0] if others else None
+            rest = self._device, prediction, enlarging, prompters, others[0] if others else None, refiner
             return partial(draw, prepare_job(spec, inputs, variant, prompts, run, *rest), seen)
 
         job = Job(job_id, prepare, run.steps * len(spec.seeds), tell)
-        self._engine.submit(job, self._preparer if whole and loaded is not None else self._builder)
+        ready = whole and loaded is not None and (asked is None or refining is not None)
+        self._engine.submit(job, self._preparer if ready else self._builder)
 
     def _start_of(self, alone: Enlarging) -> Start:
         """Of a job that enlarges a picture and does no more: it needs no weights but the upscaler's."""

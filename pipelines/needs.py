@@ -87,7 +87,7 @@ def faults(spec: Spec, family: Has, unknown: Callable[[str], str | None] = _of_t
     absent = [lora for lora in _asked_loras(spec) if family.lora(lora.source) is None]
     found = [fault for lora in absent if (fault := _lora_fault(lora, family, unknown)) is not None]
     found += token_faults(spec.embeddings)
-    return found + [_lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
+    return found + [lacks(part, field, family) for part, field in needed_parts(spec) if not family.has(part)]
 
 
 def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
@@ -104,6 +104,8 @@ def needed_parts(spec: Spec) -> list[tuple[Part, str]]:
     if spec.canvas is not None and (patch := PATCHES[spec.canvas.engine]) is not None:
         asked = spec.canvas.engine_field or spec.canvas.field
         found += [("inpaint_head", asked), (patch, asked)]
+    if spec.refiner is not None and spec.steps:
+        found.append(("refiner", spec.refiner.field))
     if spec.check_safety:
         version = spec.safety_checker_version
         asked = "enable_safety_checker" if version == "v1" else "safety_checker_version"
@@ -164,11 +166,12 @@ def well_known(source: str) -> str | None:
 def _lora_fault(lora: Lora, family: Has, unknown: Callable[[str], str | None]) -> InputFault | None:
     known = well_known(lora.source)
     if known is not None:
-        return _lacks(known, lora.field, family)
+        return lacks(known, lora.field, family)
     why = unknown(lora.source)
     return None if why is None else unknown_lora(lora, why)
 
 
-def _lacks(part: str, field: str, family: Has) -> InputFault:
+def lacks(part: str, field: str, family: Has) -> InputFault:
+    """What is told of a field that needs a part which the family lacks."""
     msg = f"The model family {family.name} lacks {part}, which this needs: {family.remedy(part)}."
     return InputFault("feature_not_supported", msg, field)

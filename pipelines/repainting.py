@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from pipelines.denoising.sigma_schedule import SigmaSchedule
 from pipelines.device import Device
 from pipelines.engine.tasks import Routine
 from pipelines.events import Pixels
@@ -16,7 +16,6 @@ from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
 from pipelines.stages.vae import Picture, encode
 from pipelines.unet.guide import Guide
 from pipelines.weights.inpaint import head_feature
-from pipelines.weights.variants import Variant
 
 SWITCH = 0.8  # share of the steps after which the inpaint model gives way to the base (fooocus-facts 4.6)
 GRAY = 127  # of the pixels in the hole that the head is shown
@@ -35,18 +34,11 @@ class HolePictures:
 class Repaint:
     """What is kept of a picture while its hole is drawn.
 
-    mask: (1, h, w), 1 where it is drawn. original: a scaled latent. base: what guides after the step `SWITCH`; None
-    where nothing else does.
+    mask: (1, h, w), 1 where it is drawn. original: a scaled latent.
     """
 
     mask: Tensor
     original: Tensor
-    base: Guide | None
-
-    def swap_at(self, run: SigmaSchedule, steps: int) -> float | None:
-        """The sigma of the last step that the inpaint model is evaluated in; None where that is none but the last."""
-        last = round(steps * SWITCH)
-        return float(run.sigmas[last]) if self.base is not None and last < run.steps else None
 
 
 def read_hole(hole: Hole, enlarging: EnlargingJob | None, device: Device) -> Routine[HolePictures]:
@@ -63,20 +55,23 @@ def read_hole(hole: Hole, enlarging: EnlargingJob | None, device: Device) -> Rou
 
 
 def read_around(
-    pictures: HolePictures, guide: Guide, variant: Variant, clean: Variant | None, seed: int, device: Device
+    pictures: HolePictures,
+    guide: Guide,
+    head: Tensor | None,
+    seed: int,
+    device: Device,
+    vae: AutoencoderKL | None = None,
 ) -> Routine[tuple[Guide, Repaint]]:
     """Ask for what one image keeps, and what leads it: the guide with the head's feature where there is a head.
 
-    clean: the base without the patch, which guides the last steps.
+    vae: of the latents that it is drawn in; None for the family's.
     """
-    original = yield from encode(pictures.fill, seed, device)
-    base = None if clean is None else guide.on(clean.unet, clean.group, clean.loras)
-    if variant.head is not None:
+    original = yield from encode(pictures.fill, seed, device, vae)
+    if head is not None:
         around = yield from encode(pictures.around, seed, device)
-        head = variant.head.to(pictures.mask.device)  # where the weights rest it may be elsewhere
-        feature = head_feature(head, pictures.mask[None], around[None])[0]
-        guide = replace(guide, head=feature)
-    return guide, Repaint(pictures.mask, original, base)
+        here = head.to(pictures.mask.device)  # where the weights rest it may be elsewhere
+        guide = replace(guide, head=head_feature(here, pictures.mask[None], around[None])[0])
+    return guide, Repaint(pictures.mask, original)
 
 
 def put_back(drawn: Pixels, hole: Hole) -> Pixels:

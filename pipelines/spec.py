@@ -225,6 +225,19 @@ class Guidance(_Frozen):
         return abs(self.scale - 1) >= UNGUIDED
 
 
+class Refiner(_Frozen):
+    """The family's refiner draws the last steps, whichever kind it has (fooocus-facts 4.6).
+
+    switch: the share of the steps after which it takes over. method: it goes on where the base is, or begins a run of
+    its own from there; one of Stable Diffusion 1.5 has ways of its own instead (`pipelines.refining`).
+    field: what of the client's input asks for it, empty where that is none.
+    """
+
+    switch: Annotated[float, Field(ge=0, le=1)] = 0.8
+    method: Literal["joint", "separate"] = "joint"
+    field: str = ""
+
+
 class Spec(_Frozen):
     """What to draw. One picture per seed; everything else is common to all of them.
 
@@ -250,6 +263,7 @@ class Spec(_Frozen):
     guidance: Guidance = Guidance()
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
+    refiner: Refiner | None = None
     pictures: tuple[Picture, ...] = ()
     steps: Annotated[int, Field(ge=0, le=200)]
     expand_prompt: bool = False

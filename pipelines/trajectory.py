@@ -4,6 +4,7 @@ Nothing here knows of batches: what needs the device is asked for, and the engin
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning, Prompt
-from pipelines.denoising.denoisers import Watch, blended, consistent, evaluate, sample, swapped, watched
+from pipelines.denoising.denoisers import Watch, blended, consistent, evaluate, noted, sample, swapped, watched
 from pipelines.denoising.noise import SAMPLERS, DrawnNoise, draw_noise
 from pipelines.denoising.schedules import NoiseTable
 from pipelines.denoising.sigma_schedule import SigmaSchedule
@@ -26,16 +27,19 @@ from pipelines.inputs import Hint, Inputs, Look
 from pipelines.needs import PATCHES
 from pipelines.parts import Part, Prediction
 from pipelines.previews import Previews
-from pipelines.repainting import HolePictures, Repaint, put_back, read_around, read_hole
-from pipelines.spec import Spec
+from pipelines.refining import Leads, Refining, Swap, led_by, plan_refining, refined_leads
+from pipelines.repainting import SWITCH, HolePictures, Repaint, put_back, read_around, read_hole
+from pipelines.spec import SamplerName, Spec
 from pipelines.stages.hint import EncodeHint
 from pipelines.stages.image_prompt import SeePicture
+from pipelines.stages.interposer import Interpose
 from pipelines.stages.text import EncodeText
 from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
 from pipelines.stages.vae import FACTOR, LATENT_CHANNELS, Picture, decode, encode, finite
 from pipelines.unet.guidance import LAST_TIMESTEP
 from pipelines.unet.guide import ControlImage, Guidance, Guide, ImageReference, SizeIds
 from pipelines.weights.image_prompt import ImagePrompter
+from pipelines.weights.refiners import Refiner
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant
 
@@ -50,7 +54,7 @@ class Prepared:
     prompts, noise: of each image, the noise on the device. prediction: what the variant's UNet predicts.
     enlarging: of the picture that is drawn over, where the spec has one to enlarge, or of a small area around a hole.
     prompters: by the adapters of the inputs' references that act. clean: the variant without the patch of an inpaint
-    model, where the job's own has one.
+    model, where the job's own has one that gives way to it. refining: None where no refiner draws.
     """
 
     spec: Spec
@@ -65,6 +69,7 @@ class Prepared:
     enlarging: EnlargingJob | None = None
     prompters: Mapping[Part, ImagePrompter] = field(default_factory=dict)
     clean: Variant | None = None
+    refining: Refining | None = None
 
 
 def variant_spec(inputs: Inputs) -> VariantSpec:
@@ -81,9 +86,10 @@ def variant_spec(inputs: Inputs) -> VariantSpec:
     )
 
 
-def clean_spec(spec: VariantSpec) -> VariantSpec | None:
-    """The weights that an inpaint model gives way to in the last steps; None where there is no such model."""
-    return None if spec.patch is None else replace(spec, patch=None, controls=())
+def clean_spec(wanted: VariantSpec, spec: Spec) -> VariantSpec | None:
+    """The weights that an inpaint model gives way to in the last steps; None where there is no such model, or a refiner
+    has those steps."""
+    return None if wanted.patch is None or spec.refiner is not None else replace(wanted, patch=None, controls=())
 
 
 def adapters_of(inputs: Inputs) -> frozenset[Part]:
@@ -102,8 +108,10 @@ def prepare_job(
     enlarging: EnlargingJob | None = None,
     prompters: Mapping[Part, ImagePrompter] = MappingProxyType({}),
     clean: Variant | None = None,
+    refiner: Refiner | None = None,
 ) -> Prepared:
-    """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels."""
+    """Draw the noise of a job, and upload what is constant in it. For a worker's thread. run: the spec's levels.
+    refiner: the one of a spec that asks for it."""
     shape = (LATENT_CHANNELS, inputs.size.height // FACTOR, inputs.size.width // FACTOR)
     around = inputs.hole is not None
     noise = [draw_noise(spec.sampler, run, shape, seed, around=around).on(device) for seed in spec.seeds]
@@ -121,6 +129,7 @@ def prepare_job(
         enlarging=enlarging,
         prompters=prompters,
         clean=clean,
+        refining=None if refiner is None else plan_refining(spec, inputs, refiner, run, noise, device),
     )
 
 
@@ -156,8 +165,8 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
     pictures = yield from ask(
         Fork(
             [
-                trajectory(job, seed, noise, guide, start, hole, watch)
-                for seed, noise, guide, watch in zip(job.spec.seeds, job.noise, guides, watches, strict=True)
+                trajectory(job, place, _leads(job, guide), start, hole, watch)
+                for place, (guide, watch) in enumerate(zip(guides, watches, strict=True))
             ]
         )
     )
@@ -166,27 +175,45 @@ def draw(job: Prepared, previews: Previews | None = None) -> Routine[Last]:
 
 def trajectory(
     job: Prepared,
-    seed: int,
-    noise: DrawnNoise,
-    guide: Guide,
+    place: int,
+    leads: Leads,
     start: Picture | None,
     hole: HolePictures | None = None,
     watch: Watch | None = None,
 ) -> Routine[Download]:
-    """One image: noise from its own seed over `start` or what is in the hole, denoising, decoding.
+    """The image at a place: noise from its own seed over `start` or what is in the hole, denoising, decoding.
 
     Returns (height, width, 3) uint8.
     """
-    x = noise.first * job.run.first_deviation
+    seed, noise, refining = job.spec.seeds[place], job.noise[place], job.refining
+    run, first_vae, last_vae = job.run, None, None
+    if refining is not None:
+        run, first_vae, last_vae = refining.first, refining.first_vae, refining.last_vae
+    x, guide = noise.first * run.first_deviation, leads.first
     kept: Repaint | None = None
     if hole is not None and job.inputs.hole is not None:
-        guide, kept = yield from read_around(hole, guide, job.variant, job.clean, seed, job.device)
+        head = None if refining is not None and refining.way == "alone" else job.variant.head
+        guide, kept = yield from read_around(hole, guide, head, seed, job.device, first_vae)
         if job.inputs.hole.canvas.initial_latent:
             x = x + kept.original
     elif start is not None:
-        x = x + (yield from encode(start, seed, job.device))
-    latent = yield from denoise(job.spec, job.run, x, noise, guide, watch, kept)
-    return (yield from decode(latent, job.device))
+        x = x + (yield from encode(start, seed, job.device, first_vae))
+    implied: deque[Tensor] = deque(maxlen=1)
+    latent = yield from denoise(
+        job.spec.sampler, run, x, noise, guide, None if first_vae else watch, kept, leads.swap, implied.append
+    )
+    if refining is not None and refining.second is not None and leads.second is not None:
+        run, noise, own = refining.second, refining.noise[place], refining.refiner.own
+        if own is not None:  # fooocus-facts 4.6, VAE swap
+            latent = yield from ask(Interpose(latent, own))
+            latent = latent + led_by(noise.first, implied[0]) * run.first_deviation
+            watch = None  # the colours of previews are those of the family's latents
+            if hole is not None and kept is not None:
+                kept = Repaint(kept.mask, (yield from encode(hole.fill, seed, job.device, own.vae)))
+        latent = yield from denoise(
+            refining.sampler, run, latent, noise, leads.second, watch, kept, before=refining.switch
+        )
+    return (yield from decode(latent, job.device, last_vae))
 
 
 def enlarge_alone(job: EnlargingJob, device: Device) -> Routine[Last]:
@@ -198,28 +225,44 @@ def enlarge_alone(job: EnlargingJob, device: Device) -> Routine[Last]:
 
 
 def denoise(
-    spec: Spec,
+    sampler: SamplerName,
     run: SigmaSchedule,
     x: Tensor,
     noise: DrawnNoise,
     guide: Guide,
     watch: Watch | None = None,
     kept: Repaint | None = None,
+    swap: Swap | None = None,
+    note: Watch | None = None,
+    before: int = 0,
 ) -> Routine[Tensor]:
-    """The denoising of a latent, (channels, h, w) float32 at the run's first level, as a spec says.
+    """The denoising of a latent, (channels, h, w) float32 at the run's first level.
 
-    kept: of the picture around a hole, before and after each evaluation.
+    kept: of the picture around a hole, before and after each evaluation. note: is shown what the guide's evaluations
+    take for noise. before: steps of a run before this one.
     """
     denoiser = evaluate(guide, run.table)
-    swap_at = None if kept is None else kept.swap_at(run, spec.steps)
-    if kept is not None and kept.base is not None and swap_at is not None:
-        denoiser = swapped(denoiser, evaluate(kept.base, run.table), swap_at)
-    if spec.sampler == "lcm":
+    if note is not None:
+        denoiser = noted(denoiser, note)
+    if swap is not None and swap.after < run.steps:
+        denoiser = swapped(denoiser, evaluate(swap.guide, run.table), float(run.sigmas[swap.after]))
+    if sampler == "lcm":
         denoiser = consistent(denoiser, run.table)
     if kept is not None:
         denoiser = blended(denoiser, kept.mask, kept.original, noise.replay_around())
-    sampler = SAMPLERS[spec.sampler].make(x, run, noise.replay())
-    return (yield from sample(sampler, watched(denoiser, run, watch)))
+    steps = SAMPLERS[sampler].make(x, run, noise.replay())
+    return (yield from sample(steps, watched(denoiser, run, watch, before)))
+
+
+def _leads(job: Prepared, guide: Guide) -> Leads:
+    """Who leads when. guide: of the job's own variant."""
+    if job.refining is not None:
+        return refined_leads(guide, job.refining, job.inputs.size, job.device)
+    if job.clean is not None:  # the base takes over from its inpaint model as a refiner would (fooocus-facts 4.6)
+        return Leads(
+            guide, Swap(guide.on(job.clean.unet, job.clean.group, job.clean.loras), round(job.spec.steps * SWITCH))
+        )
+    return Leads(guide)
 
 
 def _conditionings(job: Prepared) -> Routine[list[tuple[Conditioning, Conditioning | None]]]:

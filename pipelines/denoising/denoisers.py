@@ -14,7 +14,7 @@ from pipelines.unet.guide import Guide
 Denoiser = Callable[[Tensor, float], Routine[Tensor]]
 """x: (channels, h, w) float32. The answer has x's shape."""
 Watch = Callable[[Tensor], None]
-"""Is shown each clean latent of a run, (channels, h, w) float32."""
+"""Is shown what each evaluation of a run comes to, (channels, h, w) float32."""
 
 
 def sample(sampler: Sampler, denoiser: Denoiser) -> Routine[Tensor]:
@@ -32,7 +32,7 @@ def evaluate(guide: Guide, table: NoiseTable) -> Denoiser:
     """Ask the UNet, led by a guide."""
 
     def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
-        return (yield from ask(guide.evaluate(x, sigma, table.timestep(sigma))))
+        return (yield from ask(guide.evaluate(x, sigma, (guide.table or table).timestep(sigma))))
 
     return denoiser
 
@@ -69,15 +69,26 @@ def swapped(first: Denoiser, second: Denoiser, at: float) -> Denoiser:
     return denoiser
 
 
-def watched(inner: Denoiser, run: SigmaSchedule, watch: Watch | None = None) -> Denoiser:
-    """Say how many steps of a run have begun, and show `watch` each clean latent."""
+def noted(inner: Denoiser, note: Watch) -> Denoiser:
+    """Show `note` what each evaluation takes for noise, of unit deviation."""
+
+    def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
+        clean = yield from inner(x, sigma)
+        note((x - clean) / sigma)
+        return clean
+
+    return denoiser
+
+
+def watched(inner: Denoiser, run: SigmaSchedule, watch: Watch | None = None, before: int = 0) -> Denoiser:
+    """Say how many steps have begun, of a run and of others `before` it, and show `watch` each clean latent."""
     begun = 0
 
     def denoiser(x: Tensor, sigma: float) -> Routine[Tensor]:
         nonlocal begun
         clean = yield from inner(x, sigma)
         begun = max(begun, run.begun(sigma))
-        yield from ask(Advance(begun))
+        yield from ask(Advance(before + begun))
         if watch is not None:
             watch(clean)
         return clean

@@ -104,6 +104,12 @@ def draw_around(sampler: "SamplerName", run: SigmaSchedule, shape: tuple[int, ..
     return [_draw(generator, shape) for _ in range(evaluations)]
 
 
+def left_after(noise: DrawnNoise, sampler: "SamplerName", run: SigmaSchedule) -> DrawnNoise:
+    """What a run leaves of the noise of a longer one of which it is the beginning."""
+    _, evaluations = _rehearse(sampler, run)
+    return DrawnNoise(noise.first, noise.readings[len(read_levels(sampler, run)) :], noise.around[evaluations:])
+
+
 def read_levels(sampler: "SamplerName", run: SigmaSchedule) -> Sequence[tuple[float, float]]:
     """The ways between levels for which a sampler reads noise, in its order: found by running it on nothing."""
     return () if SAMPLERS[sampler].noise == "none" else _rehearse(sampler, run)[0]

@@ -28,14 +28,18 @@ Picture = Pixels | Tensor
 
 @dataclass(frozen=True, eq=False)
 class EncodeImage(Ask[Tensor]):
-    """Encode a picture. The answer is a scaled latent (channels, h, w), sampled with `seed`."""
+    """Encode a picture. The answer is a scaled latent (channels, h, w), sampled with `seed`.
+
+    vae: here and below, of other latents than the family's; None for its own.
+    """
 
     pixels: Picture
     seed: int
+    vae: AutoencoderKL | None = None
 
     @property
     def key(self) -> Hashable:
-        return tuple(self.pixels.shape)
+        return id(self.vae), tuple(self.pixels.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +47,11 @@ class DecodeLatent(Ask[Download]):
     """Decode a scaled latent (channels, h, w). The answer gives (height, width, 3) uint8 pixels."""
 
     latent: Tensor
+    vae: AutoencoderKL | None = None
 
     @property
     def key(self) -> Hashable:
-        return tuple(self.latent.shape)
+        return id(self.vae), tuple(self.latent.shape)
 
 
 class EncodeStage(Stage[EncodeImage, Tensor]):
@@ -62,9 +67,10 @@ class EncodeStage(Stage[EncodeImage, Tensor]):
         return Answers([self._encode(ask) for ask in asks])
 
     def _encode(self, ask: EncodeImage) -> Tensor:
-        self._residency.bring(self._vae)
-        mean, std = _moments(self._vae, ask.pixels, self._device)
-        scale: float = self._vae.config["scaling_factor"]
+        vae = ask.vae or self._vae
+        self._residency.bring(vae)
+        mean, std = _moments(vae, ask.pixels, self._device)
+        scale: float = vae.config["scaling_factor"]
         latent: Tensor = (mean + std * self._device.upload(_noise(tuple(mean.shape), ask.seed)))[0]
         return latent * scale
 
@@ -83,8 +89,9 @@ class DecodeStage(Stage[DecodeLatent, Download]):
         self._vae, self._device, self._residency = vae, device, residency
 
     def run(self, asks: Sequence[DecodeLatent]) -> Answers[Download]:
-        self._residency.bring(self._vae)
-        return Answers([_shown(_decoded(self._vae, ask.latent), self._device) for ask in asks])
+        vae = asks[0].vae or self._vae
+        self._residency.bring(vae)
+        return Answers([_shown(_decoded(vae, ask.latent), self._device) for ask in asks])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +99,11 @@ class EncodeTile(Ask[Tensor]):
     """Encode a tile of a picture. The answer: mean and deviation of its scaled latent, (2, channels, h, w) float32."""
 
     pixels: Picture
+    vae: AutoencoderKL | None = None
 
     @property
     def key(self) -> Hashable:
-        return tuple(self.pixels.shape)
+        return id(self.vae), tuple(self.pixels.shape)
 
     @property
     def cost(self) -> float:
@@ -107,10 +115,11 @@ class DecodeTile(Ask[Tensor]):
     """Decode a tile of a scaled latent (channels, h, w). The answer is (3, height, width) float32, of about -1 to 1."""
 
     latent: Tensor
+    vae: AutoencoderKL | None = None
 
     @property
     def key(self) -> Hashable:
-        return tuple(self.latent.shape)
+        return id(self.vae), tuple(self.latent.shape)
 
     @property
     def cost(self) -> float:
@@ -127,9 +136,10 @@ class EncodeTileStage(Stage[EncodeTile, Tensor]):
         self._vae, self._device, self._residency = vae, device, residency
 
     def run(self, asks: Sequence[EncodeTile]) -> Answers[Tensor]:
-        scale: float = self._vae.config["scaling_factor"]
-        self._residency.bring(self._vae)
-        return Answers([torch.cat(_moments(self._vae, ask.pixels, self._device)) * scale for ask in asks])
+        vae = asks[0].vae or self._vae
+        scale: float = vae.config["scaling_factor"]
+        self._residency.bring(vae)
+        return Answers([torch.cat(_moments(vae, ask.pixels, self._device)) * scale for ask in asks])
 
 
 class DecodeTileStage(Stage[DecodeTile, Tensor]):
@@ -142,11 +152,12 @@ class DecodeTileStage(Stage[DecodeTile, Tensor]):
         self._vae, self._residency = vae, residency
 
     def run(self, asks: Sequence[DecodeTile]) -> Answers[Tensor]:
-        self._residency.bring(self._vae)
-        return Answers([_decoded(self._vae, ask.latent) for ask in asks])
+        vae = asks[0].vae or self._vae
+        self._residency.bring(vae)
+        return Answers([_decoded(vae, ask.latent) for ask in asks])
 
 
-def encode(picture: Picture, seed: int, device: Device) -> Routine[Tensor]:
+def encode(picture: Picture, seed: int, device: Device, vae: AutoencoderKL | None = None) -> Routine[Tensor]:
     """Ask for the scaled latent (channels, h, w), sampled with `seed`, of a picture whose sides are multiples of 8.
 
     One of more than 2048 x 2048 pixels is encoded in tiles. Its size alone decides that, so that a picture is one
@@ -154,24 +165,24 @@ def encode(picture: Picture, seed: int, device: Device) -> Routine[Tensor]:
     """
     height, width = (side // FACTOR for side in picture.shape[:2])
     if not _is_large(height, width):
-        return (yield from ask(EncodeImage(picture, seed)))
+        return (yield from ask(EncodeImage(picture, seed, vae)))
     moments = torch.zeros(2, LATENT_CHANNELS, height, width, device=device.device)
     for row, column, share in _tiles(height, width, ENCODED_OVERLAP, 1, device):
-        made = yield from ask(EncodeTile(picture[_of_pixels(row), _of_pixels(column)]))
+        made = yield from ask(EncodeTile(picture[_of_pixels(row), _of_pixels(column)], vae))
         moments[:, :, row.made, column.made] += share * made
     mean, std = moments[0], moments[1]
     latent: Tensor = mean + std * device.upload(_noise((1, *mean.shape), seed)[0])
     return latent
 
 
-def decode(latent: Tensor, device: Device) -> Routine[Download]:
+def decode(latent: Tensor, device: Device, vae: AutoencoderKL | None = None) -> Routine[Download]:
     """Ask for the picture of a scaled latent (channels, h, w), as `DecodeStage` gives it; large ones as in `encode`."""
     height, width = latent.shape[-2:]
     if not _is_large(height, width):
-        return (yield from ask(DecodeLatent(latent)))
+        return (yield from ask(DecodeLatent(latent, vae)))
     decoded = torch.zeros(3, FACTOR * height, FACTOR * width, device=device.device)
     for row, column, share in _tiles(height, width, DECODED_OVERLAP, FACTOR, device):
-        made = yield from ask(DecodeTile(latent[:, row.cut, column.cut]))
+        made = yield from ask(DecodeTile(latent[:, row.cut, column.cut], vae))
         decoded[:, row.made, column.made] += share * made
     return _shown(decoded, device)
 

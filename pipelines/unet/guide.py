@@ -9,6 +9,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
+from pipelines.denoising.schedules import NoiseTable
 from pipelines.engine.tasks import Ask
 from pipelines.parts import Prediction
 from pipelines.unet.branches import RowLora
@@ -41,7 +42,8 @@ class ImageReference:
 
 @dataclass(frozen=True, eq=False)
 class SizeIds:
-    """What the UNet is told of the picture's size: (6,) original, crop and target height and width.
+    """What the UNet is told of the picture's size: (6,) original, crop and target height and width, or whatever else a
+    refiner is told.
 
     Above timestep `emphasised_above` the prompts get sizes of their own, which makes the picture bolder; below it, and
     by default, both get the true one.
@@ -107,6 +109,7 @@ class Guide:
     negative: None for a run without guidance, whose scale is 1. group: names the weights of `unet`; None means this
     very object. prediction: what `unet` predicts. head: (channels, h, w), what an inpaint head makes of the picture.
     loras: what rows add to the weights of `unet`.
+    table: the levels that `unet` knows; None for those of the run.
     """
 
     unet: UNet2DConditionModel
@@ -120,6 +123,7 @@ class Guide:
     references: tuple[ImageReference, ...] = ()
     head: Tensor | None = None
     loras: tuple[RowLora, ...] = ()
+    table: NoiseTable | None = None
 
     def on(self, unet: UNet2DConditionModel, group: Hashable, loras: tuple[RowLora, ...] = ()) -> "Guide":
         """The same prompts on other weights, without what was made for these: as at a swap (fooocus-facts 4.6)."""

@@ -126,10 +126,10 @@ def share_branches(network: nn.Module, unet: UNet2DConditionModel, places: Itera
             _read(rows, place, module, kind)
 
 
-def install_layers(unet: UNet2DConditionModel) -> RowContext:
-    """Let the layers of a UNet, or of a copy of one, read a new row context, which is returned. Parameters and their
-    names stay. Raises ValueError for cross-attentions of another form than SDXL's."""
-    rows = RowContext()
+def install_layers(unet: UNet2DConditionModel, rows: RowContext | None = None) -> RowContext:
+    """Let the layers of a UNet, or of a copy of one, read a row context: this one, or a new one, which is returned.
+    Parameters and their names stay. Raises ValueError for cross-attentions of another form than SDXL's."""
+    rows = rows or RowContext()
     for place, module in unet.named_modules():
         if module is unet.conv_in:
             _read(rows, place, module, HeadConv)

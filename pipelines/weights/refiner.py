@@ -55,24 +55,26 @@ def load_refiner(
     *,
     vae_dtype: torch.dtype | None = None,
     text_dtype: torch.dtype | None = None,
+    text_device: torch.device | None = None,
 ) -> SdxlRefiner | Sd15Refiner:
     """Load a refiner's checkpoint in the original layout; which of both it is, its names say.
 
     config: the folder with a `config.json` for each of unet and text_encoder_2 (SDXL's) or unet, text_encoder and vae
-    (Stable Diffusion 1.5); None for the published ones. dtype: of the UNet, and of what has none of its own. Raises
-    WeightsFault for a file of another kind, and as `load_checkpoint` does.
+    (Stable Diffusion 1.5); None for the published ones. dtype: of the UNet, and of what has none of its own.
+    text_device: of the text encoder, where it is another one; on `meta` it is held against the file and not read.
+    Raises WeightsFault for a file of another kind, and as `load_checkpoint` does.
     """
     header = read_header(path)
     found = recognise(header)
     found.require_refiner(header.file)
-    text_dtype = text_dtype or dtype
+    text_dtype, text_device = text_dtype or dtype, text_device or device
     if found.kind == "SDXL refiner":
         config = config or CONFIGS / "sdxl_refiner"
         require_places(header, (UNET, VAE, SDXL_TEXT))
         with torch.device("meta"):
             second = CLIPTextModelWithProjection(CLIPTextConfig(**read_config(config / "text_encoder_2")))
         unet = load_unet(path, config / "unet", device, dtype)
-        fill(path, header, SDXL_TEXT, second, partial(convert_open_clip, second, SDXL_TEXT), device, text_dtype)
+        fill(path, header, SDXL_TEXT, second, partial(convert_open_clip, second, SDXL_TEXT), text_device, text_dtype)
         return SdxlRefiner(unet, second)
     config = config or CONFIGS / "sd15"
     if not (config / "vae").is_dir() or not (config / "text_encoder").is_dir():
@@ -82,6 +84,6 @@ def load_refiner(
         first = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
         vae = AutoencoderKL.from_config(read_config(config / "vae"))
     unet = load_unet(path, config / "unet", device, dtype)
-    fill(path, header, SD15_TEXT, first, convert_ldm_clip_checkpoint, device, text_dtype)
+    fill(path, header, SD15_TEXT, first, convert_ldm_clip_checkpoint, text_device, text_dtype)
     fill(path, header, VAE, vae, partial(convert_vae, vae), device, vae_dtype or dtype)
     return Sd15Refiner(unet, first, vae)

@@ -22,6 +22,7 @@ from pipelines.weights.image_prompt import ImagePrompter
 from pipelines.weights.image_prompters import ImagePrompters
 from pipelines.weights.lora.matching import Match
 from pipelines.weights.lora.reading import LoraFile, digest, read_lora
+from pipelines.weights.refiners import Refiner, Refiners
 from pipelines.weights.sized_lru import SizedLru
 from pipelines.weights.variant_spec import BaseKey, Changes, LoraRef, VariantKey, VariantSpec, summed
 
@@ -127,9 +128,9 @@ class _Parts:
 class VariantStore:
     """Builds bases and keeps the ones used last. Methods may be called from any thread.
 
-    budget_bytes: of merged tensors, LoRAs that rows carry, control networks, models of image prompts and parsed files
-    together, besides the family's own weights. The newest base stays even when it alone is larger. A base that a caller
-    still holds is never broken by eviction, and is found again while it is held; so are LoRAs that rows carry.
+    budget_bytes: of merged tensors, LoRAs that rows carry, control networks, models of image prompts, a refiner and parsed
+    files together, besides the family's own weights. The newest base stays even when it alone is larger. A base that a
+    caller still holds is never broken by eviction, and is found again while it is held; so are LoRAs that rows carry.
     """
 
     def __init__(
@@ -139,9 +140,9 @@ class VariantStore:
         branch_bytes: what the LoRAs of one call may take; None merges all sets."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
-        # bases, text encoders, branches, files by their sha256, and by their part the models of image prompts
-        self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter] = SizedLru(budget_bytes)
-        self.prompters = ImagePrompters(family, self._kept)
+        # bases, text encoders, branches, files by their sha256, and by their part the models of image prompts and refiner
+        self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter | Refiner] = SizedLru(budget_bytes)
+        self.prompters, self.refiners = ImagePrompters(family, self._kept), Refiners(family, self._kept)
         self._held: WeakValueDictionary[VariantKey | TextKey, Base] = WeakValueDictionary()
         self._branches: WeakValueDictionary[str, Branch] = WeakValueDictionary()
         self._home = family.residency.home(family.unet.conv_in.weight).device
