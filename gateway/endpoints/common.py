@@ -12,7 +12,7 @@ from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style, acting_st
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import MODES, PerformanceName
-from pipelines.spec import Lora, Picture, Reference, Spec, Structure, StructureKind
+from pipelines.spec import Lora, Picture, Reference, Refiner, Spec, Structure, StructureKind
 
 OFFSET_LORA = (
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
@@ -84,9 +84,11 @@ class FooocusFields(Input):
     loras: Annotated[list[LoraWeight], Field(max_length=5)] = Field(
         [LoraWeight(path=OFFSET_LORA, scale=0.1)], description="LoRAs to draw with, up to five."
     )
-    refiner_model: RefinerModel = Field("None", description="Model that takes over for the last steps." + NO_EFFECT)
+    refiner_model: RefinerModel = Field(
+        "None", description="Model that takes over for the last steps: the refiner that the server has." + NO_EFFECT
+    )
     # the published steps of 0.0001 here and 0.001 and 1 elsewhere are those of a slider, not a rule
-    refiner_switch: float = Field(0.8, ge=0, le=1, description="Progress at which the refiner takes over.")
+    refiner_switch: float = Field(0.8, ge=0, le=1, description="Share of the steps after which the refiner takes over.")
     output_format: OutputFormat = Field("jpeg", description="Format of the pictures.")
     sync_mode: bool = Field(False, description="Return the pictures as data URIs.")
     seed: int | None = Field(
@@ -123,10 +125,17 @@ class FooocusFields(Input):
             schedule=mode.schedule,
             guidance=mode.guidance(self.guidance_scale, self.sharpness),
             loras=(*loras, mode.lora) if mode.lora else (*loras,),
+            refiner=self._refiner() if mode.lora is None else None,
             pictures=self.pictures(),
             expand_prompt=EXPANSION in self.styles,
             check_safety=self.enable_safety_checker,
         )
+
+    def _refiner(self) -> Refiner | None:
+        """The family's: fal's name of a model stands for whichever there is."""
+        if self.refiner_model == "None":
+            return None
+        return Refiner(switch=self.refiner_switch, field="refiner_model")
 
     def delivery(self) -> Delivery:
         return Delivery(format=self.output_format, inline=self.sync_mode)

@@ -13,10 +13,12 @@ from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
 from pipelines.spec import Embedding as Inversion
-from pipelines.spec import Guidance, SafetyCheckerVersion, Spec, Start
+from pipelines.spec import Guidance, Refiner, SafetyCheckerVersion, Spec, Start
 
 CheckerVersion = Annotated[SafetyCheckerVersion, OneOf()]
 FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
+
+REFINER = Refiner(method="separate", field="enable_refiner")  # in a run of its own, for it was not made for LCM's steps
 
 
 class Embedding(Part):
@@ -87,6 +89,7 @@ class FastFooocusSdxlInput(FastFields):
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
             embeddings=self.inversions(),
+            refiner=REFINER if self.enable_refiner else None,
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,
             safety_checker_version=self.safety_checker_version,
@@ -124,6 +127,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             guidance=Guidance(scale=self.guidance_scale, rescale=self.guidance_rescale),
             loras=(LCM_LORA,),
             embeddings=self.inversions(),
+            refiner=REFINER if self.enable_refiner else None,
             pictures=(self._start(),),
             expand_prompt=self.expand_prompt,
             check_safety=self.enable_safety_checker,

@@ -33,6 +33,7 @@ NEEDING: Mapping[str, NeedingDefault] = MappingProxyType(
     {
         "enable_safety_checker": NeedingDefault(CHECKER, False, "safety_checker_version"),
         "loras": NeedingDefault("offset_lora", ()),
+        "enable_refiner": NeedingDefault("refiner", False),
     }
 )
 

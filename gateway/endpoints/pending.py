@@ -27,7 +27,7 @@ class Unbuilt:
 
 UNBUILT: Mapping[Family, tuple[Unbuilt, ...]] = MappingProxyType(
     {
-        "fooocus": (Unbuilt("refiner_model", "A refiner is not supported yet; send 'None'"),),
+        "fooocus": (),
         "fast": (),
     }
 )
@@ -38,7 +38,6 @@ INACTIVE: Mapping[Family, Mapping[str, str]] = MappingProxyType(
         "fooocus": MappingProxyType({}),
         "fast": MappingProxyType(
             {
-                "enable_refiner": "the refiner is not built yet",
                 "request_id": "requests have ids of the service's own",
             }
         ),

@@ -128,9 +128,10 @@ class _Parts:
 class VariantStore:
     """Builds bases and keeps the ones used last. Methods may be called from any thread.
 
-    budget_bytes: of merged tensors, LoRAs that rows carry, control networks, models of image prompts, a refiner and parsed
-    files together, besides the family's own weights. The newest base stays even when it alone is larger. A base that a
-    caller still holds is never broken by eviction, and is found again while it is held; so are LoRAs that rows carry.
+    budget_bytes: of merged tensors, LoRAs that rows carry, control networks, models of image prompts, a refiner and
+    parsed files together, besides the family's own weights. The newest base stays even when it alone is larger. A base
+    that a caller still holds is never broken by eviction, and is found again while it is held; so are LoRAs that rows
+    carry.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class VariantStore:
         branch_bytes: what the LoRAs of one call may take; None merges all sets."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
-        # bases, text encoders, branches, files by their sha256, and by their part the models of image prompts and refiner
+        # bases, text encoders, branches, files by their sha256, by their part image prompters and refiner
         self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter | Refiner] = SizedLru(budget_bytes)
         self.prompters, self.refiners = ImagePrompters(family, self._kept), Refiners(family, self._kept)
         self._held: WeakValueDictionary[VariantKey | TextKey, Base] = WeakValueDictionary()

@@ -100,7 +100,7 @@ def test_a_refusal_names_a_lora_as_the_tool_does(stem: str, name: str) -> None:
 
 
 def test_what_is_left_out_by_default_is_what_the_tool_brings() -> None:
-    assert {find(default.part).name for default in NEEDING.values()} == {"safety_checker", "offset_lora"}
+    assert {find(default.part).name for default in NEEDING.values()} == {"safety_checker", "offset_lora", "refiner"}
 
 
 def test_presets_are_one_checkpoint_and_nothing_non_commercial() -> None:

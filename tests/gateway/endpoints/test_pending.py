@@ -23,7 +23,6 @@ from tests.gateway.endpoints.documented import (
 
 # (endpoints, field, a value that asks for what is not built)
 REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
-    (FOUR, "refiner_model", "realisticVisionV60B1_v51VAE.safetensors"),
 ]
 
 
@@ -73,9 +72,9 @@ def test_every_default_is_accepted_when_it_is_sent(endpoint: str) -> None:
         (ROOT, {"styles": ["SAI Anime"]}, ()),
         (ROOT, {"styles": ["SAI Anime", "Fooocus V2"]}, ()),
         (IMAGE_PROMPT, {}, ()),
-        (FAST, {}, ("enable_refiner",)),
-        (FAST_I2I, {"enable_refiner": False}, ()),
-        (FAST, {"enable_refiner": False, "request_id": "abc"}, ("request_id",)),
+        (FAST, {}, ()),
+        (FAST_I2I, {}, ()),
+        (FAST, {"request_id": "abc"}, ("request_id",)),
     ],
 )
 def test_what_does_not_act_yet_is_named(endpoint: str, fields: dict[str, Any], inactive: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from pipelines.spec import (
     Lora,
     Reference,
     ReferenceKind,
+    Refiner,
     Size,
     SizeEmphasis,
     Spec,
@@ -31,6 +32,7 @@ from tests.gateway.endpoints.documented import (
 
 LCM = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
 LIGHTNING = Lora(source="sdxl_lightning_4step_lora.safetensors", scale=1.0, performance=True, field="performance")
+REFINER = Refiner(switch=0.8, method="separate", field="enable_refiner")
 CHOSEN = LCM.model_copy(update={"field": "performance"})
 
 
@@ -72,6 +74,21 @@ def test_speed_and_quality_are_guided_as_asked_and_take_no_lora(performance: str
     assert spec.loras == ()
     sizes = SizeEmphasis(positive=1.5, negative=0.8, end=0.3)
     assert spec.guidance == Guidance(scale=9, sharpness=5, mimicked=7, sizes=sizes)
+
+
+@pytest.mark.parametrize("performance", ["Extreme Speed", "Lightning", "Speed", "Quality"])
+def test_a_refiner_takes_over_where_the_mode_does_not_forbid_it(performance: str) -> None:
+    asked = {"performance": performance, "refiner_switch": 0.3}
+    named = order(ROOT, **asked, refiner_model="realisticVisionV60B1_v51VAE.safetensors").work.spec.refiner
+    forced = performance in ("Extreme Speed", "Lightning")
+    assert named == (None if forced else Refiner(switch=0.3, field="refiner_model"))
+    assert order(ROOT, **asked).work.spec.refiner is None
+
+
+def test_the_fast_endpoint_is_refined_unless_it_says_no() -> None:
+    for endpoint, given in ((FAST, {}), (FAST_I2I, {"image_url": "https://a.example/a.png"})):
+        assert order(endpoint, **given).work.spec.refiner == REFINER
+        assert order(endpoint, **given, enable_refiner=False).work.spec.refiner is None
 
 
 def test_the_fast_endpoint_rescales_guidance_as_asked() -> None:
@@ -179,6 +196,7 @@ def test_the_fast_endpoint() -> None:
         schedule="lcm",
         guidance=Guidance(scale=3.0),
         loras=(LCM,),
+        refiner=REFINER,
         pictures=(),
         expand_prompt=True,
         check_safety=True,
@@ -196,6 +214,7 @@ def test_fast_image_to_image_begins_from_the_picture() -> None:
         schedule="tail",
         guidance=Guidance(scale=2.0),
         loras=(LCM,),
+        refiner=REFINER,
         pictures=(Start(source=URL, strength=0.95, field="image_url"),),
         expand_prompt=True,
         check_safety=True,

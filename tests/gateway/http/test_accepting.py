@@ -52,7 +52,7 @@ async def client(parts: Parts, check: Check) -> AsyncIterator[httpx2.AsyncClient
 
 @asynccontextmanager
 async def lacking(
-    parts: Parts, missing: Sequence[str] = ("safety_checker", "offset_lora")
+    parts: Parts, missing: Sequence[str] = ("safety_checker", "offset_lora", "refiner")
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of an app whose family lacks these, and all controls."""
 
@@ -61,6 +61,8 @@ async def lacking(
         part = {"v1": "safety_checker", "v2": "safety_checker_v2"}[spec.safety_checker_version]
         if spec.check_safety and part in missing:
             fields.append("enable_safety_checker")
+        if spec.refiner is not None and "refiner" in missing:
+            fields.append(spec.refiner.field)
         msg = "It lacks a_part: `python -m models pull a_part` brings it."
         if fields:
             raise ValidationErrors([ModelError("feature_not_supported", msg, location(field)) for field in fields])
@@ -108,13 +110,21 @@ async def test_no_door_lets_it_in(
 @pytest.mark.parametrize("door", ["/run/{}", "/queue/{}", "/run/{}/stream", "/{}"])
 @pytest.mark.parametrize(
     ("endpoint_id", "field"),
-    [(FAST, "enable_safety_checker"), (ROOT, "enable_safety_checker"), (ROOT, "image_prompt_1")],
+    [
+        (FAST, "enable_safety_checker"),
+        (FAST, "enable_refiner"),
+        (ROOT, "enable_safety_checker"),
+        (ROOT, "image_prompt_1"),
+        (ROOT, "refiner_model"),
+    ],
 )
 async def test_no_door_lets_in_what_needs_a_missing_part(
     parts: Parts, runner: FakeRunner, settings: GatewaySettings, door: str, endpoint_id: str, field: str
 ) -> None:
     if field == "image_prompt_1":
         endpoint_id, asked = f"{ROOT}/image-prompt", {field: {"type": "CPDS", "image_url": PIXEL}}
+    elif field == "refiner_model":
+        asked = {field: "realisticVisionV60B1_v51VAE.safetensors", "performance": "Speed"}
     else:
         asked = {field: True}
     async with lacking(parts) as client:
@@ -127,7 +137,8 @@ async def test_no_door_lets_in_what_needs_a_missing_part(
 
 
 @pytest.mark.parametrize(
-    ("endpoint_id", "named"), [(FAST, {"enable_safety_checker"}), (ROOT, {"enable_safety_checker", "loras"})]
+    ("endpoint_id", "named"),
+    [(FAST, {"enable_safety_checker", "enable_refiner"}), (ROOT, {"enable_safety_checker", "loras"})],
 )
 async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
     parts: Parts, endpoint_id: str, named: set[str]
@@ -138,6 +149,7 @@ async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
     assert named <= set(answer.headers["x-fooocus-inactive"].split(", "))
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert not claim.work.spec.check_safety
+    assert claim.work.spec.refiner is None
     assert all(lora.performance for lora in claim.work.spec.loras)
 
 
@@ -175,6 +187,7 @@ async def test_a_whole_family_is_drawn_with_whole(parts: Parts) -> None:
     assert "enable_safety_checker" not in answer.headers["x-fooocus-inactive"]
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert claim.work.spec.check_safety
+    assert claim.work.spec.refiner is not None
 
 
 async def test_get_is_a_door_too(client: httpx2.AsyncClient) -> None:
