@@ -97,6 +97,8 @@ def _spec(
     structure: Sequence[Structure] = (),
     image_prompt: Sequence[Reference] = (),
     face_swap: Sequence[Reference] = (),
+    refiner: float | None = None,
+    refiner_method: str = "joint",
     **fields: Any,
 ) -> Spec:
     """A spec of what a performance mode says and what was given beside it, which wins."""
@@ -127,6 +129,7 @@ def _spec(
             "schedule": mode.schedule,
             "guidance": {**mode.guidance(SCALE, SHARPNESS).model_dump(), **led},
             "loras": (*((mode.lora,) if mode.lora else ()), *lora),
+            "refiner": None if refiner is None else {"switch": refiner, "method": refiner_method, "field": "--refiner"},
             "pictures": tuple(pictures),
             "check_safety": False,
             **fields,
@@ -158,6 +161,7 @@ _SPEC_OPTIONS = (
         ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
         *("image_prompt", "face_swap", "expand_prompt", "check_safety", "safety_checker_version"),
+        *("refiner", "refiner_method"),
     }
 )
 
@@ -169,6 +173,7 @@ _OF_PICTURES: Mapping[str, frozenset[str]] = MappingProxyType(
         "keep_aspect": frozenset({"start"}),
         "crop": frozenset({"start"}),
         "safety_checker_version": frozenset({"check_safety"}),
+        "refiner_method": frozenset({"refiner"}),
     }
 )
 """Options that mean nothing without one of others."""
@@ -218,6 +223,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="FILE[=TOKEN,...]",
         help="or a name of the family's; how the prompts spell it (default: <s0>,<s1>); repeatable",
+    )
+    add("--refiner", type=float, metavar="SHARE", help="of the steps after which the family's refiner takes over")
+    add(
+        "--refiner-method", choices=("joint", "separate"), help="in the same run, or in one of its own (default: joint)"
     )
     add("--start", metavar="FILE", help="a picture to begin from")
     add("--keep-aspect", action="store_true", help="of that picture, within --size, in multiples of 32")

@@ -43,6 +43,7 @@ def of_sdxl(dtype: Dtype, published: Mapping[Part, int]) -> Footprint:
     optional: dict[Part, int] = {
         **dict.fromkeys(CONTROLS, sum(each.numel() for each in control.parameters()) * unet.dtype.itemsize),
         "inpaint_patch": bytes_of(unet),
+        "refiner": bytes_of(unet_of(CONFIGS / "sdxl_refiner", unet.dtype)),  # the larger kind
         **published,
     }
     return of_models("SDXL", base, unet, CUDA, optional, controlled=True)

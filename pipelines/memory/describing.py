@@ -59,5 +59,7 @@ def taking_turns(plan: MemoryPlan, footprint: Footprint) -> Iterator[str]:
         yield "control networks (each step)"
     if footprint.optional.get("inpaint_patch", 0) > room:
         yield "inpaint base (beside other pictures)"
+    if footprint.optional.get("refiner", 0) > room:
+        yield "refiner (in the last steps)"
     if footprint.unet > room:
         yield "UNets with LoRAs merged in (beside other pictures)"

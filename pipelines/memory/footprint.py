@@ -14,11 +14,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pipelines.memory.counting import counted_on_meta
 from pipelines.memory.plan import COMMON, FACTOR, Footprint
 from pipelines.parts import Part
-from pipelines.weights.checkpoint import read_config
+from pipelines.weights.checkpoint import UNET, VAE, read_config
 from pipelines.weights.esrgan import upscaler_dtype
 from pipelines.weights.family import vae_dtype
-from pipelines.weights.header import read_header
+from pipelines.weights.header import Header, read_header
 from pipelines.weights.keys import original_name
+from pipelines.weights.recognition import recognise
+from pipelines.weights.refiner import own_vae_dtype
 
 if TYPE_CHECKING:
     from pipelines.catalogue import Catalogue
@@ -163,9 +165,25 @@ def _optional(
     }
     if catalogue.has("inpaint_patch"):
         found["inpaint_patch"] = bytes_of(unet)  # it changes nearly all of it
+    if catalogue.has("refiner"):
+        found["refiner"] = refiner_bytes(read_header(catalogue.part("refiner")), device, dtype)
+        if catalogue.has("interposer"):
+            found["interposer"] = _elements(catalogue.part("interposer")) * torch.float32.itemsize
     if catalogue.has("upscaler"):
         found["upscaler"] = _elements(catalogue.part("upscaler")) * upscaler_dtype(device).itemsize
     return found
+
+
+def refiner_bytes(header: Header, device: torch.device, dtype: torch.dtype) -> int:
+    """What a refiner holds: its UNet, and the VAE where its latents are its own. Its text encoder is the family's."""
+    own = recognise(header).kind == "Stable Diffusion 1.5"
+    held = {UNET: dtype, **({VAE: own_vae_dtype(device, dtype)} if own else {})}
+    return sum(
+        _numel(each.shape) * kind.itemsize
+        for prefix, kind in held.items()
+        for name, each in header.tensors.items()
+        if name.startswith(prefix)
+    )
 
 
 def _elements(path: Path) -> int:

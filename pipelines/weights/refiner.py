@@ -87,3 +87,9 @@ def load_refiner(
     fill(path, header, SD15_TEXT, first, convert_ldm_clip_checkpoint, text_device, text_dtype)
     fill(path, header, VAE, vae, partial(convert_vae, vae), device, vae_dtype or dtype)
     return Sd15Refiner(unet, first, vae)
+
+
+def own_vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What the VAE of Stable Diffusion 1.5 is run in beside a UNet of `dtype`: that of SDXL overflows in float16, and
+    this one does not."""
+    return torch.float32 if device.type == "cpu" else dtype

@@ -17,7 +17,7 @@ from pipelines.errors import WeightsFault
 from pipelines.needs import lacks
 from pipelines.unet.layers import install_layers
 from pipelines.weights.interposer import Interposer, read_interposer
-from pipelines.weights.refiner import Sd15Refiner, load_refiner
+from pipelines.weights.refiner import Sd15Refiner, load_refiner, own_vae_dtype
 from pipelines.weights.sized_lru import SizedLru
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ class Refiners:
             catalogue.refiner_config,
             home,
             family.dtype,
-            vae_dtype=torch.float32
-            if family.device.type == "cpu"
-            else family.dtype,  # in which its VAE never overflows
+            vae_dtype=own_vae_dtype(family.device, family.dtype),
             text_device=torch.device("meta"),  # the family has the same one
         )
         encoder = family.text_encoders[0 if isinstance(loaded, Sd15Refiner) else 1]
