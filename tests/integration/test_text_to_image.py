@@ -112,3 +112,27 @@ def test_a_lora_by_address_or_as_an_upload_draws_what_the_familys_own_does(
     assert asked_for == ["/style"]
     uploaded = client.post("/cdn/files/upload", content=weights, headers={"content-type": "application/octet-stream"})
     assert drawn(uploaded.json()["access_url"]) == own
+
+
+def test_the_refiner_finishes_a_picture_that_stays_what_it_is(client: httpx2.Client) -> None:
+    asked = {**SMALL, "num_inference_steps": 8, "seed": 3, "format": "png"}
+    plain, refined = (
+        pixels(content(client, run(client, FAST, {**asked, "enable_refiner": on}))) for on in (False, True)
+    )
+    changed = np.abs(plain - refined).mean()
+    assert 0.1 < changed < 20  # of 255: other weights for two of its eight steps, and not another picture
+
+
+def test_a_refiner_takes_over_where_the_switch_says(client: httpx2.Client) -> None:
+    named = {"refiner_model": "realisticVisionV60B1_v51VAE.safetensors"}  # the family's, whichever that is
+    asked = {
+        "prompt": "a red circle on a blue background",
+        "aspect_ratio": "128x128",
+        "performance": "Speed",
+        "seed": 3,
+    }
+    plain, late, early = (
+        pixels(content(client, run(client, FOOOCUS, {**asked, **more})))
+        for more in ({}, {**named, "refiner_switch": 0.9}, {**named, "refiner_switch": 0.5})
+    )
+    assert 0 < np.abs(plain - late).mean() < np.abs(plain - early).mean()

@@ -17,6 +17,7 @@ from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.esrgan import read_upscaler
 from pipelines.weights.family import Family
+from pipelines.weights.refiner import load_refiner
 
 CPU = torch.device("cpu")
 SDXL = unet_of(CONFIGS / "sdxl_base", torch.float16)
@@ -82,6 +83,8 @@ def test_models_and_parts_take_what_they_take_when_loaded(pocket_family: Family)
     assert found.text_encoders == sum(bytes_of(each) for each in pocket_family.text_encoders)
     assert found.vae == bytes_of(pocket_family.vae)
     assert found.optional["upscaler"] == bytes_of(read_upscaler(catalogue.part("upscaler")))
+    refiner = load_refiner(catalogue.part("refiner"), catalogue.refiner_config, CPU, torch.float32)
+    assert found.optional["refiner"] == bytes_of(refiner.unet)
     ours = {id(parameter) for parameter in pocket_family.unet.parameters()}
     for part in ("canny", "cpds"):
         network = build_control(pocket_family.unet, catalogue.part(part))
