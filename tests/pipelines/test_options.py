@@ -40,6 +40,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
     "embeddings": (
         ("--embedding", "a.safetensors", "--embedding", "b=c.safetensors=<x>,y"),
         [("a.safetensors", ["<s0>", "<s1>"]), ("b=c.safetensors", ["<x>", "y"])],
+    ),
     "refiner": (
         ("--refiner", "0.7", "--refiner-method", "separate"),
         {"switch": 0.7, "method": "separate", "field": "--refiner"},

@@ -19,14 +19,18 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from benchmarks.pocket.acceptance.refiner import CORNER, PLAINER
 from models.pocket.layout import stored_first_text, stored_unet, stored_vae
 from pipelines.catalogue import CONFIGS, Catalogue
+from pipelines.device import PlainDevice
 from pipelines.engine.tasks import Answers
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
+from pipelines.images.masks import HOLE
 from pipelines.refining import HOTTER, led_by, way_of
 from pipelines.spec import Canvas, Guidance, Mask, Refiner, Spec, Start
 from pipelines.stages.interposer import Interpose, InterposerStage
+from pipelines.stages.vae import EncodeImage, EncodeStage
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.checkpoint import read_config
@@ -136,6 +140,17 @@ def test_sdxls_refiner_is_told_the_second_encoders_words_the_size_and_a_score(st
         assert torch.equal(row.text.pooled, base.text.pooled)
         assert row.size_ids.tolist() == [SIDE, SIDE, 0, 0, score]
     assert by_it.scale == by_the_base.scale == 4
+
+
+def test_what_is_plain_is_plainer(studio: Studio) -> None:
+    """By the measure of the gate of the pocket refiner: how uneven latents are in a corner, where is background."""
+
+    def grain(**more: Any) -> float:
+        del studio.watched.latents[:]
+        studio.draw(spec(**{**GUIDED, "steps": 20, "size": {"width": 128, "height": 128}, "seeds": (1, 2, 3), **more}))
+        return float(torch.stack(studio.watched.latents)[:, :3, :CORNER, :CORNER].flatten(2).std(dim=2).mean())
+
+    assert grain(refiner=Refiner()) < PLAINER * grain()
 
 
 def test_a_swap_keeps_the_solvers_history_and_a_run_of_its_own_does_not(studio: Studio) -> None:
@@ -285,6 +300,21 @@ def test_a_little_noise_is_drawn_by_one_model_alone(other: Studio, monkeypatch: 
         start = Start(source="", strength=strength)
         latent(other, refined(pictures=(start,), switch=0.8), pictures=[PHOTO])
         assert seen.counts() == {by: STEPS}
+
+
+def test_a_hole_is_kept_in_its_own_latents(other: Studio) -> None:
+    pictures = Canvas(source="", resolution=SIDE, engine="None", respective_field=1.0), Mask(source="")
+    wanted, given = refined(switch=0.5, pictures=pictures), [PHOTO, MASK]
+    found, hole = latent(other, wanted, pictures=given), other.inputs(wanted, given).hole
+    own = other.variants.refiners.get("").own
+    assert hole is not None
+    assert own is not None
+    area = np.where(hole.marked[:, :, None] < HOLE, hole.area, hole.area if hole.fill is None else hole.fill)
+    device = PlainDevice(torch.device("cpu"))
+    kept = EncodeStage(own.vae, device).run([EncodeImage(area, wanted.seeds[0])]).values[0]
+    outside = torch.tensor(hole.repainted) == 0
+    assert outside.any()
+    torch.testing.assert_close(found[:, outside], kept[:, outside])
 
 
 def test_alone_and_beside_others_it_draws_the_same(other: Studio) -> None:
