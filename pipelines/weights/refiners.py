@@ -107,11 +107,9 @@ class Refiners:
         family = self._family
         if not family.catalogue.has("interposer"):
             raise lacks("interposer", field, family.catalogue)
-        norm = family.text_encoders[0].get_submodule("final_layer_norm")
+        norm: Any = family.text_encoders[0].get_submodule("final_layer_norm")  # a torch.nn.LayerNorm
         weight, bias = (
-            family.residency.home(norm.get_parameter(name)).to(family.device, torch.float32)
-            for name in ("weight", "bias")
+            family.residency.home(each).to(family.device, torch.float32) for each in (norm.weight, norm.bias)
         )
         interposer = read_interposer(family.catalogue.part("interposer"), home)
-        epsilon: float = family.text_encoders[0].config.layer_norm_eps
-        return OwnLatents(loaded.vae, interposer, (weight, bias), epsilon)
+        return OwnLatents(loaded.vae, interposer, (weight, bias), norm.eps)
