@@ -19,7 +19,7 @@ from pipelines.memory.residency import OnDemand
 from pipelines.needs import ADAPTERS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Canvas, Guidance, Lora, Mask, Reference, Size, Spec, Start, Structure, Upscale
+from pipelines.spec import Canvas, Guidance, Lora, Mask, Reference, Refiner, Size, Spec, Start, Structure, Upscale
 from pipelines.weights.family import Family, load_family
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import VariantStore
@@ -56,6 +56,7 @@ WORKS: dict[str, tuple[Spec, list[Pixels]]] = {
         ),
         [data.coffee()[:128, :128], HALF],
     ),
+    "refined": (spec(size=SMALL, guidance=Guidance(scale=2.0), refiner=Refiner(switch=0.5)), []),
     "upscale": (
         spec(size=None, steps=2, pictures=(Upscale(source="", factor=2),)),
         [np.ascontiguousarray(data.coffee()[:64, :64])],
