@@ -86,6 +86,7 @@ def _spec(
     size: Size | None = None,
     seed: Sequence[int] = (),
     lora: Sequence[Lora] = (),
+    force: bool = False,
     start: str | None = None,
     vary: str | None = None,
     upscale: str | None = None,
@@ -128,7 +129,10 @@ def _spec(
             "sampler": mode.sampler,
             "schedule": mode.schedule,
             "guidance": {**mode.guidance(SCALE, SHARPNESS).model_dump(), **led},
-            "loras": (*((mode.lora,) if mode.lora else ()), *lora),
+            "loras": (
+                *((mode.lora,) if mode.lora else ()),
+                *(each.model_copy(update={"force": force}) for each in lora),
+            ),
             "refiner": None if refiner is None else {"switch": refiner, "method": refiner_method, "field": "--refiner"},
             "pictures": tuple(pictures),
             "check_safety": False,
@@ -157,6 +161,7 @@ _SPEC_OPTIONS = (
             "sampler",
             "schedule",
             "lora",
+            "force",
             "embeddings",
         ),
         *("start", "vary", "upscale", "factor", "strength", "keep_aspect", "crop", "structure"),
@@ -172,6 +177,7 @@ _OF_PICTURES: Mapping[str, frozenset[str]] = MappingProxyType(
         "factor": frozenset({"upscale"}),
         "keep_aspect": frozenset({"start"}),
         "crop": frozenset({"start"}),
+        "force": frozenset({"lora"}),
         "safety_checker_version": frozenset({"check_safety"}),
         "refiner_method": frozenset({"refiner"}),
     }
@@ -216,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sizes", type=_sizes, metavar="POSITIVE,NEGATIVE,END", help="what the prompts are told of the size, until END"
     )
     add("--lora", type=_lora, action="append", metavar="FILE[:SCALE]", help="or a name of the family's; repeatable")
+    add("--force", action="store_true", help="take of a LoRA what fits, where not all of it does")
     add(
         "--embedding",
         dest="embeddings",

@@ -9,12 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.endpoints import ENDPOINTS
-from gateway.endpoints.pending import UNBUILT, Family
+from gateway.endpoints.base import Family
 from tests.integration.fields import CHECKS
 from tests.pages import ROOT, page, section
 
 TITLES: dict[Family, str] = {"fooocus": "Fooocus endpoints", "fast": "Fast endpoints"}
-MARK = "not built"
 
 Row = tuple[str, str, str, str]
 
@@ -57,20 +56,13 @@ def test_every_field_has_its_row_and_no_other_has(family: Family) -> None:
 def test_a_row_names_a_test_that_is_there_or_says_why_there_is_none(family: Family) -> None:
     for field, _, effect, test in rows(family):
         if not test:
-            assert MARK in effect or effect.startswith("none"), field
+            assert effect.startswith("none"), field
             continue
         path, name = test.split("::")
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         assert name in {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}, (
             test
         )
-
-
-@pytest.mark.parametrize("family", TITLES)
-def test_what_is_refused_is_told_as_not_built(family: Family) -> None:
-    refused = {re.sub(r"_\d", "_N", each.path.replace(".*", "")) for each in UNBUILT[family]}
-    told = {field for field, _, effect, _ in rows(family) if MARK in effect}
-    assert refused <= {name for field in told for name in (field, field.split(".")[0])}
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

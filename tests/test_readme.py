@@ -7,9 +7,7 @@ from collections import Counter
 import pytest
 
 from gateway.endpoints import ENDPOINTS
-from gateway.endpoints.pending import INACTIVE, UNBUILT
 from gateway.errors import ValidationErrors
-from gateway.http.answers import INACTIVE as INACTIVE_HEADER
 from gateway.settings import GatewaySettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.settings import DrawingSettings
@@ -55,19 +53,6 @@ def test_the_error_that_the_api_page_shows_is_the_services_own() -> None:
         ENDPOINTS["fal-ai/fast-fooocus-sdxl"].order({"prompt": "x", "num_inference_steps": 25}, "id", "http://host")
     shown, _ = blocks(page("docs/api.md"), "json")
     assert json.loads(shown) == refused.value.body()
-
-
-def test_the_api_page_names_every_field_that_is_refused_or_does_not_act() -> None:
-    refused = section(page("docs/api.md"), "What is refused today")
-    inactive = section(page("docs/api.md"), "Defaults that do not act yet")
-    for fields in UNBUILT.values():
-        for field in fields:
-            name = re.sub(r"_[1-4]\.", "_n.", field.path)
-            assert f"`{name}`" in refused, field.path
-    assert f"`{INACTIVE_HEADER}`" in inactive
-    for family in INACTIVE.values():
-        for name in family:
-            assert f"`{name}`" in inactive, name
 
 
 def test_the_operations_page_names_every_setting() -> None:

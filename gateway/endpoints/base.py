@@ -3,18 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from gateway.endpoints.lacking import served_without, unexpanded
 from gateway.endpoints.outputs import Output
-from gateway.endpoints.pending import Family, inactive, refusals
 from gateway.endpoints.styles import STYLES
-from gateway.errors import ValidationErrors
 from gateway.validation import validated
 from gateway.work import Delivery, Finished, Work
 from pipelines.spec import Spec
+
+Family = Literal["fooocus", "fast"]
 
 MAX_NAME = 64  # characters of an unknown field's name that are repeated in a header
 MAX_UNKNOWN = 16  # unknown fields that are named; a request with more says how many
@@ -36,7 +36,7 @@ class Input(Part, ABC):
         """What to draw. A missing seed is drawn here, so two calls may differ."""
 
     def ignored(self) -> tuple[str, ...]:
-        """Names of the fields that do not act beside the others of this input, as in Fooocus."""
+        """Names of the fields that do not act here, or not beside the others of this input, as in Fooocus."""
         return ()
 
     @abstractmethod
@@ -76,14 +76,12 @@ class Endpoint:
         missing: Collection[str] = (),
         styles: Collection[str] = (),
     ) -> Order:
-        """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors, also for what is not built yet.
+        """The work that `payload` (decoded JSON) asks for. Raises ValidationErrors.
 
         missing: parts that the family lacks; defaults that need one are left out, and so is the expansion. styles:
         names that may be asked for besides those of the schema.
         """
         asked = validated(self.input, payload, {STYLES: styles})
-        if refused := refusals(asked.family, asked):
-            raise ValidationErrors(refused)
         drawn, left = served_without(asked, missing)
         spec, idle = unexpanded(drawn.spec(), type(asked).model_fields, missing)
         work = Work(
@@ -93,7 +91,7 @@ class Endpoint:
             delivery=asked.delivery(),
             base_url=base_url,
         )
-        named = (*inactive(asked.family, asked), *asked.ignored(), *left, *idle)
+        named = (*asked.ignored(), *left, *idle)
         return Order(work, (*dict.fromkeys(named), *_unknown(asked)))
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:

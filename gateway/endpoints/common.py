@@ -4,8 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.endpoints.base import Input, Part
-from gateway.endpoints.pending import Family
+from gateway.endpoints.base import Family, Input, Part
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style, acting_styles

@@ -4,9 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.endpoints.base import Endpoint, Input, Part
+from gateway.endpoints.base import Endpoint, Family, Input, Part
 from gateway.endpoints.outputs import FastOutput
-from gateway.endpoints.pending import Family
 from gateway.endpoints.seeds import seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text
@@ -63,6 +62,10 @@ class FastFields(Input):
 
     def delivery(self) -> Delivery:
         return Delivery(format=self.format)
+
+    def ignored(self) -> tuple[str, ...]:
+        """Requests have ids of the service's own."""
+        return (*super().ignored(), *(("request_id",) if self.request_id else ()))
 
     def inversions(self) -> tuple[Inversion, ...]:
         """The embeddings to read the prompts with."""

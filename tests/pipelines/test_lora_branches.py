@@ -213,7 +213,7 @@ def test_a_setting_merges_all(pocket_family_folder: Path, files: list[Path], car
         for scale in (0.5, 0.6):
             found = [FoundLora(Lora(source=files[2].name, scale=scale), files[2])]
             events: Queue[Any] = Queue()
-            drawer.submit("one", given, prepare(given, (), found), given.prompt, events.put)
+            drawer.submit("one", given, prepare(given, (), found), events.put)
             assert isinstance(last(events), Drawn)
         assert len(drawer.variants()) == (1 if carried else 2)
     finally:

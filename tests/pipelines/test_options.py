@@ -34,8 +34,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any]] = {
         },
     ),
     "loras": (
-        ("--lora", "a.safetensors", "--lora", "b:c.safetensors:0.4"),
-        [("a.safetensors", 1.0), ("b:c.safetensors", 0.4)],
+        ("--lora", "a.safetensors", "--lora", "b:c.safetensors:0.4", "--force"),
+        [("a.safetensors", 1.0, True), ("b:c.safetensors", 0.4, True)],
     ),
     "embeddings": (
         ("--embedding", "a.safetensors", "--embedding", "b=c.safetensors=<x>,y"),
@@ -80,7 +80,7 @@ def printed(capsys: Captured, *options: str) -> dict[str, Any]:
 def plainly(field: str, found: Any) -> Any:
     """Without what says where in the command line it stood."""
     if field == "loras":
-        return [(each["source"], each["scale"]) for each in found]
+        return [(each["source"], each["scale"], each["force"]) for each in found]
     if field == "embeddings":
         return [(each["source"], each["tokens"]) for each in found]
     if field == "pictures":

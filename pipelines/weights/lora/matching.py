@@ -11,7 +11,7 @@ from pipelines.weights.keys import original_name
 from pipelines.weights.lora.architectures import SDXL
 from pipelines.weights.lora.changes import Change
 from pipelines.weights.lora.names import COMPONENTS, Component, Place, flat_name
-from pipelines.weights.lora.reading import LoraFile, twice
+from pipelines.weights.lora.reading import Broken, LoraFile, twice
 
 MAX_UNMATCHED = 12  # tensors that a file may hold for layers that the model lacks
 SAID = 3  # of many names or reasons, in one sentence
@@ -64,6 +64,7 @@ class Targets:
         """
         layers: dict[Place, Change] = {}
         named: dict[Place, str] = {}
+        applied: list[Place] = []
         unmatched = list(file.strange)
         for place, change in file.layers.items():
             name, weight = self._weights.get(place, ("", None))
@@ -74,23 +75,36 @@ class Targets:
                 raise twice(".".join(target), named[target], file.tensors[place][0])
             else:
                 layers[target], named[target] = change, file.tensors[place][0]
-        broken = [name for names in file.broken.values() for name in names]
-        tensors = len(file.strange) + len(broken) + sum(map(len, file.tensors.values()))
-        fault = _fault(file, layers, unmatched, tensors)
+                applied.append(place)
+        broken: dict[str, Broken] = {}
+        for why, each in file.broken.items():
+            if each.layer is None or (each.layer[0], f"{each.layer[1]}.weight") in self._weights:
+                broken[why] = each
+            else:
+                unmatched += each.names
+        left = [name for each in broken.values() for name in each.names]
+        tensors = len(unmatched) + len(left) + sum(len(file.tensors[place]) for place in applied)
+        fault = _fault(file, layers, broken, unmatched, tensors)
         if fault is not None and (not force or not layers):
             raise InputFault("feature_not_supported", fault)
-        return Match(layers, (*unmatched, *broken), tensors, fault is not None)
+        return Match(layers, (*unmatched, *left), tensors, fault is not None)
 
 
-def _fault(file: LoraFile, layers: Mapping[Place, Change], unmatched: Sequence[str], tensors: int) -> str | None:
+def _fault(
+    file: LoraFile,
+    layers: Mapping[Place, Change],
+    broken: Mapping[str, Broken],
+    unmatched: Sequence[str],
+    tensors: int,
+) -> str | None:
     """Why a file is not applied unless by force."""
     foreign = unmatched and file.made_for not in (None, SDXL)
-    if foreign or len(unmatched) > MAX_UNMATCHED or not (layers or file.broken):
+    if foreign or len(unmatched) > MAX_UNMATCHED or not (layers or broken):
         belong = f"{len(unmatched)} of its {tensors} tensors belong to no layer of it, such as {_some(unmatched)}"
         made = f"This LoRA is made for {file.made_for} and does" if foreign else "This LoRA does"
         return f"{made} not fit the model, which is of the SDXL architecture: {belong}."
-    if file.broken:
-        return f"This LoRA cannot be applied as a whole: {_some(file.broken, '; ')}."
+    if broken:
+        return f"This LoRA cannot be applied as a whole: {_some(broken, '; ')}."
     return None
 
 

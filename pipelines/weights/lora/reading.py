@@ -30,21 +30,28 @@ MAX_ALPHA = 1e6  # above any rank
 _GREATEST = torch.finfo(torch.float32).max  # in which changes are computed
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Tensors that cannot be applied though their names are known. layer: which they are of, where they are of one."""
+
+    names: tuple[str, ...]
+    layer: Place | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class LoraFile:
     """A parsed file.
 
     digest: sha256 of its bytes, hexadecimal. layers: by component and parameter, its module's name with underscores.
     tensors: the names of the file's tensors that make up each change. strange: names of tensors of no known kind.
-    broken: what cannot be applied though its names are known: why, and the names of its tensors. made_for: the
-    architecture in words, where the file tells it.
+    broken: by the reason, what cannot be applied. made_for: the architecture in words, where the file tells it.
     """
 
     digest: str
     layers: Mapping[Place, Change]
     tensors: Mapping[Place, tuple[str, ...]]
     strange: tuple[str, ...]
-    broken: Mapping[str, tuple[str, ...]]
+    broken: Mapping[str, Broken]
     made_for: str | None = None
 
     @property
@@ -81,7 +88,7 @@ def read_lora(path: Path) -> LoraFile:
         try:
             found = [*changes_of({role: tensors[name] for role, name in names.items()}, alphas.get(component))]
         except Unusable as fault:
-            broken[f"{component}.{module} {fault}"] = tuple(names.values())
+            broken[f"{component}.{module} {fault}"] = Broken(tuple(names.values()), (component, module))
             continue
         for each in found:
             place = component, f"{module}.{each.kind}"
@@ -93,7 +100,7 @@ def read_lora(path: Path) -> LoraFile:
 
 def _pieces(
     tensors: Mapping[str, Tensor],
-) -> tuple[dict[Place, dict[str, str]], list[str], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[Place, dict[str, str]], list[str], dict[str, Broken]]:
     """The names of the tensors of each layer by their roles, of those of no known kind, and of what cannot be used."""
     pieces: defaultdict[Place, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
@@ -111,8 +118,9 @@ def _pieces(
         else:
             pieces[part.place][part.role] = name
     strange = [name for name in unknown if pieces.keys().isdisjoint(layers_around(name))]
-    broken = {f"{name} is of no known kind": (name,) for name in unknown if name not in strange}
-    return pieces, strange, {**bundled, **broken}
+    brought = {why: Broken(names) for why, names in bundled.items()}
+    broken = {f"{name} is of no known kind": Broken((name,)) for name in unknown if name not in strange}
+    return pieces, strange, {**brought, **broken}
 
 
 def twice(layer: str, first: str, second: str) -> InputFault:

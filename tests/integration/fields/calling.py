@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import accuracy
 from benchmarks.pocket.world.scenes import Scene, Thing
-from gateway.endpoints.pending import Family
+from gateway.endpoints.base import Family
 from tests.integration.calls import Json, result, submit, wait_for
 
 RED = "a big red circle in the centre, blue background"

@@ -1,12 +1,10 @@
-"""What is not built yet is refused by name; defaults that do not act yet are named."""
+"""Fields that do not act are named, and so are those that nobody knows; every default may be sent."""
 
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from gateway.endpoints import ENDPOINTS, pending
-from gateway.endpoints.pending import INACTIVE, UNBUILT, Family, Unbuilt
 from tests.gateway.endpoints.documented import (
     DEFAULTS,
     FAST,
@@ -21,33 +19,11 @@ from tests.gateway.endpoints.documented import (
     refused,
 )
 
-# (endpoints, field, a value that asks for what is not built)
-REFUSED: list[tuple[tuple[str, ...], str, Any]] = [
-]
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "field", "value"), [(endpoint, *rule) for endpoints, *rule in REFUSED for endpoint in endpoints]
-)
-def test_what_is_not_built_is_refused_at_its_field(endpoint: str, field: str, value: Any) -> None:
-    found = refused(endpoint, **{field: value})
-    assert {entry.type for entry in found} == {"feature_not_supported"}
-    assert {entry.status for entry in found} == {422}
-    assert {entry.loc for entry in found} == {(field,)}
-
 
 @pytest.mark.parametrize(("endpoint", "field"), [(INPAINT, "inpaint_image_url"), (UOV, "uov_image_url")])
 def test_an_endpoint_needs_its_image(endpoint: str, field: str) -> None:
     (entry,) = refused(endpoint, **{field: ""})
     assert (entry.type, entry.loc) == ("string_too_short", (field,))
-
-
-def test_all_violations_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    unbuilt = (Unbuilt("loras.*.force", "Not yet"), Unbuilt("refiner_model", "Not yet"))
-    monkeypatch.setattr(pending, "UNBUILT", {"fooocus": unbuilt})
-    loras = [{"path": "a"}, {"path": "b", "force": True}]
-    found = refused(ROOT, refiner_model="realisticVisionV60B1_v51VAE.safetensors", loras=loras)
-    assert [entry.loc for entry in found] == [("loras", 1, "force"), ("refiner_model",)]
 
 
 @pytest.mark.parametrize("styles", list(permutations(["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp"])))
@@ -77,7 +53,7 @@ def test_every_default_is_accepted_when_it_is_sent(endpoint: str) -> None:
         (FAST, {"request_id": "abc"}, ("request_id",)),
     ],
 )
-def test_what_does_not_act_yet_is_named(endpoint: str, fields: dict[str, Any], inactive: tuple[str, ...]) -> None:
+def test_what_does_not_act_is_named(endpoint: str, fields: dict[str, Any], inactive: tuple[str, ...]) -> None:
     assert order(endpoint, **fields).inactive == inactive
 
 
@@ -99,11 +75,3 @@ def test_a_flood_of_unknown_fields_is_counted() -> None:
 
 def test_a_field_of_another_endpoint_is_unknown() -> None:
     assert order(ROOT, styles=[], strength=0.5).inactive == ("unknown:strength",)
-
-
-@pytest.mark.parametrize("family", UNBUILT)
-def test_the_tables_name_fields_that_exist(family: Family) -> None:
-    inputs = [endpoint.input for endpoint in ENDPOINTS.values() if endpoint.input.family == family]
-    known = {name for model in inputs for name in model.model_fields}
-    assert {unbuilt.path.split(".")[0] for unbuilt in UNBUILT[family]} <= known
-    assert set(INACTIVE[family]) <= known
