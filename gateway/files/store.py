@@ -34,7 +34,7 @@ _STAGING = "staging/"
 # What is written to find out whether anything can be: one file for all who ask, and as large as would not fit any more
 # where a disk is nearly full. It is where pictures go, for that may be a mount, or a prefix with rights, of its own; it
 # is no key, so nobody is served it.
-_PROBE = "outputs/probe"
+PROBE = "outputs/probe"
 _PROBE_SIZE = 256 * 1024
 
 P = ParamSpec("P")
@@ -141,8 +141,8 @@ class FileStore:
             raise StoreUnavailable("files") from error
 
     def _probe(self) -> None:
-        self._blobs.write(_PROBE, BytesIO(bytes(_PROBE_SIZE)), {})
-        self._blobs.delete(_PROBE)
+        self._blobs.write(PROBE, BytesIO(bytes(_PROBE_SIZE)), {})
+        self._blobs.delete(PROBE)
 
     def _staged(self, upload: str) -> list[Part]:
         found = []

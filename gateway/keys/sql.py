@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -31,9 +32,9 @@ class SqlKeys:
         self._database, self._clock = database, clock
 
     @classmethod
-    async def open(cls, url: str) -> "SqlKeys":
-        """The keys in the ledger's database at `url`, on connections of their own."""
-        return cls(await Database.open(url))
+    async def open(cls, url: str, backups: Path | None = None) -> "SqlKeys":
+        """The keys in the ledger's database at `url` (see `Database.open`), on connections of their own."""
+        return cls(await Database.open(url, backups))
 
     async def close(self) -> None:
         await self._database.close()

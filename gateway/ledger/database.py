@@ -1,11 +1,12 @@
-"""Everything about the ledger that depends on the kind of database: connections, locks, migrations, backups."""
+"""Everything about the ledger that depends on the kind of database: connections, locks, migrations."""
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +15,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from gateway.errors import StoreUnavailable
+from gateway.ledger.copying import CopyingFailed, copy_database, copy_name
 from gateway.ledger.transactions import Transactions, Work
 
 T = TypeVar("T")
+
+logger = logging.getLogger("fooocus.gateway")
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WRITES = "ledger_writes"
@@ -43,6 +47,10 @@ _PATIENCE = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_i
 MIGRATING, SUBMITTING, CLAIMING, UPLOADING = 0x466F6F01, 0x466F6F02, 0x466F6F03, 0x466F6F04
 
 
+VERSION = "alembic_version"
+TABLES = ("request", "log", "turn", "delivery", "api_key", "api_key_usage", "upload", "upload_part")
+
+
 class LedgerUnusable(RuntimeError):
     """The ledger's database is damaged, or of a version that this one does not know. Says what to do."""
 
@@ -62,25 +70,20 @@ class Database:
         )
 
     @classmethod
-    async def open(cls, url: str) -> "Database":
-        """Connect to `url` and bring its schema to the newest revision, after a backup of a SQLite file.
+    async def open(cls, url: str, backups: Path | None = None) -> "Database":
+        """Connect to `url` and bring its schema to the newest revision, after a backup of a ledger that is there.
 
         url: `sqlite:////folder/ledger.db`, or `postgresql://user:secret@host/database` where more than one machine
-        touches the ledger; a driver that is named (`postgresql+asyncpg`) is replaced by ours. Raises ValueError for a
-        database that the ledger does not know, LedgerUnusable for one that it cannot go on with, StoreUnavailable for
-        one that is away.
+        touches the ledger; a driver that is named (`postgresql+asyncpg`) is replaced by ours. backups: folder for the
+        backup of PostgreSQL's, without which one of an earlier version is refused; SQLite's is made beside the file.
+        Raises ValueError for a database that the ledger does not know, LedgerUnusable for one that it cannot go on
+        with, StoreUnavailable for one that is away.
         """
-        parsed = make_url(url)
-        kind = parsed.get_backend_name()
-        if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-            opening = partial(_opened_sqlite, parsed.set(drivername="sqlite+pysqlite"))
-        elif kind == "postgresql" and parsed.database:
-            opening = partial(_opened_postgresql, parsed.set(drivername="postgresql+psycopg"))
+        parsed = parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            opening = partial(_opened_sqlite, parsed)
         else:
-            raise ValueError(
-                "the ledger needs an address of the form sqlite:////folder/ledger.db "
-                "or postgresql://user:secret@host/database"
-            )
+            opening = partial(_opened_postgresql, parsed, backups)
         try:
             return cls(await asyncio.to_thread(opening))
         except (DBAPIError, sqlite3.Error) as error:
@@ -113,6 +116,42 @@ class Database:
     async def close(self) -> None:
         await asyncio.to_thread(self._transactions.close)
         await asyncio.to_thread(self._engine.dispose)
+
+
+def parse(url: str) -> URL:
+    """The address of a ledger's database, with our drivers. Raises ValueError for one that the ledger does not know."""
+    with suppress(ArgumentError):
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+        if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
+            return parsed.set(drivername="sqlite+pysqlite")
+        if kind == "postgresql" and parsed.database:
+            return parsed.set(drivername="postgresql+psycopg")
+    raise ValueError(
+        "the ledger needs an address of the form sqlite:////folder/ledger.db or postgresql://user:secret@host/database"
+    )
+
+
+def tables_at(url: URL) -> frozenset[str]:
+    """The ledger's tables that the database at `url` has, `alembic_version` with them; nothing is made or changed.
+
+    Raises LedgerUnusable for a damaged SQLite file, StoreUnavailable for a database that is away.
+    """
+    try:
+        if url.get_backend_name() == "sqlite":
+            path = Path(url.database or "")
+            if not path.exists() or not path.stat().st_size:
+                return frozenset()
+            check_file(path)
+            engine = create_engine(url)
+        else:
+            engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
+        try:
+            return frozenset(inspect(engine).get_table_names()) & {VERSION, *TABLES}
+        finally:
+            engine.dispose()
+    except (DBAPIError, sqlite3.Error) as error:
+        raise StoreUnavailable("ledger") from error
 
 
 def take_lock(connection: Connection, lock: int) -> None:
@@ -155,11 +194,11 @@ def _config() -> Config:
     return config
 
 
-def _opened_postgresql(url: URL) -> Engine:
+def _opened_postgresql(url: URL, backups: Path | None) -> Engine:
     # A connection may have died with a server that has come back since.
     engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S, **_ALIVE})
     event.listen(engine, "connect", _prepare_postgresql)
-    return _upgraded(engine)
+    return _upgraded(engine, backups)
 
 
 def _opened_sqlite(url: URL) -> Engine:
@@ -168,20 +207,21 @@ def _opened_sqlite(url: URL) -> Engine:
     # Two processes must not switch a new file to WAL, or create its tables, at the same time.
     with _only_process(path.with_name(path.name + ".lock")):
         if path.exists() and path.stat().st_size:
-            _check_file(path)
+            check_file(path)
         engine = create_engine(url)
         _keep_to(path, engine)
         event.listen(engine, "begin", _begin_sqlite)
-        return _upgraded(engine, path)
+        return _upgraded(engine, path.parent)
 
 
-def _upgraded(engine: Engine, path: Path | None = None) -> Engine:
-    """The engine, its schema at the newest revision. path: of a SQLite file, copied before it is changed."""
+def _upgraded(engine: Engine, backups: Path | None) -> Engine:
+    """The engine, its schema at the newest revision. backups: folder of the copy that is made before it is changed."""
     try:
         with engine.execution_options(**{_WRITES: True}).begin() as connection:
             take_lock(connection, MIGRATING)
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")  # while it is copied
             current, newest = MigrationContext.configure(connection).get_current_revision(), _revisions()
             if current == newest[0]:
                 return engine
@@ -190,8 +230,14 @@ def _upgraded(engine: Engine, path: Path | None = None) -> Engine:
                     f"The ledger was written by a newer version of this service (schema {current}, "
                     f"this one knows {newest[0]}): run that version again, or restore the backup from before it."
                 )
-            if current is not None and path is not None:
-                _back_up(path, path.with_name(f"{path.stem}-{current}.backup{path.suffix}"))
+            if current is not None:
+                copy = _back_up(engine.url, current, backups)
+                logger.warning(
+                    "The ledger's tables are brought from version %s to %s; they are backed up in %s.",
+                    current,
+                    newest[0],
+                    copy,
+                )
             migrate(connection)
     except BaseException:
         engine.dispose()
@@ -204,29 +250,27 @@ def _revisions() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
-def _back_up(path: Path, copy: Path) -> None:
-    """Copy a SQLite file as it is committed. A copy that is there already is of the same revision, and older."""
-    aside = copy.with_name(f".{copy.name}.part")
-    aside.unlink(missing_ok=True)
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL, 0o600))
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as target:
-        source.backup(target)
-    # before its name says that there is one, and that before the tables change
-    _sync(aside)
-    os.replace(aside, copy)
-    _sync(copy.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    opened = os.open(path, os.O_RDONLY)
+def _back_up(url: URL, revision: str, folder: Path | None) -> Path:
+    """Copy the ledger as it is committed. A copy that is there already is of the same revision, and older."""
+    if folder is None:
+        raise LedgerUnusable(
+            f"The ledger is of an earlier version (schema {revision}), and no folder is named for the backup "
+            "that is made before its tables change."
+        )
+    stem = Path(url.database or "").stem if url.get_backend_name() == "sqlite" else "ledger"
+    copy = folder / copy_name(url, f"{stem}-{revision}.backup")
     try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        folder.mkdir(parents=True, exist_ok=True)
+        copy_database(url, copy, [VERSION, *TABLES])
+    except (CopyingFailed, OSError) as error:
+        raise LedgerUnusable(
+            f"The ledger is of an earlier version (schema {revision}), and the backup that is made in {folder} before "
+            f"its tables change failed: {error}"
+        ) from error
+    return copy
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise LedgerUnusable for a file that SQLite finds damaged."""
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:

@@ -8,4 +8,4 @@ from gateway.settings import GatewaySettings
 async def open_ledger(settings: GatewaySettings) -> SqlLedger:
     """Open it, creating or migrating it where needed. Whoever opens it closes it."""
     limits = Limits(settings.max_waiting, settings.max_retries, settings.max_crashes)
-    return await SqlLedger.open(settings.ledger_address, limits=limits)
+    return await SqlLedger.open(settings.ledger_address, limits=limits, backups=settings.data_dir)

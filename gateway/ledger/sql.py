@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -73,9 +74,15 @@ class SqlLedger:
         self.history = SqlHistory(database)
 
     @classmethod
-    async def open(cls, url: str, clock: Callable[[], datetime] = utc_now, limits: Limits = _USUAL) -> "SqlLedger":
+    async def open(
+        cls,
+        url: str,
+        clock: Callable[[], datetime] = utc_now,
+        limits: Limits = _USUAL,
+        backups: Path | None = None,
+    ) -> "SqlLedger":
         """Open the ledger at `url` (see `Database.open`), creating or migrating it where needed."""
-        return cls(await Database.open(url), clock, limits)
+        return cls(await Database.open(url, backups), clock, limits)
 
     async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS) -> Accepted:
         def add_request(connection: Connection) -> Accepted:

@@ -1,6 +1,7 @@
 """`python -m gateway.keys` makes, shows, renews and ends keys that the service then knows."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def call(tmp_path: Path, *arguments: str) -> int:
-    return main(["--data-dir", str(tmp_path), *arguments])
+def call(tmp_path: Path, command: str, *arguments: str) -> int:
+    new = ["--new"] if command == "create" else []
+    return main(["--data-dir", str(tmp_path), command, *arguments, *new])
 
 
 def known(tmp_path: Path, credentials: str) -> Key | None:
@@ -77,3 +79,64 @@ def test_scopes_are_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_misuse_is_explained(tmp_path: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         call(tmp_path, *arguments)
+
+
+def test_an_id_is_whole_however_narrow_the_terminal_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    call(
+        tmp_path, "create", "an [bold]app[/] with a long name of many words", "--expires-in", "1y", "--concurrency", "2"
+    )
+    said = capsys.readouterr().out
+    (key,) = re.findall(r"^FAL_KEY=([0-9a-f]{16}):\S{43}$", said, re.MULTILINE)
+    assert f"Key {key} (" in said
+    call(tmp_path, "list")
+    listed = capsys.readouterr().out
+    assert key in listed
+    assert "[bold]" in listed.replace("\n", "")
+    assert "…" not in listed
+
+
+def test_programs_read_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(tmp_path, "create", "app", "--json", "--pixel-steps", "5")
+    made = json.loads(capsys.readouterr().out)
+    assert made["credentials"].startswith(f"{made['id']}:")
+    assert known(tmp_path, made["credentials"]) is not None
+    call(tmp_path, "list", "--json")
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["id"], listed["name"], listed["state"], listed["pixel_steps"]) == (made["id"], "app", "counts", 5)
+    assert "credentials" not in listed
+    call(tmp_path, "rotate", made["id"], "--json")
+    renewed = json.loads(capsys.readouterr().out)
+    assert renewed["id"] == made["id"]
+    assert renewed["credentials"] != made["credentials"]
+
+
+@pytest.mark.parametrize("command", [["create", "x"], ["list"], ["rotate", "0" * 16], ["revoke", "0" * 16]])
+def test_a_wrong_folder_makes_no_ledger(tmp_path: Path, command: list[str]) -> None:
+    wrong = tmp_path / "wrong"
+    assert f"There is no ledger at {wrong / 'ledger.db'}: " in refused("--data-dir", str(wrong), *command)
+    assert not wrong.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:geheim@127.0.0.1:1/l", "The ledger at postgresql://me:***@127.0.0.1:1/l cannot be reached: "),
+        ("mysql://me:geheim@127.0.0.1/l", "the ledger needs an address of the form "),
+        ("nonsense", "the ledger needs an address of the form "),
+    ],
+)
+def test_a_database_that_is_away_or_none_is_one_sentence(tmp_path: Path, url: str, said: str) -> None:
+    sentence = refused("--data-dir", str(tmp_path), "--ledger-url", url, "list")
+    assert sentence.startswith(said)
+    assert "geheim" not in sentence
+
+
+def refused(*arguments: str) -> str:
+    """The one sentence with which the command ends."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    (sentence,) = str(ended.value).splitlines()
+    return sentence

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -50,7 +51,7 @@ async def test_the_revisions_build_the_tables_that_the_code_uses(url: str) -> No
     await database.close()
 
 
-async def test_what_the_first_revision_accepted_is_not_lost(url: str, clock: Clock) -> None:
+async def test_what_the_first_revision_accepted_is_not_lost(url: str, tmp_path: Path, clock: Clock) -> None:
     engine = engine_of(url)
     with engine.begin() as connection:
         migrate(connection, "0001")
@@ -59,7 +60,7 @@ async def test_what_the_first_revision_accepted_is_not_lost(url: str, clock: Clo
             connection.execute(text(FIRST_REVISION), values)
         connection.execute(text(FIRST_LINE))
     engine.dispose()
-    ledger = await SqlLedger.open(url, clock)
+    ledger = await SqlLedger.open(url, clock, backups=tmp_path)
     await ledger.submit(work("new"), APP, Terms(key="k1"))
     claims = await ledger.claim("one", 9, 60)
     assert [claim.work.request_id for claim in claims] == ["old0", "new", "old1", "old2"]

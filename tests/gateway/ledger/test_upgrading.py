@@ -1,5 +1,6 @@
 """A ledger of an earlier version goes on, after a backup; one of a later version is left alone."""
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -11,9 +12,13 @@ from sqlalchemy import text
 
 from gateway.ledger import database
 from gateway.ledger.base import Answer, Outcome, State
-from gateway.ledger.database import Database, LedgerUnusable, migrate
+from gateway.ledger.copying import copy_name, restore_database
+from gateway.ledger.database import Database, LedgerUnusable, migrate, parse
+from gateway.ledger.opening import open_ledger
 from gateway.ledger.outbox import Owed
 from gateway.ledger.sql import SqlLedger
+from gateway.ledger.tables import metadata
+from gateway.settings import GatewaySettings
 from tests.gateway.ledger.former import HOOK, REVISION, insert_request, write_ledger
 from tests.gateway.ledger.works import APP, OK, Clock, engine_of, state
 
@@ -39,9 +44,9 @@ def revision(path: Path) -> str:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
-async def test_a_ledger_of_the_former_version_goes_on(url: str, clock: Clock) -> None:
+async def test_a_ledger_of_the_former_version_goes_on(url: str, tmp_path: Path, clock: Clock) -> None:
     write_ledger(url, clock.now)
-    ledger = await SqlLedger.open(url, clock)
+    ledger = await SqlLedger.open(url, clock, backups=tmp_path)
     assert await ledger.answer("ended", APP) == Answer(200, {"images": []})
     assert await state(ledger, "running") == (State.RUNNING, None)
     assert [claim.work.request_id for claim in await ledger.claim("new", 9, 60)] == ["queued5", "queued6"]
@@ -56,9 +61,9 @@ async def test_a_ledger_of_the_former_version_goes_on(url: str, clock: Clock) ->
     await ledger.close()
 
 
-async def test_a_webhook_that_the_former_version_owed_is_delivered_once(url: str, clock: Clock) -> None:
+async def test_a_webhook_that_the_former_version_owed_is_delivered_once(url: str, tmp_path: Path, clock: Clock) -> None:
     write_ledger(url, clock.now)
-    ledger = await SqlLedger.open(url, clock)
+    ledger = await SqlLedger.open(url, clock, backups=tmp_path)
     (delivery,) = await ledger.outbox.claim("sender", 9, 20)
     assert (delivery.request_id, delivery.url, delivery.attempt) == ("ended", HOOK, 1)
     assert await ledger.outbox.delivered(delivery)
@@ -141,6 +146,53 @@ async def test_a_backup_is_on_the_disk_before_the_tables_change(
     monkeypatch.setattr(database, "migrate", migrated)
     await (await Database.open(former)).close()
     assert done == [f".ledger-{REVISION}.backup.db.part", "named", path.parent.name, "migrated"]
+
+
+async def test_the_log_says_where_the_backup_is_and_it_can_be_gone_back_to(
+    url: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_ledger(url, clock.now)
+    settings = GatewaySettings(data_dir=tmp_path, ledger_url=url)
+    await (await open_ledger(settings)).close()
+    parsed = parse(url)
+    copy = tmp_path / copy_name(parsed, f"ledger-{REVISION}.backup")
+    (said,) = [record for record in caplog.records if record.name == "fooocus.gateway"]
+    assert said.levelno >= logging.WARNING  # shown where nobody has set up logging
+    assert f"from version {REVISION} to " in said.getMessage()
+    assert said.getMessage().endswith(f" {copy}.")
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+    engine.dispose()
+    restore_database(copy, parsed)
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == REVISION
+        assert connection.execute(text("SELECT count(*) FROM request")).scalar_one() == 5
+        assert "listener" not in connection.execute(text("SELECT * FROM request")).keys()
+    engine.dispose()
+    caplog.clear()
+    await (await open_ledger(settings)).close()
+    await (await open_ledger(settings)).close()
+    assert len([record for record in caplog.records if record.name == "fooocus.gateway"]) == 1
+
+
+async def test_without_its_backup_a_postgresql_ledger_is_left_as_it_is(
+    postgresql_url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ledger(postgresql_url, clock.now)
+    with pytest.raises(LedgerUnusable, match="no folder is named for the backup"):
+        await Database.open(postgresql_url)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LedgerUnusable, match=r"backup .* failed: .*postgresql-client"):
+        await Database.open(postgresql_url, tmp_path)
+    engine = engine_of(postgresql_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == REVISION
+    engine.dispose()
 
 
 async def test_a_ledger_that_is_new_or_current_is_not_copied(sqlite_url: str, path: Path) -> None:

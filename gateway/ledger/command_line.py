@@ -1,0 +1,42 @@
+"""What the commands on a ledger share: which one they mean, and one sentence for what keeps them from it."""
+
+import argparse
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway.errors import StoreUnavailable
+from gateway.ledger.archive import shown
+from gateway.ledger.copying import CopyingFailed
+from gateway.ledger.database import LedgerUnusable, parse
+from gateway.settings import GatewaySettings
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """The options that say which ledger is meant."""
+    parser.add_argument("--data-dir", type=Path, default=Path("var"), help="the gateway's data_dir (default: var)")
+    parser.add_argument("--ledger-url", help="the gateway's ledger_url, where it has one")
+
+
+def settings_of(given: argparse.Namespace) -> GatewaySettings:
+    return GatewaySettings(data_dir=given.data_dir, ledger_url=given.ledger_url)
+
+
+@contextmanager
+def in_one_sentence(settings: GatewaySettings) -> Iterator[None]:
+    """End the program (SystemExit) with a sentence where the ledger is away, unusable or not one."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        where = shown(parse(settings.ledger_address))
+        raise SystemExit(f"The ledger at {where} cannot be reached: {_reason(error)}") from error
+    except (LedgerUnusable, CopyingFailed, ValueError, OSError, sqlite3.Error) as error:
+        raise SystemExit(str(error)) from error
+
+
+def _reason(error: StoreUnavailable) -> str:
+    """What the driver says, on one line."""
+    cause = error.__cause__
+    lines = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()
+    return lines[0] if lines else str(error)
