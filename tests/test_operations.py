@@ -1,0 +1,86 @@
+"""The commands of docs/operations.md, run as they are written, in a folder where a service has been."""
+
+import asyncio
+import json
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger.database import Database
+from gateway.settings import GatewaySettings
+from tests.pages import blocks, languages, page
+
+Run = Callable[[str], str]
+
+# Commands of the page that are not run here, and why.
+NOT_RUN: Mapping[str, str] = {
+    "make serve": "starts Ray; tests/deployments/test_serve_local.py runs what is behind it",
+    "make serve DEVICE=cuda": "needs a GPU",
+    "make serve PORT=9000": "starts Ray",
+    "make test": "is this suite",
+    "python -m models": "is a program with a page of its own, docs/models.md",
+    "python -m deployments.drain": "needs a running service; tests/deployments drains one",
+    "ray up": "starts machines on a cloud",
+    "ray start": "starts Ray",
+    "serve shutdown": "needs Ray",
+    "serve delete": "needs Ray",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, in a folder with a service's `var`; what it printed."""
+    (tmp_path / "var").mkdir()
+    asyncio.run(make_ledger(GatewaySettings(data_dir=tmp_path / "var")))
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str) -> str:
+        python, option, module, *arguments = shlex.split(command)
+        assert (python, option) == ("python", "-m")
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)
+        code: object = None
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        assert code in (None, 0), command
+        return capsys.readouterr().out
+
+    return run
+
+
+async def make_ledger(settings: GatewaySettings) -> None:
+    await (await Database.open(settings.ledger_address)).close()
+
+
+def commands() -> list[str]:
+    """The lines of the page's blocks, and what it has of commands within its text."""
+    text = page("docs/operations.md")
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    inline = re.findall(r"`((?:python -m|make|ray|serve) [^`]+)`", text)
+    return [*lines, *(command for command in dict.fromkeys(inline) if command not in lines)]
+
+
+def test_every_command_is_run_or_is_said_why_not(run: Run) -> None:
+    assert {*languages(page("docs/operations.md"))} == {"sh"}
+    made: dict[str, str] = {}
+    ran = []
+    for command in commands():
+        if command in NOT_RUN:
+            continue
+        said = run(command.replace("ID", made.get("id", "ID")))
+        if found := re.search(r"^FAL_KEY=([0-9a-f]{16}):", said, re.MULTILINE):
+            made["id"] = found[1]
+        ran.append(command)
+    assert {command.split()[2] for command in ran} == {"gateway.keys", "gateway.webhooks", "gateway.ledger"}
+    assert {*NOT_RUN} <= {*commands()}  # no reason is left over
+    assert Path("restored/ledger.db").stat().st_mode & 0o777 == 0o600
+    (key,) = json.loads(run("python -m gateway.keys --data-dir var list --json"))
+    assert key["id"] == made["id"]
+    assert key["state"].startswith("revoked")
