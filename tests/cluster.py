@@ -1,13 +1,17 @@
 """The one Ray cluster of a test session, and the service on it. Ray is imported only when a test asks for it."""
 
+import json
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.detector import DETECTOR
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 120.0
@@ -54,7 +58,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def service(cluster: int, pocket_family_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def family_that_sees_faces(pocket_family_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pocket family with a face detector, where tests find one, which it does not ship with."""
+    if not DETECTOR.is_file():
+        return pocket_family_folder
+    folder = tmp_path_factory.mktemp("families") / "pocket"
+    shutil.copytree(pocket_family_folder, folder)
+    shutil.copy(DETECTOR, folder)
+    described = json.loads((folder / "family.json").read_text())
+    described["parts"]["face_detector"] = DETECTOR.name
+    (folder / "family.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(cluster: int, family_that_sees_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of the whole service on the pocket family."""
     import httpx2
     from ray import serve
@@ -65,7 +83,7 @@ def service(cluster: int, pocket_family_folder: Path, tmp_path_factory: pytest.T
     settings = AppSettings.model_validate(
         {
             "gateway": {"data_dir": tmp_path_factory.mktemp("data"), "allow_loopback_urls": True},
-            "drawing": {"family": pocket_family_folder, "threads": 2},
+            "drawing": {"family": family_that_sees_faces, "threads": 2},
         }
     )
     logs = {"encoding": "JSON", "log_level": "INFO"}

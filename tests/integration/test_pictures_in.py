@@ -1,17 +1,28 @@
 """Pictures that come with a request: as a data URI, and by an address on loopback."""
 
 import base64
+import queue
+from dataclasses import replace
+from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.scenes import Scene, Thing
+from gateway.endpoints import ENDPOINTS
+from pipelines.images.face import FaceFinder
+from pipelines.images.resize import stretch
+from pipelines.preparing import SEEN
+from pipelines.weights.family import Family
+from tests.detector import DETECTOR, needs_detector
 from tests.integration.calls import (
     FAST_IMAGE_TO_IMAGE,
     FOOOCUS,
+    IMAGE_PROMPT,
     INPAINT,
     UPSCALE_OR_VARY,
     content,
@@ -23,6 +34,7 @@ from tests.integration.calls import (
     wait_for,
 )
 from tests.integration.conftest import files_on_loopback
+from tests.pipelines.studio import Studio, last
 
 pytestmark = pytest.mark.cluster
 
@@ -123,3 +135,29 @@ def test_a_mask_that_marks_nothing_leaves_the_prompt_alone_and_a_full_one_everyt
         drawn = content(client, run(client, INPAINT, {**asked, **everything}))
         assert drawn != plain
         assert pixels(drawn).shape == (256, 256, 3)
+
+
+@needs_detector
+def test_the_face_alone_of_a_photograph_is_what_the_tower_sees(client: httpx2.Client, pocket_family: Family) -> None:
+    """The picture is the one that is drawn here from the crop, and not the one from all of the photograph."""
+    photograph = skimage.data.astronaut()
+    face = {"type": "FaceSwap", "image_url": png(photograph), "weight": 1.0, "stop_at": 1.0}
+    asked = {"prompt": "", "seed": 4, "aspect_ratio": "256x256", "performance": "Lightning", "image_prompt_1": face}
+    asked |= {"styles": [], "loras": [], "enable_safety_checker": False, "output_format": "png"}
+    drawn = pixels(content(client, run(client, IMAGE_PROMPT, asked)))
+    studio = Studio(pocket_family)
+    try:
+        spec = ENDPOINTS[IMAGE_PROMPT].order(asked, "id", "http://host").work.spec
+        whole = studio.inputs(spec, [photograph])
+        (look,) = whole.references
+        crop = FaceFinder(DETECTOR).crop(photograph)
+        assert crop is not None
+        cropped = replace(whole, references=(replace(look, pixels=stretch(crop, SEEN)),))
+        events: dict[str, queue.Queue[Any]] = {"whole": queue.Queue(), "cropped": queue.Queue()}
+        for name, inputs in (("whole", whole), ("cropped", cropped)):
+            studio.drawer.submit(name, spec, inputs, events[name].put)
+        (from_all,), (from_the_face,) = (last(each).images for each in events.values())
+    finally:
+        studio.drawer.close()
+    assert np.abs(drawn - from_the_face).max() <= 1
+    assert np.abs(drawn - from_all).mean() > 0.5
