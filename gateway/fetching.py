@@ -18,8 +18,12 @@ from gateway.errors import ModelError
 from gateway.fields import location
 from gateway.guard import Resolve, check_url, guarded_client, resolve_name
 
-# No compression, so that the byte cap counts what arrives; some hosts answer 403 to a client without a name.
-_HEADERS: Mapping[str, str] = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "fooocus-serve"}
+# No compression, so that the byte cap counts what arrives; some hosts answer 403 to whoever does not begin as browsers.
+_HEADERS: Mapping[str, str] = {
+    "accept": "*/*",
+    "accept-encoding": "identity",
+    "user-agent": "Mozilla/5.0 (compatible; fooocus-serve)",
+}
 _PIECE = 1024 * 1024
 _LONGEST_NAME = 100  # characters of a file's name that are repeated
 _UNTOLD = re.compile(r"[^\w .()+\[\]-]")  # what a name is told without
@@ -36,7 +40,7 @@ class FetchLimits:
     """
 
     timeout_s: float = 20.0
-    redirects: int = 3
+    redirects: int = 10
     allow_loopback: bool = False
     grace_s: float = 15.0
     least_bytes_per_s: float = 0.0
@@ -55,7 +59,7 @@ class Saved:
 
 
 class DownloadFault(ModelError):
-    """A file that could not be had. answered: the status of its server, where it answered another one than 200.
+    """A file that could not be had. answered: the status of its server, where that was none of success.
 
     passing: whether the same may succeed later: the server is away, slow or at fault itself.
     """
@@ -183,7 +187,7 @@ class _Arriving:
 
     async def parts(self, max_bytes: int, field: str) -> AsyncIterator[bytes]:
         response, limits = self.response, self.limits
-        if response.status_code != 200:
+        if not response.is_success:
             status = response.status_code
             raise DownloadFault(f"its server answered {status}", field, answered=status, passing=status >= 500)
         declared = response.headers.get("content-length", "")

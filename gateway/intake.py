@@ -24,6 +24,8 @@ Weights = TypeVar("Weights", Lora, Embedding)
 
 LONGEST_ADDRESS = 8192  # characters; what parses addresses remembers them, so megabytes must not get there
 _DATA_URI = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
+_IN_BASE64 = re.compile(r";\s*base64\s*\Z", re.IGNORECASE)
+_WHITE = b" \t\n\f\r\v"
 _ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -34,14 +36,15 @@ async def take_in(
     """`spec` with each picture that was inline stored under `inputs/<request_id>/` and named `stored:<key>`.
 
     So is a copy of each that was named by an address of ours, for the file may expire before the request is drawn. own:
-    which files these may be. Other http(s) addresses stay as they are. max_bytes, max_pixels: of one picture. Raises
-    ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has been stored.
+    which files these may be. Other http(s) addresses stay, without the white space round them. max_bytes, max_pixels: of
+    one picture. Raises ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has been
+    stored.
     """
     faults: list[ModelError] = []
     contents: dict[str, tuple[bytes, str]] = {}
     sources: dict[int, str] = {}
     for place, picture in enumerate(spec.pictures):
-        source, field = picture.source, picture.field
+        source, field = picture.source.strip(), picture.field
         try:
             if not _ADDRESS.match(source):
                 content = await asyncio.to_thread(_inline, source, field, max_bytes)
@@ -50,6 +53,8 @@ async def take_in(
             elif own is not None and (own_key := own.key_of(source)) is not None:
                 content = await own.read(own_key, max_bytes, field)
             else:
+                if source != picture.source:
+                    sources[place] = source
                 continue
             _, _, content_type = await asyncio.to_thread(check_image, content, max_pixels, field)
         except ModelError as fault:
@@ -121,13 +126,16 @@ def _inline(source: str, field: str, max_bytes: int) -> bytes:
 
 
 def _decode(source: str, field: str, max_bytes: int) -> bytes:
-    """The bytes of a data URI (RFC 2397). Its media type is the client's word and is not believed."""
+    """The bytes of a data URI (RFC 2397). Its media type is the client's word and is not believed.
+
+    Base64 is read forgivingly, as browsers do: with white space anywhere, such as ends of lines, and without padding.
+    """
     head = _DATA_URI.match(source)
     if head is None:
         msg = "A picture is an http(s) address or a data URI."
         raise ModelError("file_download_error", msg, location(field))
     data = source[head.end() :]
-    in_base64 = head["type"].lower().endswith(";base64")
+    in_base64 = _IN_BASE64.search(head["type"])
     # A byte takes up to three characters in percent form, and four thirds of one in base64 (or four, percent-encoded).
     if len(data) > 4 * max_bytes + 4:
         raise too_large(max_bytes, field)
@@ -136,6 +144,11 @@ def _decode(source: str, field: str, max_bytes: int) -> bytes:
         if _BAD_PERCENT.search(raw):
             raise ValueError("a percent sign without its two digits")
         octets = unquote_to_bytes(raw) if b"%" in raw else raw
-        return base64.b64decode(octets, validate=True) if in_base64 else octets
+        return _from_base64(octets) if in_base64 else octets
     except (ValueError, binascii.Error) as error:
         raise ModelError("image_load_error", "The data URI of the picture is broken.", location(field)) from error
+
+
+def _from_base64(octets: bytes) -> bytes:
+    digits = octets.translate(None, _WHITE).rstrip(b"=")
+    return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)

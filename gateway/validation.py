@@ -125,9 +125,10 @@ def _shown(value: Any, depth: int) -> Any:
 
 
 def _shown_text(text: str) -> str:
+    text = text.lstrip() if text[:1].isspace() and text.lstrip()[:5].lower() == "data:" else text
     cut = len(text) > MAX_SHOWN
     text = text[:MAX_SHOWN].encode(errors="replace").decode()
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         return text.partition(",")[0] + ",…"
     return text[: MAX_SHOWN - 1] + "…" if cut else text
 

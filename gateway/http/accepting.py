@@ -121,8 +121,8 @@ def _without_data(value: Any, depth: int = 0) -> Any:
             return {_unicode(name): _without_data(each, depth + 1) for name, each in value.items()}
         case list():
             return [_without_data(each, depth + 1) for each in value]
-        case str() if value[:5].lower() == "data:":
-            return f"{_unicode(value.partition(',')[0][:MAX_MEDIA_TYPE])},…"
+        case str() if (bare := value.lstrip())[:5].lower() == "data:":
+            return f"{_unicode(bare.partition(',')[0][:MAX_MEDIA_TYPE])},…"
         case str():
             return _unicode(value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…")
         case float() if not isfinite(value):

@@ -160,22 +160,26 @@ def test_certificates_are_verified() -> None:
     assert tls.check_hostname
 
 
-async def test_redirects_are_followed_up_to_three() -> None:
+async def test_redirects_are_followed_up_to_ten() -> None:
     def reply(path: str, _: dict[str, str]) -> bytes:
         left = int(path[1:])
         return redirect(f"/{left - 1}") if left else answer(b"arrived")
 
     async with serving(reply) as url:
-        assert await Fetcher(LOCAL).fetch(f"{url}/3", 100) == b"arrived"
-        await refused(Fetcher(LOCAL).fetch(f"{url}/4", 100), "file_download_error", "redirects")
+        assert await Fetcher(LOCAL).fetch(f"{url}/10", 100) == b"arrived"
+        await refused(Fetcher(LOCAL).fetch(f"{url}/11", 100), "file_download_error", "redirects")
 
 
 @pytest.mark.parametrize(
     "target", ["http://169.254.169.254/latest", "file:///etc/passwd", "http://user:word@127.0.0.1/", "ftp://1.1.1.1/"]
 )
-async def test_a_redirect_is_checked_like_the_first_address(target: str) -> None:
-    async with serving(lambda *_: redirect(target)) as url:
-        await refused(Fetcher(LOCAL).fetch(url, 100), "file_download_error")
+async def test_each_redirect_is_checked_like_the_first_address(target: str) -> None:
+    def reply(path: str, _: dict[str, str]) -> bytes:
+        return redirect(target if path == "/9" else f"/{int(path[1:]) + 1}")
+
+    async with serving(reply) as url:
+        await refused(Fetcher(LOCAL).fetch(f"{url}/9", 100), "file_download_error")
+        await refused(Fetcher(LOCAL).fetch(f"{url}/1", 100), "file_download_error")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +187,21 @@ async def test_a_redirect_is_checked_like_the_first_address(target: str) -> None
 )
 async def test_only_plain_http_addresses_are_fetched(url: str) -> None:
     await refused(Fetcher(LOCAL).fetch(url, 100), "file_download_error")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "201 Created", "203 Non-Authoritative Information"])
+async def test_every_answer_of_success_is_taken(status: str) -> None:
+    async with serving(lambda *_: answer(b"picture", status)) as url:
+        assert await Fetcher(LOCAL).fetch(url, 100) == b"picture"
+
+
+async def test_a_host_that_refuses_unknown_agents_takes_this_one_for_a_browser() -> None:
+    def reply(_: str, headers: dict[str, str]) -> bytes:
+        known = headers.get("user-agent", "").startswith("mozilla/5.0 (compatible; ")
+        return answer(b"picture") if known else answer(b"", "403 Forbidden")
+
+    async with serving(reply) as url:
+        assert await Fetcher(LOCAL).fetch(url, 100) == b"picture"
 
 
 async def test_an_answer_of_404_is_named() -> None:

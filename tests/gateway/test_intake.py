@@ -106,10 +106,22 @@ async def test_only_addresses_of_a_sane_length_are_parsed_as_such(tmp_path: Path
         "DATA:;base64," + base64.b64encode(PNG).decode(),
         "data:image/png;charset=x;base64," + quote(base64.b64encode(PNG).decode(), safe=""),
         "data:text/plain;base64," + base64.b64encode(PNG).decode(),
+        "data:image/png;base64," + base64.encodebytes(PNG).decode(),  # lines of 76, and a newline at the end
+        "data:image/png;base64," + base64.encodebytes(PNG).decode().replace("\n", "\r\n"),
+        "data:image/png;base64," + quote(base64.encodebytes(PNG).decode()),
+        "data:image/png; base64 , " + base64.b64encode(PNG).decode() + "\t",
+        "\n  " + IN_BASE64 + " ",
+        IN_BASE64.rstrip("="),
     ],
 )
 async def test_every_form_of_a_data_uri_is_read_and_its_type_not_believed(source: str, tmp_path: Path) -> None:
     assert await taken(spec(source), tmp_path) == spec(f"stored:inputs/{ID}/0.png")
+
+
+@pytest.mark.parametrize("white", [" ", "\n", "\r\n\t"])
+async def test_white_space_round_an_address_is_none_of_it(white: str, tmp_path: Path) -> None:
+    given = spec(None, f"{white}https://pictures.example/a.png{white}")
+    assert await taken(given, tmp_path) == spec(None, "https://pictures.example/a.png")
 
 
 async def test_a_spec_without_pictures_stays(tmp_path: Path) -> None:
@@ -121,8 +133,9 @@ async def test_a_spec_without_pictures_stays(tmp_path: Path) -> None:
     ("source", "type"),
     [
         ("data:image/png;base64,@@@", "image_load_error"),
-        (IN_BASE64[:-1], "image_load_error"),
-        (IN_BASE64 + "\n", "image_load_error"),
+        ("data:image/png;base64,AAAAA", "image_load_error"),
+        ("data:image/png;base64,AA=AA===", "image_load_error"),
+        ("\n" + "data:image/png;base64,@@@", "image_load_error"),
         ("data:image/png;base64,é", "image_load_error"),
         ("data:image/png,%8", "image_load_error"),
         ("data:image/png;base64," + base64.b64encode(PNG[:20]).decode(), "image_load_error"),
