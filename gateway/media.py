@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
@@ -18,6 +20,7 @@ from gateway.errors import ModelError
 from gateway.fields import location
 from gateway.metadata import Metadata
 from gateway.settings import OutputSettings
+from gateway.mending import completed_jpeg, plain_png
 from gateway.work import ImageFormat
 from pipelines.images.pixels import to_pixels
 
@@ -25,7 +28,10 @@ Pixels = npt.NDArray[np.uint8]
 
 # A format's name is also the suffix of its files.
 CONTENT_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-SUFFIXES: Mapping[str, ImageFormat] = {content_type: format for format, content_type in CONTENT_TYPES.items()}
+"""What is drawn into."""
+INPUT_TYPES: Mapping[str, str] = {**CONTENT_TYPES, "gif": "image/gif", "bmp": "image/bmp"}
+"""What is drawn from."""
+SUFFIXES: Mapping[str, str] = {content_type: suffix for suffix, content_type in INPUT_TYPES.items()}
 
 SOFTWARE, USER_COMMENT, MAKER_NOTE = 0x0131, 0x9286, 0x927C  # of EXIF
 
@@ -35,17 +41,24 @@ _READERS: Mapping[str, type[ImageFile.ImageFile]] = {
     "image/png": PngImageFile,
     "image/jpeg": JpegImageFile,
     "image/webp": WebPImageFile,
+    "image/gif": GifImageFile,
+    "image/bmp": BmpImageFile,
 }
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # their sizes tell one version from another, and from text
 
 
 def sniff(content: bytes) -> str | None:
-    """The content type of a PNG, JPEG or WebP by its first bytes; None for anything else."""
+    """The content type of a picture of `INPUT_TYPES` by its first bytes; None for anything else."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if content.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return "image/webp"
+    if content.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADERS:
+        return "image/bmp"
     return None
 
 
@@ -62,11 +75,24 @@ def check_image(content: bytes, max_pixels: int, field: str) -> tuple[int, int, 
 def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
     """The picture, of an animation the first frame, as (height, width, 3) uint8 RGB (`pipelines.images.pixels`).
 
-    Raises what `check_image` raises; a truncated picture is an `image_load_error`.
+    Raises what `check_image` raises; a truncated picture is an `image_load_error`, but a JPEG may lack its end mark.
     """
-    image, _ = _open(content, max_pixels, field)
+    image, content_type = _open(content, max_pixels, field)
     with _load_errors(field):
-        return to_pixels(image)
+        try:
+            return to_pixels(image)
+        except OSError:
+            if content_type != "image/jpeg":
+                raise
+            return _completed(content)
+
+
+def _completed(content: bytes) -> Pixels:
+    """A JPEG without its end mark. Raises OSError where more than that is missing: what follows then changes it."""
+    one, other = (to_pixels(JpegImageFile(BytesIO(each))) for each in completed_jpeg(content))
+    if not np.array_equal(one, other):
+        raise OSError("the picture is truncated")
+    return one
 
 
 def encode_image(
@@ -108,7 +134,7 @@ def _exif(metadata: Metadata | None) -> bytes:
 def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageFile, str]:
     content_type = sniff(content)
     if content_type is None:
-        supported = list(CONTENT_TYPES)
+        supported = list(INPUT_TYPES)
         msg = f"The file is not a picture of a supported format ({', '.join(supported)})."
         raise ModelError("unsupported_image_format", msg, location(field), ctx={"supported_formats": supported})
     # Some readers set memory aside for the whole picture as soon as they exist.
@@ -116,7 +142,7 @@ def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageF
     if declared is not None:
         _check_size(declared, max_pixels, field)
     with _load_errors(field):
-        image = _READERS[content_type](BytesIO(content))
+        image = _READERS[content_type](BytesIO(plain_png(content) if content_type == "image/png" else content))
     _check_size(image.size, max_pixels, field)
     return image, content_type
 

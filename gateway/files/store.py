@@ -15,18 +15,17 @@ from gateway.files.access import Acl
 from gateway.files.base import FileInfo, FileTerms, Part, Stored
 from gateway.files.blobs import Blob, Blobs
 from gateway.files.threads import Threads
-from gateway.media import CONTENT_TYPES
+from gateway.media import INPUT_TYPES
 
 UNFINISHED_S = 24 * 3600  # after which the parts of an upload are removed
 UNKNOWN_TYPE = "application/octet-stream"
 # suffixes that an upload's key may have; what the file is told as is sniffed all the same
-UPLOAD_SUFFIXES = frozenset({"bin", "gif", "jpeg", "json", "png", "safetensors", "txt", "webp", "zip"})
+UPLOAD_SUFFIXES = frozenset({*INPUT_TYPES, "bin", "json", "safetensors", "txt", "zip"})
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _KEY = re.compile(rf"(?P<area>inputs|outputs|uploads)/{_UUID}/[A-Za-z0-9_-]{{1,100}}\.(?P<suffix>[a-z0-9]+)", re.ASCII)
 _WEIGHTS = re.compile(r"weights/[0-9a-f]{64}\.safetensors")
 _UPLOAD = re.compile(rf"(?P<begun>\d{{12}})/{_UUID}", re.ASCII)
-_TYPES: Mapping[str, str] = {str(suffix): content_type for suffix, content_type in CONTENT_TYPES.items()}
 _PIECE = 4 * 1024 * 1024
 # An object that expires is also named here, by when, so that the sweep need not look at the others.
 _EXPIRING = "expiring/"
@@ -52,7 +51,7 @@ def is_key(text: str) -> bool:
         return True
     matched = _KEY.fullmatch(text)
     return matched is not None and matched["suffix"] in (
-        UPLOAD_SUFFIXES if matched["area"] == "uploads" else frozenset(_TYPES)
+        UPLOAD_SUFFIXES if matched["area"] == "uploads" else frozenset(INPUT_TYPES)
     )
 
 
@@ -182,7 +181,7 @@ def _check(key: str) -> None:
 
 
 def _type(key: str) -> str:
-    return _TYPES.get(key.rpartition(".")[2], UNKNOWN_TYPE)
+    return INPUT_TYPES.get(key.rpartition(".")[2], UNKNOWN_TYPE)
 
 
 def _folder(upload: str) -> str:

@@ -55,6 +55,8 @@ def samples() -> list[bytes]:
         saved(colours, "WEBP", exif=upright),
         saved(clear, "WEBP", lossless=True),
         saved(clear, "WEBP", save_all=True, append_images=[clear.rotate(90)]),
+        saved(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
+        saved(palette, "BMP"),
     ]
 
 

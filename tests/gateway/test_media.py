@@ -32,21 +32,40 @@ def fault(content: bytes, type: str, max_pixels: int = CAP) -> ModelError:
     return caught.value
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
-def test_the_three_formats_are_known_by_content(format: str) -> None:
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_the_formats_are_known_by_content(format: str) -> None:
     content = saved(corners(), format)
     assert sniff(content) == f"image/{format.lower()}"
     assert check_image(content, CAP, "") == (24, 16, f"image/{format.lower()}")
     assert decode_image(content, CAP, "").shape == (16, 24, 3)
 
 
-@pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format", ["TIFF", "PPM"])
 def test_other_formats_are_refused_by_name(format: str) -> None:
     found = fault(saved(corners(), format), "unsupported_image_format")
-    assert found.ctx == {"supported_formats": ["png", "jpeg", "webp"]}
+    assert found.ctx == {"supported_formats": ["png", "jpeg", "webp", "gif", "bmp"]}
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<svg/>", b"RIFF\0\0\0\0WAVE"])
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
+    content = saved(corners(), format, save_all=True, append_images=[Image.new("RGB", (24, 16), "blue")])
+    red, _, blue = decode_image(content, CAP, "")[4, 4].tolist()
+    assert red > 250
+    assert blue < 5
+
+
+@pytest.mark.parametrize("format", ["GIF", "BMP"])
+def test_every_format_has_the_same_cap(format: str) -> None:
+    content = saved(Image.new("1", (200, 100)), format)
+    assert decode_image(content, 20_000, "").shape == (100, 200, 3)
+    fault(content, "image_too_large", 19_999)
+
+
+def test_a_text_that_begins_as_a_bitmap_is_none() -> None:
+    assert sniff(b"BMW builds cars, and this is a text about them") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"<svg/>", b"RIFF\0\0\0\0WAVE", b"BM", b"GIF"])
 def test_what_is_no_picture_is_refused(content: bytes) -> None:
     assert sniff(content) is None
     fault(content, "unsupported_image_format")
@@ -68,7 +87,7 @@ def test_the_cap_is_ours_above_the_library_s_own() -> None:
     assert check_image(content, 100_000_000, "") == (10_000, 9_000, "image/png")
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
 def test_a_truncated_picture_is_a_load_error(format: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
