@@ -36,7 +36,7 @@ OutpaintSide = Literal["Left", "Right", "Top", "Bottom"]
 InpaintEngine = Literal["None", "v1", "v2.5", "v2.6"]  # as fal names them (fal-protocol 9.4)
 SafetyCheckerVersion = Literal["v1", "v2"]  # as fal names them (fal-protocol 9.6)
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**64 - 1  # what a generator of noise takes
 UNGUIDED = 1e-4  # a guidance scale this near to 1 needs no negative pass
 
 Side = Annotated[int, Field(ge=8, multiple_of=8)]

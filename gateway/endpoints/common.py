@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gateway.endpoints.base import Family, Input, Part
-from gateway.endpoints.seeds import seeds_of
+from gateway.endpoints.seeds import is_replaced, seeds_of
 from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style, acting_styles
 from gateway.validation import Name, OneOf, Prompt, Text
@@ -135,6 +135,9 @@ class FooocusFields(Input):
         if self.refiner_model == "None":
             return None
         return Refiner(switch=self.refiner_switch, field="refiner_model")
+
+    def ignored(self) -> tuple[str, ...]:
+        return (*super().ignored(), *(("seed",) if is_replaced(self.seed) else ()))
 
     def delivery(self) -> Delivery:
         return Delivery(format=self.output_format, inline=self.sync_mode)

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from gateway.endpoints.base import Endpoint, Family, Input, Part
 from gateway.endpoints.outputs import FastOutput
-from gateway.endpoints.seeds import seeds_of
+from gateway.endpoints.seeds import is_replaced, seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
 from pipelines.spec import Embedding as Inversion
-from pipelines.spec import Guidance, Refiner, SafetyCheckerVersion, Spec, Start
+from pipelines.spec import MAX_SEED, Guidance, Refiner, SafetyCheckerVersion, Spec, Start
 
 CheckerVersion = Annotated[SafetyCheckerVersion, OneOf()]
 FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
@@ -46,7 +46,7 @@ class FastFields(Input):
     seed: int | None = Field(
         None,
         description="The same seed and request repeat the picture; picture i has seed + i. "
-        "None, or a value outside 0 to 2**63 - 1, is a random seed.",
+        "None, or a value outside 0 to 2**64 - 1, is a random seed.",
     )
     num_images: int = Field(1, ge=1, le=8, description="How many pictures to draw.")
     # the limits of the lists of embeddings and tokens are ours: they bound the answer to a malformed request
@@ -59,6 +59,13 @@ class FastFields(Input):
     expand_prompt: bool = Field(True, description="Let a language model add words to the prompt.")
     format: FastFormat = Field("jpeg", description="Format of the pictures.")
     request_id: Text = Field("", description="An id that newer clients know; it has no effect.")
+
+    def ignored(self) -> tuple[str, ...]:
+        return (*super().ignored(), *(("seed",) if is_replaced(self.seed, MAX_SEED) else ()))
+
+    def seeds(self) -> tuple[int, ...]:
+        """Of the pictures."""
+        return seeds_of(self.seed, self.num_images, MAX_SEED)
 
     def delivery(self) -> Delivery:
         return Delivery(format=self.format)
@@ -85,7 +92,7 @@ class FastFooocusSdxlInput(FastFields):
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             size=chosen_size(self.image_size),
-            seeds=seeds_of(self.seed, self.num_images),
+            seeds=self.seeds(),
             steps=self.num_inference_steps,
             sampler="lcm",
             schedule="lcm",
@@ -123,7 +130,7 @@ class FastFooocusSdxlImageToImageInput(FastFields):
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             size=None if self.image_size is None else chosen_size(self.image_size),
-            seeds=seeds_of(self.seed, self.num_images),
+            seeds=self.seeds(),
             steps=self.num_inference_steps,
             sampler="lcm",
             schedule="tail",

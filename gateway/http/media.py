@@ -15,11 +15,11 @@ from gateway.files.store import UNKNOWN_TYPE
 from gateway.http.answers import error_response
 from gateway.http.authentication import caller
 from gateway.http.parts import Parts
-from gateway.media import INPUT_TYPES
+from gateway.media import CONTENT_TYPES
 from gateway.uploads.names import disposition
 
 SERVED = ("outputs/", "uploads/")
-SHOWN = frozenset(INPUT_TYPES.values())  # everything else is downloaded, for a browser might run it
+SHOWN = frozenset(CONTENT_TYPES.values())  # everything else is downloaded, for a browser might run it
 YEAR_S = 365 * 24 * 3600
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 

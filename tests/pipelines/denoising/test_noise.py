@@ -15,7 +15,7 @@ from pipelines.denoising.samplers import Noise, Sampler
 from pipelines.denoising.schedules import sdxl_table
 from pipelines.denoising.sigma_schedule import SigmaSchedule, sigma_schedule
 from pipelines.device import PlainDevice
-from pipelines.spec import SamplerName, Spec, Start
+from pipelines.spec import MAX_SEED, SamplerName, Spec, Start
 from tests.pipelines.denoising.driving import drive
 
 SHAPE = (4, 8, 8)
@@ -162,6 +162,13 @@ def test_around_a_hole_there_is_fresh_noise_for_each_evaluation_from_a_seed_of_i
     read = drawn.on(PlainDevice(torch.device("cpu"))).replay_around()
     for _ in range(asked):
         assert torch.equal(read(), next(wanted))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
+def test_the_greatest_seed_draws_a_noise_of_its_own(sampler: SamplerName) -> None:
+    run = run_of(sampler)
+    greatest, before = (draw_noise(sampler, run, SHAPE, seed, around=True).first for seed in (MAX_SEED, MAX_SEED - 1))
+    assert not torch.equal(greatest, before)
 
 
 def test_the_seed_around_a_hole_begins_anew_behind_the_last() -> None:
