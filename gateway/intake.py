@@ -36,9 +36,9 @@ async def take_in(
     """`spec` with each picture that was inline stored under `inputs/<request_id>/` and named `stored:<key>`.
 
     So is a copy of each that was named by an address of ours, for the file may expire before the request is drawn. own:
-    which files these may be. Other http(s) addresses stay, without the white space round them. max_bytes, max_pixels: of
-    one picture. Raises ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has been
-    stored.
+    which files these may be. Other http(s) addresses stay, without the white space round them. max_bytes, max_pixels:
+    of one picture. Raises ValidationErrors with every fault of every picture, and StoreUnavailable; then nothing has
+    been stored.
     """
     faults: list[ModelError] = []
     contents: dict[str, tuple[bytes, str]] = {}

@@ -62,15 +62,21 @@ PRESETS: Mapping[str, Size] = MappingProxyType(
     }
 )
 
+
+def snapped(side: int) -> int:
+    """The nearest multiple of 8, of two the greater one: what is drawn for a side that is none."""
+    return (side + FACTOR // 2) // FACTOR * FACTOR
+
+
 # fal's own limits are above 0 and at most 14142; these are what can be drawn
-Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=FACTOR)]
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 
 
 class ImageSize(Part):
-    """Width and height in pixels, multiples of 8."""
+    """Width and height in pixels. The nearest multiples of 8 are drawn, and told in the output."""
 
-    width: Side = Field(512, description="Width in pixels.")
-    height: Side = Field(512, description="Height in pixels.")
+    width: Side = Field(512, description="Width in pixels; the nearest multiple of 8 is drawn.")
+    height: Side = Field(512, description="Height in pixels; the nearest multiple of 8 is drawn.")
 
 
 def _form(value: Any) -> str:
@@ -86,4 +92,6 @@ SizeChoice = Annotated[
 
 def chosen_size(choice: ImageSize | str) -> Size:
     """The size of an `image_size` that was validated."""
-    return PRESETS[choice] if isinstance(choice, str) else Size(width=choice.width, height=choice.height)
+    if isinstance(choice, str):
+        return PRESETS[choice]
+    return Size(width=snapped(choice.width), height=snapped(choice.height))
