@@ -98,7 +98,7 @@ class _Cdn:
 
     def _new(self, request: Request, multipart: bool) -> Grant:
         content_type = request.headers.get("content-type", "")[:MAX_NAME]
-        file_name = request.headers.get("x-fal-file-name", "")[:MAX_NAME]
+        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_NAME]
         return granted(request, self._uploads, self._parts.settings, content_type, file_name, multipart)
 
     async def _signed(self, request: Request, multipart: bool) -> Grant:
@@ -120,6 +120,14 @@ class _Cdn:
 
     def _url(self, request: Request, grant: Grant) -> str:
         return file_url(cdn_root(request, self._parts.settings.public_url), grant)
+
+
+def _in_utf8(header: str) -> str:
+    """A header's text, which came as bytes of UTF-8; of Latin-1 where it is none."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _listed(body: dict[str, Any]) -> Sequence[tuple[int, str]]:

@@ -81,7 +81,9 @@ def file_url(root: str, grant: Grant) -> str:
 
 
 def _text(asked: dict[str, Any], name: str) -> str:
-    text = asked.get(name, "")
+    text = asked.get(name)
+    if text is None:
+        return ""
     if not isinstance(text, str) or len(text) > MAX_NAME:
         raise PlatformError("bad_request", f"{name} must be a text of at most {MAX_NAME} characters.")
     return text

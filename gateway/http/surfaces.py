@@ -33,6 +33,7 @@ PROXY_METHODS = frozenset({"GET", "POST", "PUT"})
 CDN_HOST = "v3.fal.media"
 BARE = "/fal-ai/"  # an endpoint id as a path is a sync run
 
+_SLASHES = re.compile("/+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
@@ -56,30 +57,57 @@ class Surfaces:
 
 
 def origin(request: Request, public_url: str | None) -> str:
-    """Scheme, host and port under which the client reached us."""
-    return public_url.rstrip("/") if public_url else f"{request.url.scheme}://{request.url.netloc}"
+    """Scheme, host and port under which the client reaches us.
+
+    fal's hosts are those of the Host header where they can be meant: behind TLS, or with the port that the call came
+    to. A header alone does not make a host: then it is the address that the call came to.
+    """
+    if public_url:
+        return public_url.rstrip("/")
+    if (reached := _reached(request)) is not None:
+        return reached
+    return f"{_scheme(request)}://{request.url.netloc}"
 
 
 def queue_root(request: Request, public_url: str | None) -> str:
     """Where the queue's routes stand for this client; a fal host has no prefix."""
-    root: str = "/queue" if public_url else request.scope["queue_root"]
+    root: str = "/queue" if public_url or _reached(request) else request.scope["queue_root"]
     return origin(request, public_url) + root
 
 
 def cdn_root(request: Request, public_url: str | None) -> str:
     """Where the routes of the CDN stand for this client: a prefix, or fal's host for one that came by fal's hosts."""
-    if public_url or request.scope["queue_root"]:
+    if public_url or _reached(request) or request.scope["queue_root"]:
         return origin(request, public_url) + "/cdn"
     port = f":{request.url.port}" if request.url.port else ""
-    return f"{request.url.scheme}://{CDN_HOST}{port}"
+    return f"{_scheme(request)}://{CDN_HOST}{port}"
+
+
+def _scheme(request: Request) -> str:
+    # one of fal's hosts is itself behind TLS, whoever ends that in front of us; for another it is the server's to say
+    ended = request.headers.get("x-forwarded-proto", "").lower() == "https"
+    return "https" if ended and request.url.hostname in HOSTS else request.url.scheme
+
+
+def _reached(request: Request) -> str | None:
+    """The address that a call came to in plain HTTP under one of fal's names, which do not lead there by themselves."""
+    server = request.scope.get("server")
+    if request.url.hostname not in HOSTS or _scheme(request) != "http" or not server or server[1] is None:
+        return None
+    host, port = server
+    if (request.url.port or 80) == port:  # the name leads here
+        return None
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _inside(scope: Scope) -> Scope:
-    path: str = scope["path"]
+    path = _normal(scope["path"])
+    if path != scope["path"]:
+        scope = {**scope, "path": path, "raw_path": path.encode()}
     host = Headers(scope=scope).get("host", "")
     if host and _HOST.fullmatch(host) is None:
         raise PlatformError("bad_request", "The Host header is malformed.")
-    if path.rstrip("/") == PROXY:
+    if path == PROXY:
         target = _target(scope)
         return _rewritten(scope, HOSTS[target.hostname or ""], target.path, target.query.encode())
     if path.startswith((*PREFIXES, OUTPUTS)) or path in OWN:
@@ -91,8 +119,13 @@ def _inside(scope: Scope) -> Scope:
     return {**scope, "queue_root": "/queue"}
 
 
+def _normal(path: str) -> str:
+    """Slashes that were joined too many, or stand at the end, mean nothing; a redirect would break clients."""
+    return _SLASHES.sub("/", path).rstrip("/") or "/"
+
+
 def _rewritten(scope: Scope, prefix: str, path: str, query: bytes) -> Scope:
-    inside = prefix + unquote(path)
+    inside = prefix + _normal(unquote(path))
     return {**scope, "path": inside, "raw_path": inside.encode(), "query_string": query, "queue_root": "/queue"}
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -60,10 +61,11 @@ async def test_a_file_is_reached_by_both_its_paths(up: Uploader) -> None:
 
 
 async def test_fals_hosts_get_addresses_on_fals_cdn(up: Uploader) -> None:
-    rest = await up.client.post("/storage/upload/initiate", json={}, headers={"host": "rest.fal.ai"})
+    behind_tls = {"host": "rest.fal.ai", "x-forwarded-proto": "https"}
+    rest = await up.client.post("/storage/upload/initiate", json={}, headers=behind_tls)
     upload, file = rest.json()["upload_url"], rest.json()["file_url"]
-    assert upload.startswith("http://v3.fal.media/upload/")
-    assert file.startswith("http://v3.fal.media/files/uploads/")
+    assert upload.startswith("https://v3.fal.media/upload/")
+    assert file.startswith("https://v3.fal.media/files/uploads/")
     assert (await up.client.put(upload, content=PNG)).is_success
     assert (await up.client.get(file)).content == PNG
 
@@ -115,6 +117,30 @@ async def test_a_clients_name_names_nothing_here(up: Uploader, parts: Parts, nam
     assert "set-cookie" not in answer.headers
     stored = await asyncio.to_thread(lambda: [*(parts.settings.data_dir / "files").rglob("file.*")])
     assert len(stored) == 1
+
+
+@pytest.mark.parametrize("name", ["Größe.png", "写真.png"])
+async def test_the_name_in_a_header_is_kept(up: Uploader, name: str) -> None:
+    headers = {
+        b"x-fal-file-name": name.encode(),
+        b"content-type": b"image/png",
+        **{key.encode(): value.encode() for key, value in (await up.token()).items()},
+    }
+    url = (await up.client.post("/cdn/files/upload", content=PNG, headers=headers)).json()["access_url"]
+    assert f"filename*=UTF-8''{quote(name)}" in (await up.client.get(url)).headers["content-disposition"]
+
+
+async def test_a_name_in_a_header_that_is_not_utf_8_is_read_as_before(up: Uploader) -> None:
+    headers = {b"x-fal-file-name": "Größe.png".encode("latin-1"), b"content-type": b"image/png"}
+    url = (await up.client.post("/cdn/files/upload", content=PNG, headers=headers)).json()["access_url"]
+    assert quote("Größe.png") in (await up.client.get(url)).headers["content-disposition"]
+
+
+@pytest.mark.parametrize("field", ["file_name", "content_type"])
+async def test_what_is_null_in_an_initiation_is_absent(up: Uploader, field: str) -> None:
+    begun = await up.begun(**{field: None})
+    assert (await up.client.put(begun["upload_url"], content=PNG)).status_code == 200
+    assert (await up.client.get(begun["file_url"])).content == PNG
 
 
 async def test_one_address_is_for_one_file(up: Uploader) -> None:
