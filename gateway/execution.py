@@ -78,6 +78,8 @@ async def execute(
     """
     run = _Run()
     outcome = Outcome.ERROR
+    if claim.work.inactive and claim.attempt == 1:
+        heart.say(claim, "WARNING", f"Without effect: {', '.join(claim.work.inactive)}")
     fault: PlatformError | None = None
     media: Sequence[str] = ()
     try:

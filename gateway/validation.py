@@ -1,8 +1,9 @@
 """What a client sent against a pydantic model, and its violations as fal's 422 entries (fal-protocol 8.2)."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -24,6 +25,7 @@ MAX_PROMPT = 10_000  # characters of a prompt
 MAX_NAME = 2048  # characters of a name or an address of weights
 MAX_ITEMS = 16  # items of an offending list or object; one with more is not echoed at all
 MAX_DEPTH = 3  # levels of an offending value; a deeper one is not echoed at all
+MAX_SPELT = 100  # characters of a misspelt value for which nearest ones are looked for
 MAX_ENTRIES = 32  # entries in one answer
 BRANCH = "<"  # a tag of a discriminated union begins with it, so that it can be told from a field's name
 
@@ -142,6 +144,8 @@ def _entry(found: ErrorDetails) -> ModelError:
         case "too_short":
             type_, ctx = "sequence_too_short", {"min_length": ctx["min_length"]}
             message = f"List should have at least {ctx['min_length']} items"
+        case "one_of":
+            message += _nearest(found["input"], ctx["expected"])
         case "model_type":
             # pydantic's own words name our class
             message, ctx = "Input should be an object", {}
@@ -152,3 +156,16 @@ def _entry(found: ErrorDetails) -> ModelError:
         if not str(part).startswith(BRANCH)
     )
     return ModelError(type_, message, loc, ctx=ctx or None, input=shown(found["input"]))
+
+
+def _nearest(given: Any, expected: Sequence[str]) -> str:
+    """What a misspelt value may have meant, for the end of a message."""
+    if not isinstance(given, str) or len(given) > MAX_SPELT:
+        return ""
+    spelt = {_plain(value): value for value in expected}
+    found = [f"'{spelt[near]}'" for near in get_close_matches(_plain(given), spelt, n=3, cutoff=0.7)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _plain(value: str) -> str:
+    return value.lower().replace("_", " ").replace("-", " ").strip()

@@ -32,6 +32,7 @@ class Work(BaseModel):
     """One request, ready for the graph.
 
     base_url: scheme, host and port under which the client reached us; the addresses of outputs begin with it.
+    inactive: names of fields that the client sent and that do not act, `unknown:<name>` for unknown ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class Work(BaseModel):
     spec: Spec
     delivery: Delivery
     base_url: str
+    inactive: tuple[str, ...] = ()
 
 
 class Image(BaseModel):

@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from gateway.endpoints.lacking import served_without, unexpanded
 from gateway.endpoints.outputs import Output
 from gateway.endpoints.styles import STYLES
+from gateway.errors import ModelError, ValidationErrors
 from gateway.validation import validated
 from gateway.work import Delivery, Finished, Work
 from pipelines.spec import Spec
@@ -18,12 +19,23 @@ Family = Literal["fooocus", "fast"]
 
 MAX_NAME = 64  # characters of an unknown field's name that are repeated in a header
 MAX_UNKNOWN = 16  # unknown fields that are named; a request with more says how many
+_UNKNOWN = "unknown:"  # before the names of fields that no schema knows
 
 
 class Part(BaseModel):
-    """A part of an input. Fields that it does not know are kept apart, so that they can be named."""
+    """A part of an input. Fields that it does not know are kept apart, so that they can be named.
+
+    A field that is null is absent, as clients write what they leave to its default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Input(Part, ABC):
@@ -81,22 +93,33 @@ class Endpoint:
         missing: parts that the family lacks; defaults that need one are left out, and so is the expansion. styles:
         names that may be asked for besides those of the schema.
         """
+        _check_is_bare(self.input, payload)
         asked = validated(self.input, payload, {STYLES: styles})
         drawn, left = served_without(asked, missing)
-        spec, idle = unexpanded(drawn.spec(), type(asked).model_fields, missing)
+        spec, unexpandable = unexpanded(drawn.spec(), type(asked).model_fields, missing)
+        named = (*asked.ignored(), *left, *unexpandable)
+        idle = (*dict.fromkeys(named), *_unknown(asked))
         work = Work(
             request_id=request_id,
             endpoint=self.id,
             spec=spec,
             delivery=asked.delivery(),
             base_url=base_url,
+            inactive=tuple(name for name in idle if name.startswith(_UNKNOWN) or name in asked.model_fields_set),
         )
-        named = (*asked.ignored(), *left, *idle)
-        return Order(work, (*dict.fromkeys(named), *_unknown(asked)))
+        return Order(work, idle)
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""
         return self.output.of(work, finished).model_dump(mode="json")
+
+
+def _check_is_bare(input: type[Input], payload: Any) -> None:
+    """Raise ValidationErrors for an input inside of `input`, as the clients' functions take it and other services."""
+    wrapped = isinstance(payload, dict) and isinstance(payload.get("input"), dict)
+    if wrapped and not payload.keys() & input.model_fields.keys():
+        msg = "The fields of the input are the body itself; send them without an object `input` round them"
+        raise ValidationErrors([ModelError("value_error", msg, ("input",))])
 
 
 def app_of(endpoint_id: str) -> str:
@@ -105,9 +128,9 @@ def app_of(endpoint_id: str) -> str:
 
 
 def _unknown(asked: Input) -> tuple[str, ...]:
-    names = [f"unknown:{_printable(name)}" for name in _extras(asked, "")]
+    names = [f"{_UNKNOWN}{_printable(name)}" for name in _extras(asked, "")]
     if len(names) > MAX_UNKNOWN:
-        return (*names[:MAX_UNKNOWN], f"unknown:and {len(names) - MAX_UNKNOWN} more")
+        return (*names[:MAX_UNKNOWN], f"{_UNKNOWN}and {len(names) - MAX_UNKNOWN} more")
     return tuple(names)
 
 

@@ -60,9 +60,6 @@ class FastFields(Input):
     format: FastFormat = Field("jpeg", description="Format of the pictures.")
     request_id: Text = Field("", description="An id that newer clients know; it has no effect.")
 
-    def ignored(self) -> tuple[str, ...]:
-        return (*super().ignored(), *(("seed",) if is_replaced(self.seed, MAX_SEED) else ()))
-
     def seeds(self) -> tuple[int, ...]:
         """Of the pictures."""
         return seeds_of(self.seed, self.num_images, MAX_SEED)
@@ -71,8 +68,9 @@ class FastFields(Input):
         return Delivery(format=self.format)
 
     def ignored(self) -> tuple[str, ...]:
-        """Requests have ids of the service's own."""
-        return (*super().ignored(), *(("request_id",) if self.request_id else ()))
+        """Requests have ids of the service's own; a random seed may stand for the client's."""
+        replaced = ("seed",) if is_replaced(self.seed, MAX_SEED) else ()
+        return (*super().ignored(), *replaced, *(("request_id",) if self.request_id else ()))
 
     def inversions(self) -> tuple[Inversion, ...]:
         """The embeddings to read the prompts with."""

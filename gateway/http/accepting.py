@@ -21,7 +21,7 @@ from gateway.family import FamilyState
 from gateway.files.base import Files
 from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
 from gateway.http.authentication import TOKEN, caller
-from gateway.http.bodies import body_bytes
+from gateway.http.bodies import body_bytes, unreadable
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
 from gateway.intake import own_weights, take_in
@@ -161,5 +161,5 @@ async def _payload(request: Request, max_bytes: int) -> Any:
         raise PlatformError("bad_request", f"The body has more than {MOST_VALUES} values.", status=413)
     try:
         return json.loads(body)
-    except (ValueError, RecursionError):
-        raise ModelError("json_invalid", "The body is not valid JSON.") from None
+    except (ValueError, RecursionError) as fault:
+        raise ModelError("json_invalid", unreadable(request, body, fault)) from None

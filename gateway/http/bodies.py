@@ -9,6 +9,10 @@ from starlette.requests import Request
 from gateway.errors import PlatformError
 from gateway.http.receiving import chunks
 
+_GZIP = b"\x1f\x8b"
+_FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
+_MAX_SHOWN = 40  # characters of a header that are repeated
+
 
 async def body_bytes(request: Request, max_bytes: int, key: str | None = None) -> bytes:
     """The whole body. key: whose it is, where that is not the caller. Raises PlatformError: 408, 413, 499."""
@@ -29,8 +33,26 @@ async def json_object(request: Request, max_bytes: int, key: str | None = None) 
         return {}
     try:
         found = json.loads(body)
-    except (ValueError, RecursionError):
-        raise PlatformError("bad_request", "The body is not valid JSON.") from None
+    except (ValueError, RecursionError) as fault:
+        raise PlatformError("bad_request", unreadable(request, body, fault)) from None
     if not isinstance(found, dict):
         raise PlatformError("bad_request", "The body must be a JSON object.")
     return found
+
+
+def unreadable(request: Request, body: bytes, fault: Exception) -> str:
+    """What a client is told of a body that json.loads refused with `fault`: what it is instead, where one can tell."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    packed = request.headers.get("content-encoding", "identity").strip().lower()
+    if body.startswith(_GZIP):
+        packed = "gzip"
+    if packed not in ("", "identity"):
+        return f"The body is compressed ({packed[:_MAX_SHOWN]}), which is not unpacked here; send it as it is."
+    if declared in _FORMS or body.startswith(b"--"):
+        return (
+            "The body is a form; send the input as a JSON object. A picture in it is an address, that of an upload, or "
+            "a data URI."
+        )
+    if isinstance(fault, UnicodeDecodeError):
+        return "The body is not encoded in UTF-8, as JSON is; send it in UTF-8."
+    return "The body is not valid JSON."

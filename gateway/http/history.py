@@ -113,10 +113,13 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _payload(record: Record) -> dict[str, Any]:
     shown = record.payload is Payload.KEPT
     answer = record.answer if shown else None
+    # with `sync_mode` the pictures themselves are in it, which fal keeps out of the history (fal-protocol 9.1)
+    inline = answer is not None and answer.status == 200 and record.work["delivery"].get("inline", False)
     return {
         "stored": shown,
         "input": record.input if shown else None,
-        "output": answer and answer.body,
+        "inactive": record.work.get("inactive", []) if shown else [],
+        "output": None if inline else answer and answer.body,
         "status_code": answer and answer.status,
     }
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC
+from types import MappingProxyType
 from typing import Any
 
 from gateway.http.sse import KEEP_ALIVE, KEEP_ALIVE_S, LINGER_S, event_text
 from gateway.ledger.base import Ledger, LogEntry, State, Status
 from gateway.watching import PERIOD_S, Watching
+
+_LEVELS: Mapping[str, str] = MappingProxyType({"WARNING": "WARN"})  # as fal calls them
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -95,4 +98,6 @@ def status_word(state: State) -> str:
 
 def log_object(entry: LogEntry) -> dict[str, Any]:
     at = entry.at if entry.at.tzinfo else entry.at.replace(tzinfo=UTC)
-    return {"message": entry.message, "timestamp": at.isoformat(), "level": entry.level, "source": "USER"}
+    # told twice: fal's Swift and Java clients read the labels without a test, the others what stands beside them
+    labels = {"level": _LEVELS.get(entry.level, entry.level), "source": "USER"}
+    return {"message": entry.message, "timestamp": at.isoformat(), **labels, "labels": labels}

@@ -11,6 +11,10 @@ from gateway.keys.tokens import LONGEST_S
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _URL: Mapping[str, Any] = {"type": "string", "format": "uri"}
+_LABELS: Mapping[str, Any] = {
+    "level": {"type": "string", "enum": ["STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG"]},
+    "source": {"type": "string", "const": "USER"},
+}
 _LINKS: Mapping[str, Any] = {"response_url": _URL, "status_url": _URL, "cancel_url": _URL}
 
 
@@ -33,8 +37,8 @@ def shapes() -> dict[str, Any]:
             {
                 "message": _TEXT,
                 "timestamp": {"type": "string", "format": "date-time"},
-                "level": {"type": "string", "enum": ["STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG"]},
-                "source": {"type": "string", "const": "USER"},
+                **_LABELS,
+                "labels": object_of(_LABELS),
             }
         ),
         "CancelAnswer": object_of({"status": {"type": "string", "enum": ["OK", "CANCELLATION_REQUESTED"]}}),

@@ -1,5 +1,6 @@
 """What is wrong is told in fal's shapes with an id, and the next request is answered (fal-protocol 8)."""
 
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,7 +43,7 @@ def is_platform_fault(answer: httpx2.Response, status: int) -> bool:
     [
         (FAST, {}, ["body", "prompt"], "missing"),
         (FAST, {**INPUT, "format": "bmp"}, ["body", "format"], "one_of"),
-        (FAST, {**INPUT, "image_size": {"width": 500, "height": 512}}, None, "multiple_of"),
+        (FAST, {**INPUT, "image_size": {"width": 50, "height": 512}}, None, "greater_than_equal"),
         (INPAINT, {"inpaint_image_url": "data:image/png;base64,AAAA"}, None, "unsupported_image_format"),
         (
             f"{FAST}/image-to-image",
@@ -210,3 +211,63 @@ async def test_addresses_are_those_of_whoever_asks(client: httpx2.AsyncClient, p
     assert body["status_url"].startswith("http://other:1/")
     found = await client.get(f"/queue/{FAST}/requests/{body['request_id']}/status")
     assert found.json()["status_url"].startswith("http://testserver:8000/")
+
+
+@pytest.mark.parametrize("surface", ["run", "queue"])
+@pytest.mark.parametrize(
+    ("body", "headers", "words"),
+    [
+        (gzip.compress(b'{"prompt": "x"}'), {"content-encoding": "gzip"}, "compressed (gzip)"),
+        (gzip.compress(b'{"prompt": "x"}'), {}, "compressed (gzip)"),
+        (b"\x8b\x08\x80", {"content-encoding": "br"}, "compressed (br)"),
+        (b'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\nx\r\n--x--\r\n', {}, "a form"),
+        (b"--x\r\n", {"content-type": "multipart/form-data; boundary=x"}, "a form"),
+        (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, "a form"),
+        ('{"prompt": "café"}'.encode("latin-1"), {}, "UTF-8"),
+        (b"{'a': 1}", {}, "not valid JSON"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_told_what_it_is(
+    client: httpx2.AsyncClient, surface: str, body: bytes, headers: dict[str, str], words: str
+) -> None:
+    answer = await client.post(f"/{surface}/{FAST}", content=body, headers=headers)
+    (entry,) = answer.json()["detail"]
+    assert (answer.status_code, entry["type"]) == (422, "json_invalid")
+    assert words in entry["msg"]
+
+
+@pytest.mark.parametrize("endpoint", [FAST, "fal-ai/fooocus"])
+async def test_an_input_inside_of_an_input_is_told_so(client: httpx2.AsyncClient, endpoint: str) -> None:
+    answer = await client.post(f"/queue/{endpoint}", json={"input": INPUT, "webhook_url": "https://example.org"})
+    (entry,) = answer.json()["detail"]
+    assert (answer.status_code, entry["loc"]) == (422, ["body", "input"])
+    assert "without an object `input`" in entry["msg"]
+
+
+async def test_a_field_called_input_beside_others_is_unknown_as_any(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"/queue/{FAST}", json={**INPUT, "input": {}})
+    assert "unknown:input" in answer.headers["x-fooocus-inactive"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field", "value", "nearest"),
+    [
+        ("fal-ai/fooocus", "styles", ["Foocus V2"], "'Fooocus V2'"),
+        ("fal-ai/fooocus", "styles", ["sai_anime"], "'SAI Anime'"),
+        ("fal-ai/fooocus", "performance", "extreme-speed", "'Extreme Speed'"),
+        (FAST, "image_size", "landscape_4_4", "'landscape_4_3'"),
+    ],
+)
+async def test_a_misspelt_value_is_told_the_nearest(
+    client: httpx2.AsyncClient, endpoint: str, field: str, value: Any, nearest: str
+) -> None:
+    answer = await client.post(f"/queue/{endpoint}", json={**INPUT, field: value})
+    (entry,) = answer.json()["detail"]
+    assert entry["type"] == "one_of"
+    assert "did you mean " in entry["msg"]
+    assert nearest in entry["msg"].partition("did you mean ")[2]
+
+
+async def test_a_value_near_to_nothing_is_told_no_nearest(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/queue/fal-ai/fooocus", json={"styles": ["zzzz"]})
+    assert "did you mean" not in answer.json()["detail"][0]["msg"]

@@ -15,7 +15,7 @@ from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.base import State
-from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, finished
+from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, finished, until
 from tests.gateway.http.conftest import APP, Dispatch, Reach
 
 IMAGE_TO_IMAGE = f"{FAST}/image-to-image"
@@ -65,7 +65,7 @@ async def test_a_request_shows_its_input_output_and_log(
     assert (shown["status"], shown["outcome"], shown["status_code"]) == ("COMPLETED", "ok", 200)
     assert shown["input"] == {**INPUT, "surprise": {"more": ["data:image/png;base64,…"]}}
     assert shown["output"] == (await client.get(f"/queue/{APP}/requests/{request_id}")).json()
-    assert shown["logs"][0]["message"] == "Sampling step 0/3"
+    assert [log["message"] for log in shown["logs"][:2]] == ["Without effect: unknown:surprise", "Sampling step 0/3"]
     assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
     assert (shown["key"], shown["priority"], shown["attempts"], shown["stored"]) == (None, "normal", 1, True)
 
@@ -112,6 +112,38 @@ async def test_what_is_not_to_be_stored_is_not_shown_but_answered(
     assert (shown["stored"], shown["input"], shown["output"], shown["outcome"]) == (False, None, None, "ok")
     assert shown["logs"] == []  # they would tell what was drawn from
     assert (await client.get(f"/queue/{APP}/requests/{request_id}")).json()["seed"] == 7
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_with_sync_mode_the_output_is_answered_and_kept_out_of_the_history(
+    client: httpx2.AsyncClient, dispatch: Dispatch, reach: Reach, inline: bool
+) -> None:
+    answer = await client.post("/queue/fal-ai/fooocus", json={"sync_mode": inline})
+    request_id = answer.json()["request_id"]
+    async with dispatch():
+        await until(lambda: _is_completed(client, request_id))
+    shown = (await client.get(f"/requests/{request_id}")).json()
+    assert (shown["stored"], shown["status_code"], shown["output"] is None) == (True, 200, inline)
+    assert (await client.get(f"/queue/fal-ai/fooocus/requests/{request_id}")).json()["images"]
+
+
+async def _is_completed(client: httpx2.AsyncClient, request_id: str) -> bool:
+    shown = await client.get(f"/requests/{request_id}")
+    return bool(shown.json()["status"] == "COMPLETED")
+
+
+async def test_what_does_not_act_is_named_in_the_log_and_the_history(
+    client: httpx2.AsyncClient, dispatch: Dispatch, reach: Reach
+) -> None:
+    request_id = await submitted(client, promtp="a typo", seed=-1)
+    async with dispatch():
+        await reach(request_id, State.DONE)
+    shown = (await client.get(f"/requests/{request_id}")).json()
+    assert {"unknown:promtp", "seed"} <= {*shown["inactive"]}
+    first = shown["logs"][0]
+    assert first["message"].startswith("Without effect: ")
+    assert "unknown:promtp" in first["message"]
+    assert (first["level"], first["labels"]) == ("WARN", {"level": "WARN", "source": "USER"})
 
 
 async def test_a_deleted_request_is_gone_with_its_files(

@@ -77,7 +77,7 @@ async def test_logs_is_always_a_key_and_filled_when_asked_for(
     else:
         assert running.json()["logs"]
         assert [log["message"] for log in done.json()["logs"]] == [f"Sampling step {step}/2" for step in range(3)]
-        assert set(done.json()["logs"][0]) == {"message", "timestamp", "level", "source"}
+        assert set(done.json()["logs"][0]) == {"message", "timestamp", "level", "source", "labels"}
 
 
 async def test_a_completed_status_has_metrics_and_no_error(
