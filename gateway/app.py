@@ -24,6 +24,8 @@ from gateway.http.history import history_routes
 from gateway.http.jwks import jwks_routes
 from gateway.http.media import media_routes
 from gateway.http.parts import Parts
+from gateway.http.platform_files import platform_file_routes
+from gateway.http.platform_models import platform_model_routes
 from gateway.http.queue import queue_routes
 from gateway.http.receiving import Bodies, Receiving
 from gateway.http.run import SyncRuns, run_routes
@@ -61,7 +63,9 @@ def create_app(parts: Parts) -> Starlette:
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
             *_upload_routes(parts, tokens),
-            *media_routes(parts),
+            *platform_model_routes(parts),
+            *platform_file_routes(parts, tokens),
+            *media_routes(parts, tokens),
             *service_routes(parts),
         ],
         middleware=[

@@ -29,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 # A format's name is also the suffix of its files.
 CONTENT_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 """What is drawn into."""
-INPUT_TYPES: Mapping[str, str] = {**CONTENT_TYPES, "gif": "image/gif", "bmp": "image/bmp"}
+INPUT_TYPES: Mapping[str, str] = {**dict[str, str](CONTENT_TYPES.items()), "gif": "image/gif", "bmp": "image/bmp"}
 """What is drawn from."""
 SUFFIXES: Mapping[str, str] = {content_type: suffix for suffix, content_type in INPUT_TYPES.items()}
 

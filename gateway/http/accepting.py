@@ -90,7 +90,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     }
     delivery = order.work.delivery.model_copy(update=kept)
     spec = order.work.spec
-    own = OwnFiles(parts.files, caller(request), settings.files_access, _origins(request, settings))
+    own = OwnFiles(parts.files, caller(request), settings.files_access, origins(request, settings))
     spec = await own_weights(spec, own)
     if spec.pictures:
         limits = settings.max_image_bytes, settings.max_image_pixels
@@ -141,7 +141,7 @@ def _stored(spec: Spec) -> tuple[str, ...]:
     return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
 
 
-def _origins(request: Request, settings: GatewaySettings) -> set[str]:
+def origins(request: Request, settings: GatewaySettings) -> set[str]:
     """Where our own files are reached: as this client reaches us, at the public address, under fal's names."""
     roots = [urlsplit(root) for root in (str(request.url), settings.public_url) if root]
     return {

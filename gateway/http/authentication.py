@@ -12,12 +12,12 @@ from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
 OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
-OPEN_PATHS = frozenset({"/", "/health", "/ready", *OPENAPI, *PATHS})
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/v1/models", *OPENAPI, *PATHS})
 OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
 # Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
 READ_PREFIXES = ("/files/", "/cdn/files/")
 READING = frozenset({"GET", "HEAD"})
-STORAGE_PREFIXES = ("/rest/storage/", "/cdn/")
+STORAGE_PREFIXES = ("/rest/storage/", "/cdn/", "/api/v1/storage/")
 ADMIN_PREFIX = "/admin/"
 TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"

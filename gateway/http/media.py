@@ -15,6 +15,8 @@ from gateway.files.store import UNKNOWN_TYPE
 from gateway.http.answers import error_response
 from gateway.http.authentication import caller
 from gateway.http.parts import Parts
+from gateway.http.platform_files import signed
+from gateway.keys.tokens import Tokens
 from gateway.media import CONTENT_TYPES
 from gateway.uploads.names import disposition
 
@@ -24,13 +26,15 @@ YEAR_S = 365 * 24 * 3600
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
-def media_routes(parts: Parts) -> list[Route]:
+def media_routes(parts: Parts, tokens: Tokens) -> list[Route]:
     files, access = parts.files, parts.settings.files_access
 
     async def media(request: Request) -> Response:
         info = await _found(request)
         terms = info.terms
         decision = decide(terms.owner, terms.acl, caller(request), access)
+        if decision != "allow" and await signed(request, info.key, tokens, parts.keys):
+            decision = "allow"
         if decision == "forbid":
             raise PlatformError("forbidden", "You may not read this file.", status=403)
         if decision == "hide":

@@ -23,14 +23,16 @@ HOSTS: Mapping[str, str] = MappingProxyType(
         "rest.fal.ai": "/rest",
         "rest.alpha.fal.ai": "/rest",
         "v3.fal.media": "/cdn",
+        "api.fal.ai": "/api",
     }
 )
-PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/")
+PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/", "/api/v1/")
 OWN = ("/health", "/ready", "/openapi.json", "/")
 OUTPUTS = f"{FILES}outputs/"
 PROXY = "/api/fal/proxy"
 PROXY_METHODS = frozenset({"GET", "POST", "PUT"})
 CDN_HOST = "v3.fal.media"
+QUEUE_HOST = "queue.fal.run"
 BARE = "/fal-ai/"  # an endpoint id as a path is a sync run
 
 _SLASHES = re.compile("/+")
@@ -75,12 +77,23 @@ def queue_root(request: Request, public_url: str | None) -> str:
     return origin(request, public_url) + root
 
 
+def public_queue_root(request: Request, public_url: str | None) -> str:
+    """`queue_root` for a client that came by another one of fal's hosts: the queue's own."""
+    if public_url or _reached(request) or request.scope["queue_root"]:
+        return queue_root(request, public_url)
+    return _on(QUEUE_HOST, request)
+
+
 def cdn_root(request: Request, public_url: str | None) -> str:
     """Where the routes of the CDN stand for this client: a prefix, or fal's host for one that came by fal's hosts."""
     if public_url or _reached(request) or request.scope["queue_root"]:
         return origin(request, public_url) + "/cdn"
+    return _on(CDN_HOST, request)
+
+
+def _on(host: str, request: Request) -> str:
     port = f":{request.url.port}" if request.url.port else ""
-    return f"{_scheme(request)}://{CDN_HOST}{port}"
+    return f"{_scheme(request)}://{host}{port}"
 
 
 def _scheme(request: Request) -> str:

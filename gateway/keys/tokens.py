@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     STREAM = "stream"  # `{endpoint}/stream` from a browser
     STORAGE = "storage"  # uploads to the CDN routes
     UPLOAD = "upload"  # the content of one file
+    FILE = "file"  # reading one file, whoever has the address
 
 
 @dataclass(frozen=True, slots=True)

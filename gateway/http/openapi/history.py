@@ -37,6 +37,11 @@ def history_shapes() -> dict[str, Any]:
             {
                 **_entry(),
                 "stored": {"type": "boolean", "description": "Whether input and output may be shown."},
+                "inactive": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Fields that were sent and do not act.",
+                },
                 "input": {**_OBJECT_OR_NULL, "description": "As it was sent, without the pictures inside it."},
                 "output": {**_OBJECT_OR_NULL, "description": "The answer, or the body of the failure."},
                 "status_code": {"type": ["integer", "null"], "description": "Of the result; null before its end."},

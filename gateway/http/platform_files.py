@@ -1,0 +1,123 @@
+"""fal's platform routes for files: signed addresses, and who may read a file (api.fal.ai, `/v1/storage/files`)."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.errors import PlatformError
+from gateway.files.access import Acl, AclRule, Decision, FilesAccess
+from gateway.files.base import FileInfo, Files
+from gateway.http.accepting import origins
+from gateway.http.authentication import caller
+from gateway.http.bodies import json_object
+from gateway.http.parts import Parts
+from gateway.http.platform_errors import in_platform_shape
+from gateway.keys.base import Keys, Scope
+from gateway.keys.tokens import Purpose, Tokens
+from gateway.own_files import OwnFiles
+from gateway.uploads.receiving import spooled
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+FILES_ROOT = "/api/v1/storage/files"
+IDENTITY = "identity"  # the parameter of a signed address
+LONGEST_S = 7 * 24 * 3600
+MAX_BODY_BYTES = 10_000
+MAX_URL = 2048  # characters
+
+
+class _Signing(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    expiration_seconds: int = Field(ge=1, le=LONGEST_S)
+
+
+class _Replacing(BaseModel):
+    default: Decision
+    rules: tuple[AclRule, ...] = Field((), max_length=20)
+
+
+def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
+    files, access, keys = parts.files, parts.settings.files_access, parts.keys
+
+    async def sign(request: Request) -> Response:
+        url, info = await _owned(request, parts)
+        asked = await _body(request, _Signing)
+        identity = tokens.seal({"file": info.key, "by": caller(request).key}, Purpose.FILE, asked.expiration_seconds)
+        return JSONResponse({"signed_url": f"{url}?{IDENTITY}={identity}"}, headers={"cache-control": "no-store"})
+
+    async def get(request: Request) -> Response:
+        _, info = await _owned(request, parts)
+        return JSONResponse(_told(info.terms.acl, access))
+
+    async def put(request: Request) -> Response:
+        _, info = await _owned(request, parts)
+        asked = await _body(request, _Replacing)
+        acl = Acl(default=asked.default, rules=tuple([rule for rule in asked.rules if await _is_known(rule, keys)]))
+        await _write(files, info, acl, parts.settings.data_dir)
+        return JSONResponse(_told(acl, access))
+
+    acl_path = f"{FILES_ROOT}/acl"
+    return [
+        Route(f"{FILES_ROOT}/sign", in_platform_shape(sign), methods=["POST"]),
+        Route(acl_path, in_platform_shape(get), methods=["GET"]),
+        Route(acl_path, in_platform_shape(put), methods=["PUT"]),
+    ]
+
+
+async def signed(request: Request, key: str, tokens: Tokens, keys: Keys | None) -> bool:
+    """Whether the address of this call is signed for the file `key`, by somebody who still counts."""
+    payload = tokens.unseal(request.query_params.get(IDENTITY, ""), Purpose.FILE)
+    if payload is None or payload["file"] != key:
+        return False
+    return keys is None or await keys.find(payload["by"]) is not None
+
+
+async def _owned(request: Request, parts: Parts) -> tuple[str, FileInfo]:
+    """The file that `url` names, and that address. Raises PlatformError for one that is not the caller's own."""
+    url, who = request.query_params.get("url", ""), caller(request)
+    if not url or len(url) > MAX_URL or "?" in url or "#" in url:
+        raise PlatformError("bad_request", "url must be the address of a file of this service, without a query.")
+    own = OwnFiles(parts.files, who, parts.settings.files_access, origins(request, parts.settings))
+    key = own.key_of(url)
+    info = None if key is None else await parts.files.stat(key)
+    if info is None or (info.terms.owner != who.key and Scope.ADMIN not in who.scopes):
+        raise PlatformError("bad_request", "File not found", status=404)
+    return url, info
+
+
+async def _body(request: Request, model: type[Asked]) -> Asked:
+    try:
+        return model.model_validate(await json_object(request, MAX_BODY_BYTES))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PlatformError("bad_request", f"The body is not valid: {where}: {first['msg']}.") from None
+
+
+async def _is_known(rule: AclRule, keys: Keys | None) -> bool:
+    return keys is None or await keys.find(rule.user) is not None
+
+
+async def _write(files: Files, info: FileInfo, acl: Acl, folder: Path) -> None:
+    # what is kept with a file is written with its content, in a folder and in a bucket alike
+    with spooled(folder) as file:
+        async for piece in files.open(info.key, 0, info.size):
+            await asyncio.to_thread(file.write, piece)
+        if file.tell() != info.size:
+            raise PlatformError("bad_request", "File not found", status=404)
+        file.seek(0)
+        await files.save(info.key, file, info.content_type, info.etag, replace(info.terms, acl=acl))
+
+
+def _told(acl: Acl | None, access: FilesAccess) -> dict[str, Any]:
+    """As it acts: where the service keeps files to their owners, `allow` opens none to everybody."""
+    acl = acl or Acl()
+    default = "hide" if access == "key" and acl.default == "allow" else acl.default
+    return {"default": default, "rules": [rule.model_dump() for rule in acl.rules]}
