@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
+from gateway.avif import first_picture, is_avif
 from gateway.errors import ModelError
 from gateway.fields import location
 from gateway.metadata import Metadata
@@ -29,7 +31,12 @@ Pixels = npt.NDArray[np.uint8]
 # A format's name is also the suffix of its files.
 CONTENT_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 """What is drawn into."""
-INPUT_TYPES: Mapping[str, str] = {**dict[str, str](CONTENT_TYPES.items()), "gif": "image/gif", "bmp": "image/bmp"}
+INPUT_TYPES: Mapping[str, str] = {
+    **dict[str, str](CONTENT_TYPES.items()),
+    "gif": "image/gif",
+    "bmp": "image/bmp",
+    "avif": "image/avif",
+}
 """What is drawn from."""
 SUFFIXES: Mapping[str, str] = {content_type: suffix for suffix, content_type in INPUT_TYPES.items()}
 
@@ -43,6 +50,7 @@ _READERS: Mapping[str, type[ImageFile.ImageFile]] = {
     "image/webp": WebPImageFile,
     "image/gif": GifImageFile,
     "image/bmp": BmpImageFile,
+    "image/avif": AvifImageFile,
 }
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # their sizes tell one version from another, and from text
 
@@ -59,6 +67,8 @@ def sniff(content: bytes) -> str | None:
         return "image/gif"
     if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADERS:
         return "image/bmp"
+    if is_avif(content):
+        return "image/avif"
     return None
 
 
@@ -142,7 +152,11 @@ def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageF
     if declared is not None:
         _check_size(declared, max_pixels, field)
     with _load_errors(field):
-        image = _READERS[content_type](BytesIO(plain_png(content) if content_type == "image/png" else content))
+        if content_type == "image/png":
+            content = plain_png(content)
+        elif content_type == "image/avif":
+            content = first_picture(content, max_pixels)
+        image = _READERS[content_type](BytesIO(content))
     _check_size(image.size, max_pixels, field)
     return image, content_type
 

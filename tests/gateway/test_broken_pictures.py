@@ -57,6 +57,8 @@ def samples() -> list[bytes]:
         saved(clear, "WEBP", save_all=True, append_images=[clear.rotate(90)]),
         saved(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
         saved(palette, "BMP"),
+        saved(clear, "AVIF", speed=10),
+        saved(colours, "AVIF", speed=10, save_all=True, append_images=[colours.rotate(90)]),
     ]
 
 
