@@ -43,7 +43,8 @@ async def test_the_models_are_the_six_endpoints(client: httpx2.AsyncClient, host
 
 
 async def test_models_come_in_pages(client: httpx2.AsyncClient) -> None:
-    seen, cursor = [], {}
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
     for more in (True, True, False):
         page = (await client.get(f"{ROOT}/models", params={"limit": 2, **cursor})).json()
         seen += [model["endpoint_id"] for model in page["models"]]
@@ -195,8 +196,9 @@ async def test_only_who_has_a_file_shares_it(locked: Locked, method: str, path: 
 
 async def test_an_acl_is_told_replaced_and_acts(locked: Locked) -> None:
     async def acl(method: str, **body: Any) -> Any:
-        json = {"json": body} if body else {}
-        answer = await locked.client.request(method, ACL, params={"url": ADDRESS}, headers=locked.owner, **json)
+        answer = await locked.client.request(
+            method, ACL, params={"url": ADDRESS}, headers=locked.owner, json=body or None
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()
 
