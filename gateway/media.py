@@ -20,9 +20,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from gateway.avif import first_picture, is_avif
 from gateway.errors import ModelError
 from gateway.fields import location
+from gateway.mending import completed_jpeg, plain_png
 from gateway.metadata import Metadata
 from gateway.settings import OutputSettings
-from gateway.mending import completed_jpeg, plain_png
 from gateway.work import ImageFormat
 from pipelines.images.pixels import to_pixels
 

@@ -11,8 +11,8 @@ from gateway.endpoints.sizes import SizeChoice, chosen_size
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
-from pipelines.spec import Embedding as Inversion
 from pipelines.spec import MAX_SEED, Guidance, Refiner, SafetyCheckerVersion, Spec, Start
+from pipelines.spec import Embedding as Inversion
 
 CheckerVersion = Annotated[SafetyCheckerVersion, OneOf()]
 FastFormat = Annotated[Literal["jpeg", "png"], OneOf()]
