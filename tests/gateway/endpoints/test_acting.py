@@ -19,19 +19,6 @@ from tests.gateway.endpoints.documented import (
     refused,
 )
 
-# (endpoints, field, a value that asks for what is not built)
-REFUSED: list[tuple[tuple[str, ...], str, Any]] = []
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "field", "value"), [(endpoint, *rule) for endpoints, *rule in REFUSED for endpoint in endpoints]
-)
-def test_what_is_not_built_is_refused_at_its_field(endpoint: str, field: str, value: Any) -> None:
-    found = refused(endpoint, **{field: value})
-    assert {entry.type for entry in found} == {"feature_not_supported"}
-    assert {entry.status for entry in found} == {422}
-    assert {entry.loc for entry in found} == {(field,)}
-
 
 @pytest.mark.parametrize(("endpoint", "field"), [(INPAINT, "inpaint_image_url"), (UOV, "uov_image_url")])
 def test_an_endpoint_needs_its_image(endpoint: str, field: str) -> None:
