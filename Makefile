@@ -7,9 +7,11 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 PORT ?= 8000
+HOST ?=
 WORKERS ?= 2
 TLS ?=
 MODEL ?=
+TICK_S ?= 10
 DEVICE ?= cpu
 CONFIG ?=
 BIN := .venv/bin
@@ -31,9 +33,9 @@ pull: $(SERVE_STAMP) ## Bring real weights: MODEL=default, options of `python -m
 	@$(BIN)/python -m models pull $(or $(MODEL),default) $(ARGS)
 
 # MODEL: a family in var/families. DEVICE=cuda: with serve_config.gpu.yaml. CONFIG: another file, whatever the device.
-serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family.json) ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, TLS=1 makes it https, MODEL=default DEVICE=cuda real weights) until Ctrl-C
+serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family.json) ## Serve on 127.0.0.1:8000 (PORT=9000 changes it, HOST=192.168.1.5 lets others in with a key, TLS=1 makes it https, MODEL=default DEVICE=cuda real weights) until Ctrl-C
 	@exec $(BIN)/python -m deployments.serve_local $(if $(CONFIG),--config $(CONFIG),--device $(DEVICE)) --port $(PORT) \
-	  $(if $(MODEL),--family $(MODEL)) $(if $(TLS),--tls)
+	  $(if $(HOST),--host $(HOST)) $(if $(MODEL),--family $(MODEL)) $(if $(TLS),--tls)
 
 # What needs no cluster runs in processes of its own, one thread each; then what does, one after another. Pytest's 5 says
 # that nothing was chosen, which is a fault only where neither part has anything.
@@ -68,14 +70,22 @@ clean: ## Remove what was generated: the environment, caches, the pocket family 
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info tests/clients/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What pip says goes to a file, of which the end is shown where it fails; meanwhile the seconds are.
+define install
+	@( while sleep $(TICK_S) > /dev/null 2>&1; do echo "  $$SECONDS s"; done ) & ticking=$$!; trap "kill $$ticking" EXIT; \
+	if ! $(BIN)/pip install -c constraints.txt $(1) > .venv/install.log 2>&1; then \
+	  tail -n 20 .venv/install.log >&2; echo "pip could not install; all that it said is in .venv/install.log" >&2; exit 1; \
+	fi
+endef
+
 $(SERVE_STAMP): $(SOURCES) | .venv/bin/pip
 	@echo "Installing (the first time downloads PyTorch) ..."
-	@$(BIN)/pip install -q -c constraints.txt -e .
+	$(call install,-e .)
 	@touch $@
 
 $(DEV_STAMP): $(SOURCES) | .venv/bin/pip
 	@echo "Installing with what the tests need (the first time downloads PyTorch) ..."
-	@$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(call install,-e '.[dev]')
 	@touch $@ $(SERVE_STAMP)
 
 .venv/bin/pip:

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
@@ -22,7 +22,10 @@ class ConfigFile(BaseModel):
 
 def read(path: Path) -> ConfigFile:
     """Read and check a file. Raises ValueError for what Serve would refuse and for what it would overlook."""
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {_yaml_fault(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a Serve config file")
     return check(content)
@@ -32,10 +35,16 @@ def check(content: Mapping[str, Any]) -> ConfigFile:
     """Check the content of a file. Raises ValueError as `read` does."""
     if unknown := list(unknown_keys(content, ServeDeploySchema)):
         raise ValueError(f"the Serve config has unknown keys: {', '.join(unknown)}")
-    schema = ServeDeploySchema.model_validate(content)
+    try:
+        schema = ServeDeploySchema.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"the Serve config is wrong: {_sentence(error)}") from error
     if len(schema.applications) != 1:
         raise ValueError("the Serve config must have exactly one application")
-    settings = AppSettings.model_validate(schema.applications[0].args)
+    try:
+        settings = AppSettings.model_validate(schema.applications[0].args)
+    except ValidationError as error:
+        raise ValueError(f"the settings are wrong: {_sentence(error)}") from error
     check_host(schema.http_options.host, settings.gateway.keys == "required")
     return ConfigFile(serve=schema, settings=settings)
 
@@ -60,3 +69,20 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return []
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    line = f"line {error.problem_mark.line + 1}: {error.problem}"
+    return f"{line}; indent with spaces, not with tabs" if "'\\t'" in line else line
+
+
+def _sentence(error: ValidationError) -> str:
+    """Each fault with the field that it is about, without the values, which may be secrets."""
+    faults = []
+    for fault in error.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, fault["loc"]))
+        says = "is no setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{field}: {says}" if field else says)
+    return "; ".join(faults)

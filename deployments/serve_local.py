@@ -2,33 +2,28 @@
 
 import argparse
 import asyncio
-import logging
-import os
+import errno
 import re
-import secrets
-import shutil
 import signal
 import socket
 import ssl
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
-from io import StringIO
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-from deployments.loopback import ENVIRONMENT, HOOK
+from deployments.binding import is_loopback
+from deployments.own_ray import cores, ignore_signals, interrupt, own_ray, prepare_environment
+from deployments.starting import Starting
 from pipelines.catalogue import family_folder
 
-OBJECT_STORE_BYTES = 512 * 2**20
 CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}
-LEAST_CPUS = 8  # to book: there are seven replicas, and most of them mostly wait
 READY_TIMEOUT_S = 120.0
 DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
 # where to ask a server that listens on every address
@@ -42,14 +37,15 @@ def main() -> int:
     given.add_argument("--device", choices=CONFIGS, default="cpu", help="with the config file that is for it")
     given.add_argument("--config", type=Path, help="instead of the device's")
     parser.add_argument("--family", help="the name of one in var/families (FOOOCUS_FAMILIES), or its folder")
+    parser.add_argument("--host", help="instead of the file's; where others reach it, callers need a key")
     parser.add_argument("--port", type=int, help="instead of the file's")
     parser.add_argument("--tls", action="store_true", help="serve https, with a certificate made in the data folder")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         config = arguments.config or CONFIGS[arguments.device]
-        serve(config, arguments.port, arguments.tls, arguments.family)
+        serve(config, arguments.port, arguments.tls, arguments.family, arguments.host)
     except KeyboardInterrupt:
         pass  # the way to end it
     except (OSError, ValueError, RuntimeError) as error:
@@ -58,28 +54,34 @@ def main() -> int:
     return 0
 
 
-def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None:
+def serve(config: Path, port: int | None, tls: bool, family: str | None, host: str | None) -> None:
     """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt.
 
     tls: with a certificate of its own, unless the file names one. family: instead of the file's, by name or folder.
+    host: instead of the file's; where that is not this machine alone, callers need a key whatever the file says.
     """
-    _prepare_environment()
+    starting = Starting()
+    prepare_environment()
     from deployments.config_file import read
 
     file = read(config)
     options = file.serve.http_options.model_dump()
     if port is not None:
         options["port"] = port
-    _check_port(options["host"], options["port"])
     settings = file.settings if family is None else _with_family(file.settings, family)
+    if host is not None:
+        options["host"] = host
+        settings = _reached_at(settings, host)
+    _check_port(options["host"], options["port"])
     _check_family(settings.drawing.family)
     settings.drawing.phrasebook()  # what is wrong with its folders is told here in one sentence, as well
+    _check_devices(settings)
     # here it is told in one sentence what keeps a ledger from being opened, and not in the tracebacks of replicas
     asyncio.run(_open_ledger(settings.gateway))
     trusted = _with_certificate(options, settings.gateway) if tls else None
     scheme = "https" if options["ssl_certfile"] else "http"
-    address = f"{scheme}://{options['host']}:{options['port']}"
-    with _ray():
+    address = f"{scheme}://{_in_address(options['host'])}:{options['port']}"
+    with own_ray(starting):
         import ray
         from ray import serve as ray_serve
 
@@ -87,22 +89,24 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
 
         resources: Any = ray.cluster_resources  # untyped
         settings = _with_gpus(settings, resources().get("GPU", 0))
-        print("Starting the service ...", flush=True)
-        ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
-        application = file.serve.applications[0]
-        try:
-            ray_serve.run(
-                build_app(_with_threads(settings)),
-                name=application.name,
-                route_prefix=application.route_prefix,
-                logging_config=application.logging_config or file.serve.logging_config,
-            )
-        except RuntimeError as error:
-            raise RuntimeError(_why(application.name) or str(error)) from error
-        _wait_until_ready(address)
-        print(f"Fooocus Serve is ready on {address}", flush=True)
+        with starting.step("Starting the service"):
+            ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
+            application = file.serve.applications[0]
+            try:
+                ray_serve.run(
+                    build_app(_with_threads(settings)),
+                    name=application.name,
+                    route_prefix=application.route_prefix,
+                    logging_config=application.logging_config or file.serve.logging_config,
+                )
+            except RuntimeError as error:
+                raise RuntimeError(_why(application.name) or str(error)) from error
+            _wait_until_ready(address)
+        starting.say(f"Fooocus Serve is ready on {address}")
         if trusted is not None:
             print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
+        if not is_loopback(options["host"]):
+            asyncio.run(_show_first_key(settings.gateway, scheme))
         try:
             threading.Event().wait()
         finally:
@@ -112,6 +116,38 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None) -> None
 def _with_family(settings: Any, name: str) -> Any:
     drawing = settings.drawing.model_copy(update={"family": family_folder(name).absolute()})
     return settings.model_copy(update={"drawing": drawing})
+
+
+def _reached_at(settings: Any, host: str) -> Any:
+    """The settings of a service at `host`: where others reach it, with keys, and closed to what is on this machine."""
+    if is_loopback(host):
+        return settings
+    gateway = settings.gateway.model_copy(update={"keys": "required", "allow_loopback_urls": False})
+    return settings.model_copy(update={"gateway": gateway})
+
+
+async def _show_first_key(settings: Any, scheme: str) -> None:
+    """Print, not log, the key that the first start makes; nobody sees it again."""
+    from deployments.first_key import first_key
+
+    credentials = await first_key(settings)
+    if credentials is not None:
+        print("There was no API key, so this one was made; it is shown this once:", flush=True)
+        print(f"FAL_KEY={credentials}", flush=True)
+    if scheme == "http":
+        print("Without TLS=1 or a TLS proxy in front, keys and pictures cross the network in clear.", flush=True)
+
+
+def _check_devices(settings: Any) -> None:
+    """Raises ValueError, with what to do, where a device of the settings is not here."""
+    for part in ("drawing", "checking", "expanding"):
+        field, device = f"{part}.device", getattr(settings, part).device
+        if device == "cpu":
+            continue
+        from pipelines.device import lacks  # takes seconds, for it imports torch
+
+        if (why := lacks(device)) is not None:
+            raise ValueError(f"{field} is {device}, but {why}: set it to cpu (make serve without DEVICE=cuda)")
 
 
 def _check_family(folder: Path) -> None:
@@ -165,27 +201,29 @@ def _with_gpus(settings: Any, gpus: float) -> Any:
 
 
 async def _open_ledger(settings: Any) -> None:
+    from sqlalchemy import make_url
+
     from gateway.errors import StoreUnavailable
     from gateway.ledger.opening import open_ledger
 
     try:
         await (await open_ledger(settings)).close()
     except StoreUnavailable as error:
-        raise RuntimeError(str(error)) from error
+        field = "ledger_url" if settings.ledger_url else "data_dir"
+        where = make_url(settings.ledger_address).render_as_string(hide_password=True)
+        why = str(getattr(error.__cause__, "orig", None) or error.__cause__).strip().partition("\n")[0]
+        raise RuntimeError(
+            f"the ledger {where} cannot be opened ({why}): start its database, or correct gateway.{field}"
+        ) from error
 
 
 def _drain(application: str, grace_s: float) -> None:
     from deployments.drain import drain
 
-    _ignore_signals()
+    ignore_signals()
     print("Stopping ...", flush=True)
     with suppress(Exception):  # where it does not answer, its lease brings back what it holds
         drain(application, grace_s + DRAIN_S)
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
@@ -198,79 +236,37 @@ def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
     public = urlsplit(settings.public_url or "").hostname
     # under fal's names, too, for clients that reach it by name resolution
     names = {"localhost", "127.0.0.1", "::1", *HOSTS, *settings.allowed_hosts, *filter(None, [public])}
-    if options["host"] not in _ANYWHERE:
-        names.add(options["host"])
+    names.add(socket.gethostname() if options["host"] in _ANYWHERE else options["host"])
     made = certificate((settings.data_dir / "tls").absolute(), names)
     options["ssl_certfile"] = options["ssl_keyfile"] = str(made.server)
     return made.authority
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _prepare_environment() -> None:
-    os.environ.update(ENVIRONMENT)
-    # Loopback is open to every user of this machine: a secret of this run, handed to its children, guards Ray's ports.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.pop("RAY_ADDRESS", None)  # of another cluster
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise OSError(
+                    f"{host} is no address of this machine ({error.strerror}); choose one that is: make serve "
+                    "HOST=0.0.0.0 listens on all"
+                ) from error
             raise OSError(
                 f"port {port} on {host} is not free ({error.strerror}); choose another: make serve PORT={port + 1}"
             ) from error
-
-
-@contextmanager
-def _ray() -> Iterator[None]:
-    """A Ray of our own, gone afterwards with every process and file."""
-    print("Starting Ray ...", flush=True)
-    import ray
-    from ray import serve as ray_serve
-
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    folder = tempfile.mkdtemp(prefix="fooocus-", dir="/tmp")
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max(LEAST_CPUS, _cores()),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-            namespace="serve",
-            runtime_env={"worker_process_setup_hook": HOOK},
-            _temp_dir=folder,
-            _node_ip_address="127.0.0.1",
-        )
-        signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
-        yield
-    finally:
-        _ignore_signals()
-        if ray.is_initialized():
-            with redirect_stdout(StringIO()):  # Ray tells of calls that end because what they called has ended
-                ray_serve.shutdown()  # type: ignore[no-untyped-call]
-                ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_threads(settings: Any) -> Any:
     # Ray tells numeric libraries how many threads to use from the CPUs booked, which are fewer than there are.
     if settings.drawing.threads is not None:
         return settings
-    return settings.model_copy(update={"drawing": settings.drawing.model_copy(update={"threads": _cores()})})
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.model_copy(update={"drawing": settings.drawing.model_copy(update={"threads": cores()})})
 
 
 def _wait_until_ready(address: str) -> None:

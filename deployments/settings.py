@@ -9,11 +9,12 @@ from gateway.http.calls import LEAST_ONGOING
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.prompts.words import WordList
-from pipelines.settings import DrawingSettings
+from pipelines.settings import Device, DrawingSettings
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # what is wrong is told without what was given, which may hold passwords
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Autoscaling(_Strict):
@@ -102,7 +103,7 @@ class Deployments(_Strict):
 class CheckingSettings(_Strict):
     """How the safety checker runs. device: torch's name of it; a GPU must also be booked for its deployment."""
 
-    device: str = "cpu"
+    device: Device = "cpu"
 
 
 class ExpandingSettings(_Strict):
@@ -116,7 +117,7 @@ class ExpandingSettings(_Strict):
     """
 
     folder: Path | None = None
-    device: str = "cpu"
+    device: Device = "cpu"
     max_new_tokens: int = Field(60, ge=1, le=512)
     time_limit_s: float = Field(10.0, gt=0)
     allowed: WordList | None = None
@@ -160,3 +161,20 @@ class AppSettings(_Strict):
     output: OutputSettings = OutputSettings()
     expanding: Annotated[ExpandingSettings, AfterValidator(_absolute_files)] = ExpandingSettings()
     deployments: Deployments = Deployments()
+
+    @model_validator(mode="after")
+    def _gpus_are_booked(self) -> Self:
+        # Ray hides from a replica the GPUs that it does not book
+        placed = self.deployments
+        used = {
+            "drawing.device": (self.drawing.device, "diffuser", placed.diffuser.num_gpus),
+            "checking.device": (self.checking.device, "safety_checker", placed.safety_checker.num_gpus),
+            "expanding.device": (self.expanding.device, "prompt_expander", placed.prompt_expander.num_gpus),
+        }
+        for field, (device, deployment, gpus) in used.items():
+            if device.startswith("cuda") and gpus == 0:
+                raise ValueError(
+                    f"{field} is {device}, but a replica books no GPU: set deployments.{deployment}.num_gpus to 1, "
+                    f"or {field} to cpu"
+                )
+        return self

@@ -4,12 +4,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from gateway.files.access import FilesAccess
 from gateway.metadata import Scheme
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+_LEDGERS = (
+    "write postgresql://user:password@host/database, or sqlite:////folder/ledger.db, "
+    "or leave it out for a SQLite file in data_dir"
+)
 
 
 class OutputSettings(BaseModel):
@@ -76,7 +82,8 @@ class GatewaySettings(BaseModel):
     outputs_expire_s, uploads_expire_s: how long such files are kept, where the client does not say; None keeps them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # what is wrong is told without what was given, which may hold passwords
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path
     ledger_url: str | None = None
@@ -128,6 +135,22 @@ class GatewaySettings(BaseModel):
     @classmethod
     def _as_yaml_reads_it(cls, value: object) -> object:
         return "off" if value is False else value
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _of_a_database_that_it_knows(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        try:
+            url = make_url(value)
+        except ArgumentError as error:
+            raise ValueError(f"it is no address of a database; {_LEDGERS}") from error
+        kind = url.get_backend_name()
+        if kind not in ("sqlite", "postgresql"):
+            raise ValueError(f"the ledger does not know {kind}; {_LEDGERS}")
+        if not url.database or url.database == ":memory:":
+            raise ValueError(f"it names no {'file' if kind == 'sqlite' else 'database'}; {_LEDGERS}")
+        return value
 
     @model_validator(mode="after")
     def _closed_to_pages(self) -> Self:

@@ -72,3 +72,17 @@ def set_arithmetic(threads: int | None = None) -> None:
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def lacks(name: str) -> str | None:
+    """Why torch cannot compute on a device here; None where it can. Takes none of the device's memory."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count and torch.version.cuda is None:
+            return "the installed torch is built without CUDA"
+        if (device.index or 0) >= count:
+            return "torch finds no GPU on this machine" if not count else f"torch finds {count} GPUs, from cuda:0 on"
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        return "torch finds no GPU of Apple's on this machine"
+    return None

@@ -1,13 +1,24 @@
 """How a replica draws: settings, free of torch so that anybody may read them."""
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Size
+
+
+def _known(device: str) -> str:
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", device) is None:
+        raise ValueError(f"torch knows no device {device!r}: write cuda (the first GPU) or cuda:1, or cpu")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_known)]
+"""torch's name of a device: `cpu`, `cuda`, `cuda:1`, `mps`. Whether it is there, torch says (`pipelines.device`)."""
 
 
 class DrawingSettings(BaseModel):
@@ -42,7 +53,7 @@ class DrawingSettings(BaseModel):
 
     family: Path
     verify_at_load: bool = False
-    device: str = "cpu"
+    device: Device = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
     memory_gb: float | None = Field(default=None, gt=0)

@@ -145,3 +145,39 @@ def test_the_cluster_keeps_drawing_off_the_head_and_has_gpus() -> None:
     assert types["head"]["resources"]["GPU"] == 0
     assert types["gpu_worker"]["resources"]["GPU"] >= 1
     assert types["gpu_worker"]["min_workers"] <= types["gpu_worker"]["max_workers"]
+
+
+def test_a_tab_is_a_sentence_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("applications:\n\t- name: fooocus\n")
+    with pytest.raises(ValueError, match=r"own\.yaml is not YAML: line 2: .*spaces, not with tabs$"):
+        read(path)
+
+
+def test_yaml_that_is_wrong_otherwise_is_a_sentence_without_that(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("applications: [")
+    with pytest.raises(ValueError, match="line 1: ") as told:
+        read(path)
+    assert "tabs" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "given", "says"),
+    [
+        ("gateway", "ledger_url", "mysql://me:hidden@host/db", "gateway.ledger_url: the ledger does not know mysql"),
+        ("drawing", "device", "gpu", "drawing.device: torch knows no device 'gpu': write cuda"),
+        ("gateway", "tick", 1, "gateway.tick: is no setting"),
+        ("gateway", "token_secret", "hidden", "gateway.token_secret: "),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_with_its_field_and_without_secrets(
+    part: str, name: str, given: object, says: str
+) -> None:
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    content["applications"][0]["args"][part][name] = given
+    with pytest.raises(ValueError, match=r"^the settings are wrong: ") as told:
+        check(content)
+    assert says in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
+    assert "hidden" not in str(told.value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -11,10 +12,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 
 from deployments import serve_local
 from deployments.certificate import certificate
 from deployments.config_file import read
+from deployments.first_key import first_key
+from gateway.keys.sql import SqlKeys
+from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +88,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[object
 def test_a_device_has_its_config_file(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], config: str, family: str | None
 ) -> None:
-    assert given(monkeypatch, *arguments) == [(Path(config), None, False, family)]
+    assert given(monkeypatch, *arguments) == [(Path(config), None, False, family, None)]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,7 @@ def test_a_device_has_its_config_file(
         (("MODEL=default", "DEVICE=cuda"), "--device cuda --port 8000 --family default", False),
         (("MODEL=default", "PORT=9000"), "--device cpu --port 9000 --family default", False),
         (("CONFIG=own.yaml", "TLS=1"), "--config own.yaml --port 8000 --tls", True),
+        (("HOST=192.168.1.5",), "--device cpu --port 8000 --host 192.168.1.5", True),
     ],
     ids=str,
 )
@@ -167,3 +173,92 @@ def test_what_a_replica_says_last_is_why_it_does_not_start(last: str, told: str)
     )
     assert serve_local.last_words(said) == told
     assert serve_local.last_words("") == ""
+
+
+@pytest.mark.parametrize(("host", "open_to_others"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_who_comes_from_elsewhere_needs_a_key_and_is_kept_from_this_machine(host: str, open_to_others: bool) -> None:
+    file = read(ROOT / "serve_config.local.yaml").settings
+    gateway = serve_local._reached_at(file, host).gateway
+    assert (gateway.keys, gateway.allow_loopback_urls) == (("required", False) if open_to_others else ("off", True))
+
+
+async def test_the_first_start_makes_a_key_that_counts_and_shows_it_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, keys="required")
+    caplog.set_level("DEBUG")
+    await serve_local._show_first_key(settings, "https")
+    (shown,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAL_KEY=")]
+    credentials = shown.removeprefix("FAL_KEY=")
+    assert credentials not in caplog.text
+    keys = await SqlKeys.open(settings.ledger_address)
+    try:
+        key = await keys.check(credentials)
+        assert key is not None
+        assert {scope.value for scope in key.scopes} == {"run", "storage"}
+        await serve_local._show_first_key(settings, "https")
+        assert capsys.readouterr().out == ""
+        await keys.revoke(key.id)
+        assert await first_key(settings) is None  # who has revoked it wants no other one made
+    finally:
+        await keys.close()
+
+
+async def test_without_tls_it_says_that_keys_cross_the_network_in_clear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await serve_local._show_first_key(GatewaySettings(data_dir=tmp_path, keys="required"), "http")
+    assert "TLS=1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_of_this_machine_is_told_from_a_port_that_is_taken(host: str) -> None:
+    with pytest.raises(OSError, match="is no address of this machine"):
+        serve_local._check_port(host, 0)
+
+
+async def test_a_database_that_does_not_answer_is_a_sentence_with_its_field_and_no_password() -> None:
+    settings = GatewaySettings(data_dir=Path("var"), ledger_url="postgresql://me:hidden@127.0.0.1:9/db")
+    with pytest.raises(RuntimeError, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:9/db .*gateway\.ledger_url") as told:
+        await serve_local._open_ledger(settings)
+    assert len(str(told.value).splitlines()) == 1
+    assert "hidden" not in str(told.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("field", ["drawing", "checking", "expanding"])
+def test_a_gpu_that_is_not_there_is_told_before_anything_starts(field: str) -> None:
+    settings = read(ROOT / "serve_config.local.yaml").settings
+    part = getattr(settings, field).model_copy(update={"device": "cuda"})
+    with pytest.raises(ValueError, match=rf"{field}\.device is cuda, but .*set it to cpu"):
+        serve_local._check_devices(settings.model_copy(update={field: part}))
+    serve_local._check_devices(settings)
+
+
+def installing(place: Path, pip: str) -> subprocess.CompletedProcess[str]:
+    """`make` of the environment in `place`, with a `pip` of our own."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (place / name).write_bytes((ROOT / name).read_bytes())
+    (place / ".venv/bin").mkdir(parents=True)
+    (place / ".venv/bin/pip").write_text(f"#!/bin/bash\n{pip}\n")
+    (place / ".venv/bin/pip").chmod(0o755)
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", ".venv/.serve-stamp", "TICK_S=0.2"]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_installing_shows_seconds_and_not_what_pip_says(tmp_path: Path) -> None:
+    done = installing(tmp_path, "echo WARNING: you run pip as root >&2; sleep 0.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *ticks = done.stdout.splitlines()
+    assert first.startswith("Installing")
+    assert ticks
+    assert all(re.fullmatch(r"  \d+ s", tick) for tick in ticks)
+
+
+def test_what_pip_said_is_shown_where_it_fails(tmp_path: Path) -> None:
+    done = installing(tmp_path, "echo No matching distribution; exit 1")
+    assert done.returncode != 0
+    assert "No matching distribution" in done.stderr
+    assert ".venv/install.log" in done.stderr
+    assert not (tmp_path / ".venv/.serve-stamp").exists()

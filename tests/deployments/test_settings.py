@@ -87,3 +87,15 @@ def test_relative_paths_are_absolute_afterwards(tmp_path: Path, monkeypatch: pyt
     expanding = AppSettings.model_validate({**LEAST, "expanding": lists}).expanding
     assert (expanding.folder, expanding.blocked) == (tmp_path / "model", tmp_path / "words.txt")
     assert expanding.allowed == ("warm",)
+
+
+@pytest.mark.parametrize(
+    ("part", "deployment"), [("drawing", "diffuser"), ("checking", "safety_checker"), ("expanding", "prompt_expander")]
+)
+def test_a_gpu_that_is_not_booked_is_refused_for_the_replica_would_not_see_it(part: str, deployment: str) -> None:
+    given: dict[str, Any] = {**LEAST, part: {**LEAST.get(part, {}), "device": "cuda"}}
+    with pytest.raises(
+        ValidationError, match=rf"{part}\.device is cuda, .* set deployments\.{deployment}\.num_gpus to 1"
+    ):
+        AppSettings.model_validate(given)
+    AppSettings.model_validate({**given, "deployments": {deployment: {"num_gpus": 1}}})

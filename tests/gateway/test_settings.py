@@ -57,3 +57,24 @@ def test_a_bucket_is_named_by_its_address(url: str) -> None:
     assert GatewaySettings(data_dir=Path("/data"), files_url="s3://my-bucket/some/prefix")
     with pytest.raises(ValidationError, match="files_url"):
         GatewaySettings(data_dir=Path("/data"), files_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("mysql://me:hidden@host/db", "does not know mysql"),
+        ("postgresql://me:hidden@host", "names no database"),
+        ("sqlite://", "names no file"),
+        ("hidden", "no address of a database"),
+    ],
+)
+def test_a_ledger_of_another_kind_is_refused_with_what_to_write_and_no_password(url: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=f"ledger_url\n.*{why}; write postgresql://user:password@host") as told:
+        GatewaySettings(data_dir=Path("/data"), ledger_url=url)
+    assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg", "postgresql+asyncpg"])
+def test_postgresql_is_taken_with_any_driver_for_the_ledger_takes_its_own(driver: str) -> None:
+    url = f"{driver}://me:word@host/db"
+    assert GatewaySettings(data_dir=Path("/data"), ledger_url=url).ledger_address == url

@@ -7,23 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deployments import serve_local
+from deployments.starting import Starting
 
 HOLD = "FOOOCUS_TEST_HOLD"  # names a file
 
 
 def main() -> int:
     if sys.argv.pop(1) == "fake":
-        original = serve_local._ray
+        original = serve_local.own_ray
 
         @contextmanager
-        def with_a_fake_engine() -> Iterator[None]:
-            with original():
+        def with_a_fake_engine(starting: Starting) -> Iterator[None]:
+            with original(starting):
                 from deployments import app  # not before Ray has its token
 
                 app.drawer_of, app.expander_of = drawer_of, expander_of
                 yield
 
-        serve_local._ray = with_a_fake_engine
+        serve_local.own_ray = with_a_fake_engine
     return serve_local.main()
 
 

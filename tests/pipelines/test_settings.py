@@ -27,3 +27,9 @@ def test_all_that_needs_a_cuda_device_is_named_at_once() -> None:
 def test_what_needs_a_cuda_device_is_taken_with_one(name: str, device: str) -> None:
     settings = DrawingSettings.model_validate({"family": Path("pocket"), "device": device, name: True})
     assert getattr(settings, name)
+
+
+@pytest.mark.parametrize("device", ["gpu", "GPU", "cuda:", "cuda0", "0", ""])
+def test_a_device_that_torch_does_not_know_is_refused_with_what_to_write(device: str) -> None:
+    with pytest.raises(ValidationError, match=f"torch knows no device '{device}': write cuda"):
+        DrawingSettings.model_validate({"family": Path("pocket"), "device": device})
