@@ -22,6 +22,7 @@ NOT_RUN: Mapping[str, str] = {
     "make serve": "starts Ray; tests/deployments/test_serve_local.py runs what is behind it",
     "make serve DEVICE=cuda": "needs a GPU",
     "make serve PORT=9000": "starts Ray",
+    "make serve HOST=192.168.1.5 TLS=1 PORT=8443": "starts Ray; what it adds is in test_serve_local.py",
     "make test": "is this suite",
     "python -m models": "is a program with a page of its own, docs/models.md",
     "python -m deployments.drain": "needs a running service; tests/deployments drains one",
