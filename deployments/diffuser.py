@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
 from deployments.weights import Brings
-from pipelines.events import Event, Note, Words
+from pipelines.events import Drawn, Event, Note, Progress, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
@@ -84,15 +84,22 @@ class Diffuser:
         self._live = 0
 
     async def draw(
-        self, request_id: str, spec: Spec, inputs: Inputs, expansions: Sequence[str] = (), previews: bool = False
+        self,
+        request_id: str,
+        spec: Spec,
+        inputs: Inputs,
+        expansions: Sequence[str] = (),
+        previews: bool = False,
+        asked_at: float = 0.0,
     ) -> AsyncIterator[Event | Words]:
         """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, behind the first one its words, with
         `previews` also `Preview` events, then one `Drawn`, whose array belongs to the caller.
 
-        expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. Closing or
-        cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn
-        and PlatformError when the engine is lost.
+        expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. asked_at:
+        when the caller asked, in seconds since 1970. Closing or cancelling it takes the job's rows out of the batch at
+        the next step. Raises ModelError for what cannot be drawn and PlatformError when the engine is lost.
         """
+        timing = Timing(inputs, asked_at)
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with service_errors():
@@ -107,7 +114,7 @@ class Diffuser:
                 async for event in channel.events():
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()
-                    yield event
+                    yield timing.told(event)
                     if not told:  # behind the first step, which says when the drawing began
                         told = True
                         yield Words(inputs.texts)
@@ -153,6 +160,25 @@ class Diffuser:
         drawer = getattr(self, "_drawer", None)  # not there when the weights could not be loaded
         if drawer is not None:
             drawer.close()
+
+
+class Timing:
+    """The seconds of one drawing that its engine does not see: begun when a replica has a place for it."""
+
+    def __init__(self, inputs: Inputs, asked_at: float) -> None:
+        now = time()
+        self._placed_s = max(0.0, now - max(inputs.ready_at or now, asked_at))  # clocks of two nodes may differ
+        self._prepare_s, self._since = inputs.took_s, monotonic()
+        self._draws = False
+
+    def told(self, event: Event) -> Event:
+        """The event; the last one with `prepare`, and with the way to this place as part of `wait`."""
+        if not self._draws and isinstance(event, Progress | Drawn):  # the first step says that all is prepared
+            self._draws, self._prepare_s = True, self._prepare_s + monotonic() - self._since
+        if not isinstance(event, Drawn):
+            return event
+        waited = self._placed_s + event.timings.get("wait", 0.0)
+        return replace(event, timings={**event.timings, "prepare": self._prepare_s, "wait": waited})
 
 
 def drawer_of(settings: "DrawingSettings") -> Draws:

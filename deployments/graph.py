@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 from deployments.expanding import ask_for_words
@@ -66,7 +66,7 @@ class Graph:
                 if words.note:
                     yield Note(words.note)
             diffuser = stages.diffuser.options(stream=True)
-            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews))
+            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews, time()))
             drawn: Any = None
             prompt = spec.prompt
             texts: tuple[Texts, ...] = ()

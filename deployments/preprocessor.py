@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from time import monotonic, time
 from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
@@ -65,17 +67,22 @@ class Preprocessor:
     async def prepare(self, spec: Spec) -> Inputs:
         """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had."""
         with service_errors():
-            loras = _sound(await asyncio.gather(*map(self._lora, loras_of(spec)), return_exceptions=True))
-            embeddings = _sound(await asyncio.gather(*map(self._embedding, spec.embeddings), return_exceptions=True))
-            known = partial(prepare, catalogue=self._catalogue, phrasebook=self._phrasebook)
-            ready = partial(known, spec, loras=loras, embeddings=embeddings)
-            if not spec.pictures:
-                return await asyncio.to_thread(ready, pictures=())
-            fetched = (self._pictures.fetch(picture.source, picture.field) for picture in spec.pictures)
-            contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
-            async with self._room:
-                decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
-                return await asyncio.to_thread(ready, pictures=decoded, faces=self._faces)
+            began = monotonic()
+            inputs = await self._prepared(spec)
+            return replace(inputs, took_s=monotonic() - began, ready_at=time())
+
+    async def _prepared(self, spec: Spec) -> Inputs:
+        loras = _sound(await asyncio.gather(*map(self._lora, loras_of(spec)), return_exceptions=True))
+        embeddings = _sound(await asyncio.gather(*map(self._embedding, spec.embeddings), return_exceptions=True))
+        known = partial(prepare, catalogue=self._catalogue, phrasebook=self._phrasebook)
+        ready = partial(known, spec, loras=loras, embeddings=embeddings)
+        if not spec.pictures:
+            return await asyncio.to_thread(ready, pictures=())
+        fetched = (self._pictures.fetch(picture.source, picture.field) for picture in spec.pictures)
+        contents = _sound(await asyncio.gather(*fetched, return_exceptions=True))
+        async with self._room:
+            decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
+            return await asyncio.to_thread(ready, pictures=decoded, faces=self._faces)
 
     async def _lora(self, lora: Lora) -> FoundLora:
         path = self._catalogue.lora(lora.source) or await self._finder.find(lora.source, lora.field, "LoRA")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from time import monotonic
@@ -240,6 +240,7 @@ async def _draw(
                     run.drawn = True
                     on_drawn()
                 case Finished():
+                    event = replace(event, timings={"queue": claim.queued_s, **event.timings})
                     answer = Answer(200, ENDPOINTS[claim.work.endpoint].result(claim.work, event))
                     files = f"{claim.work.base_url}{FILES}"
                     urls = (image.url for image in event.images)

@@ -94,7 +94,10 @@ class Delivering:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last thing that a run says. nsfw runs parallel to images. timings: seconds by stage. prompt: as drawn."""
+    """The last thing that a run says.
+
+    nsfw runs parallel to images. timings: seconds by stage, `prepare` and `wait` besides. prompt: as drawn.
+    """
 
     images: Sequence[Image]
     nsfw: Sequence[bool]

@@ -33,7 +33,7 @@ class Preview:
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """The last event of a job. images: (n, height, width, 3) uint8 RGB. timings: seconds by stage, to the launch where
-    the host runs ahead of its device."""
+    the host runs ahead of its device; under `wait` those in which it could have gone on, but others were drawn."""
 
     images: Pixels
     timings: Mapping[str, float]

@@ -102,6 +102,7 @@ class Inputs:
     which comes back as a whole.
     notes: what was made of the pictures that whoever asked should know, in sentences.
     texts: what each picture is drawn from, in the order of the seeds.
+    took_s: seconds that all this took. ready_at: when it was ready, in seconds since 1970; None where nobody says.
     """
 
     size: Size
@@ -115,6 +116,8 @@ class Inputs:
     references: tuple[Look, ...] = ()
     notes: tuple[str, ...] = ()
     texts: tuple[Texts, ...] = ()
+    took_s: float = 0.0
+    ready_at: float | None = None
 
     @property
     def enlarges_alone(self) -> bool:

@@ -11,7 +11,7 @@ class Output(BaseModel):
     """Output of the four Fooocus endpoints."""
 
     images: list[Image] = Field(description="The pictures, in the order of their seeds.")
-    timings: dict[str, float] = Field(description="Seconds by stage.")
+    timings: dict[str, float] = Field(description="Seconds by stage; queue and wait are waiting.")
     has_nsfw_concepts: list[bool] = Field(description="For each picture, whether the safety checker fired.")
 
     @classmethod

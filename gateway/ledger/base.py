@@ -171,11 +171,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A work held by `owner` for this `attempt`; every later write names all three, so a lost holder writes nothing."""
+    """A work held by `owner` for this `attempt`; every later write names all three, so a lost holder writes nothing.
+
+    queued_s: since its submission, earlier attempts included.
+    """
 
     work: Work
     owner: str
     attempt: int
+    queued_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

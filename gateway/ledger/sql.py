@@ -121,14 +121,15 @@ class SqlLedger:
                     lease_until=now + timedelta(seconds=lease_s),
                     attempt=request.c.attempt + 1,
                 )
-                .returning(*ORDER, request.c.key, request.c.attempt, request.c.work)
+                .returning(*ORDER, request.c.key, request.c.attempt, request.c.work, request.c.created_at)
             )
             rows = connection.execute(taken).all()
             note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
             claims = []
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
-                    claims.append(Claim(read_work(row.work), owner, row.attempt))
+                    queued_s = max(0.0, (now - row.created_at).total_seconds())
+                    claims.append(Claim(read_work(row.work), owner, row.attempt, queued_s))
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")

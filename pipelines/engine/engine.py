@@ -20,7 +20,7 @@ import torch
 from pipelines.device import Device, Download, PlainDevice
 from pipelines.engine.executor import Executor
 from pipelines.engine.scheduler import Scheduler
-from pipelines.engine.tasks import Advance, Answer, AnyStage, Fork, Job, Routine, Task
+from pipelines.engine.tasks import WAIT, Advance, Answer, AnyStage, Fork, Job, Routine, Task
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import EngineStats, Progress
 from pipelines.listeners import Listeners
@@ -130,6 +130,7 @@ class Engine:
         except Exception as fault:
             self._end(job, fault)
             return
+        job.ready_at = time.monotonic()
         self._inbox.put(job)
         if self._dead is not None:  # after the put: else the engine's thread sees the job
             self._give_up(self._dead)
@@ -194,13 +195,23 @@ class Engine:
             earlier, self._unread = self._unread, []
         self._read_checks(earlier)
         self._watchdog.end()
-        for job in {id(task.job): task.job for task in tasks}.values():
-            job.timings[self._executor.stage(tasks[0].asked).name] += time.monotonic() - began
+        self._count_seconds(tasks, began)
         for task, answer in outcome.answers:
             if isinstance(answer, Exception) and not task.over:
                 self._end(task.job, answer)
             else:
                 self._move(task, answer)
+
+    def _count_seconds(self, tasks: Sequence[Task], began: float) -> None:
+        """Of a call that is over: for whose it was in their stage, for the others that were ready as waiting."""
+        if not tasks:
+            return
+        now, served = time.monotonic(), {id(task.job): task.job for task in tasks}
+        for job in served.values():
+            job.timings[self._executor.stage(tasks[0].asked).name] += now - began
+        for job in list(self._jobs.values()):
+            if id(job) not in served and (waited := now - max(began, job.ready_at)) > 0:
+                job.timings[WAIT] += waited
 
     def _read_checks(self, checks: Sequence[Check]) -> None:
         for tasks, download in checks:

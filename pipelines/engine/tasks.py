@@ -1,5 +1,6 @@
 """Tasks: what a picture's straight-line code asks of the engine, who answers it, and the jobs that it belongs to."""
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
@@ -94,6 +95,8 @@ class Stage(ABC, Generic[A, T]):
 
 AnyStage: TypeAlias = Stage[Ask[Answer], Answer]  # as the engine sees it, which gives each only what it serves
 
+WAIT = "wait"  # beside the names of stages: seconds in which the device worked for other jobs
+
 Last = Callable[[Mapping[str, float]], Event]  # makes a job's last event from its seconds by stage
 Start = Callable[[], Routine[Last]]
 
@@ -107,8 +110,9 @@ class Job:
     on_event: called on the listeners' thread with `Progress` events, then once with the last event or an exception; a
     slow one delays others' events, never a call.
 
-    The rest is the engine's. number: of its arrival, 0 before. timings: seconds by stage; a shared call counts whole
-    for each job in it. done: sampling steps so far. alone: shares no call any more. over: has had its last
+    The rest is the engine's. number: of its arrival, 0 before. ready_at: when it was prepared, by `time.monotonic`.
+    timings: seconds by stage, a shared call whole for each job in it, and under `WAIT` those of calls for others alone.
+    done: sampling steps so far. alone: shares no call any more. over: has had its last
     event, which `last` makes.
     """
 
@@ -119,6 +123,7 @@ class Job:
     start: Start | None = None
     last: Last | None = None
     number: int = 0
+    ready_at: float = math.inf
     tasks: list["Task"] = field(default_factory=list)
     timings: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     done: int = 0

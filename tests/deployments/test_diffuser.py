@@ -1,6 +1,7 @@
 """The Diffuser as a plain class, over a drawer that needs no weights."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +156,24 @@ async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: p
             embeddings=(FoundEmbedding(words, Path("/here/b")),),
         )
     ]
+
+
+async def test_the_way_to_a_place_is_waiting_and_making_ready_is_work(diffuser: Any) -> None:
+    made = replace(saying("a cube"), took_s=2.0, ready_at=time.time() - 5)
+    *_, last = [event async for event in diffuser.draw("r", SPEC, made)]
+    assert set(last.timings) == {"prepare", "wait", "denoise"}
+    assert 2.0 <= last.timings["prepare"] < 4.0
+    assert 5.0 <= last.timings["wait"] < 7.0
+    assert last.timings["denoise"] == 0.5
+
+
+async def test_a_clock_that_is_ahead_gives_no_time_back(diffuser: Any) -> None:
+    made = replace(saying("a cube"), ready_at=time.time() + 60)
+    *_, last = [event async for event in diffuser.draw("r", SPEC, made)]
+    assert last.timings["wait"] == 0.0
+
+
+async def test_what_the_caller_still_waited_for_is_not_the_way_to_a_place(diffuser: Any) -> None:
+    made = replace(saying("a cube"), ready_at=time.time() - 60)
+    *_, last = [event async for event in diffuser.draw("r", SPEC, made, asked_at=time.time() - 5)]
+    assert 5.0 <= last.timings["wait"] < 30.0

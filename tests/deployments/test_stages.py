@@ -331,3 +331,11 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     await stopping
     with pytest.raises(RuntimeError, match="has ended"):
         dispatcher.check_health()
+
+
+async def test_inputs_say_how_long_they_took_and_since_when_they_are_ready() -> None:
+    began = time.time()
+    inputs = await Preprocessor(FakePictures, FakeCatalogue, FakeFinder).prepare(SPEC)
+    assert inputs.ready_at is not None
+    assert began <= inputs.ready_at <= time.time()
+    assert 0 < inputs.took_s <= inputs.ready_at - began + 0.1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -294,3 +295,9 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
     monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.01, 0.01))
     answer = await run(await claimed(ledger), Failing(ledger.database), FakeRunner())
     assert answer == await ledger.answer("one", APP)
+
+
+async def test_the_time_in_the_queue_is_told_apart_from_the_work(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger)
+    answer = await run(replace(claim, queued_s=7.5), ledger, FakeRunner())
+    assert answer.body["timings"] == {"queue": 7.5, "inference": 0.1}

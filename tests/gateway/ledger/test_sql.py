@@ -239,3 +239,14 @@ async def test_words_that_a_database_does_not_take_do_not_stop_a_request(ledger:
     assert await ledger.finish(claim, Outcome.ERROR, Answer(422, {"detail": error}, error=error, error_type="x"))
     assert [entry.message for entry in await ledger.logs("a")] == ["a\N{REPLACEMENT CHARACTER}b"]
     assert (await state(ledger, "a"))[1] is Outcome.ERROR
+
+
+async def test_a_claim_says_how_long_its_request_has_been_waiting(ledger: SqlLedger, clock: Clock) -> None:
+    await ledger.submit(work("a"), APP)
+    clock.turn(7.5)
+    (claim,) = await ledger.claim("one", 1, 60)
+    assert claim.queued_s == 7.5
+    assert await ledger.requeue(claim)
+    clock.turn(1)
+    (again,) = await ledger.claim("one", 1, 60)
+    assert again.queued_s == 8.5  # with what the attempt cost

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from pipelines.engine.engine import Engine
-from pipelines.engine.tasks import Ask, Job, Routine, Start, ask
+from pipelines.engine.tasks import Answers, Ask, Job, Routine, Start, ask
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import Progress
 from tests.pipelines.engine.fakes import (
@@ -354,3 +355,32 @@ def test_listeners_are_all_called_on_one_thread(engine: Engine) -> None:
     for listener in listeners:
         assert listener.last()[0] == 3
     assert len(threads - {threading.get_ident()}) == len(threads) == 1
+
+
+class Telling(Counting):
+    """Says when its first call has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+    def run(self, asks: Sequence[Count]) -> Answers[int]:
+        self.begun.set()
+        return super().run(asks)
+
+
+def test_seconds_of_calls_for_others_are_told_as_waiting_and_not_as_work() -> None:
+    stage = Telling()
+    hold(stage)
+    engine = Engine([stage], counted="count")
+    first = submit(engine, "first", lambda: climb(1, key="x"))
+    assert stage.begun.wait(20)
+    second = submit(engine, "second", lambda: climb(1, key="y"))  # it is ready, and the device is taken
+    time.sleep(0.3)
+    stage.gate.release(1000)
+    (_, worked), (_, waited) = first.last(), second.last()
+    engine.close()
+    assert worked["count"] >= 0.3
+    assert "wait" not in worked  # it ended before the other one began
+    assert waited["wait"] >= 0.3
+    assert waited["count"] < waited["wait"]
