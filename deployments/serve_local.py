@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -108,7 +107,9 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
         if not is_loopback(options["host"]):
             asyncio.run(_show_first_key(settings.gateway, scheme))
         try:
-            threading.Event().wait()
+            while True:
+                # a lock is left broken by two signals at once, and one that another thread takes does not end a wait
+                time.sleep(1.0)
         finally:
             _drain(application.name, settings.gateway.stop_grace_s)
 
