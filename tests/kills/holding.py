@@ -24,11 +24,10 @@ class HoldingDrawer(FakeDrawer):
         job_id: str,
         spec: Spec,
         inputs: Inputs,
-        prompt: str,
         on_event: Callable[[Event | BaseException], None],
         previews: bool,
     ) -> None:
         on_event(Progress(0, spec.steps))
         while spec.seeds[0] >= FREE and self._hold.exists() and not self._cancelled[job_id].wait(STEP_S):
             pass
-        super()._draw(job_id, spec, inputs, prompt, on_event, previews)
+        super()._draw(job_id, spec, inputs, on_event, previews)
