@@ -139,8 +139,8 @@ def drive(case: Case, latent: int, turns: int, place: torch.device, watch: Watch
     )
     said = Conditioning(torch.randn(TOKENS, WIDTH, device=place), torch.randn(POOLED, device=place))
     unet = _Unet(case.rows, latent, place, dtype, watch)
-    base = SimpleNamespace(ready=lambda: None)
-    variant: Any = SimpleNamespace(key="stub", unet=unet, group="stub", controls={}, base=base)
+    stub = {"key": "stub", "unet": unet, "group": "stub", "text_group": "stub", "controls": {}, "loras": ()}
+    variant: Any = SimpleNamespace(**stub, ready=lambda: None)
     prompt, picture = Prompt(("",), [([[]], [[]])], 1), torch.zeros(side, side, 3, dtype=torch.uint8)
     prompts = [(prompt, prompt if case.guided else None)]
     stages = [_Ready(EncodeText, said), _Turns(device, watch), _Ready(DecodeLatent, lambda: picture)]

@@ -14,7 +14,7 @@ from models.families import ASIDE, families, read_family
 from models.presets import PRESETS
 from pipelines.parts import Part
 
-WIDE = 240  # columns where no terminal says
+WIDE = 260  # columns where no terminal says
 
 
 def wide_console() -> Console:

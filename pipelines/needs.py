@@ -7,7 +7,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipelines.errors import InputFault
-from pipelines.parts import Part
+from pipelines.parts import Lacking, Part, lacks
 from pipelines.prompts.embeddings import token_faults
 from pipelines.prompts.lines import prompt_lines
 from pipelines.prompts.lora_tags import take_lora_tags
@@ -59,17 +59,12 @@ MAX_LORAS = 5
 _HUBS = ("", "huggingface.co")  # where a well-known name means the well-known file; none is a bare name
 
 
-class Has(Protocol):
+class Has(Lacking, Protocol):
     """What a family tells of its parts and LoRAs (`pipelines.catalogue.Catalogue`)."""
-
-    @property
-    def name(self) -> str: ...
 
     def has(self, part: Part) -> bool: ...
 
     def lora(self, source: str) -> Path | None: ...
-
-    def remedy(self, part: str) -> str: ...
 
 
 def _of_the_family_alone(source: str) -> str | None:
@@ -169,9 +164,3 @@ def _lora_fault(lora: Lora, family: Has, unknown: Callable[[str], str | None]) -
         return lacks(known, lora.field, family)
     why = unknown(lora.source)
     return None if why is None else unknown_lora(lora, why)
-
-
-def lacks(part: str, field: str, family: Has) -> InputFault:
-    """What is told of a field that needs a part which the family lacks."""
-    msg = f"The model family {family.name} lacks {part}, which this needs: {family.remedy(part)}."
-    return InputFault("feature_not_supported", msg, field)

@@ -1,6 +1,8 @@
-"""What a model family may have, and what its UNet may predict: words alone, free of pydantic and torch."""
+"""What a model family may have, what is told where it lacks it, and what its UNet may predict. Free of pydantic."""
 
-from typing import Literal
+from typing import Literal, Protocol
+
+from pipelines.errors import InputFault
 
 Prediction = Literal["epsilon", "v_prediction"]
 """What a UNet predicts."""
@@ -25,3 +27,18 @@ Part = Literal[
     "safety_checker_v2",
 ]
 """What a family may have beside its checkpoint and its LoRAs."""
+
+
+class Lacking(Protocol):
+    """What a family tells where it lacks a part (`pipelines.catalogue.Catalogue`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def remedy(self, part: str) -> str: ...
+
+
+def lacks(part: str, field: str, family: Lacking) -> InputFault:
+    """What is told of a field that needs a part which the family lacks."""
+    msg = f"The model family {family.name} lacks {part}, which this needs: {family.remedy(part)}."
+    return InputFault("feature_not_supported", msg, field)

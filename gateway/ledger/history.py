@@ -167,6 +167,7 @@ class SqlHistory:
         cleared = {
             "payload": Payload.GONE,
             "work": "null",
+            "lines": 0,
             "input_media": "[]",
             "answer_status": _FORGOTTEN.status,
             "answer_body": json.dumps(_FORGOTTEN.body),

@@ -4,15 +4,18 @@ import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipelines.errors import InputFault
-from pipelines.inputs import FoundEmbedding
 from pipelines.prompts.embeddings import NO_SPELLINGS, Spellings, deal, token_faults
 from pipelines.weights.header import parse_header
+
+if TYPE_CHECKING:
+    from pipelines.inputs import FoundEmbedding
 
 MAX_BYTES = 4 * 2**20  # of a file: SDXL's have 4 to 8 KiB a vector, and a prompt has room for a few hundred
 MAX_VALUE = 1e4  # of a number: vectors of words are below 1, and squares of this are far from what float32 holds
@@ -41,7 +44,7 @@ class Vocabulary:
 NO_VOCABULARY = Vocabulary(NO_SPELLINGS, (torch.empty(0, 0), torch.empty(0, 0)), ())
 
 
-def read_vocabulary(embeddings: Sequence[FoundEmbedding], widths: Widths) -> Vocabulary:
+def read_vocabulary(embeddings: Sequence["FoundEmbedding"], widths: Widths) -> Vocabulary:
     """Read the files of embeddings. Raises InputFault with the field of the embedding that cannot be used."""
     if not embeddings:
         return NO_VOCABULARY

@@ -14,7 +14,7 @@ from torch.nn.functional import layer_norm
 from pipelines.conditioning import Conditioning
 from pipelines.denoising.schedules import NoiseTable, sdxl_table
 from pipelines.errors import WeightsFault
-from pipelines.needs import lacks
+from pipelines.parts import lacks
 from pipelines.unet.layers import install_layers
 from pipelines.weights.interposer import Interposer, read_interposer
 from pipelines.weights.refiner import Sd15Refiner, load_refiner, own_vae_dtype

@@ -221,7 +221,7 @@ class VariantStore:
 
     def notes(self, spec: VariantSpec) -> tuple[str, ...]:
         """How much of each LoRA that the client named acts, in a sentence; of a spec whose variant was got."""
-        named = [each for each in spec.loras if each.field]
+        named = [each for each in spec.adapters if each.field]
         fits = [self._fits.get(self._digests.get(_state(each.path), "")) for each in named]
         return tuple(f"{each.field}: {fit.told}" for each, fit in zip(named, fits, strict=True) if fit is not None)
 

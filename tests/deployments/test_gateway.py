@@ -181,8 +181,8 @@ async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_l
         assert "Pictures are not checked" in page
 
 
-def test_the_pocket_family_lacks_a_face_detector_alone(pocket_family_folder: Path) -> None:
-    assert {*door_of(DrawingSettings(family=pocket_family_folder)).family.missing} == {"face_detector"}
+def test_the_pocket_family_lacks_what_it_has_no_miniature_of(pocket_family_folder: Path) -> None:
+    assert {*door_of(DrawingSettings(family=pocket_family_folder)).family.missing} == {"face_detector", "interposer"}
 
 
 def test_counting_needs_neither_torch_nor_transformers(pocket_family_folder: Path) -> None:

@@ -21,7 +21,9 @@ def alone(tmp_path: Path, pocket_family_folder: Path) -> Path:
     file = json.loads((pocket_family_folder / "family.json").read_bytes())
     shutil.copy(pocket_family_folder / file["checkpoint"], tmp_path / file["checkpoint"])
     shutil.copytree(pocket_family_folder / file["config"], tmp_path / file["config"])
-    (tmp_path / "family.json").write_text(json.dumps({**file, "parts": {}, "loras": {}, "files": {}}))
+    (tmp_path / "family.json").write_text(
+        json.dumps({**file, "parts": {}, "loras": {}, "files": {}, "refiner_config": None})
+    )
     return tmp_path
 
 

@@ -91,7 +91,7 @@ def test_all_pictures_are_in_each_and_grey_before_they_begin(makers: Held) -> No
 def test_a_job_that_begins_anew_shows_nothing_of_its_run_before(makers: Held) -> None:
     now, seen = 0.0, list[Preview]()
     previews = Previews(2, COLOURS, makers, seen.append, lambda: now)
-    variant = SimpleNamespace(base=SimpleNamespace(ready=lambda: None))
+    variant = SimpleNamespace(ready=lambda: None)
     job: Any = SimpleNamespace(variant=variant, clean=None, prompts=())
     next(draw(job, previews))
     previews.note(1, latent(0.5))
