@@ -29,9 +29,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from benchmarks.report import Cell, Report, Table, machine
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
-from pipelines.catalogue import CONFIGS, FILE
+from pipelines.catalogue import FILE
 from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Event, Progress
+from pipelines.parts import CONFIGS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Size, Spec

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, get_args
 
 from models.errors import ToolFault
 from models.families import read_family, require_space, version_of, write_family
-from pipelines.catalogue import CONFIGS, FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, family_folder
+from pipelines.catalogue import FILE, Catalogue, FamilyFile, FileRecord, LoraEntry, family_folder
 from pipelines.errors import InputFault, WeightsFault
-from pipelines.parts import Prediction
+from pipelines.parts import CONFIGS, Prediction
 from pipelines.weights.header import read_header
 from pipelines.weights.integrity import sha256_of
 from pipelines.weights.recognition import recognise

@@ -10,13 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import WeightsFault
-from pipelines.parts import Part, Prediction
+from pipelines.parts import CONFIGS, Part, Prediction
 
 FILE = "family.json"
 EMBEDDINGS = "embeddings"  # the folder in a family's for files that prompts may name
 SUFFIX = ".safetensors"
 VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
-CONFIGS = Path(__file__).parent / "configs"  # of the published models, without weights
 # with all that they need (fooocus-facts 9.1)
 ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector", "safety_checker_v2"})
 

@@ -1,8 +1,12 @@
 """What a model family may have, what is told where it lacks it, and what its UNet may predict. Free of pydantic."""
 
+from pathlib import Path
 from typing import Literal, Protocol
 
 from pipelines.errors import InputFault
+
+CONFIGS = Path(__file__).parent / "configs"
+"""Of the published models, without weights."""
 
 Prediction = Literal["epsilon", "v_prediction"]
 """What a UNet predicts."""

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 
-from pipelines.catalogue import CONFIGS, Catalogue
+from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.memory.describing import largest_side, rows_of, taking_turns
 from pipelines.memory.footprint import CONTROLS, bytes_of, measure, of_models, unet_of
 from pipelines.memory.plan import COMMON, GB, Footprint, in_gb, plan_memory
-from pipelines.parts import Part
+from pipelines.parts import CONFIGS, Part
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 

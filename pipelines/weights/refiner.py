@@ -10,8 +10,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import (
     UNET,
     VAE,

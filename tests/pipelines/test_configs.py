@@ -11,7 +11,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipelines.catalogue import CONFIGS
+from pipelines.parts import CONFIGS
 from pipelines.prompts.tokenizer import WordTokenizer, tokenizers_of
 
 VAE, FIRST, SECOND = 83_653_863, 123_060_480, 694_659_840

@@ -21,12 +21,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.pocket.acceptance.refiner import CORNER, PLAINER
 from models.pocket.layout import stored_first_text, stored_unet, stored_vae
-from pipelines.catalogue import CONFIGS, Catalogue
+from pipelines.catalogue import Catalogue
 from pipelines.device import PlainDevice
 from pipelines.engine.tasks import Answers
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
 from pipelines.images.masks import HOLE
+from pipelines.parts import CONFIGS
 from pipelines.refining import HOTTER, led_by, way_of
 from pipelines.spec import Canvas, Guidance, Mask, Refiner, Spec, Start
 from pipelines.stages.interposer import Interpose, InterposerStage

@@ -9,7 +9,8 @@ import torch
 from models.diffusers_layout import stored_component
 from models.errors import ToolFault
 from models.pocket import names
-from pipelines.catalogue import CONFIGS, Catalogue
+from pipelines.catalogue import Catalogue
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import UNET, VAE, Components
 from pipelines.weights.family import load_family
 from tests.models.importing.layouts import CPU, Tensors, assert_holds, diffusers_folder, only, saved, schedule, without

@@ -7,12 +7,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch.profiler import ProfilerActivity, profile
 
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
 from pipelines.memory.counting import LiveBytes, counted_on_meta
 from pipelines.memory.footprint import bytes_of, measure, row_bytes, run_row, unet_of, vae_bytes
 from pipelines.memory.plan import GB
 from pipelines.memory.planning import plan_for
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.esrgan import read_upscaler

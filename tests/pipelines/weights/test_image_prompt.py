@@ -11,9 +11,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from benchmarks.pocket.attending import attach_image_prompt
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
-from pipelines.parts import Part
+from pipelines.parts import CONFIGS, Part
 from pipelines.weights.checkpoint import read_config
 from pipelines.weights.family import Family
 from pipelines.weights.image_prompt import EDGE, Adapter, read_adapter, read_negative, tower_input

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import load_checkpoint, load_unet
 from pipelines.weights.header import read_header
 from pipelines.weights.recognition import recognise

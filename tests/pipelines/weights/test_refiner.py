@@ -16,8 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.pocket import names
 from models.pocket.layout import stored_first_text, stored_unet, stored_vae
 from models.pocket.trained import trained
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import WeightsFault
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import load_checkpoint, load_unet, read_config
 from pipelines.weights.refiner import Sd15Refiner, SdxlRefiner, load_refiner
 

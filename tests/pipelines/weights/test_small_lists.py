@@ -8,8 +8,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.catalogue import CONFIGS
 from pipelines.errors import InputFault, WeightsFault
+from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import read_config
 from pipelines.weights.control_lora import build_control
 from pipelines.weights.esrgan import read_upscaler
