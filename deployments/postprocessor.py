@@ -79,11 +79,12 @@ class Postprocessor:
             return [None] * len(images)
         height, width = images.shape[1:3]
         base, loras = self._models.base(), tuple(self._models.lora(lora.source) for lora in spec.loras)
+        refiner = self._models.refiner() if spec.refiner is not None else None
         found: list[Metadata | None] = []
         for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
             positive = (*each.positive, *filter(None, [each.expanded]))
             size, number = (width, height), version(PACKAGE)
-            made = Making(spec, size, seed, positive, each.negative, base, loras, number, each.expanded)
+            made = Making(spec, size, seed, positive, each.negative, base, loras, number, each.expanded, refiner)
             found.append(metadata(scheme, made))
         return found
 
@@ -117,6 +118,10 @@ class Models:
 
     def base(self) -> UsedModel:
         return UsedModel(self._catalogue.checkpoint.stem, self._recorded(self._catalogue.checkpoint))
+
+    def refiner(self) -> UsedModel:
+        path = self._catalogue.part("refiner")
+        return UsedModel(path.stem, self._recorded(path))
 
     def lora(self, source: str) -> UsedModel:
         """One that the family does not have goes by the end of its address."""

@@ -178,3 +178,10 @@ class AppSettings(_Strict):
                     f"or {field} to cpu"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _fetches_end_first(self) -> Self:
+        """Or a slow fetch would be a fault of ours, and be tried again and again."""
+        if self.weights.timeout_s >= self.gateway.run_timeout_s:
+            raise ValueError("weights.timeout_s must be below gateway.run_timeout_s, which goes on meanwhile")
+        return self

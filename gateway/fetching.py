@@ -26,6 +26,7 @@ _HEADERS: Mapping[str, str] = {
 }
 _PIECE = 1024 * 1024
 _LONGEST_NAME = 100  # characters of a file's name that are repeated
+_LONGEST_ETAG = 1000  # characters of one that is sent again; headers of some kilobytes are refused by servers
 _UNTOLD = re.compile(r"[^\w .()+\[\]-]")  # what a name is told without
 
 NO_TOKENS: Mapping[str, str] = MappingProxyType({})
@@ -122,7 +123,7 @@ class Fetcher:
                 piece += part
                 if len(piece) >= _PIECE:
                     written += await _write(file, piece)
-        return Saved(written + await _write(file, piece), _name(response), response.headers.get("etag"))
+        return Saved(written + await _write(file, piece), _name(response), _etag(response))
 
     @asynccontextmanager
     async def _opened(self, url: str, field: str, etag: str | None = None) -> AsyncIterator["_Arriving"]:
@@ -217,6 +218,13 @@ def _name(response: httpx2.Response) -> str:
     last = unquote(response.url.path.rpartition("/")[2])
     name = (told.get_filename() or last).replace("\\", "/").rpartition("/")[2]
     return _UNTOLD.sub("", name)[:_LONGEST_NAME]
+
+
+def _etag(response: httpx2.Response) -> str | None:
+    """None also for one that could not be sent back: a header that we send is plain ASCII."""
+    told: str = response.headers.get("etag", "")
+    fit = told.isascii() and told.isprintable() and len(told) <= _LONGEST_ETAG
+    return told if told and fit else None
 
 
 async def _write(file: Writes, piece: bytearray) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Literal, assert_never
 from urllib.parse import unquote, urlsplit
 
 from pipelines.performance import MIMICKED, MODES, PerformanceName
+from pipelines.prompts.styles import EXPANSION
 from pipelines.spec import SamplerName, Spec
 
 Scheme = Literal["fooocus", "a1111"]
@@ -60,7 +61,8 @@ class Making:
     """How one picture was made.
 
     size: (width, height) in pixels. positive, negative: the texts that it was drawn from. expansion: what was added to
-    the prompt. loras: of the spec's, in its order. version: of the service.
+    the prompt. loras: of the spec's, in its order. version: of the service. refiner: the file that
+    the spec's means, where it has one.
     """
 
     spec: Spec
@@ -72,6 +74,7 @@ class Making:
     loras: tuple[UsedModel, ...]
     version: str
     expansion: str = ""
+    refiner: UsedModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +125,15 @@ def _fooocus(making: Making) -> dict[str, Any]:
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
         "prompt_expansion": making.expansion,
-        "styles": str([*spec.styles]),
+        "styles": str([*([EXPANSION] if spec.expand_prompt else []), *spec.styles]),
         "steps": spec.steps,
         "resolution": str(making.size),
         "guidance_scale": guidance.scale,
         "sharpness": guidance.sharpness,
         "adm_guidance": _sizes(spec),
         "base_model": making.base.name,
-        "refiner_model": "None",
-        "refiner_switch": 1.0,
+        "refiner_model": making.refiner.name if making.refiner else "None",
+        "refiner_switch": spec.refiner.switch if spec.refiner else 1.0,
         "sampler": spec.sampler,
         "scheduler": spec.schedule,
         "vae": VAE,
@@ -146,6 +149,10 @@ def _fooocus(making: Making) -> dict[str, Any]:
         found["performance"] = mode
     if making.base.hash:
         found["base_model_hash"] = making.base.hash
+    if making.refiner and making.refiner.hash:
+        found["refiner_model_hash"] = making.refiner.hash
+    if method := _swap_method(spec):
+        found["refiner_swap_method"] = method
     if guidance.mimicked not in (None, MIMICKED):
         found["adaptive_cfg"] = guidance.mimicked
     return found
@@ -168,6 +175,9 @@ def _a1111(making: Making) -> str:
         "VAE": VAE,
         "Raw prompt": spec.prompt,
         "Raw negative prompt": spec.negative_prompt,
+        "Refiner": making.refiner and making.refiner.name,
+        "Refiner hash": making.refiner and making.refiner.hash,
+        "Refiner Swap Method": _swap_method(spec),
         "Lora hashes": ", ".join(f"{model.name}: {model.hash}" for model, _ in used if model.hash),
         "Lora weights": ", ".join(f"{model.name}: {weight}" for model, weight in used),
         "Version": _software(making),
@@ -189,6 +199,11 @@ def _line(texts: Iterable[str]) -> str:
 def _sizes(spec: Spec) -> str:
     sizes = spec.guidance.sizes
     return str((sizes.positive, sizes.negative, sizes.end))
+
+
+def _swap_method(spec: Spec) -> str | None:
+    """How the refiner takes over, where that is not the usual way."""
+    return None if spec.refiner is None or spec.refiner.method == "joint" else spec.refiner.method
 
 
 def _software(making: Making) -> str:

@@ -23,6 +23,7 @@ from gateway.errors import ModelError, ValidationErrors
 MAX_SHOWN = 200  # characters of an offending text that are echoed
 MAX_PROMPT = 10_000  # characters of a prompt
 MAX_NAME = 2048  # characters of a name or an address of weights
+MAX_TOKEN = 100  # characters of a word that stands for an embedding; prompts are looked through for all of them
 MAX_ITEMS = 16  # items of an offending list or object; one with more is not echoed at all
 MAX_DEPTH = 3  # levels of an offending value; a deeper one is not echoed at all
 MAX_SPELT = 100  # characters of a misspelt value for which nearest ones are looked for
@@ -78,6 +79,7 @@ Text = Annotated[str, AfterValidator(_well_formed)]
 # fal publishes no limit of a prompt; ours bounds the work of counting its tokens, which are what drawing is bounded by
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_well_formed)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_well_formed)]
+Token = Annotated[str, Field(min_length=1, max_length=MAX_TOKEN), AfterValidator(_well_formed)]
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(_well_formed)]
 
 

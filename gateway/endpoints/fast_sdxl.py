@@ -8,7 +8,7 @@ from gateway.endpoints.base import Endpoint, Family, Input, Part
 from gateway.endpoints.outputs import FastOutput
 from gateway.endpoints.seeds import is_replaced, seeds_of
 from gateway.endpoints.sizes import SizeChoice, chosen_size
-from gateway.validation import FilledText, Name, OneOf, Prompt, Text
+from gateway.validation import FilledText, Name, OneOf, Prompt, Text, Token
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA
 from pipelines.spec import MAX_SEED, Guidance, Refiner, SafetyCheckerVersion, Spec, Start
@@ -27,7 +27,7 @@ class Embedding(Part):
         description="http(s) URL of a safetensors file, a hub's name (owner/repo or owner/repo/path/file.safetensors), "
         "the URL of an upload, or a name that the service knows."
     )
-    tokens: Annotated[list[FilledText], Field(min_length=1, max_length=16)] = Field(
+    tokens: Annotated[list[Token], Field(min_length=1, max_length=16)] = Field(
         ["<s0>", "<s1>"],
         description="The words that stand for it in a prompt: one for all of its vectors, several share them in order.",
     )

@@ -17,10 +17,12 @@ from typing import Self
 
 from gateway.errors import PlatformError
 from gateway.fetching import NotWritten
+from gateway.private_files import read_or_create
 from gateway.weights.locks import held
 
 ORPHAN_S = 60.0  # after which an unfinished file that nobody holds is removed: it is older than its lock takes
 LOCKS = 3  # hexadecimal digits of an address' hash that choose its lock
+SALT = "salt"  # the file of what is hashed with it: no client can tell whose lock an address of his would share
 BLOBS = "blobs"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -105,6 +107,7 @@ class WeightsCache:
     def __init__(self, folder: Path, max_bytes: int, in_use_s: float, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._max_bytes, self._in_use_s, self._clock = folder, max_bytes, in_use_s, clock
         self.counts = CacheCounts()
+        self._salt = b""
 
     @property
     def folder(self) -> Path:
@@ -114,11 +117,12 @@ class WeightsCache:
         """Make the folder and remove what processes that died left unfinished. Raises OSError."""
         for name in (BLOBS, "addresses", "arriving", "locks"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._salt = read_or_create(self._folder / SALT, lambda: secrets.token_bytes(16))
         self._remove_orphans()
 
     def lock_of(self, address: str) -> Path:
         """The file whose lock whoever brings the content of `address` holds; unlike addresses may share one."""
-        return self._folder / "locks" / _named(address)[:LOCKS]
+        return self._folder / "locks" / hashlib.sha256(self._salt + address.encode()).hexdigest()[:LOCKS]
 
     def find(self, sha256: str) -> Path | None:
         """The file of that content, from now on in use; None where it is not here."""
@@ -146,9 +150,10 @@ class WeightsCache:
 
     def remember(self, address: str, known: Remembered) -> None:
         note = self._note(address)
-        aside = note.with_name(f".{note.name}.{secrets.token_hex(8)}")
-        aside.write_text(json.dumps(asdict(known)), encoding="utf-8")
-        aside.replace(note)
+        with self.arriving() as aside:  # where nothing stays of one that a full disk or a killed process cut short
+            aside.write(json.dumps(asdict(known)).encode())
+            aside.sync()
+            aside.path.replace(note)
 
     def arriving(self) -> Arriving:
         """A file to write, of which `keep` keeps the content. Raises OSError."""

@@ -1,15 +1,25 @@
 """What an operator may set about the weights that clients name."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.settings import MIB
 
-Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9._-]+(:\d{1,5})?$")]
+_USUAL = re.compile(r"http://.*:80|https://.*:443")
+
+
+def _as_sent(origin: str) -> str:
+    if _USUAL.fullmatch(origin):
+        raise ValueError("an origin is named without its scheme's usual port")
+    return origin
+
+
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9._-]+(:\d{1,5})?$"), AfterValidator(_as_sent)]
 Reference = Annotated[str, Field(pattern=r"^(env:\w+|file:.+)$")]
 
 

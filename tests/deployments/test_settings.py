@@ -63,6 +63,12 @@ def test_the_gateway_keeps_calls_free_for_health_or_does_not_start() -> None:
         AppSettings.model_validate({**LEAST, "deployments": {"gateway": {"max_ongoing_requests": 99}}})
 
 
+def test_a_fetch_of_weights_ends_before_its_request() -> None:
+    for given in ({"weights": {"timeout_s": 600}}, {"gateway": {"data_dir": "var", "run_timeout_s": 300}}):
+        with pytest.raises(ValidationError, match=r"weights\.timeout_s must be below gateway\.run_timeout_s"):
+            AppSettings.model_validate(LEAST | given)
+
+
 def test_options_are_those_that_serve_takes() -> None:
     from ray import serve
 

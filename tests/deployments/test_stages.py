@@ -37,7 +37,7 @@ from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.prompts.assembly import Texts
 from pipelines.settings import DrawingSettings
-from pipelines.spec import Embedding, Guidance, Lora, Size, Spec, Structure
+from pipelines.spec import Embedding, Guidance, Lora, Refiner, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, fake_checkers, no_models
 from tests.gateway.fakes import FakeRunner, until
 from tests.gateway.files.away import AwayBlobs
@@ -175,6 +175,7 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
     known = Lora(source="pocket_outlines.safetensors", scale=0.5)
     secret = Lora(source="https://hub.test/some/folder/sketch.safetensors?token=SECRET", scale=1)
     changes = {"prompt": 'a "red" circle', "seeds": (5, 6), "loras": (known, secret), "styles": ("SAI Anime",)}
+    changes["refiner"] = Refiner()
     spec = SPEC.model_copy(update=changes)
     texts = [Texts((f"{word} circle",), ("fog",), word, expanded="vivid") for word in ("red", "blue")]
     images = await maker.deliver(REQUEST, Delivery(format="png"), "", drawn(9, 8), [False, True], spec, texts)
@@ -194,6 +195,7 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
     digest = sha256((pocket_family_folder / "loras" / "pocket_outlines.safetensors").read_bytes()).hexdigest()
     assert told[0]["loras"] == [["pocket_outlines", 0.5, digest[:10]], ["sketch", 1.0, ""]]
     assert (told[0]["base_model"], told[0]["resolution"]) == ("pocket_xl", "(8, 8)")
+    assert (told[0]["refiner_model"], told[0]["refiner_switch"]) == ("pocket_xl_refiner", 0.8)
 
 
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:

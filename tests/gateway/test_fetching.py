@@ -281,6 +281,20 @@ async def test_what_has_not_changed_is_not_sent_again() -> None:
         assert file.getvalue() == b"new"
 
 
+@pytest.mark.parametrize("etag", [b'"\xe9"', b'"' + b"x" * 2000 + b'"', b'"a\tb"'])
+async def test_an_etag_that_could_not_be_sent_back_is_none(etag: bytes) -> None:
+    """Or what was fetched once could never be asked for again."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\netag: " + etag + b"\r\n\r\nabc")
+
+    async with talking(talk) as url:
+        found, _ = await saved(url)
+        assert found.etag is None
+        assert await Fetcher(LOCAL).save(url, io.BytesIO(), 100, etag=found.etag) is not None
+
+
 async def test_a_token_goes_to_its_origin_alone() -> None:
     seen: list[str | None] = []
 

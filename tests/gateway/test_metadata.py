@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from gateway.metadata import MAX_BYTES, Making, Scheme, UsedModel, lora_name, me
 from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
 from pipelines.performance import MODES, PerformanceName
-from pipelines.spec import Guidance, Lora, Size, Spec, Start
+from pipelines.spec import Guidance, Lora, Refiner, Size, Spec, Start
 
 PIXELS = np.zeros((16, 24, 3), np.uint8)
 SECRETS = ("http", "?", "token", "example", "stored:", "/srv")
@@ -123,6 +124,17 @@ def test_a_picture_of_each_format_carries_the_scheme_of_a1111(format: ImageForma
         "Lora weights": "ink: 0.5",
         "Version": "Fooocus Serve v1.2.3",
     }
+
+
+def test_a_refined_and_expanded_picture_tells_both() -> None:
+    made = making(refiner=Refiner(switch=0.4, method="separate"), expand_prompt=True)
+    made = replace(made, refiner=UsedModel("pocket_refiner", "abcdef0123456789"))
+    told = json.loads(metadata("fooocus", made).content)
+    assert told["styles"] == "['Fooocus V2', 'SAI Anime', 'MRE Comic']"
+    assert (told["refiner_model"], told["refiner_model_hash"]) == ("pocket_refiner", "abcdef0123")
+    assert (told["refiner_switch"], told["refiner_swap_method"]) == (0.4, "separate")
+    labels = "Refiner: pocket_refiner, Refiner hash: abcdef0123, Refiner Swap Method: separate, Lora hashes"
+    assert labels in metadata("a1111", made).content
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -146,6 +146,9 @@ def test_embeddings_have_the_documented_fields(endpoint: str) -> None:
     assert (entry.type, entry.loc) == ("sequence_too_short", ("embeddings", 0, "tokens"))
     (entry,) = refused(endpoint, embeddings=[{"path": "a", "tokens": ["b", ""]}])
     assert (entry.type, entry.loc) == ("string_too_short", ("embeddings", 0, "tokens", 1))
+    accepted_by_schema(endpoint, embeddings=[{"path": "a", "tokens": ["b" * 100]}])
+    (entry,) = refused(endpoint, embeddings=[{"path": "a", "tokens": ["b" * 101]}])
+    assert (entry.type, entry.loc) == ("string_too_long", ("embeddings", 0, "tokens", 0))
 
 
 @pytest.mark.parametrize(

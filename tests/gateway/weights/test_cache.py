@@ -101,6 +101,30 @@ def test_a_damaged_note_is_none(cache: WeightsCache) -> None:
     assert cache.recall("there") is None
 
 
+def test_a_note_that_a_full_disk_cuts_short_leaves_nothing(
+    cache: WeightsCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        cache.remember("there", Remembered("0" * 64, 7, 0.0))
+    assert not files(cache, "addresses") | files(cache, "arriving")
+
+
+def test_whose_lock_an_address_shares_is_the_same_for_all_of_a_node_and_guessed_by_nobody(tmp_path: Path) -> None:
+    """Or a client could make an address that drips hold up the fetching of another one."""
+
+    def locks(folder: str) -> list[str]:
+        opened = WeightsCache(tmp_path / folder, 100, in_use_s=60)
+        opened.open()
+        return [opened.lock_of(f"https://hub.example/{number}").name for number in range(50)]
+
+    assert locks("one") == locks("one")
+    assert locks("one") != locks("another")
+
+
 def test_an_address_is_written_nowhere(cache: WeightsCache) -> None:
     """Its query may hold a token."""
     path = put(cache, b"weights")
