@@ -42,6 +42,8 @@ STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyTyp
 """What makes the hint of a structure from its picture, by its kind: both (height, width, 3), uint8 RGB."""
 
 
+NAMED = 8  # embeddings that a prompt names and nothing answers, of which each has a note
+
 SEEN = Size(width=224, height=224)
 """What the vision tower of image prompts sees of a picture."""
 
@@ -139,20 +141,25 @@ def find_embeddings(spec: Spec, catalogue: EmbeddingCatalogue) -> list[FoundEmbe
 def _name_embeddings(
     texts: Sequence[Texts], given: Iterable[FoundEmbedding], catalogue: EmbeddingCatalogue | None
 ) -> tuple[list[FoundEmbedding], list[str]]:
-    """The embeddings that prompts name, and a note for each name that is left out, for nothing answers it."""
+    """The embeddings that prompts name, and notes of the names that are left out, for nothing answers them."""
     known = {token for each in given for token in each.embedding.tokens}
     found, notes = [], []
     positive, negative = [each.positive for each in texts], [each.negative for each in texts]
     for field, prompts in (("prompt", positive), ("negative_prompt", negative)):
+        left_out = []
         for name in named_in(dict.fromkeys(chain(*prompts))):
             if spelt(name) in known:
                 continue
             known.add(spelt(name))
             path = None if catalogue is None else catalogue.embedding(name)
             if path is None:
-                notes.append(f"{field}: there is no embedding {name[:64]!r} here, so the prompt was drawn without it")
+                left_out.append(name)
             else:
                 found.append(FoundEmbedding(Embedding(source=name, tokens=(spelt(name),), field=field), path))
+        for name in left_out[:NAMED]:
+            notes.append(f"{field}: there is no embedding {name[:64]!r} here, so the prompt was drawn without it")
+        if len(left_out) > NAMED:
+            notes.append(f"{field}: there are {len(left_out) - NAMED} more embeddings that are not here")
     return found, notes
 
 

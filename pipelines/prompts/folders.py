@@ -12,15 +12,18 @@ MAX_BYTES = 16 * 2**20  # of one file; Fooocus' longest has some hundred thousan
 
 
 def text_files(folder: Path, suffix: str) -> Iterator[tuple[Path, str]]:
-    """The files with this suffix in a folder and the folders in it, by their paths regardless of case, and their texts.
+    """The files with this suffix in a folder and the folders in it, by their paths, and their texts.
 
-    UTF-8. A link that leads out of the folder is no file of it. Raises FolderFault for a folder that is not there, a
-    file of more than 16 MiB and one that is not text, and OSError for one that cannot be read.
+    Case counts only between paths that are alike without it; so machines with equal folders read them in one order,
+    whatever their disks list first. UTF-8. A link that leads out of the folder is no file of it.
+
+    Raises FolderFault for a folder that is not there, a file of more than 16 MiB and one that is not text, and
+    OSError for one that cannot be read.
     """
     if not folder.is_dir():
         raise FolderFault(f"There is no folder {folder}.")
     inside = folder.resolve()
-    for path in sorted(folder.rglob(f"*{suffix}"), key=lambda path: str(path).casefold()):
+    for path in sorted(folder.rglob(f"*{suffix}"), key=lambda path: (str(path).casefold(), str(path))):
         if not path.is_file() or not path.resolve().is_relative_to(inside):
             continue
         if path.stat().st_size > MAX_BYTES:

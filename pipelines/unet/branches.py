@@ -63,11 +63,16 @@ def distinct(sets: Iterable[LoraSet]) -> tuple[LoraSet, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def stacked_bytes(sets: Sequence[LoraSet]) -> int:
-    """What sets take at most when they are stacked: all padded to the rank and to the layers of the largest."""
+def stacked_bytes(sets: Sequence[LoraSet], *, rounded: bool = False) -> int:
+    """What sets take at most when they are stacked: all padded to the rank and to the layers of the largest.
+
+    rounded: as `StackedSets.stack` has it.
+    """
     adapters = {id(each): each for one in sets for each in one}.values()
     kinds = {each.places: each.rank_bytes for each in adapters}  # files of one kind have the same layers
     rank = max((sum(each.rank for each in one) for one in sets), default=0)
+    if rounded:
+        rank = _rounded_up(rank)
     return len(sets) * rank * sum(kinds.values())
 
 
@@ -104,7 +109,7 @@ class StackedSets:
                 parts = [[each.layers[place] for each in one if place in each.layers] for one in sets]
                 rank = max(sum(len(layer.down) for layer in part) for part in parts)
                 if rounded:
-                    rank = next((each for each in RANKS if each >= rank), rank)
+                    rank = _rounded_up(rank)
                 owners = (
                     [number[id(each)] for each in one if place in each.layers for _ in each.layers[place].down]
                     for one in sets
@@ -178,6 +183,10 @@ def _stacked(parts: Sequence[Sequence[LowRank]], rank: int, dtype: torch.dtype) 
     down = torch.cat(downs).view(len(parts), rank, *no_down.shape[1:])
     up = torch.cat(ups, dim=1).view(len(no_up), len(parts), rank).transpose(0, 1)  # one copy each, for there are many
     return nn.Parameter(down, requires_grad=False), nn.Parameter(up, requires_grad=False)
+
+
+def _rounded_up(rank: int) -> int:
+    return next((each for each in RANKS if each >= rank), rank)
 
 
 def _times(side: Tensor, factor: float) -> Tensor:

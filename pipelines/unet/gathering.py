@@ -126,8 +126,8 @@ class Gatherer:
         """Whether the LoRAs of some rows may be in one call."""
         if self._branch_bytes is None:
             return True
-        sets = distinct(set_of(row.loras) for row in rows)
-        return len(sets) < 2 or stacked_bytes(self._filled_up(sets)) <= self._branch_bytes
+        sets = self._sets_of(rows)
+        return len(sets) < 2 or stacked_bytes(sets, rounded=self._rounded) <= self._branch_bytes
 
     def most_rows(self, cap: int) -> int:
         """The most rows that a call may have which is not rounded up beyond the cap."""
@@ -245,26 +245,32 @@ class Gatherer:
         return self._changed.get(known, dtype, dict)
 
     def _stack_sets(self, rows: Sequence[Row], dtype: torch.dtype) -> StackedSets | None:
-        sets = distinct(set_of(row.loras) for row in rows)
+        sets = self._sets_of(rows)
         if not sets:
             return None
         known = [each for one in sets for each in (*one, None)]
         return self._stacks.get(
-            known,
-            dtype,
-            lambda: StackedSets.stack(self._filled_up(sets), dtype, self._device, rounded=self._rounded),
+            known, dtype, lambda: StackedSets.stack(sets, dtype, self._device, rounded=self._rounded)
         )
 
-    def _filled_up(self, sets: Sequence[LoraSet]) -> Sequence[LoraSet]:
-        """As many sets as are stacked: where counts are rounded up, the first one again and again."""
-        return [*sets, *[sets[0]] * (_rounded_up(len(sets), ROWS) - len(sets))] if self._rounded else sets
+    def _sets_of(self, rows: Iterable[Row]) -> Sequence[LoraSet]:
+        """The sets that are stacked for some rows; none where no row has any.
+
+        Where counts are rounded up, every row takes one, and so there is an empty one for those that carry nothing: of
+        another's, were it at a scale of 0, would come NaN where that overflows.
+        """
+        each = [set_of(row.loras) for row in rows]
+        sets = distinct(each)
+        if not sets or not self._rounded:
+            return sets
+        return [*sets, *[()] * (_rounded_up(len(sets) + (() in each), ROWS) - len(sets))]
 
     def _carrying(
         self, rows: Sequence[Row], stacked: StackedSets, acting: Iterable[Sequence[tuple[int, int]]]
     ) -> list["_Carrying"]:
         """Of the call, and of each control network's rows, those that carry LoRAs. Where counts are rounded up, all."""
         number = {tuple(map(id, each)): at for at, each in enumerate(stacked.sets)}
-        sets = [number.get(tuple(map(id, set_of(row.loras))), 0 if self._rounded else None) for row in rows]
+        sets = [number.get(tuple(map(id, set_of(row.loras)))) for row in rows]
         found = []
         for places in (range(len(rows)), *([place for place, _ in each] for each in acting)):
             carried = [(at, place, known) for at, place in enumerate(places) if (known := sets[place]) is not None]

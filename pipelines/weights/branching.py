@@ -37,10 +37,12 @@ class TextKey:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """A LoRA as rows carry it. name: for people. adapter: its change of the UNet. of_text: whether it changes a text
-    encoder too, which is merged. refused: for people, why rows cannot carry it; empty where they can."""
+    """A LoRA as rows carry it.
 
-    name: str
+    adapter: its change of the UNet. of_text: whether it changes a text encoder too, which is merged. refused: for
+    people, why rows cannot carry it, in words that follow its name; empty where they can.
+    """
+
     adapter: LoraAdapter
     of_text: bool
     refused: str = ""
@@ -76,7 +78,7 @@ class Uses:
         return self._counts[_asked(loras)] >= SHARED
 
 
-def branch_of(match: Match, name: str, unet: UNet2DConditionModel, home: torch.device) -> Branch:
+def branch_of(match: Match, unet: UNet2DConditionModel, home: torch.device) -> Branch:
     """How rows carry a file that fits a UNet. home: of its weights."""
     of_text = any(component != "unet" for component, _ in match.layers)
     ours: dict[Place, LowRank] = {}
@@ -85,7 +87,7 @@ def branch_of(match: Match, name: str, unet: UNet2DConditionModel, home: torch.d
             continue
         module, _, kind = place[1].rpartition(".")
         if not isinstance(layer, LowRank) or kind != "weight":
-            return Branch(name, LoraAdapter({}), of_text, f"{name} changes {module} by more than two matrices")
+            return Branch(LoraAdapter({}), of_text, f"changes {module} by more than two matrices")
         ours[place] = layer
     dtype = unet.conv_in.weight.dtype  # asking diffusers for it walks all modules
     layers = {
@@ -93,7 +95,7 @@ def branch_of(match: Match, name: str, unet: UNet2DConditionModel, home: torch.d
         for (_, place), layer in upload(ours, home).items()
         if isinstance(layer, LowRank)  # which it was before
     }
-    return Branch(name, LoraAdapter(layers), of_text)
+    return Branch(LoraAdapter(layers), of_text)
 
 
 def of_texts(match: Match) -> Match:
@@ -101,12 +103,12 @@ def of_texts(match: Match) -> Match:
     return replace(match, layers={place: layer for place, layer in match.layers.items() if place[0] != "unet"})
 
 
-def refusal(branches: Mapping[str, Branch], call_bytes: int) -> str | None:
-    """For people, why the LoRAs of a request cannot be carried together; None where they can. call_bytes: what the
-    LoRAs of one call may take."""
-    for branch in branches.values():
+def refusal(branches: Mapping[str, Branch], names: Mapping[str, str], call_bytes: int) -> str | None:
+    """For people, why the LoRAs of a request cannot be carried together; None where they can. names: what the request
+    calls them. call_bytes: what the LoRAs of one call may take."""
+    for sha256, branch in branches.items():
         if branch.refused:
-            return branch.refused
+            return f"{names[sha256]} {branch.refused}"
     rank = sum(branch.adapter.rank for branch in branches.values())
     if rank > MAX_RANK:
         return f"their ranks add up to {rank}, and rows carry up to {MAX_RANK}"

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.errors import InputFault
 from pipelines.prompts.embeddings import NO_SPELLINGS, Spellings, deal, token_faults
 from pipelines.weights.header import parse_header
+from pipelines.weights.lora.layers import READ
 
 if TYPE_CHECKING:
     from pipelines.inputs import FoundEmbedding
@@ -91,7 +92,7 @@ def read_embedding(path: Path, widths: Widths) -> tuple[Tensor, Tensor]:
 
 def _flat(name: str, tensor: Tensor) -> Tensor:
     """(count, width) float32 of a tensor that anybody may have made."""
-    if not tensor.is_floating_point() or tensor.ndim not in (1, 2) or not tensor.numel():
+    if tensor.dtype not in READ or tensor.ndim not in (1, 2) or not tensor.numel():
         raise _fault(f"has a tensor that holds no vectors: {name[:200]} of shape {tuple(tensor.shape)}")
     vectors = tensor.float().reshape(-1, tensor.shape[-1])
     if not vectors.abs().le(MAX_VALUE).all():  # NaN is not, either

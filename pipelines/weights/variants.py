@@ -179,7 +179,7 @@ class VariantStore:
         known = {sha256: branch for sha256, branch in branches.items() if branch is not None}
         if len(known) < len(branches):
             return None
-        parts = self._parts(key, known)
+        parts = self._parts(key, known, _names(spec, digests))
         base, texts = self._base(parts.key), None if parts.texts is None else self._base(parts.texts)
         if base is None or not base.controls.keys() >= set(spec.controls) or (texts is None) != (parts.texts is None):
             return None
@@ -205,6 +205,7 @@ class VariantStore:
                     sha256: self._branch(sha256) or self._make_branch(sha256, sources[sha256])
                     for sha256, _ in self._carried(spec, key)
                 },
+                _names(spec, digests),
             )
             base = self._base(parts.key)
             if base is None:
@@ -241,11 +242,11 @@ class VariantStore:
         """What rows are to carry, where they can."""
         return () if self._branch_bytes is None or self._uses.shared(spec.adapters) else key.adapters
 
-    def _parts(self, key: VariantKey, branches: Mapping[str, Branch]) -> _Parts:
-        """branches: of what rows are to carry, by sha256."""
+    def _parts(self, key: VariantKey, branches: Mapping[str, Branch], names: Mapping[str, str]) -> _Parts:
+        """branches: of what rows are to carry, by sha256. names: likewise, for people."""
         if self._branch_bytes is None or not branches:
             return _Parts(key)
-        refused = refusal(branches, self._branch_bytes)
+        refused = refusal(branches, names, self._branch_bytes)
         if refused is not None:
             return _Parts(key, note=f"The LoRAs are merged into weights of their own, for {refused}.")
         return _Parts(VariantKey(key.base), key.adapters, branches)
@@ -265,7 +266,7 @@ class VariantStore:
         return branch
 
     def _make_branch(self, sha256: str, source: LoraRef) -> Branch:
-        branch = branch_of(self._match(sha256, source), source.field or source.path.name, self._unet, self._home)
+        branch = branch_of(self._match(sha256, source), self._unet, self._home)
         self._branches[sha256] = branch
         self._kept.put(BranchKey(sha256), branch, branch.sizes)
         return branch
@@ -317,6 +318,11 @@ class VariantStore:
         if grown or self._kept.find(key) is None:
             own = self._merger.own_tensors(base)
             self._kept.put(key, base, {id(tensor): tensor.nbytes for tensor in own})
+
+
+def _names(spec: VariantSpec, digests: Mapping[Path, str]) -> Mapping[str, str]:
+    """What a request calls its LoRAs, by their sha256."""
+    return {digests[each.path]: each.field or each.path.name for each in spec.adapters}
 
 
 def _state(path: Path) -> FileState:

@@ -1,7 +1,8 @@
-"""One request that asks for all that pictures can do, alone and beside seven others of other kinds."""
+"""One request that asks for all that pictures and words can do, alone and beside seven others of other kinds."""
 
 import gc
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,30 @@ import numpy as np
 import pytest
 from skimage import data
 
+from benchmarks.lora_files import write_lora
+from pipelines.catalogue import Catalogue
 from pipelines.events import Drawn, Pixels
+from pipelines.inputs import Inputs
 from pipelines.needs import ADAPTERS, CONTROLS
 from pipelines.performance import MODES
-from pipelines.spec import Canvas, Mask, Picture, Reference, Spec, Start, Structure, Vary
+from pipelines.preparing import find_embeddings, find_loras, prepare
+from pipelines.prompts.assembly import expanded
+from pipelines.spec import (
+    Canvas,
+    Embedding,
+    Lora,
+    Mask,
+    Picture,
+    Reference,
+    Refiner,
+    Spec,
+    Start,
+    Structure,
+    Vary,
+)
 from pipelines.weights.family import Family
-from tests.pipelines.studio import Studio, last, spec
-from tests.pipelines.test_unlike_rows import held_up
+from tests.pipelines.studio import Studio, held_up, last, spec
+from tests.pipelines.weights.embeddings import LAYOUTS, vectors_of, write
 
 SIDE = 128
 COFFEE = np.ascontiguousarray(data.coffee()[:SIDE, :SIDE])
@@ -37,8 +55,21 @@ def work(*pictures: Picture, **given: Any) -> Work:
 
 
 def everything(steps: int) -> Work:
+    """Two LoRAs and a tag, four image prompts of four types, inpaint with outpaint, styles, an embedding, a refiner."""
     guided = {"sampler": QUALITY.sampler, "schedule": QUALITY.schedule, "guidance": QUALITY.guidance(4.0, 2.0)}
-    return work(*HOLE, *STRUCTURES, *REFERENCES, prompt="a red circle", loras=(), steps=steps, **guided)
+    return work(
+        *HOLE,
+        *STRUCTURES,
+        *REFERENCES,
+        prompt="a [[red, blue]] circle, <lora:c:0.3>\non a (green:1.2) background",
+        negative_prompt="a <s0>\nblur",
+        styles=("Fooocus Sharp", "SAI Anime", "Random Style"),
+        embeddings=(Embedding(source="star"),),
+        loras=(Lora(source="a", scale=0.4), Lora(source="b", scale=-0.3)),
+        refiner=Refiner(switch=0.8),
+        steps=steps,
+        **guided,
+    )
 
 
 OTHERS: tuple[Work, ...] = (
@@ -52,21 +83,47 @@ OTHERS: tuple[Work, ...] = (
 )
 
 
-@pytest.mark.parametrize("steps", [10, pytest.param(QUALITY.steps, marks=pytest.mark.long)])
-def test_it_is_drawn_and_alike_beside_seven_others(pocket_family: Family, steps: int) -> None:
-    """Some 10 s: the picture to vary is drawn at 1024 x 1024, as Fooocus does."""
-    studio = Studio(pocket_family)
+@pytest.fixture(scope="module")
+def family(pocket_family: Family, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """With three more LoRAs, of which the first changes text encoders too, and an embedding."""
+    folder = tmp_path_factory.mktemp("files")
+    for at, (name, of_text) in enumerate((("a", ("v_proj", "fc1")), ("b", ()), ("c", ()))):
+        write_lora(folder / f"{name}.safetensors", pocket_family, 2 + at, at, ("to_q", "conv1"), of_text)
+    write(folder / "star.safetensors", LAYOUTS["kohya"](*vectors_of(pocket_family, "blue star")))
+    catalogue = Catalogue.open(pocket_family.catalogue.root, folder, folder)
+    return replace(pocket_family, catalogue=catalogue)
+
+
+def inputs(family: Family, given: Work) -> Inputs:
+    """With words of the expansion where there are styles."""
+    wanted, pictures = given
+    found = prepare(
+        wanted,
+        pictures,
+        find_loras(wanted, family.catalogue),
+        embeddings=find_embeddings(wanted, family.catalogue),
+        catalogue=family.catalogue,
+    )
+    words = [f"{each.main}, bright" for each in found.texts] if wanted.styles else []
+    return replace(found, texts=expanded(found.texts, words))
+
+
+@pytest.mark.parametrize("branch_bytes", [None, 2**28], ids=["merged", "carried"])
+@pytest.mark.parametrize("steps", [6, pytest.param(QUALITY.steps, marks=pytest.mark.long)])
+def test_it_is_drawn_and_alike_beside_seven_others(family: Family, steps: int, branch_bytes: int | None) -> None:
+    """Some 10 s each: the picture to vary is drawn at 1024 x 1024, as Fooocus does."""
+    studio = Studio(family, branch_bytes=branch_bytes)
     try:
-        wanted, pictures = everything(steps)
-        (alone,) = studio.draw(wanted, pictures=pictures)
+        asked = everything(steps)
+        (alone,) = last(studio.listen("alone", asked[0], inputs(family, asked))).images
         latent = studio.watched.latents[-1]
         assert alone.shape == (166, 166, 3)
         del studio.watched.latents[:]
         with held_up(studio):
-            waiting = [studio.submit(str(at), each, pictures=given) for at, (each, given) in enumerate(OTHERS)]
-            asked = studio.submit("everything", wanted, pictures=pictures)
-        (beside,) = last(asked).images
-        assert all(isinstance(last(events), Drawn) for events in waiting)
+            waiting = [studio.listen(str(at), each[0], inputs(family, each)) for at, each in enumerate(OTHERS)]
+            events = studio.listen("everything", asked[0], inputs(family, asked))
+        (beside,) = last(events).images
+        assert all(isinstance(last(each), Drawn) for each in waiting)
         assert np.abs(beside.astype(int) - alone).max() <= 1
         assert (
             min(float((latent - each).abs().max()) for each in studio.watched.latents if each.shape == latent.shape)
@@ -78,9 +135,9 @@ def test_it_is_drawn_and_alike_beside_seven_others(pocket_family: Family, steps:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_memory_is_flat_over_two_hundred_mixed_requests(pocket_family: Family) -> None:
+def test_memory_is_flat_over_two_hundred_mixed_requests(family: Family) -> None:
     """After every kind has been drawn some times, another hundred and forty hold no more."""
-    studio = Studio(pocket_family)
+    studio = Studio(family, branch_bytes=2**28)
     small = [each for each in (*OTHERS, everything(4)) if each[0].size is not None]
     try:
         held = [round_of(studio, small, 20 * at) for at in range(10)]
@@ -94,8 +151,9 @@ def round_of(studio: Studio, works: list[Work], first: int) -> int:
     for at in range(first, first + 20, 4):
         chosen = [works[(at + each) % len(works)] for each in range(4)]
         waiting = [
-            studio.submit(str(at + each), wanted.model_copy(update={"seeds": (at + each,)}), pictures=pictures)
+            studio.listen(str(at + each), seeded[0], inputs(studio.family, seeded))
             for each, (wanted, pictures) in enumerate(chosen)
+            for seeded in [(wanted.model_copy(update={"seeds": (at + each,)}), pictures)]
         ]
         assert all(isinstance(last(events), Drawn) for events in waiting)
     del studio.watched.latents[:]

@@ -16,7 +16,7 @@ from pipelines.images.cpds import cpds
 from pipelines.images.face import TEMPLATE, FaceFinder
 from pipelines.images.resize import cover, stretch
 from pipelines.inputs import FoundEmbedding, FoundLora
-from pipelines.preparing import STRUCTURES, find_embeddings, find_loras, prepare
+from pipelines.preparing import NAMED, STRUCTURES, find_embeddings, find_loras, prepare
 from pipelines.prompts.phrasebook import Phrasebook
 from pipelines.spec import Embedding, Lora, Reference, Size, Spec, Start, Structure, StructureKind, Upscale, Vary
 from tests.detector import DETECTOR, needs_detector
@@ -216,6 +216,13 @@ def test_embeddings_of_the_spec_come_before_those_that_prompts_name() -> None:
         "prompt: there is no embedding 'none'",
         "negative_prompt: there is no embedding 'other'",
     ]
+
+
+def test_of_many_unknown_names_some_are_told_and_the_others_counted() -> None:
+    many = " ".join(f"embedding:none{at}" for at in range(NAMED + 100))
+    notes = prepare(spec(prompt=many), [], [], catalogue=KnownEmbedding()).notes
+    assert len(notes) == NAMED + 1
+    assert notes[-1] == "prompt: there are 100 more embeddings that are not here"
 
 
 def test_an_unknown_embedding_is_refused_with_its_field() -> None:

@@ -3,10 +3,9 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -27,6 +26,8 @@ from pipelines.weights.lora.names import (
 )
 
 MAX_ALPHA = 1e6  # above any rank
+# SDXL has some 1,600 layers with names of up to 100 letters. What a name costs to place grows with its square.
+MAX_TENSORS, MAX_NAME = 20_000, 1_000
 _GREATEST = torch.finfo(torch.float32).max  # in which changes are computed
 
 
@@ -69,13 +70,16 @@ def read_lora(path: Path) -> LoraFile:
     """Parse a safetensors file in any of the layouts of docs/models.md. Tensors stay on the CPU.
 
     Raises InputFault `feature_not_supported` for what is not safetensors (pickles are never opened), for kinds that are
-    known and not computed, for a number that is not finite, and for a file that says two things of one layer.
+    known and not computed, for a number that is not finite, for a file that says two things of one layer, and for more
+    or longer names than any LoRA has.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (MemoryError, OSError):  # ours, not the file's
+            names = list(file.keys())
+            _require_few(names)
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (InputFault, MemoryError, OSError):  # told already, or ours and not the file's
         raise
     except Exception as fault:  # a decoder may raise anything for a broken file
         raise InputFault("feature_not_supported", "This LoRA is not a safetensors file.") from fault
@@ -129,6 +133,16 @@ def twice(layer: str, first: str, second: str) -> InputFault:
     return InputFault("feature_not_supported", f"This LoRA changes {layer[:200]} twice: {names}.")
 
 
+def _require_few(names: Sequence[str]) -> None:
+    """Of a file that anybody may have made, before any of them is looked at."""
+    if len(names) > MAX_TENSORS:
+        msg = f"This LoRA has {len(names)} tensors, and no model that it could be for has {MAX_TENSORS}."
+        raise InputFault("feature_not_supported", msg)
+    if any(len(name) > MAX_NAME for name in names):
+        msg = f"This LoRA has a tensor whose name is longer than {MAX_NAME} characters."
+        raise InputFault("feature_not_supported", msg)
+
+
 def _require_finite(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in READ or not tensor.numel():
         return
@@ -139,10 +153,13 @@ def _require_finite(name: str, tensor: Tensor) -> None:
 
 def _adapter_alphas(metadata: Mapping[str, str], names: Mapping[str, Tensor]) -> dict[str, float]:
     """alpha by component from the adapter description that newer diffusers writes beside the tensors."""
+    unreadable = "The adapter description in this LoRA cannot be read."
     try:
-        described: dict[str, Any] = dict(json.loads(metadata.get("lora_adapter_metadata", "{}")))
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise InputFault("feature_not_supported", "The adapter description in this LoRA cannot be read.") from fault
+        described: object = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError) as fault:
+        raise InputFault("feature_not_supported", unreadable) from fault
+    if not isinstance(described, dict):
+        raise InputFault("feature_not_supported", unreadable)
     alphas: dict[str, float] = {}
     for key, value in described.items():
         component, _, setting = key.rpartition(".")

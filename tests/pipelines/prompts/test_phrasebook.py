@@ -109,3 +109,15 @@ def test_a_wildcard_that_names_itself_and_one_that_is_too_long_are_the_prompts_f
         with pytest.raises(InputFault) as caught:
             images(book, prompt=prompt)
         assert (caught.value.type, caught.value.field) == (type_, "prompt")
+
+
+def test_folders_are_read_in_one_order_whatever_the_disk_lists_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "A.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    if len(listed := sorted(tmp_path.iterdir())) < 3:
+        pytest.skip("the file system does not tell upper from lower case")
+    for order in (listed, listed[::-1]):
+        monkeypatch.setattr(Path, "rglob", lambda folder, pattern, order=order: iter(order))
+        assert [path.name for path, _ in folders.text_files(tmp_path, ".txt")] == ["A.txt", "a.txt", "b.txt"]

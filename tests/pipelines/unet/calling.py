@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipelines.conditioning import Conditioning
 from pipelines.device import PlainDevice
+from pipelines.unet.branches import RowLora
 from pipelines.unet.gathering import Gatherer, Sample, UNetCall
 from pipelines.unet.guide import Evaluate, Guidance, Guide, SizeIds
 from pipelines.unet.row_caps import RowCaps
@@ -33,13 +34,22 @@ def conditioning(family: Family, seed: int, chunks: int = 1) -> Conditioning:
     return Conditioning(noise(seed, 77 * chunks, config.cross_attention_dim), noise(seed + 1, pooled))
 
 
-def guide(family: Family, seed: int, *, chunks: int = 1, negative: bool = False, scale: float = 1.0) -> Guide:
+def guide(
+    family: Family,
+    seed: int,
+    *,
+    chunks: int = 1,
+    negative: bool = False,
+    scale: float = 1.0,
+    loras: tuple[RowLora, ...] = (),
+) -> Guide:
     return Guide(
         unet=family.unet,
         positive=conditioning(family, seed, chunks),
         negative=conditioning(family, seed + 50) if negative else None,
         guidance=Guidance(scale),
         sizes=SizeIds(TRUE, TRUE, TRUE),
+        loras=loras,
     )
 
 

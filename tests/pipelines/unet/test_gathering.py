@@ -257,6 +257,9 @@ def test_what_sets_take_stacked_is_known_before(pocket_family: Family) -> None:
         stacked = StackedSets.stack(sets, torch.float32, CPU)
         held = sum(each.nbytes for each in stacked.weights.parameters())
         assert held == stacked_bytes(sets) if exact else held <= stacked_bytes(sets)
+        stacked = StackedSets.stack(sets, torch.float32, CPU, rounded=True)
+        held = sum(each.nbytes for each in stacked.weights.parameters())
+        assert held <= stacked_bytes(sets, rounded=True)
 
 
 def test_rounded_calls_of_unlike_sets_have_one_signature(pocket_family: Family) -> None:
@@ -278,6 +281,17 @@ def test_rounded_calls_of_unlike_sets_have_one_signature(pocket_family: Family) 
         for mix in mixes
     }
     assert len(signatures) == 1
+
+
+def test_a_row_without_loras_is_untouched_by_a_neighbour_whose_loras_overflow(pocket_family: Family) -> None:
+    """In rounded calls every row has a set; so nothing may come of it where its scales are 0."""
+    broken = RowLora(LoraAdapter({QUERY: LowRank(noise(1, 4, 128) * 1e38, noise(2, 128, 4) * 1e38)}), 1.0)
+    asks = [
+        guide(pocket_family, at, loras=loras).evaluate(noise(at, *SHAPE), 1.6, 499)
+        for at, loras in enumerate([(broken,), ()])
+    ]
+    alone, (_, found) = run(pocket_family, asks[1:]), run(pocket_family, asks, rounded=True)
+    torch.testing.assert_close(found, alone[0], atol=1e-4, rtol=0)
 
 
 def test_loras_that_do_not_fit_together_are_called_apart(pocket_family: Family) -> None:

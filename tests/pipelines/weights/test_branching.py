@@ -18,7 +18,7 @@ from pipelines.weights.lora.changes import Change, Whole, merged
 from pipelines.weights.lora.matching import Targets
 from pipelines.weights.lora.names import Place
 from pipelines.weights.lora.reading import digest, read_lora
-from pipelines.weights.variant_spec import VariantSpec
+from pipelines.weights.variant_spec import LoraRef, VariantSpec
 from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.unet.calling import CPU
 from tests.pipelines.weights import tiny
@@ -159,7 +159,7 @@ def test_of_every_layout_rows_carry_what_would_be_merged_or_refuse_it(tmp_path: 
         for naming in NAMINGS:
             path = save(tmp_path / f"{at}.safetensors", spelt(layer, naming, family.unet.config))
             match = targets.match(read_lora(path))
-            branch = branch_of(match, "a", family.unet, torch.device("cpu"))
+            branch = branch_of(match, family.unet, torch.device("cpu"))
             assert (layer.layout in ("LoRA", "LoCon")) == (not branch.refused)
             if not branch.refused:
                 carried[layer.layout] += 1
@@ -176,8 +176,19 @@ def test_a_change_that_is_no_product_alone_is_refused_with_the_layer(tmp_path: P
 
     for kind in ("weight", "bias"):
         more: dict[Place, Change] = {("unet", f"{QUERY}.{kind}"): Whole(torch.zeros(16))}
-        branch = branch_of(replace(match, layers={**match.layers, **more}), "a", family.unet, torch.device("cpu"))
-        assert branch.refused == f"a changes {QUERY} by more than two matrices"
+        branch = branch_of(replace(match, layers={**match.layers, **more}), family.unet, torch.device("cpu"))
+        assert branch.refused == f"changes {QUERY} by more than two matrices"
+
+
+def test_a_note_calls_a_lora_as_the_request_does_and_not_as_another_did(tmp_path: Path) -> None:
+    store, path = carrying(), unet_lora(tmp_path / "a.safetensors")
+    bias = tiny.family().unet.get_parameter("conv_in.bias")
+    save_file({**load_file(path), "lora_unet_conv_in.diff_b": torch.zeros_like(bias)}, path)
+    for field in ("loras.0.path", "loras.3.path", "loras.1.path", "prompt"):
+        wanted = VariantSpec(adapters=(LoraRef(path, 0.5, field),))
+        found = store.find(wanted) if field == "loras.1.path" else store.get(wanted)
+        assert found is not None
+        assert f"for {field} changes" in found.note
 
 
 def test_sides_of_another_number_of_dimensions_are_those_of_the_layer(tmp_path: Path) -> None:

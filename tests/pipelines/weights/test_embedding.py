@@ -17,6 +17,7 @@ from tests.pipelines.weights.embeddings import LAYOUTS, Layout, write
 
 SDXL = 768, 1280
 NARROW, WIDE = torch.randn(3, 768), torch.randn(3, 1280)
+FOUR_BITS = torch.zeros(3, 384, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)  # which torch can copy and no more
 
 
 def refusal(path: Path) -> str:
@@ -52,6 +53,7 @@ def test_one_vector_may_be_written_flat(tmp_path: Path) -> None:
         ({"clip_l": NARROW, "clip_g": WIDE * torch.nan}, "numbers that are not finite, or larger than 10000"),
         ({"clip_l": NARROW, "clip_g": WIDE / 0}, "numbers that are not finite"),
         ({"clip_l": NARROW.long(), "clip_g": WIDE}, "holds no vectors: clip_l"),
+        ({"clip_l": FOUR_BITS, "clip_g": WIDE}, "holds no vectors: clip_l"),
         ({"clip_l": NARROW[None], "clip_g": WIDE}, "holds no vectors: clip_l"),
         ({"clip_l": NARROW[:0], "clip_g": WIDE[:0]}, "holds no vectors: clip"),
         ({"clip_l": torch.tensor(1.0), "clip_g": WIDE}, "holds no vectors: clip_l"),

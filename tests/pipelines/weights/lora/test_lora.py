@@ -220,6 +220,7 @@ def test_tensors_that_make_no_product_are_refused(
     [
         "{",
         "[1]",
+        "[[1, 2]]",
         "3",
         "[" * 100_000,
         f'{{"unet.lora_alpha": 1{"0" * 400}}}',

@@ -165,3 +165,16 @@ def test_force_takes_what_fits_and_refuses_a_file_of_which_nothing_does(tmp_path
     assert str(forced).startswith("2 of the 16 tensors of this LoRA were applied by force, and not lora_unet_elsewhere")
     with pytest.raises(InputFault, match="does not fit the model"):
         targets.match(read_lora(save(tmp_path, foreign)), force=True)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["a" + ".b" * 500_000, f"{QUERY}.{'c' * 2000}"], ids=["dots", "letters"])
+def test_names_that_would_take_minutes_to_place_are_not_looked_at(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputFault, match="longer than 1000") as caught:
+        read_lora(save(tmp_path, {**lora(QUERY), name: torch.zeros(1)}))
+    assert len(caught.value.msg) < 200
+
+
+def test_more_tensors_than_any_model_has_are_not_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(InputFault, match="has 20001 tensors"):
+        read_lora(save(tmp_path, dict.fromkeys(map(str, range(20_001)), torch.zeros(1))))
