@@ -83,7 +83,7 @@ class Graph:
                     for line in told(event.texts, guided=spec.guidance.acts):
                         yield Note(line, "INFO")
                 elif isinstance(event, events.Note):
-                    yield Note(event.text)
+                    yield Note(event.text, event.level)
                 else:
                     yield Step(event.step, event.steps)
             if drawn is None:

@@ -202,8 +202,8 @@ class Drawer:
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
-            for note in (*self._variants.notes(wanted), *filter(None, [variant.note])):
-                tell(Note(note))
+            for note in (*self._variants.notes(wanted), *map(Note, filter(None, [variant.note]))):
+                tell(note)
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
             refiner = self._variants.refiners.get(asked.field) if asked and not refining else refining
             prediction = self._family.catalogue.file.prediction

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,7 @@ class Note:
     """A sentence about what was made of a job's inputs or weights, for whoever asked."""
 
     text: str
+    level: Literal["INFO", "WARNING"] = "WARNING"
 
 
 Event = Progress | Preview | Drawn | Note

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pipelines.errors import InputFault
+from pipelines.events import Note
 from pipelines.parts import Part
 from pipelines.unet.branches import RowLora
 from pipelines.weights.bases import Base, InpaintFiles, Merger
@@ -39,9 +40,10 @@ log = logging.getLogger("fooocus.weights")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a file fits the family: in a sentence, and whether it was taken by force alone."""
+    """How a file fits the family: in a sentence, as a whole, and whether it was taken by force alone."""
 
     told: str
+    whole: bool
     forced: bool
 
 
@@ -220,11 +222,16 @@ class VariantStore:
             texts = None if parts.texts is None else self._base(parts.texts) or self._make_texts(parts.texts, sources)
             return Variant(base, parts.adapters, parts.branches, texts, parts.note)
 
-    def notes(self, spec: VariantSpec) -> tuple[str, ...]:
-        """How much of each LoRA that the client named acts, in a sentence; of a spec whose variant was got."""
+    def notes(self, spec: VariantSpec) -> tuple[Note, ...]:
+        """How much of each LoRA that the client named acts, as a warning where not all does; of a spec whose variant
+        was got."""
         named = [each for each in spec.adapters if each.field]
         fits = [self._fits.get(self._digests.get(_state(each.path), "")) for each in named]
-        return tuple(f"{each.field}: {fit.told}" for each, fit in zip(named, fits, strict=True) if fit is not None)
+        return tuple(
+            Note(f"{each.field}: {fit.told}", "INFO" if fit.whole else "WARNING")
+            for each, fit in zip(named, fits, strict=True)
+            if fit is not None
+        )
 
     def _is_known_to_fit(self, sha256: str, source: LoraRef) -> bool:
         fit = self._fits.get(sha256)
@@ -305,7 +312,7 @@ class VariantStore:
             raise InputFault(fault.type, fault.msg, source.field, fault.ctx) from fault
         if match.unmatched:
             log.warning("%s: %s", source.path.name, match)
-        self._fits[sha256] = Fit(str(match), match.forced)
+        self._fits[sha256] = Fit(str(match), not match.unmatched, match.forced)
         if len(self._fits) > REMEMBERED_DIGESTS:
             del self._fits[next(iter(self._fits))]
         return match

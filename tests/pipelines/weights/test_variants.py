@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipelines.errors import InputFault
+from pipelines.events import Note
 from pipelines.weights import bases, variants
 from pipelines.weights.lora.changes import LowRank
 from pipelines.weights.lora.matching import Targets
@@ -193,8 +194,11 @@ def test_how_much_of_each_lora_that_the_client_named_acts_is_told(tmp_path: Path
     for _ in range(2):  # when it is built, and when it is at hand
         store.get(spec)
         first, second = store.notes(spec)
-        assert first == "loras.0.path: all 6 tensors of this LoRA were applied"
-        assert second.startswith("loras.1.path: 2 of the 16 tensors of this LoRA were applied by force, and not lora_")
+        assert first == Note("loras.0.path: all 6 tensors of this LoRA were applied", "INFO")
+        assert second.level == "WARNING"
+        assert second.text.startswith(
+            "loras.1.path: 2 of the 16 tensors of this LoRA were applied by force, and not lora_"
+        )
     assert VariantStore(tiny.family(), PLENTY).notes(VariantSpec(adapters=refs[2:])) == ()
 
 
