@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, Literal, assert_never
 from urllib.parse import unquote, urlsplit
 
+from gateway.endpoints.styles import EXPANSION
 from pipelines.performance import MIMICKED, MODES, PerformanceName
-from pipelines.prompts.styles import EXPANSION
 from pipelines.spec import SamplerName, Spec
 
 Scheme = Literal["fooocus", "a1111"]

@@ -76,9 +76,9 @@ def read_lora(path: Path) -> LoraFile:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            names = list(file.keys())
-            _require_few(names)
-            tensors = {name: file.get_tensor(name) for name in names}
+            all_names = list(file.keys())
+            _require_few(all_names)
+            tensors = {name: file.get_tensor(name) for name in all_names}
     except (InputFault, MemoryError, OSError):  # told already, or ours and not the file's
         raise
     except Exception as fault:  # a decoder may raise anything for a broken file
