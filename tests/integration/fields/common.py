@@ -15,12 +15,12 @@ from tests.integration.fields.calling import (
     GREEN,
     GREEN_SCENE,
     GUIDED,
-    PLAIN,
     RED,
     RED_SCENE,
     Caller,
     Check,
     far,
+    grain,
     mean_colour,
     reads,
     texture,
@@ -108,12 +108,6 @@ def seed(call: Caller) -> None:
     assert far([one], [other]) > 0.5
 
 
-def refiner_switch(call: Caller) -> None:
-    """None without a refiner, which no endpoint of this family has of its own."""
-    one, other = (call(prompt=RED, refiner_switch=value).picture for value in (0.4, 0.8))
-    assert far([one], [other]) == 0
-
-
 def output_format(call: Caller) -> None:
     name = "output_format" if call.family == "fooocus" else "format"
     kinds = ("png", "jpeg", "webp") if call.family == "fooocus" else ("png", "jpeg")
@@ -143,17 +137,22 @@ def enable_safety_checker(call: Caller) -> None:
     assert hidden.picture.max() <= 2
 
 
+REFINER = "realisticVisionV60B1_v51VAE.safetensors"
+
+
 def refiner_model(call: Caller) -> None:
-    """The pocket family has no refiner of Stable Diffusion 1.5: the answer names what would bring it."""
-    answer = call.client.post(
-        f"/{call.endpoint}",
-        json={**PLAIN[call.family], **call.given, "refiner_model": "realisticVisionV60B1_v51VAE.safetensors"},
-    )
-    assert answer.status_code == 422
-    (detail,) = answer.json()["detail"]
-    assert detail["type"] == "feature_not_supported"
-    assert detail["loc"] == ["body", "refiner_model"]
-    assert "python -m models pull" in detail["msg"]
+    """The pocket family's refiner leaves less grain in what is plain."""
+    without, having = (call.many(**GUIDED[call.family], prompt=RED, refiner_model=name) for name in ("None", REFINER))
+    assert grain(having) < grain(without)
+    assert reads(RED_SCENE, having) >= 0.75
+
+
+def refiner_switch(call: Caller) -> None:
+    """The later it takes over, the less it changes."""
+    asked = {**GUIDED[call.family], "prompt": RED}
+    plain = call.many(**asked)
+    early, late = (call.many(**asked, refiner_model=REFINER, refiner_switch=switch) for switch in (0.6, 0.95))
+    assert far(plain, late) < far(plain, early)
 
 
 BOTH: Mapping[str, Check] = MappingProxyType(
