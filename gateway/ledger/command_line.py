@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from gateway.errors import StoreUnavailable
 from gateway.ledger.archive import shown
 from gateway.ledger.copying import CopyingFailed
@@ -20,7 +22,12 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(given: argparse.Namespace) -> GatewaySettings:
-    return GatewaySettings(data_dir=given.data_dir, ledger_url=given.ledger_url)
+    """Ends the program (SystemExit) with a sentence for an address that is none of a ledger."""
+    try:
+        return GatewaySettings(data_dir=given.data_dir, ledger_url=given.ledger_url)
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise SystemExit(f"--ledger-url: {told}") from error
 
 
 @contextmanager

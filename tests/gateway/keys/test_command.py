@@ -124,8 +124,8 @@ def test_a_wrong_folder_makes_no_ledger(tmp_path: Path, command: list[str]) -> N
     ("url", "said"),
     [
         ("postgresql://me:geheim@127.0.0.1:1/l", "The ledger at postgresql://me:***@127.0.0.1:1/l cannot be reached: "),
-        ("mysql://me:geheim@127.0.0.1/l", "the ledger needs an address of the form "),
-        ("nonsense", "the ledger needs an address of the form "),
+        ("mysql://me:geheim@127.0.0.1/l", "--ledger-url: the ledger does not know mysql; write postgresql://"),
+        ("nonsense", "--ledger-url: it is no address of a database; write postgresql://"),
     ],
 )
 def test_a_database_that_is_away_or_none_is_one_sentence(tmp_path: Path, url: str, said: str) -> None:
