@@ -61,7 +61,14 @@ def test_a_team_pulls_a_preset_serves_it_and_runs_its_programs(
         assert (family["name"], family["checks_pictures"]) == ("default", True)
         assert {"canny", "cpds", "vision", "inpaint_patch", "offset_lora", "lcm_lora"} <= {*family["has"]}
         older = {"inpaint_patch_v1", "inpaint_patch_v25"}  # of the inpaint model, which nobody asks for by default
-        assert {*family["missing"]} == {"expansion", "face_detector", "refiner", "safety_checker_v2", *older}
+        assert {*family["missing"]} == {
+            "expansion",
+            "face_detector",
+            "refiner",
+            "interposer",
+            "safety_checker_v2",
+            *older,
+        }
         assert family["missing"]["refiner"] == "python -m models pull refiner --family default"
         point(address, monkeypatch)
         with guard.watching():
