@@ -48,13 +48,16 @@ def test_the_output_keeps_the_aspect_of_a_photograph_by_address(
 
 
 def test_the_picture_is_drawn_over_the_photograph(drive: Drive, photographs: PhotographServer) -> None:
-    """Luminance follows the photograph, the less the higher the strength; the pocket refiner knows no photographs."""
+    """Luminance follows the photograph, the less the higher the strength.
+
+    Without the pocket's refiner and expansion, which know no photographs.
+    """
     with Image.open(PHOTOGRAPHS / "astronaut.png") as original:
         given = np.asarray(original.convert("L")).ravel()
     likeness = []
     for strength in (0.3, 0.6, 0.95):
         request = {"prompt": "a portrait", "image_url": photographs.url("astronaut.png"), "seed": 11}
-        request |= {"enable_refiner": False}
+        request |= {"enable_refiner": False, "expand_prompt": False}
         done = drive("old", "middleware", "subscribe", ENDPOINT, {**request, "strength": strength})
         drawn = np.asarray(picture(done["output"]["images"][0]).convert("L")).ravel()
         likeness.append(np.corrcoef(drawn, given)[0, 1])
