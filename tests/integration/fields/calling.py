@@ -60,7 +60,6 @@ class Drawn:
     output: Json
     pictures: list[Pixels]
     log: list[str]
-    inactive: str
 
     @property
     def picture(self) -> Pixels:
@@ -84,7 +83,7 @@ class Caller:
         output: Json = answer.json()
         log = [each["message"] for each in state["logs"] or ()]
         contents = [self._content(each["url"]) for each in output["images"]]
-        return Drawn(output, [*map(decoded, contents)], log, answer.headers.get("x-fooocus-inactive", ""))
+        return Drawn(output, [*map(decoded, contents)], log)
 
     def _content(self, url: str) -> bytes:
         if url.startswith("data:"):
