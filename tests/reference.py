@@ -2,7 +2,8 @@
 
 A judge is whoever holds vectors of others' making (of Fooocus itself, of diffusers, of a formula) against this code.
 The vectors reach the code through these functions alone, so what stands below them may be rewritten, and then
-`tests/reaching*.py` follow and this file does not. Common to all:
+`tests/reaching*.py` follow and this file does not. It stays one file, though it is longer than others may be: judges
+import this one name, and most of it is signatures and what they mean. Common to all:
 
 - A latent is (channels, h, w) float32, scaled by the VAE's factor, h and w an eighth of the picture's pixels. Where n
   comes first it says so. x is a latent with noise of deviation sigma added to it, not divided by sqrt(1 + sigma^2).

@@ -23,7 +23,7 @@ from pipelines.weights.variants import Variant, VariantStore
 from tests.pipelines.unet.calling import CPU
 from tests.pipelines.weights import tiny
 from tests.pipelines.weights.lora.test_layouts import save, spelt, written_for
-from tests.pipelines.weights.test_variants import PLENTY, QUERY, of, text_lora, unet_lora
+from tests.pipelines.weights.loras import PLENTY, QUERY, of, text_lora, unet_lora
 
 CALL = 2**20
 NAMINGS = ("kohya", "original", "comfyui", "peft")

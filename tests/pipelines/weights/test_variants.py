@@ -1,56 +1,22 @@
-"""Variants: merging, sharing, keys, eviction."""
+"""Variants: merging, sharing and keys."""
 
-import gc
 import os
-import threading
-import weakref
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from pipelines.errors import InputFault
 from pipelines.events import Note
-from pipelines.weights import bases, variants
 from pipelines.weights.lora.changes import LowRank
 from pipelines.weights.lora.matching import Targets
-from pipelines.weights.lora.reading import LoraFile, digest, read_lora
+from pipelines.weights.lora.reading import digest, read_lora
 from pipelines.weights.variant_spec import BaseKey, LoraRef, VariantKey, VariantSpec
-from pipelines.weights.variants import Variant, VariantStore
+from pipelines.weights.variants import VariantStore
 from tests.pipelines.weights import tiny
+from tests.pipelines.weights.loras import PLENTY, QUERY, of, query, text_lora, unet_lora
 from tests.pipelines.weights.test_control_lora import write_control
-
-QUERY = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-PLENTY = 2**30
-
-
-def unet_lora(path: Path, seed: int = 0) -> Path:
-    names = {f"lora_unet_{QUERY.replace('.', '_')}": torch.zeros(16, 16)}
-    return tiny.write_kohya(path, {**names, "lora_unet_conv_in": torch.zeros(8, 4, 3, 3)}, seed=seed)
-
-
-def text_lora(path: Path) -> Path:
-    name = "lora_te2_text_model_encoder_layers_0_self_attn_v_proj"
-    return tiny.write_kohya(path, {name: torch.zeros(8, 8)})
-
-
-def of(
-    *loras: tuple[Path, float], performance: Sequence[tuple[Path, float]] = (), control: bool = False
-) -> VariantSpec:
-    """loras: the row's adapters."""
-    return VariantSpec(
-        performance=tuple(LoraRef(*lora) for lora in performance),
-        adapters=tuple(LoraRef(*lora) for lora in loras),
-        controls=("canny",) if control else (),
-    )
-
-
-def query(variant: Variant) -> Tensor:
-    return variant.unet.get_parameter(f"{QUERY}.weight")
 
 
 def test_no_loras_is_the_family_itself() -> None:
@@ -67,16 +33,6 @@ def test_scales_of_zero_are_the_family_itself(tmp_path: Path) -> None:
     path = unet_lora(tmp_path / "a.safetensors")
     assert store.get(of((path, 0.0))) == store.get(of())
     assert store.get(of((path, 0.5), (path, -0.5))) == store.get(of())
-
-
-def test_what_is_kept_is_named_for_people_the_last_used_at_the_end(tmp_path: Path) -> None:
-    store = VariantStore(tiny.family(), PLENTY)
-    path = unet_lora(tmp_path / "a.safetensors")
-    store.get(of((path, 0.5)))
-    store.get(of())
-    assert store.names() == (f"tiny.safetensors + {digest(path)[:8]} x 0.5", "tiny.safetensors")
-    store.get(of((path, 0.5)))
-    assert store.names()[-1].endswith("x 0.5")
 
 
 def test_a_lora_changes_the_prediction_and_its_scale_measures_how_much(tmp_path: Path) -> None:
@@ -202,41 +158,6 @@ def test_how_much_of_each_lora_that_the_client_named_acts_is_told(tmp_path: Path
     assert VariantStore(tiny.family(), PLENTY).notes(VariantSpec(adapters=refs[2:])) == ()
 
 
-def test_thirty_sets_stay_within_the_budget_and_those_in_use_stay_whole(tmp_path: Path) -> None:
-    store = VariantStore(tiny.family(), budget_bytes=12_000)
-    path = unet_lora(tmp_path / "a.safetensors")
-    held = store.get(of((path, 1.0)))
-    before = tiny.predict(held.unet)
-    alive: list[weakref.ref[object]] = []
-    for at in range(30):
-        alive.append(weakref.ref(store.get(of((path, 0.01 * (at + 2)))).base))
-        assert store.resident_bytes <= 12_000
-    gc.collect()
-    assert 1 < sum(ref() is not None for ref in alive) < 10
-    assert torch.equal(tiny.predict(held.unet), before)
-
-
-def test_a_variant_that_is_still_held_is_found_again_after_eviction(tmp_path: Path) -> None:
-    store = VariantStore(tiny.family(), budget_bytes=3_000)
-    path = unet_lora(tmp_path / "a.safetensors")
-    held = store.get(of((path, 1.0)))
-    for at in range(5):
-        store.get(of((path, 0.01 * (at + 2))))
-    assert store.get(of((path, 1.0))) == held
-
-
-def test_the_newest_stays_even_when_the_budget_is_smaller(tmp_path: Path) -> None:
-    store = VariantStore(tiny.family(), budget_bytes=0)
-    path = unet_lora(tmp_path / "a.safetensors")
-    first = weakref.ref(store.get(of((path, 1.0))).base)
-    gc.collect()
-    assert first() is not None
-    store.get(of())
-    gc.collect()
-    assert first() is None
-    assert store.resident_bytes == 0
-
-
 def test_a_control_network_is_built_once_for_a_variant_on_its_weights(tmp_path: Path) -> None:
     base = tiny.unet()
     family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", base, leave_out=("conv_in",))})
@@ -250,22 +171,6 @@ def test_a_control_network_is_built_once_for_a_variant_on_its_weights(tmp_path: 
     assert store.get(of(lora, control=True)).controls["canny"] is network
     assert network.conv_in.weight is variant.unet.conv_in.weight
     assert store.get(of(control=True)).controls["canny"].conv_in.weight is family.unet.conv_in.weight
-
-
-def test_control_networks_count_and_go_with_their_variant(tmp_path: Path) -> None:
-    family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", tiny.unet())})
-    roomy = VariantStore(family, PLENTY)
-    roomy.get(of(control=True))
-    size = roomy.resident_bytes
-    assert size > 10_000
-    store = VariantStore(family, budget_bytes=2 * size)
-    path = unet_lora(tmp_path / "a.safetensors")
-    networks = []
-    for at in range(8):
-        networks.append(weakref.ref(store.get(of((path, 0.1 * at), control=True)).controls["canny"]))
-        assert store.resident_bytes <= 2 * size
-    gc.collect()
-    assert 1 <= sum(ref() is not None for ref in networks) <= 2
 
 
 def test_variants_are_built_and_run_in_inference_mode(tmp_path: Path) -> None:
@@ -338,76 +243,3 @@ def test_merging_rounds_once_from_the_checkpoint(tmp_path: Path) -> None:
     # half a unit in the last place is all that one rounding may cost
     step = torch.exp2(torch.floor(torch.log2(exact.abs())) - 7)
     assert ((query(variant).double() - exact).abs() <= step / 2 * 1.001).all()
-
-
-def test_the_files_of_used_variants_are_parsed_once_even_when_the_budget_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[Path] = []
-
-    def counted(path: Path) -> LoraFile:
-        parsed.append(path)
-        return read_lora(path)
-
-    monkeypatch.setattr(variants, "read_lora", counted)
-    store = VariantStore(tiny.family(), budget_bytes=12_000)
-    a, b = unet_lora(tmp_path / "a.safetensors", 1), unet_lora(tmp_path / "b.safetensors", 20)
-    for at in range(30):
-        store.get(of((a, 0.01 * (at + 1)), (b, 1.0)))
-    assert sorted(parsed) == [a, b]
-
-
-def test_find_answers_what_is_there_and_builds_nothing(tmp_path: Path) -> None:
-    family = tiny.family({"canny": write_control(tmp_path / "canny.safetensors", tiny.unet())})
-    store = VariantStore(family, PLENTY)
-    lora = unet_lora(tmp_path / "a.safetensors"), 1.0
-    assert store.find(of(lora)) is None
-    built = store.get(of(lora))
-    assert store.find(of(lora)) == built
-    assert store.find(of(lora, control=True)) is None
-    assert store.find(of((lora[0], 0.5))) is None
-    store.get(of(lora, control=True))
-    assert store.find(of(lora, control=True)) == built
-
-
-def test_what_is_there_is_found_while_another_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = VariantStore(tiny.family(), PLENTY)
-    a, b = unet_lora(tmp_path / "a.safetensors", 1), unet_lora(tmp_path / "b.safetensors", 20)
-    there = store.get(of((a, 1.0)))
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(path: Path) -> LoraFile:
-        begun.set()
-        assert go_on.wait(20)
-        return read_lora(path)
-
-    monkeypatch.setattr(variants, "read_lora", slow)
-    with ThreadPoolExecutor(2) as pool:
-        twice = [pool.submit(store.get, of((b, 1.0))) for _ in range(2)]
-        assert begun.wait(20)
-        assert store.get(of((a, 1.0))) == there
-        assert store.find(of((b, 1.0))) is None
-        go_on.set()
-        assert twice[0].result(20) == twice[1].result(20)
-
-
-def test_switching_between_variants_that_are_there_merges_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = VariantStore(tiny.family(), PLENTY)
-    path = unet_lora(tmp_path / "a.safetensors")
-    one, other = (store.get(of((path, scale))) for scale in (0.5, 0.6))
-
-    def never(*_: object) -> None:
-        raise AssertionError("built again")
-
-    for module, name in (
-        (bases, "merged"),
-        (bases, "clone_sharing_parameters"),
-        (variants, "read_lora"),
-        (variants, "digest"),
-    ):
-        monkeypatch.setattr(module, name, never)
-    for _ in range(5):
-        assert store.get(of((path, 0.5))) == one
-        assert store.get(of((path, 0.6))) == other
