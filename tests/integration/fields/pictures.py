@@ -10,7 +10,7 @@ from benchmarks.pocket.acceptance.inpaint import share_changed
 from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.oracle import Oracle, standing_out
 from benchmarks.pocket.world.scenes import Scene, Thing
-from tests.integration.calls import png
+from tests.integration.calls import FOOOCUS, png
 from tests.integration.fields.calling import (
     BLANK,
     GIVEN,
@@ -77,7 +77,11 @@ def mixed(call: Caller, **fields: Any) -> tuple[float, float]:
     look = {"image_url": png(OTHER), "type": "ImagePrompt", "weight": 1.0, "stop_at": 1.0}
     target = mean_colour([OTHER])
     flag = next(name for name in fields if name.startswith("mixing"))
-    asked = {**fields, "prompt": "", "image_prompt_1": look}
+    if call.endpoint == FOOOCUS:  # its only image prompt
+        guiding = {"control_image_url": png(OTHER), "control_type": "ImagePrompt"}
+    else:
+        guiding = {"image_prompt_1": look}
+    asked = {**fields, "prompt": "", **guiding}
     alone, both = (call(**{**asked, flag: on}).picture for on in (False, True))
     hole = np.s_[alone.shape[0] // 3 : 2 * alone.shape[0] // 3]
     return tuple(float(np.abs(mean_colour([each[hole, hole]]) - target).sum()) for each in (alone, both))
