@@ -36,7 +36,7 @@ class ImagePrompters:
         Raises WeightsFault where the family lacks one, or its files do not fit.
         """
         with self._loading:
-            return {part: self._kept.find(part) or self._load(part) for part in adapters}
+            return {part: self._kept.recall(part) or self._load(part) for part in adapters}
 
     def _load(self, part: Part) -> ImagePrompter:
         family = self._family

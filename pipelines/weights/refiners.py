@@ -67,8 +67,8 @@ class Refiners:
         self._loading = threading.Lock()
 
     def find(self) -> Refiner | None:
-        """The refiner if it is at hand; never reads or waits."""
-        found: Refiner | None = self._kept.find(KEY)
+        """The refiner if it is at hand, or still drawn with; never reads or waits."""
+        found: Refiner | None = self._kept.recall(KEY)
         return found
 
     def get(self, field: str) -> Refiner:

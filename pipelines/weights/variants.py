@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -146,8 +145,6 @@ class VariantStore:
         # bases, text encoders, branches, files by their sha256, by their part image prompters and refiner
         self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter | Refiner] = SizedLru(budget_bytes)
         self.prompters, self.refiners = ImagePrompters(family, self._kept), Refiners(family, self._kept)
-        self._held: WeakValueDictionary[VariantKey | TextKey, Base] = WeakValueDictionary()
-        self._branches: WeakValueDictionary[str, Branch] = WeakValueDictionary()
         self._home = family.residency.home(family.unet.conv_in.weight).device
         self._unet, self._branch_bytes, self._uses = family.unet, branch_bytes, Uses()
         self._digests: dict[FileState, str] = {}
@@ -209,16 +206,16 @@ class VariantStore:
                 },
                 _names(spec, digests),
             )
-            base = self._base(parts.key)
-            if base is None:
-                base = self._merger.merge(parts.key, self._matches(parts.key, sources), self._inpaint(spec.patch))
+            known = self._base(parts.key)
+            base = known or self._merger.merge(parts.key, self._matches(parts.key, sources), self._inpaint(spec.patch))
             for each in spec.loras:
                 if each.scale and not self._is_known_to_fit(digests[each.path], each):
                     self._match(digests[each.path], each)
             missing = [kind for kind in spec.controls if kind not in base.controls]
             for kind in missing:
                 self._merger.add_control(base, kind, self._catalogue.part(kind))
-            self._keep(parts.key, base, grown=bool(missing))
+            if known is None or missing:
+                self._keep(parts.key, base)
             texts = None if parts.texts is None else self._base(parts.texts) or self._make_texts(parts.texts, sources)
             return Variant(base, parts.adapters, parts.branches, texts, parts.note)
 
@@ -260,21 +257,20 @@ class VariantStore:
 
     def _base(self, key: VariantKey | TextKey) -> Base | None:
         """What is at hand or still held, now used last."""
-        base = self._held.get(key)
-        if base is not None:
-            self._keep(key, base)
+        base = self._kept.recall(key)
+        if not isinstance(base, Base):
+            return None
+        self._use_files_of(base)
+        self._kept.find(key)
         return base
 
     def _branch(self, sha256: str) -> Branch | None:
         """The same of a branch."""
-        branch = self._branches.get(sha256)
-        if branch is not None and self._kept.find(BranchKey(sha256)) is None:
-            self._kept.put(BranchKey(sha256), branch, branch.sizes)
-        return branch
+        branch = self._kept.recall(BranchKey(sha256))
+        return branch if isinstance(branch, Branch) else None
 
     def _make_branch(self, sha256: str, source: LoraRef) -> Branch:
         branch = branch_of(self._match(sha256, source), self._unet, self._home)
-        self._branches[sha256] = branch
         self._kept.put(BranchKey(sha256), branch, branch.sizes)
         return branch
 
@@ -317,14 +313,15 @@ class VariantStore:
             del self._fits[next(iter(self._fits))]
         return match
 
-    def _keep(self, key: VariantKey | TextKey, base: Base, *, grown: bool = False) -> None:
-        """Make a base the one used last, and its files those before it, so that its like is built from memory."""
-        self._held[key] = base
+    def _keep(self, key: VariantKey | TextKey, base: Base) -> None:
+        """What is new, or has grown."""
+        self._use_files_of(base)
+        self._kept.put(key, base, {id(tensor): tensor.nbytes for tensor in self._merger.own_tensors(base)})
+
+    def _use_files_of(self, base: Base) -> None:
+        """Make them those used last before it, so that its like is built from memory."""
         for sha256, _ in base.key.changes:
             self._kept.find(sha256)
-        if grown or self._kept.find(key) is None:
-            own = self._merger.own_tensors(base)
-            self._kept.put(key, base, {id(tensor): tensor.nbytes for tensor in own})
 
 
 def _names(spec: VariantSpec, digests: Mapping[Path, str]) -> Mapping[str, str]:
