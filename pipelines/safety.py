@@ -1,6 +1,7 @@
 """The safety checkers: which pictures may not be shown (fooocus-facts 8.3; fal-protocol 9.6)."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,13 @@ class Preprocessing:
         return cut_of_scaled(image, scaled, corner, wide, self.resample)
 
 
-class Checker:
+class Checker(ABC):
     """Says how much it objects to pictures. Objections of v1 and of v2 are not of one scale; only the sign is."""
 
+    @abstractmethod
     def objections(self, images: Pixels) -> list[float]:
         """Of each of `images`, (n, height, width, 3) uint8 RGB, to three decimals: above 0 it may not be shown. One
         batch."""
-        raise NotImplementedError
 
     def flags(self, images: Pixels) -> list[bool]:
         """Which of the pictures may not be shown."""

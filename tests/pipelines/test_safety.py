@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, ViTConfig, ViTForIma
 
 from pipelines.errors import WeightsFault
 from pipelines.events import Pixels
-from pipelines.safety import SafetyChecker, SafetyClassifier, load
+from pipelines.safety import Checker, SafetyChecker, SafetyClassifier, load
 
 PREPROCESSOR = {
     "size": {"shortest_edge": 30},
@@ -224,3 +224,8 @@ def test_a_checker_can_be_built_from_a_model(tmp_path: Path) -> None:
     loaded = first(write(tmp_path, model()))
     again = SafetyChecker(loaded._model, loaded._preprocessing)
     assert again.flags(pictures()) == loaded.flags(pictures())
+
+
+def test_what_does_not_say_its_objections_is_no_checker() -> None:
+    with pytest.raises(TypeError, match="objections"):
+        type("Silent", (Checker,), {})()
