@@ -60,7 +60,8 @@ class Lora(_Frozen):
     source: a name or an address that the family's catalogue answers, or an address to fetch.
     field: where in the client's input it was named, dotted (`loras.0.path`); empty when it was not the client's.
     performance: whether it belongs to a performance mode, hence to weights that many requests share.
-    force: whether what fits of it is taken where it does not fit as a whole.
+    force: whether what fits of it is taken where it does not fit as a whole; of a file that is named more than once,
+    each that acts has to say so.
     """
 
     source: str

@@ -15,7 +15,7 @@ class LoraRef:
     """A LoRA's file and its scale.
 
     field: where in the client's input it was named, for the InputFault about it. force: whether what fits of it is
-    taken where it does not fit as a whole.
+    taken where it does not fit as a whole; of a file that is named more than once, each that acts has to say so.
     """
 
     path: Path

@@ -196,7 +196,8 @@ class VariantStore:
             return variant
         with self._building:
             digests = {each.path: self._digest(each.path) for each in spec.loras}
-            sources = {digests[each.path]: each for each in spec.loras}
+            forced_first = sorted(spec.loras, key=lambda each: not each.force)
+            sources = {digests[each.path]: each for each in forced_first if each.scale}
             key = self._key(spec, digests)
             parts = self._parts(
                 key,
