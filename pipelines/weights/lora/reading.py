@@ -43,12 +43,11 @@ class Broken:
 class LoraFile:
     """A parsed file.
 
-    digest: sha256 of its bytes, hexadecimal. layers: by component and parameter, its module's name with underscores.
-    tensors: the names of the file's tensors that make up each change. strange: names of tensors of no known kind.
-    broken: by the reason, what cannot be applied. made_for: the architecture in words, where the file tells it.
+    layers: by component and parameter, its module's name with underscores. tensors: the names of the file's tensors
+    that make up each change. strange: names of tensors of no known kind. broken: by the reason, what cannot be
+    applied. made_for: the architecture in words, where the file tells it.
     """
 
-    digest: str
     layers: Mapping[Place, Change]
     tensors: Mapping[Place, tuple[str, ...]]
     strange: tuple[str, ...]
@@ -99,7 +98,7 @@ def read_lora(path: Path) -> LoraFile:
             layers[place] = each.change
             made_of[place] = tuple(name for role, name in names.items() if role in each.roles)
     told = made_for({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata)
-    return LoraFile(digest(path), layers, made_of, tuple(strange), broken, told)
+    return LoraFile(layers, made_of, tuple(strange), broken, told)
 
 
 def _pieces(
