@@ -104,9 +104,8 @@ class Drawer:
         """compiled: what runs the engine's UNet calls; closed with it."""
         self._engine, self._family, self._variants, self._device = engine, family, variants, device
         self._max_prompt_chunks, self._compiled = max_prompt_chunks, compiled
-        home = family.residency.home(family.unet.conv_in.weight).device
         find = partial(family.catalogue.part, "upscaler")
-        self._upscaler = LazyUpscaler(find, home, upscaler_dtype(family.device))
+        self._upscaler = LazyUpscaler(find, family.home, upscaler_dtype(family.device))
         self._table = sdxl_table(family.catalogue.file.zero_terminal_snr)
         self._previewer = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparer")  # a short job passes a long one

@@ -73,6 +73,7 @@ class MergingBench:
             text_encoders=models.texts,
             device=models.device,
             residency=RESIDENT,
+            home=models.device,
         )
         store = VariantStore(family, PLENTY, own_stream=own_stream)
         base = store.get(VariantSpec(performance=(LoraRef(lora, 0.8),))).base

@@ -85,8 +85,7 @@ class Merger:
         self._shared = frozenset(id(parameter) for model in models for parameter in model.parameters())
         self._merged: WeakValueDictionary[tuple[Place, Changes, str], nn.Parameter] = WeakValueDictionary()
         cuda: Any = torch.cuda  # its streams are untyped
-        self._home = family.residency.home
-        self._device = self._home(family.unet.conv_in.weight).device
+        self._home, self._device = family.residency.home, family.home
         self._stream = cuda.Stream(self._device) if own_stream else None
         if self._stream is not None:  # the family may still be on its way to the device
             self._stream.wait_stream(cuda.current_stream(self._device))

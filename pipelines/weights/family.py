@@ -42,6 +42,11 @@ class Family:
     rows: RowContext
     residency: Residency = RESIDENT
 
+    @property
+    def home(self) -> torch.device:
+        """Where its weights lie always, and so does what is merged or loaded beside them."""
+        return self.residency.home(self.unet.conv_in.weight).device
+
 
 def load_family(folder: Path, device: torch.device, dtype: torch.dtype, plan: MemoryPlan | None = None) -> Family:
     """Load a family from its folder, in a dtype for each of its models (`vae_dtype`, and float32 for text encoders).

@@ -40,7 +40,7 @@ class ImagePrompters:
 
     def _load(self, part: Part) -> ImagePrompter:
         family = self._family
-        catalogue, home = family.catalogue, family.residency.home(family.unet.conv_in.weight).device
+        catalogue, home = family.catalogue, family.home
         tower = self._tower() if self._tower is not None else None  # which another kind may hold
         if tower is None:
             tower = read_tower(catalogue.part("vision"), home, family.dtype)

@@ -82,7 +82,7 @@ class Refiners:
 
     def _load(self, field: str) -> Refiner:
         family = self._family
-        catalogue, home = family.catalogue, family.residency.home(family.unet.conv_in.weight).device
+        catalogue, home = family.catalogue, family.home
         path = catalogue.part("refiner")
         loaded = load_refiner(
             path,

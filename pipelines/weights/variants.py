@@ -145,8 +145,7 @@ class VariantStore:
         # bases, text encoders, branches, files by their sha256, by their part image prompters and refiner
         self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter | Refiner] = SizedLru(budget_bytes)
         self.prompters, self.refiners = ImagePrompters(family, self._kept), Refiners(family, self._kept)
-        self._home = family.residency.home(family.unet.conv_in.weight).device
-        self._unet, self._branch_bytes, self._uses = family.unet, branch_bytes, Uses()
+        self._unet, self._home, self._branch_bytes, self._uses = family.unet, family.home, branch_bytes, Uses()
         self._digests: dict[FileState, str] = {}
         self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
         self._counting = threading.Lock()

@@ -51,10 +51,18 @@ def text_encoders(seed: int = 1) -> tuple[CLIPTextModel, CLIPTextModelWithProjec
     return first.requires_grad_(False), second.requires_grad_(False)
 
 
+class _Family(SimpleNamespace):
+    unet: UNet2DConditionModel
+
+    @property
+    def home(self) -> torch.device:
+        return self.unet.conv_in.weight.device
+
+
 def family(controls: Mapping[str, Path] | None = None) -> Any:
     """What a `VariantStore` asks of a family."""
     known = controls or {}
-    return SimpleNamespace(
+    return _Family(
         unet=unet(),
         text_encoders=text_encoders(),
         residency=RESIDENT,
