@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -232,13 +232,11 @@ class Drawer:
         first, second = self._family.text_encoders
         vocabulary = read_vocabulary(inputs.embeddings, (first.config.hidden_size, second.config.hidden_size))
         tokenizers, most = self._family.tokenizers, self._max_prompt_chunks
-        known: dict[tuple[tuple[str, ...], str, str], Prompt] = {}
 
+        @cache
         def read(lines: tuple[str, ...], field: str, expanded: str = "") -> Prompt:
-            if (lines, expanded, field) not in known:
-                whole = (*lines, expanded) if expanded else lines
-                known[lines, expanded, field] = read_prompt(whole, tokenizers, field, most, vocabulary, len(lines))
-            return known[lines, expanded, field]
+            whole = (*lines, expanded) if expanded else lines
+            return read_prompt(whole, tokenizers, field, most, vocabulary, len(lines))
 
         guided = spec.guidance.acts
         return [

@@ -155,7 +155,7 @@ def well_known(source: str) -> str | None:
         return None
     if place.netloc.lower() not in _HUBS:
         return None
-    return LORAS.get(PurePosixPath(place.path).name.removesuffix(".safetensors"))
+    return LORAS.get(_stem(place.path))
 
 
 def _lora_fault(lora: Lora, family: Has, unknown: Callable[[str], str | None]) -> InputFault | None:

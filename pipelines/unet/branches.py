@@ -178,7 +178,7 @@ def _stacked(parts: Sequence[Sequence[LowRank]], rank: int, dtype: torch.dtype) 
     downs, ups = [], []
     for part in parts:
         missing = rank - sum(len(layer.down) for layer in part)
-        downs += [*(_times(layer.down.to(dtype), _factor(layer)) for layer in part), no_down[:missing]]
+        downs += [*(_times(layer.down.to(dtype), layer.factor) for layer in part), no_down[:missing]]
         ups += [*(layer.up.to(dtype).flatten(1) for layer in part), no_up[:, :missing]]
     down = torch.cat(downs).view(len(parts), rank, *no_down.shape[1:])
     up = torch.cat(ups, dim=1).view(len(no_up), len(parts), rank).transpose(0, 1)  # one copy each, for there are many
@@ -191,7 +191,3 @@ def _rounded_up(rank: int) -> int:
 
 def _times(side: Tensor, factor: float) -> Tensor:
     return side if factor == 1 else side * factor
-
-
-def _factor(change: LowRank) -> float:
-    return 1.0 if change.alpha is None else change.alpha / len(change.down)

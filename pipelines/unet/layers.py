@@ -121,9 +121,8 @@ def share_branches(network: nn.Module, unet: UNet2DConditionModel, places: Itera
     rows = unet.conv_in.rows
     for place in places:
         module = network.get_submodule(place)
-        kind = {nn.Linear: LoraLinear, nn.Conv2d: LoraConv}.get(type(module))
-        if kind is not None:
-            _read(rows, place, module, kind)
+        if type(module) in READING:
+            _read(rows, place, module, READING[type(module)])
 
 
 def install_layers(unet: UNet2DConditionModel, rows: RowContext | None = None) -> RowContext:

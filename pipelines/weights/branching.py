@@ -121,8 +121,7 @@ def refusal(branches: Mapping[str, Branch], names: Mapping[str, str], call_bytes
 def _shaped(layer: LowRank, weight: Tensor, dtype: torch.dtype) -> LowRank:
     """The same change with its factor in `down`, and sides of as many dimensions as the weight that it changes."""
     rank = len(layer.down)
-    factor = 1.0 if layer.alpha is None else layer.alpha / rank
-    down = (layer.down.to(torch.float32) * factor).to(dtype).reshape(rank, *weight.shape[1:])
+    down = (layer.down.to(torch.float32) * layer.factor).to(dtype).reshape(rank, *weight.shape[1:])
     up = layer.up.to(dtype).reshape(len(weight), rank, *[1] * (weight.ndim - 2))
     return LowRank(down, up)
 

@@ -55,15 +55,18 @@ class LowRank(Change):
 
     @property
     def size(self) -> Size | None:
-        outputs, rank = size_of(self.up)
-        inner, inputs = size_of(self.down)
-        return (outputs, inputs) if rank == inner else None
+        return _product_size(self.up, self.down)
+
+    @property
+    def factor(self) -> float:
+        """alpha/rank."""
+        return _scale(self.alpha, len(self.down))
 
     def delta(self, weight: Tensor) -> Tensor:
         """alpha/rank * up @ down."""
         # `up` of a convolution is 1x1; so the product's columns are input channel by kernel, as in the weight
         product = _matrix(self.up, weight) @ _matrix(self.down, weight)
-        return product.reshape(weight.shape) * _scale(self.alpha, len(self.down))
+        return product.reshape(weight.shape) * self.factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +107,7 @@ class Factors(Change):
     def size(self) -> Size | None:
         if self.core is not None:
             return _tucker_size(self.core, self.left, self.right)
-        outputs, rank = size_of(self.left)
-        inner, inputs = size_of(self.right)
-        return (outputs, inputs) if rank == inner else None
+        return _product_size(self.left, self.right)
 
     @property
     def rank(self) -> int:
@@ -252,6 +253,12 @@ def merged(weight: Tensor, changes: Iterable[tuple[Change, float]], more: Tensor
 
 def _scale(alpha: float | None, rank: int) -> float:
     return 1.0 if alpha is None else alpha / rank
+
+
+def _product_size(left: Tensor, right: Tensor) -> Size | None:
+    outputs, rank = size_of(left)
+    inner, inputs = size_of(right)
+    return (outputs, inputs) if rank == inner else None
 
 
 def _matrix(tensor: Tensor, like: Tensor) -> Tensor:
