@@ -199,8 +199,9 @@ def trajectory(
     elif start is not None:
         x = x + (yield from encode(start, seed, job.device, first_vae))
     implied: deque[Tensor] = deque(maxlen=1)
+    note = implied.append if refining is not None and refining.way == "exchanged" else None
     latent = yield from denoise(
-        job.spec.sampler, run, x, noise, guide, None if first_vae else watch, kept, leads.swap, implied.append
+        job.spec.sampler, run, x, noise, guide, None if first_vae else watch, kept, leads.swap, note
     )
     if refining is not None and refining.second is not None and leads.second is not None:
         run, noise, own = refining.second, refining.noise[place], refining.refiner.own
