@@ -23,6 +23,7 @@ from deployments.starting import Starting
 from pipelines.catalogue import family_folder
 
 CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}
+FIRST_KEY = "first"  # the name of the API key that a service has which others can reach
 READY_TIMEOUT_S = 120.0
 DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
 # where to ask a server that listens on every address
@@ -129,14 +130,27 @@ def _reached_at(settings: Any, host: str) -> Any:
 
 async def _show_first_key(settings: Any, scheme: str) -> None:
     """Print, not log, the key that the first start makes; nobody sees it again."""
-    from deployments.first_key import first_key
-
-    credentials = await first_key(settings)
+    credentials = await _first_key(settings)
     if credentials is not None:
         print("There was no API key, so this one was made; it is shown this once:", flush=True)
         print(f"FAL_KEY={credentials}", flush=True)
     if scheme == "http":
         print("Without TLS=1 or a TLS proxy in front, keys and pictures cross the network in clear.", flush=True)
+
+
+async def _first_key(settings: Any) -> str | None:
+    """The credentials of a new key, which nothing keeps in clear; None where the service has ever had one."""
+    from gateway.keys.base import Scope
+    from gateway.keys.limits import KeyLimits
+    from gateway.keys.sql import SqlKeys
+
+    keys = await SqlKeys.open(settings.ledger_address)
+    try:
+        if await keys.all():
+            return None
+        return (await keys.create(FIRST_KEY, [Scope.RUN, Scope.STORAGE], KeyLimits())).credentials
+    finally:
+        await keys.close()
 
 
 def _check_devices(settings: Any) -> None:

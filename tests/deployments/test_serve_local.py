@@ -17,7 +17,6 @@ import torch
 from deployments import serve_local
 from deployments.certificate import certificate
 from deployments.config_file import read
-from deployments.first_key import first_key
 from gateway.keys.sql import SqlKeys
 from gateway.settings import GatewaySettings
 
@@ -199,7 +198,7 @@ async def test_the_first_start_makes_a_key_that_counts_and_shows_it_once(
         await serve_local._show_first_key(settings, "https")
         assert capsys.readouterr().out == ""
         await keys.revoke(key.id)
-        assert await first_key(settings) is None  # who has revoked it wants no other one made
+        assert await serve_local._first_key(settings) is None  # who has revoked it wants no other one made
     finally:
         await keys.close()
 
@@ -225,9 +224,9 @@ async def test_a_database_that_does_not_answer_is_a_sentence_with_its_field_and_
     assert "hidden" not in str(told.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("field", ["drawing", "checking", "expanding"])
-def test_a_gpu_that_is_not_there_is_told_before_anything_starts(field: str) -> None:
+def test_a_gpu_that_is_not_there_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = read(ROOT / "serve_config.local.yaml").settings
     part = getattr(settings, field).model_copy(update={"device": "cuda"})
     with pytest.raises(ValueError, match=rf"{field}\.device is cuda, but .*set it to cpu"):
