@@ -57,7 +57,7 @@ class Graph:
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
             # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here.
-            inputs = _begun(calls, stages.preprocessor.prepare.remote(spec))
+            inputs = _begun(calls, stages.preprocessor.prepare.remote(spec, work.delivery.owner))
             expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
                 words = await ask_for_words(stages.prompt_expander, spec, stages.expanding_limit_s)

@@ -64,16 +64,21 @@ class Preprocessor:
         self._phrasebook = open_phrasebook()
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
-    async def prepare(self, spec: Spec) -> Inputs:
-        """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had."""
+    async def prepare(self, spec: Spec, owner: str = "") -> Inputs:
+        """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had.
+
+        owner: the id of the caller's key, in whose share weights are fetched; empty where the service asks for none.
+        """
         with service_errors():
             began = monotonic()
-            inputs = await self._prepared(spec)
+            inputs = await self._prepared(spec, owner)
             return replace(inputs, took_s=monotonic() - began, ready_at=time())
 
-    async def _prepared(self, spec: Spec) -> Inputs:
-        loras = _sound(await asyncio.gather(*map(self._lora, loras_of(spec)), return_exceptions=True))
-        embeddings = _sound(await asyncio.gather(*map(self._embedding, spec.embeddings), return_exceptions=True))
+    async def _prepared(self, spec: Spec, owner: str) -> Inputs:
+        finding = (self._lora(lora, owner) for lora in loras_of(spec))
+        loras = _sound(await asyncio.gather(*finding, return_exceptions=True))
+        reading = (self._embedding(embedding, owner) for embedding in spec.embeddings)
+        embeddings = _sound(await asyncio.gather(*reading, return_exceptions=True))
         known = partial(prepare, catalogue=self._catalogue, phrasebook=self._phrasebook)
         ready = partial(known, spec, loras=loras, embeddings=embeddings)
         if not spec.pictures:
@@ -84,13 +89,13 @@ class Preprocessor:
             decoded = _sound([await self._decoded(*each) for each in zip(contents, spec.pictures, strict=True)])
             return await asyncio.to_thread(ready, pictures=decoded, faces=self._faces)
 
-    async def _lora(self, lora: Lora) -> FoundLora:
-        path = self._catalogue.lora(lora.source) or await self._finder.find(lora.source, lora.field, "LoRA")
+    async def _lora(self, lora: Lora, owner: str) -> FoundLora:
+        path = self._catalogue.lora(lora.source) or await self._finder.find(lora.source, lora.field, "LoRA", owner)
         return FoundLora(lora, path)
 
-    async def _embedding(self, embedding: Embedding) -> FoundEmbedding:
-        source = embedding.source
-        path = self._catalogue.embedding(source) or await self._finder.find(source, embedding.field, "embedding")
+    async def _embedding(self, embedding: Embedding, owner: str) -> FoundEmbedding:
+        source, field = embedding.source, embedding.field
+        path = self._catalogue.embedding(source) or await self._finder.find(source, field, "embedding", owner)
         return FoundEmbedding(embedding, path)
 
     async def _decoded(self, content: bytes, picture: Picture) -> Pixels | ModelError:

@@ -23,7 +23,7 @@ LONGER_S = 60.0  # than a request may run, for one that is just being cancelled
 class Finds(Protocol):
     """The part of `gateway.weights.finder.WeightsFinder` that a replica uses."""
 
-    async def find(self, word: str, field: str, kind: Kind) -> Path: ...
+    async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path: ...
 
 
 class Brings(Protocol):
@@ -43,9 +43,9 @@ class CountedFinder:
         self._evictions = Counter("fooocus_weights_evictions_total", "Files that left the cache for others.")
         self._seen = (0, 0, 0, 0)
 
-    async def find(self, word: str, field: str, kind: Kind) -> Path:
+    async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path:
         try:
-            return await self._finder.find(word, field, kind)
+            return await self._finder.find(word, field, kind, owner)
         finally:
             self._report()
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from gateway.errors import ModelError
 from gateway.fetching import DownloadFault, Fetcher, too_large
@@ -58,28 +59,30 @@ class WeightsFinder:
         self._check, self._share, self._clock = check, share, clock
         self._joint: Joint[Path] = Joint()
         self._room = asyncio.Semaphore(settings.at_once)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def find(self, word: str, field: str, kind: Kind) -> Path:
+    async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path:
         """The safetensors file that `word` means, named by its sha256. It is in use from now on.
 
-        field: where in the client's input it stands, dotted. Raises ModelError with it: `feature_not_supported` for
+        field: where in the client's input it stands, dotted. owner: the id of the caller's key; empty where the service
+        asks for none. Raises ModelError with it: `feature_not_supported` for
         what is not known or no safetensors file, `file_download_error` and `file_too_large`; and PlatformError where
         this machine cannot keep it now.
         """
         try:
             with making_room():
-                return await self._find(word, kind)
+                return await self._find(word, kind, owner)
         except ModelError as fault:
             raise ModelError(fault.type, fault.msg, location(field), status=fault.status, ctx=fault.ctx) from fault
 
-    async def _find(self, word: str, kind: Kind) -> Path:
+    async def _find(self, word: str, kind: Kind, owner: str) -> Path:
         match source_of(word, self._settings.hub):
             case Address(url):
-                path = await self._fetched(url)
+                path = await self._fetched(url, owner)
             case Repository(name):
-                path = await self._of_repository(name)
+                path = await self._of_repository(name, owner)
             case Upload() as upload:
-                path = await self._uploaded(upload)
+                path = await self._uploaded(upload, owner)
             case _:
                 known = f"This {kind} is not one that is known here. It is named by {FORMS}."
                 raise ModelError("feature_not_supported", known)
@@ -87,7 +90,7 @@ class WeightsFinder:
             await self._share.put(path)
         return path
 
-    async def _fetched(self, url: str) -> Path:
+    async def _fetched(self, url: str, owner: str) -> Path:
         async def save(arriving: Arriving, etag: str | None) -> tuple[str, str | None] | None:
             try:
                 saved = await self._fetcher.save(url, arriving, self._settings.max_bytes, etag=etag)
@@ -95,9 +98,9 @@ class WeightsFinder:
                 raise self._explained(fault, url) from fault
             return None if saved is None else (saved.name, saved.etag)
 
-        return await self._joint.run(url, lambda: self._remembered(url, save))
+        return await self._remembered(url, save, owner)
 
-    async def _uploaded(self, upload: Upload) -> Path:
+    async def _uploaded(self, upload: Upload, owner: str) -> Path:
         async def copy(arriving: Arriving, _: str | None) -> tuple[str, str | None]:
             info = await self._files.stat(upload.key)
             if info is None:
@@ -108,35 +111,54 @@ class WeightsFinder:
                 await asyncio.to_thread(arriving.write, piece)
             return info.terms.file_name or "that was uploaded", None
 
-        address = f"{upload.key}#{upload.etag}"
-        return await self._joint.run(address, lambda: self._remembered(address, copy, changes=False))
+        return await self._remembered(f"{upload.key}#{upload.etag}", copy, owner, changes=False)
 
-    async def _of_repository(self, name: str) -> Path:
+    async def _of_repository(self, name: str, owner: str) -> Path:
         address = f"{self._settings.hub}/{name}"
         known = await asyncio.to_thread(self._cache.recall, address)
-        if known is not None and self._is_fresh(known[0]):
-            self._cache.counts.hits += 1
-            return known[1]
+        hit = self._hit(known)
+        if hit is not None:
+            return hit
         try:
             url = hub_address(self._settings.hub, name, await self._chosen(name))
         except DownloadFault as fault:
             if known is None or not fault.passing:
                 raise
             return known[1]
-        path = await self._fetched(url)
+        path = await self._fetched(url, owner)
         size = (await asyncio.to_thread(path.stat)).st_size
         await asyncio.to_thread(self._cache.remember, address, Remembered(path.name, size, self._clock()))
         return path
 
-    async def _remembered(self, address: str, bring: Bringing, *, changes: bool = True) -> Path:
-        """The content of an address: what is remembered of it while that counts, and else brought by one at a time."""
-        known = await asyncio.to_thread(self._cache.recall, address)
-        if known is None or (changes and not self._is_fresh(known[0])):
-            async with locked(self._cache.lock_of(address)):
-                known = await asyncio.to_thread(self._cache.recall, address)  # somebody may have been first
-                if known is None or (changes and not self._is_fresh(known[0])):
-                    async with self._room:
-                        return await self._brought(address, bring, known)
+    async def _remembered(self, address: str, bring: Bringing, owner: str, *, changes: bool = True) -> Path:
+        """The content of an address: what is remembered of it while that counts, and else brought in the owner's share.
+
+        changes: whether it may have another content later.
+        """
+        hit = self._hit(await asyncio.to_thread(self._cache.recall, address), changes)
+        if hit is not None:
+            return hit
+        async with self._share_of(owner):  # before the others who ask for it can come to wait for this one
+            return await self._joint.run(address, lambda: self._brought_by_one(address, bring, changes))
+
+    async def _brought_by_one(self, address: str, bring: Bringing, changes: bool) -> Path:
+        async with locked(self._cache.lock_of(address)):
+            known = await asyncio.to_thread(self._cache.recall, address)  # somebody may have been first
+            hit = self._hit(known, changes)
+            if hit is not None:
+                return hit
+            async with self._room:
+                return await self._brought(address, bring, known)
+
+    def _share_of(self, owner: str) -> asyncio.Semaphore:
+        """An owner has half of the fetches at most: slow addresses of one leave room for those of others."""
+        most = self._settings.at_once
+        return self._shares.setdefault(owner, asyncio.Semaphore(max(1, most // 2) if owner else most))
+
+    def _hit(self, known: tuple[Remembered, Path] | None, changes: bool = True) -> Path | None:
+        """The file of what is remembered, which is counted, where that is not too long ago for what changes."""
+        if known is None or (changes and self._clock() - known[0].checked_at >= self._settings.remember_s):
+            return None
         self._cache.counts.hits += 1
         return known[1]
 
@@ -209,6 +231,3 @@ class WeightsFinder:
                 f"(weights.tokens, for {host_of(url)})"
             )
         return DownloadFault(why, "", answered=fault.answered)
-
-    def _is_fresh(self, known: Remembered) -> bool:
-        return self._clock() - known.checked_at < self._settings.remember_s

@@ -31,7 +31,8 @@ class WeightsSettings(BaseModel):
     hub: where names such as `owner/repo` lie. tokens: by origin (`https://huggingface.co`) a reference to what is sent
         to it as a bearer token: `env:NAME` or `file:/path`. Whoever may draw can draw with what it opens.
     timeout_s: for a whole fetch, below the gateway's `run_timeout_s`. grace_s, least_bytes_per_s: how far a file may
-        fall behind that rate, and so how long its server may be silent. at_once: fetches of a replica.
+        fall behind that rate, and so how long its server may be silent. at_once: fetches of a replica, of one key at
+        most half of them.
     remember_s: how long an address is taken to have what it had. After that its server is asked, by ETag where it has
         one.
     """

@@ -173,10 +173,14 @@ class FakeCatalogue:
 class FakeFinder:
     """Finds what ends in `.safetensors` under its name, and nothing else."""
 
-    async def find(self, word: str, field: str, kind: Kind) -> Path:
+    def __init__(self) -> None:
+        self.owners: set[str] = set()
+
+    async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path:
         from gateway.errors import ModelError
         from gateway.fields import location
 
+        self.owners.add(owner)
         if not word.endswith(".safetensors"):
             raise ModelError("file_download_error", f"{word} is not there", location(field))
         return Path("/cache") / word.rpartition("/")[2]

@@ -198,6 +198,15 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
     assert (told[0]["refiner_model"], told[0]["refiner_switch"]) == ("pocket_xl_refiner", 0.8)
 
 
+async def test_weights_are_fetched_in_the_share_of_who_asks() -> None:
+    finder = FakeFinder()
+    lora = Lora(source="http://x/ink.safetensors", scale=1, field="loras.0.path")
+    words = Embedding(source="owner/repo/words.safetensors", field="embeddings.0.path")
+    spec = SPEC.model_copy(update={"loras": (lora,), "embeddings": (words,)})
+    await Preprocessor(FakePictures, FakeCatalogue, lambda: finder).prepare(spec, "a key")
+    assert finder.owners == {"a key"}
+
+
 async def test_pictures_and_loras_are_made_ready_in_order() -> None:
     inputs = await Preprocessor(FakePictures, FakeCatalogue, FakeFinder).prepare(SPEC)
     assert inputs.loras == (FoundLora(SPEC.loras[0], Path("/loras/known")),)

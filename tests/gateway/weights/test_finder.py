@@ -268,3 +268,31 @@ async def test_few_are_fetched_at_once(tmp_path: Path) -> None:
     async with talking(talk) as url:
         await asyncio.gather(*(finds.find(f"{url}/{number}", FIELD, "LoRA") for number in range(6)))
     assert most == 2
+
+
+async def test_slow_addresses_of_one_owner_leave_room_for_another(tmp_path: Path) -> None:
+    """Also for one that it asks for last, and where what it waits for is in the cache."""
+    slow, begun, go_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal slow
+        if b"slow" in (await reader.readuntil(b"\r\n\r\n")).splitlines()[0]:
+            slow += 1
+            begun.set()
+            await go_on.wait()
+        writer.write(answer(GOOD))
+
+    finds = finder(tmp_path, at_once=4, grace_s=60.0)
+    async with talking(talk) as url, asyncio.timeout(20):
+        await finds.find(f"{url}/known", FIELD, "LoRA", "one")
+        names = [*(f"{url}/slow/{number}" for number in range(24)), f"{url}/both"]
+        asked = [asyncio.create_task(finds.find(name, FIELD, "LoRA", "one")) for name in names]
+        try:
+            await begun.wait()
+            for name in (f"{url}/own", f"{url}/both"):
+                assert (await finds.find(name, FIELD, "LoRA", "other")).name == SHA256
+            assert (await finds.find(f"{url}/known", FIELD, "LoRA", "one")).name == SHA256
+            assert slow <= 2
+        finally:
+            go_on.set()
+        await asyncio.gather(*asked)
