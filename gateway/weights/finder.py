@@ -17,7 +17,6 @@ from gateway.weights.locks import Joint, locked
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sharing import WeightsShare
 from gateway.weights.sources import (
-    FORMS,
     SUFFIX,
     Address,
     Kind,
@@ -25,6 +24,7 @@ from gateway.weights.sources import (
     Upload,
     host_of,
     hub_address,
+    not_known,
     source_of,
 )
 
@@ -84,8 +84,7 @@ class WeightsFinder:
             case Upload() as upload:
                 path = await self._uploaded(upload, owner)
             case _:
-                known = f"This {kind} is not one that is known here. It is named by {FORMS}."
-                raise ModelError("feature_not_supported", known)
+                raise ModelError("feature_not_supported", not_known(kind))
         if self._share is not None:
             await self._share.put(path)
         return path

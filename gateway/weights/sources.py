@@ -73,6 +73,11 @@ def unknown(word: str, kind: Kind, hub: str) -> str | None:
     """Why a client's word can mean no weights that are not here; None where they have to be looked for."""
     if not word.startswith(STORED) and source_of(word, hub) is not None:
         return None
+    return not_known(kind)
+
+
+def not_known(kind: Kind) -> str:
+    """The sentence for a word that means none."""
     return f"This {kind} is not one that is known here. It is named by {FORMS}."
 
 
