@@ -97,17 +97,16 @@ class Endpoint:
         asked = validated(self.input, payload, {STYLES: styles})
         drawn, left = served_without(asked, missing)
         spec, unexpandable = unexpanded(drawn.spec(), type(asked).model_fields, missing)
-        named = (*asked.ignored(), *left, *unexpandable)
-        idle = (*dict.fromkeys(named), *_unknown(asked))
+        named, unknown = dict.fromkeys((*asked.ignored(), *left, *unexpandable)), _unknown(asked)
         work = Work(
             request_id=request_id,
             endpoint=self.id,
             spec=spec,
             delivery=asked.delivery(),
             base_url=base_url,
-            inactive=tuple(name for name in idle if name.startswith(_UNKNOWN) or name in asked.model_fields_set),
+            inactive=(*(name for name in named if name in asked.model_fields_set), *unknown),
         )
-        return Order(work, idle)
+        return Order(work, (*named, *unknown))
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""
