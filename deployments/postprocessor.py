@@ -78,12 +78,12 @@ class Postprocessor:
         if scheme == "off" or self._models is None:
             return [None] * len(images)
         height, width = images.shape[1:3]
+        size, number = (width, height), version(PACKAGE)
         base, loras = self._models.base(), tuple(self._models.lora(lora.source) for lora in spec.loras)
         refiner = self._models.refiner() if spec.refiner is not None else None
         found: list[Metadata | None] = []
         for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
             positive = (*each.positive, *filter(None, [each.expanded]))
-            size, number = (width, height), version(PACKAGE)
             made = Making(spec, size, seed, positive, each.negative, base, loras, number, each.expanded, refiner)
             found.append(metadata(scheme, made))
         return found
