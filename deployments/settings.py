@@ -1,7 +1,7 @@
 """Everything that an operator may set about the app, typed; a misspelt key fails."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,8 @@ from gateway.settings import GatewaySettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.prompts.words import WordList
 from pipelines.settings import Device, DrawingSettings
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -124,27 +126,18 @@ class ExpandingSettings(_Strict):
     blocked: WordList = ()
 
 
-def _absolute(settings: GatewaySettings) -> GatewaySettings:
-    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+def _absolute(*names: str) -> AfterValidator:
+    """Makes the paths of these fields absolute, where they are paths, from here."""
+
+    def made(settings: Settings) -> Settings:
+        paths = {name: getattr(settings, name) for name in names}
+        found = {name: path.expanduser().absolute() for name, path in paths.items() if isinstance(path, Path)}
+        return settings.model_copy(update=found)
+
+    return AfterValidator(made)
 
 
-def _absolute_folders(settings: DrawingSettings) -> DrawingSettings:
-    names = ("family", "profiles", "loras_folder", "embeddings_folder", "styles_folder", "wildcards_folder")
-    folders: dict[str, Path | None] = {name: getattr(settings, name) for name in names}
-    return settings.model_copy(
-        update={name: folder.expanduser().absolute() for name, folder in folders.items() if folder is not None}
-    )
-
-
-def _absolute_weights(settings: WeightsSettings) -> WeightsSettings:
-    folder = settings.cache
-    return settings if folder is None else settings.model_copy(update={"cache": folder.expanduser().absolute()})
-
-
-def _absolute_files(settings: ExpandingSettings) -> ExpandingSettings:
-    paths = {name: getattr(settings, name) for name in ("folder", "allowed", "blocked")}
-    found = {name: path.expanduser().absolute() for name, path in paths.items() if isinstance(path, Path)}
-    return settings.model_copy(update=found)
+_FOLDERS = ("family", "profiles", "loras_folder", "embeddings_folder", "styles_folder", "wildcards_folder")
 
 
 class AppSettings(_Strict):
@@ -154,12 +147,12 @@ class AppSettings(_Strict):
     replicas run elsewhere.
     """
 
-    gateway: Annotated[GatewaySettings, AfterValidator(_absolute)]
-    drawing: Annotated[DrawingSettings, AfterValidator(_absolute_folders)]
-    weights: Annotated[WeightsSettings, AfterValidator(_absolute_weights)] = WeightsSettings()
+    gateway: Annotated[GatewaySettings, _absolute("data_dir")]
+    drawing: Annotated[DrawingSettings, _absolute(*_FOLDERS)]
+    weights: Annotated[WeightsSettings, _absolute("cache")] = WeightsSettings()
     checking: CheckingSettings = CheckingSettings()
     output: OutputSettings = OutputSettings()
-    expanding: Annotated[ExpandingSettings, AfterValidator(_absolute_files)] = ExpandingSettings()
+    expanding: Annotated[ExpandingSettings, _absolute("folder", "allowed", "blocked")] = ExpandingSettings()
     deployments: Deployments = Deployments()
 
     @model_validator(mode="after")
