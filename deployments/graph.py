@@ -68,7 +68,6 @@ class Graph:
             diffuser = stages.diffuser.options(stream=True)
             drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews, time()))
             drawn: Any = None
-            prompt = spec.prompt
             texts: tuple[Texts, ...] = ()
             async for reference in await drawing._to_object_ref_gen():
                 event = await reference
@@ -79,8 +78,8 @@ class Graph:
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
                 elif isinstance(event, events.Words):
-                    prompt, texts = event.texts[0].prompt, event.texts
-                    for line in told(event.texts, guided=spec.guidance.acts):
+                    texts = event.texts
+                    for line in told(texts, guided=spec.guidance.acts):
                         yield Note(line, "INFO")
                 elif isinstance(event, events.Note):
                     yield Note(event.text, event.level)
@@ -104,6 +103,7 @@ class Graph:
             clock.lap("safety")
             images = await delivering
             clock.lap("delivery")
+            prompt = texts[0].prompt if texts else spec.prompt
             yield Finished(images, [each > 0 for each in objections], {**event.timings, **clock.laps}, prompt)
         except BaseException as error:
             for call in calls:
