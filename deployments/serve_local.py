@@ -219,6 +219,7 @@ async def _open_ledger(settings: Any) -> None:
     from sqlalchemy import make_url
 
     from gateway.errors import StoreUnavailable
+    from gateway.ledger.command_line import reason_of
     from gateway.ledger.opening import open_ledger
 
     try:
@@ -226,9 +227,8 @@ async def _open_ledger(settings: Any) -> None:
     except StoreUnavailable as error:
         field = "ledger_url" if settings.ledger_url else "data_dir"
         where = make_url(settings.ledger_address).render_as_string(hide_password=True)
-        why = str(getattr(error.__cause__, "orig", None) or error.__cause__).strip().partition("\n")[0]
         raise RuntimeError(
-            f"the ledger {where} cannot be opened ({why}): start its database, or correct gateway.{field}"
+            f"the ledger {where} cannot be opened ({reason_of(error)}): start its database, or correct gateway.{field}"
         ) from error
 
 

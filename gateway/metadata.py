@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 from urllib.parse import unquote, urlsplit
 
 from gateway.endpoints.styles import EXPANSION
+from gateway.settings import Scheme
 from pipelines.performance import MIMICKED, MODES, PerformanceName
 from pipelines.spec import SamplerName, Spec
-
-Scheme = Literal["fooocus", "a1111"]
 
 MAX_BYTES = 60_000  # of a content, which with its EXIF must fit into one segment of a JPEG, 65,533 bytes
 MOST_CHARACTERS = 8_000  # of each text
@@ -144,7 +143,7 @@ def _fooocus(making: Making) -> dict[str, Any]:
         "metadata_scheme": "fooocus",
         "version": _software(making),
     }
-    found |= {f"lora_combined_{at}": f"{model.name} : {weight}" for at, (model, weight) in _numbered(making)}
+    found |= {f"lora_combined_{at}": f"{model.name} : {weight}" for at, (model, weight) in enumerate(_loras(making), 1)}
     if mode := _performance(spec):
         found["performance"] = mode
     if making.base.hash:
@@ -226,10 +225,6 @@ def _loras(making: Making) -> list[tuple[UsedModel, float]]:
     told = _performance(making.spec) is not None
     pairs = zip(making.loras, making.spec.loras, strict=True)
     return [(model, lora.scale) for model, lora in pairs if not (told and lora.performance)]
-
-
-def _numbered(making: Making) -> Iterable[tuple[int, tuple[UsedModel, float]]]:
-    return enumerate(_loras(making), start=1)
 
 
 def _cut(making: Making, most: int) -> Making:

@@ -4,18 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from gateway.files.access import FilesAccess
-from gateway.metadata import Scheme
+from gateway.ledger.address import parse
+
+Scheme = Literal["fooocus", "a1111"]
+"""How pictures say how they were made."""
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
-_LEDGERS = (
-    "write postgresql://user:password@host/database, or sqlite:////folder/ledger.db, "
-    "or leave it out for a SQLite file in data_dir"
-)
 
 
 class OutputSettings(BaseModel):
@@ -139,17 +136,8 @@ class GatewaySettings(BaseModel):
     @field_validator("ledger_url")
     @classmethod
     def _of_a_database_that_it_knows(cls, value: str | None) -> str | None:
-        if value is None:
-            return value
-        try:
-            url = make_url(value)
-        except ArgumentError as error:
-            raise ValueError(f"it is no address of a database; {_LEDGERS}") from error
-        kind = url.get_backend_name()
-        if kind not in ("sqlite", "postgresql"):
-            raise ValueError(f"the ledger does not know {kind}; {_LEDGERS}")
-        if not url.database or url.database == ":memory:":
-            raise ValueError(f"it names no {'file' if kind == 'sqlite' else 'database'}; {_LEDGERS}")
+        if value is not None:
+            parse(value)
         return value
 
     @model_validator(mode="after")

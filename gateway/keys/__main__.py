@@ -15,9 +15,10 @@ from rich.table import Table
 from gateway.keys.base import Issued, Key, Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.address import parse
 from gateway.ledger.archive import no_ledger
 from gateway.ledger.command_line import add_place, in_one_sentence, settings_of
-from gateway.ledger.database import VERSION, parse, tables_at
+from gateway.ledger.database import VERSION, tables_at
 from gateway.settings import GatewaySettings
 
 _WIDEST = 10_000  # columns of a table

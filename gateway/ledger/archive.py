@@ -7,7 +7,6 @@ ledger is at worst a file that nothing names.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from sqlalchemy import URL
 from gateway.files.folder import FolderBlobs
 from gateway.files.store import PROBE
 from gateway.keys.secret import FILE as TOKEN_SECRET
+from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import copy_database, copy_name, restore_database, sync
-from gateway.ledger.database import TABLES, VERSION, check_file, parse, tables_at
-from gateway.private_files import read_or_create
+from gateway.ledger.database import TABLES, VERSION, check_file, tables_at
+from gateway.private_files import read_or_create, replace
 from gateway.settings import GatewaySettings
 from gateway.webhooks.ring_file import FILE as WEBHOOK_KEYS
 
@@ -105,23 +105,13 @@ def no_ledger(settings: GatewaySettings) -> str:
     return f"There is no ledger at {where}: give --data-dir (or --ledger-url) as the settings of the service have it."
 
 
-def shown(url: URL) -> str:
-    """The address of a database for people's eyes: a file's path, another one's without its password."""
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    return url.set(drivername="postgresql").render_as_string(hide_password=True)
-
-
 def _copy_all(settings: GatewaySettings, url: URL, folder: Path) -> Backup:
     begun = datetime.now(UTC)
     name = copy_name(url, "ledger")
     copy_database(url, folder / name, (VERSION, *TABLES))
     files = _copy_files(settings.data_dir, folder)
     label = {"ledger": name, "begun": begun.isoformat(timespec="seconds"), "files": files}
-    with (folder / _LABEL).open("x") as file:
-        json.dump(label, file)
-        file.flush()
-        os.fsync(file.fileno())
+    replace(folder / _LABEL, json.dumps(label).encode())
     sync(folder)
     return Backup(begun, files)
 

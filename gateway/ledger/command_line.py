@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.archive import shown
+from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import CopyingFailed
-from gateway.ledger.database import LedgerUnusable, parse
+from gateway.ledger.database import LedgerUnusable
 from gateway.settings import GatewaySettings
 
 
@@ -37,12 +37,12 @@ def in_one_sentence(settings: GatewaySettings) -> Iterator[None]:
         yield
     except StoreUnavailable as error:
         where = shown(parse(settings.ledger_address))
-        raise SystemExit(f"The ledger at {where} cannot be reached: {_reason(error)}") from error
+        raise SystemExit(f"The ledger at {where} cannot be reached: {reason_of(error)}") from error
     except (LedgerUnusable, CopyingFailed, ValueError, OSError, sqlite3.Error) as error:
         raise SystemExit(str(error)) from error
 
 
-def _reason(error: StoreUnavailable) -> str:
+def reason_of(error: StoreUnavailable) -> str:
     """What the driver says, on one line."""
     cause = error.__cause__
     lines = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()

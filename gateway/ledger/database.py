@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +15,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import StoreUnavailable
+from gateway.ledger.address import parse
 from gateway.ledger.copying import CopyingFailed, copy_database, copy_name
 from gateway.ledger.transactions import Transactions, Work
 
@@ -116,20 +117,6 @@ class Database:
     async def close(self) -> None:
         await asyncio.to_thread(self._transactions.close)
         await asyncio.to_thread(self._engine.dispose)
-
-
-def parse(url: str) -> URL:
-    """The address of a ledger's database, with our drivers. Raises ValueError for one that the ledger does not know."""
-    with suppress(ArgumentError):
-        parsed = make_url(url)
-        kind = parsed.get_backend_name()
-        if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-            return parsed.set(drivername="sqlite+pysqlite")
-        if kind == "postgresql" and parsed.database:
-            return parsed.set(drivername="postgresql+psycopg")
-    raise ValueError(
-        "the ledger needs an address of the form sqlite:////folder/ledger.db or postgresql://user:secret@host/database"
-    )
 
 
 def tables_at(url: URL) -> frozenset[str]:

@@ -12,8 +12,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from gateway.media import CONTENT_TYPES, encode_image
-from gateway.metadata import MAX_BYTES, Making, Scheme, UsedModel, lora_name, metadata
-from gateway.settings import OutputSettings
+from gateway.metadata import MAX_BYTES, Making, UsedModel, lora_name, metadata
+from gateway.settings import OutputSettings, Scheme
 from gateway.work import ImageFormat
 from pipelines.performance import MODES, PerformanceName
 from pipelines.spec import Guidance, Lora, Refiner, Size, Spec, Start

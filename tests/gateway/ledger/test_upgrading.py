@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import inspect, text
 
 from gateway.ledger import database
+from gateway.ledger.address import parse
 from gateway.ledger.base import Answer, Outcome, State
 from gateway.ledger.copying import copy_name, restore_database
-from gateway.ledger.database import Database, LedgerUnusable, migrate, parse
+from gateway.ledger.database import Database, LedgerUnusable, migrate
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.outbox import Owed
 from gateway.ledger.sql import SqlLedger

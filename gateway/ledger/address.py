@@ -1,0 +1,30 @@
+"""Addresses of the ledger's database: which there may be, and how people are shown one."""
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+_FORMS = (
+    "write postgresql://user:password@host/database, or sqlite:////folder/ledger.db, "
+    "or leave it out for a SQLite file in data_dir"
+)
+
+
+def parse(url: str) -> URL:
+    """The address of a ledger's database, with our drivers. Raises ValueError for one that the ledger does not know."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"it is no address of a database; {_FORMS}") from error
+    kind = parsed.get_backend_name()
+    if kind not in ("sqlite", "postgresql"):
+        raise ValueError(f"the ledger does not know {kind}; {_FORMS}")
+    if not parsed.database or parsed.database == ":memory:":
+        raise ValueError(f"it names no {'file' if kind == 'sqlite' else 'database'}; {_FORMS}")
+    return parsed.set(drivername="sqlite+pysqlite" if kind == "sqlite" else "postgresql+psycopg")
+
+
+def shown(url: URL) -> str:
+    """The address of a database for people's eyes: a file's path, another one's without its password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(drivername="postgresql").render_as_string(hide_password=True)
