@@ -12,33 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import layer_norm
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.pocket.acceptance.refiner import CORNER, PLAINER
-from models.pocket.layout import stored_first_text, stored_unet, stored_vae
 from pipelines.catalogue import Catalogue
 from pipelines.device import PlainDevice
 from pipelines.engine.tasks import Answers
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
 from pipelines.images.masks import HOLE
-from pipelines.parts import CONFIGS
 from pipelines.refining import HOTTER, led_by, way_of
 from pipelines.spec import Canvas, Guidance, Mask, Refiner, Spec, Start
 from pipelines.stages.interposer import Interpose, InterposerStage
 from pipelines.stages.vae import EncodeImage, EncodeStage
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
-from pipelines.weights.checkpoint import read_config
 from pipelines.weights.family import Family
 from pipelines.weights.interposer import Interposer
-from tests.pipelines.studio import Studio, last, spec
-from tests.pipelines.test_unlike_rows import held_up
+from tests.pipelines.studio import Studio, held_up, last, spec
+from tests.pipelines.weights.sd15 import write_sd15
 
 SIDE = 64
 STEPS = 10
@@ -210,29 +204,7 @@ def test_which_way_is_taken_is_the_facts(strength: float, switch: float, own: st
 def sd15_folder(pocket_family_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pocket family with a miniature of Stable Diffusion 1.5 for its refiner, and an interposer."""
     folder = tmp_path_factory.mktemp("family")
-    config = folder / "sd15_config"
-    for name in ("text_encoder", "vae"):
-        shutil.copytree(pocket_family_folder / "config" / name, config / name)
-    told = read_config(config / "vae") | {"scaling_factor": 0.18215}
-    (config / "vae" / "config.json").write_text(json.dumps(told))
-    settings = read_config(CONFIGS / "sd15" / "unet") | {
-        "block_out_channels": [8, 8, 16, 16],
-        "cross_attention_dim": read_config(config / "text_encoder")["hidden_size"],
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-    }
-    (config / "unet").mkdir()
-    (config / "unet" / "config.json").write_text(json.dumps(settings))
-    torch.manual_seed(0)
-    unet: UNet2DConditionModel = UNet2DConditionModel.from_config(settings)
-    vae: AutoencoderKL = AutoencoderKL.from_config(told)
-    text = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
-    first = {
-        key.replace("conditioner.embedders.0.", "cond_stage_model."): tensor
-        for key, tensor in stored_first_text(text).items()
-    }
-    stored = {**stored_unet(unet), **stored_vae(vae), **first}
-    save_file({key: each.detach().contiguous() for key, each in stored.items()}, folder / "sd15.safetensors")
+    write_sd15(folder, pocket_family_folder)
     save_file(Interposer().state_dict(), folder / "interposer.safetensors")
     described = {
         "name": "small",

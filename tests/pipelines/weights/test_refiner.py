@@ -2,24 +2,22 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTokenizer
 
 from models.pocket import names
-from models.pocket.layout import stored_first_text, stored_unet, stored_vae
 from models.pocket.trained import trained
 from pipelines.errors import WeightsFault
 from pipelines.parts import CONFIGS
 from pipelines.weights.checkpoint import load_checkpoint, load_unet, read_config
 from pipelines.weights.refiner import Sd15Refiner, SdxlRefiner, load_refiner
+from tests.pipelines.weights.sd15 import Sd15, write_sd15
 
 CPU = torch.device("cpu")
 
@@ -79,41 +77,14 @@ def same(found: nn.Module, wanted: nn.Module) -> None:
 
 
 @pytest.fixture
-def sd15(pocket_family_folder: Path, tmp_path: Path) -> tuple[Path, Path, tuple[nn.Module, ...]]:
-    """A miniature of Stable Diffusion 1.5: its checkpoint, its configurations and its models."""
-    config = tmp_path / "config"
-    for name in ("text_encoder", "vae"):
-        shutil.copytree(pocket_family_folder / "config" / name, config / name)
-    settings = {
-        **read_config(CONFIGS / "sd15" / "unet"),
-        "block_out_channels": [8, 8, 16, 16],
-        "cross_attention_dim": read_config(config / "text_encoder")["hidden_size"],
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-    }
-    (config / "unet").mkdir()
-    (config / "unet" / "config.json").write_text(json.dumps(settings))
-    torch.manual_seed(0)
-    unet: UNet2DConditionModel = UNet2DConditionModel.from_config(settings)
-    vae: AutoencoderKL = AutoencoderKL.from_config(read_config(config / "vae"))
-    text = CLIPTextModel(CLIPTextConfig(**read_config(config / "text_encoder")))
-    first = {
-        key.replace("conditioner.embedders.0.", "cond_stage_model."): tensor
-        for key, tensor in stored_first_text(text).items()
-    }
-    stored = {**stored_unet(unet), **stored_vae(vae), **first, "betas": torch.zeros(1000)}
-    path = tmp_path / "sd15.safetensors"
-    save_file({key: tensor.detach().contiguous() for key, tensor in stored.items()}, path)
-    return path, config, (unet, text, vae)
+def sd15(pocket_family_folder: Path, tmp_path: Path) -> Sd15:
+    return write_sd15(tmp_path, pocket_family_folder)
 
 
-def test_stable_diffusion_1_5_has_its_own_text_encoder_and_vae(
-    sd15: tuple[Path, Path, tuple[nn.Module, ...]],
-) -> None:
-    path, config, models = sd15
-    found = load_refiner(path, config, CPU, torch.float32)
+def test_stable_diffusion_1_5_has_its_own_text_encoder_and_vae(sd15: Sd15) -> None:
+    found = load_refiner(sd15.path, sd15.config, CPU, torch.float32)
     assert isinstance(found, Sd15Refiner)
-    for ours, theirs in zip((found.unet, found.text_encoder, found.vae), models, strict=True):
+    for ours, theirs in zip((found.unet, found.text_encoder, found.vae), sd15.models, strict=True):
         same(ours, theirs)
         assert not ours.training
     tokens = CLIPTokenizer.from_pretrained(CONFIGS / "sdxl_base" / "tokenizer")
@@ -123,13 +94,10 @@ def test_stable_diffusion_1_5_has_its_own_text_encoder_and_vae(
 @pytest.mark.parametrize(
     ("gone", "said"), [("first_stage_model.", "lacks its VAE"), ("cond_stage_model.", "refiner|text encoder")]
 )
-def test_a_refiner_without_a_model_says_which(
-    sd15: tuple[Path, Path, tuple[nn.Module, ...]], gone: str, said: str
-) -> None:
-    path, config, _ = sd15
-    save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith(gone)}, path)
+def test_a_refiner_without_a_model_says_which(sd15: Sd15, gone: str, said: str) -> None:
+    save_file({key: tensor for key, tensor in load_file(sd15.path).items() if not key.startswith(gone)}, sd15.path)
     with pytest.raises(WeightsFault, match=said):
-        load_refiner(path, config, CPU, torch.float32)
+        load_refiner(sd15.path, sd15.config, CPU, torch.float32)
 
 
 def test_what_is_no_refiner_is_refused(pocket_family_folder: Path) -> None:
