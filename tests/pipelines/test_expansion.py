@@ -2,7 +2,6 @@
 
 import json
 import math
-import queue
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from models.pocket.style_words import STYLE_WORDS
 from pipelines.errors import WeightsFault
 from pipelines.expansion import ROWS, Draw, PromptExpander, load
 from pipelines.prompts import assembly
-from pipelines.spec import Guidance, Size, Spec
+from pipelines.spec import Guidance, Size
 from pipelines.weights.family import Family
-from tests.pipelines.studio import LCM, Studio, last
+from tests.pipelines.studio import Studio, last, spec
 
 RED, LONG = "a red circle on a blue background", "a big green star, " * 60 + "dark"
 PROMPTS = (RED, "a big green star", LONG, "two (Warm:1.2) squares,  and \\(a <circle>", "__unknown__", "🙂")
@@ -71,16 +70,24 @@ def test_nothing_is_added_to_nothing(expander: PromptExpander) -> None:
     assert expander.expand([], []) == []
 
 
-def test_many_prompts_are_more_than_one_call(folder: Path) -> None:
+def test_many_prompts_are_more_than_one_call(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty, count = load(folder, max_new_tokens=6), ROWS + 1
+    generate, rows = hasty._model.generate, list[int]()
+
+    def counted(**given: Any) -> Any:
+        rows.append(len(given["input_ids"]))
+        return generate(**given)
+
+    monkeypatch.setattr(hasty._model, "generate", counted)
     found = hasty.expand([RED] * count, range(count))
+    assert rows == [ROWS, 1]
     assert found[-1:] == hasty.expand([RED], [ROWS])
 
 
 def test_lists_act(folder: Path, tmp_path: Path) -> None:
     few = load(folder, allowed=("dark", "Cinematic", "glossy"), blocked=("dark",))
     for expanded in few.expand([RED] * 4, range(4)):
-        assert {*added(RED, expanded)} <= {"cinematic", "glossy"}
+        assert {*added(RED, expanded)} == {"cinematic", "glossy"}
     path = tmp_path / "blocked.txt"
     path.write_text("\n".join(STYLE_WORDS[:40]))
     for expanded in load(folder, blocked=path).expand([RED] * 4, range(4)):
@@ -102,7 +109,7 @@ def test_no_more_tokens_are_added_than_are_allowed(folder: Path, most: int) -> N
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     for expanded in load(folder, max_new_tokens=most).expand([RED] * 4, range(4)):
         new = expanded.removeprefix(RED).removeprefix(",")
-        assert len(tokenizer(new).input_ids) <= most
+        assert most // 2 <= len(tokenizer(new).input_ids) <= most  # a word that is cut short is left out
 
 
 def test_a_model_reads_its_own_length_whatever_is_asked_for(folder: Path) -> None:
@@ -132,23 +139,12 @@ def test_pictures_show_what_prompts_say_with_the_words_beside_them(
 ) -> None:
     scenes, said = held_out(12)
     studio, waiting = Studio(pocket_family), []
+    size, guidance = Size(width=256, height=256), Guidance(scale=2)
     for seed, prompt in enumerate(said):
-        spec = Spec(
-            prompt=prompt,
-            size=Size(width=256, height=256),
-            seeds=(seed,),
-            steps=8,
-            sampler="lcm",
-            schedule="lcm",
-            guidance=Guidance(scale=2),
-            loras=LCM,
-            expand_prompt=True,
-        )
-        inputs = studio.inputs(spec)
+        asked = spec(prompt=prompt, size=size, seeds=(seed,), steps=8, guidance=guidance, expand_prompt=True)
+        inputs = studio.inputs(asked)
         inputs = replace(inputs, texts=assembly.expanded(inputs.texts, expander.expand([prompt], [seed])))
-        events: queue.Queue[Any] = queue.Queue()
-        studio.drawer.submit(prompt, spec, inputs, events.put)
-        waiting.append(events)
+        waiting.append(studio.listen(prompt, asked, inputs))
     found = accuracy(scenes, [last(events).images[0] for events in waiting])
     studio.drawer.close()
     assert min(found.values()) >= 0.9

@@ -23,8 +23,7 @@ from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
 from pipelines.weights.lora.reading import read_lora
 from pipelines.weights.variant_spec import LoraRef, VariantSpec
-from tests.pipelines.studio import LCM, Studio, last, spec
-from tests.pipelines.test_unlike_rows import held_up
+from tests.pipelines.studio import LCM, Studio, held_up, last, spec
 
 SIDE = 128
 SCENE = Scene((Thing("circle", "red", "big", "centre"),), "blue")

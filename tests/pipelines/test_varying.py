@@ -22,8 +22,7 @@ from pipelines.preparing import find_loras
 from pipelines.prompts.phrasebook import BUNDLED
 from pipelines.spec import Guidance, Size, Spec, Upscale, Vary
 from pipelines.weights.family import Family
-from tests.pipelines.studio import Studio, last, spec
-from tests.pipelines.test_unlike_rows import held_up
+from tests.pipelines.studio import Studio, held_up, last, spec
 
 LIGHTNING: dict[str, Any] = {
     "size": None,

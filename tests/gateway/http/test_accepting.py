@@ -150,7 +150,7 @@ async def test_who_did_not_ask_is_served_without_the_missing_part_and_told_so(
     (claim,) = await parts.ledger.claim("dispatcher", 1, 60)
     assert not claim.work.spec.check_safety
     assert claim.work.spec.refiner is None
-    assert all(lora.performance for lora in claim.work.spec.loras)
+    assert [lora.performance for lora in claim.work.spec.loras] == [True]
 
 
 async def test_who_asks_for_the_second_checker_is_not_left_unchecked_without_the_first(parts: Parts) -> None:

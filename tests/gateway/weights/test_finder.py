@@ -158,11 +158,14 @@ async def test_an_address_that_drips_ends_and_leaves_nothing(tmp_path: Path) -> 
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://10.0.0.1/a", "file:///etc/passwd"])
-async def test_a_redirect_inside_is_refused(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "inside"),
+    [("http://169.254.169.254/latest", "169"), ("http://10.0.0.1/a", "10.0"), ("file:///etc/passwd", "passwd")],
+)
+async def test_a_redirect_inside_is_refused(tmp_path: Path, target: str, inside: str) -> None:
     async with serving(lambda *_: redirect(target)) as url:
         fault = await refused(finder(tmp_path), url, "file_download_error", "could not be downloaded")
-    assert "169" not in fault.msg
+    assert inside not in fault.msg
 
 
 async def test_a_missing_file_and_a_login_are_told_with_what_can_be_done(tmp_path: Path) -> None:

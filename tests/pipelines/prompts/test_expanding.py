@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.prompts.expanding import expand_specs, fitting
 from pipelines.prompts.phrasebook import BUNDLED, Phrasebook
-from pipelines.spec import Guidance, Size, Spec
+from pipelines.spec import Spec
+from tests.pipelines import studio
 
 
 class Counting:
@@ -22,16 +23,7 @@ class Counting:
 
 
 def spec(prompt: str, *seeds: int, **fields: Any) -> Spec:
-    return Spec(
-        prompt=prompt,
-        size=Size(width=64, height=64),
-        seeds=seeds,
-        steps=1,
-        sampler="euler",
-        schedule="simple",
-        guidance=Guidance(scale=4),
-        **fields,
-    )
+    return studio.spec(prompt=prompt, seeds=seeds, **fields)
 
 
 def anything(texts: Sequence[str]) -> bool:
