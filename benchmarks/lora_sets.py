@@ -20,9 +20,10 @@ import torch
 
 from benchmarks.competitors import BATCH, ROWS, WAIT_S, Competitor, OneByOne, OurEngine, ServeBatch
 from benchmarks.lora_files import write_lora
-from benchmarks.mixed_arrivals import FAMILY, Arrival, Round, play
+from benchmarks.mixed_arrivals import FAMILY
 from benchmarks.plain import Work
 from benchmarks.report import Cell, Report, Table, machine
+from benchmarks.rounds import Arrival, Round, compared, in_turn, medians, play
 from models.pocket.write import write_family
 from pipelines.inputs import FoundLora
 from pipelines.preparing import find_loras, prepare
@@ -35,7 +36,6 @@ FAST = Lora(source="sdxl_lcm_lora.safetensors", scale=1.0, performance=True)
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 LAYERS = (ATTENTION, (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"), (*ATTENTION, "conv1", "conv2"))
 RANKS = (4, 8, 16)
-FIGURES = ("total", "mean", "p95", "UNet calls")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ def run(options: Options) -> Report:
     }
     report = Report("lora_sets", options.command, facts, (figures, ratios))
     played: dict[str, list[Round]] = {name: [] for name in known}
-    names = [*known]
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
             sets = write_sets(Path(folder), family, options.jobs, number)
@@ -128,8 +127,7 @@ def run(options: Options) -> Report:
                 Arrival(at * options.gap_s, job(family, at, loras, options, options.steps))
                 for at, loras in enumerate(sets)
             ]
-            first = number % len(names)  # nobody is always first
-            for name in names[first:] + names[:first]:
+            for name in in_turn([*known], number):
                 competitor = known[name]()
                 try:
                     play(competitor, [Arrival(0.0, job(family, 0, (), options, 1))])  # whatever happens once only
@@ -137,29 +135,20 @@ def run(options: Options) -> Report:
                 finally:
                     competitor.close()
                 print(name, played[name][-1].figures, flush=True)
-    _fill(figures, ratios, played)
+    figures.rows += [_row(name, rounds) for name, rounds in played.items()]
+    ratios.rows += compared(played)
     report.publish(options.out)
     return report
 
 
-def _fill(figures: Table, ratios: Table, played: dict[str, list[Round]]) -> None:
-    ours, *others = played
-    for name, rounds in played.items():
-        row: dict[str, Cell] = {"competitor": name}
-        row |= {figure: statistics.median(each.figures[figure] for each in rounds) for figure in FIGURES}
-        calls = [call for each in rounds for call in each.calls]
-        row["rows a call"] = sum(call.rows for call in calls) / len(calls)
-        row["wall s"] = statistics.median(each.wall_s for each in rounds)
-        figures.rows.append(row)
-    for name in others:
-        compared: dict[str, Cell] = {"other": name}
-        for figure in FIGURES:
-            each = [
-                one.figures[figure] / other.figures[figure]
-                for one, other in zip(played[ours], played[name], strict=True)
-            ]
-            compared |= {figure: statistics.median(each), f"{figure}, worst round": max(each)}
-        ratios.rows.append(compared)
+def _row(competitor: str, played: Sequence[Round]) -> dict[str, Cell]:
+    calls = [call for each in played for call in each.calls]
+    return {
+        "competitor": competitor,
+        **medians(played),
+        "rows a call": sum(call.rows for call in calls) / len(calls),
+        "wall s": statistics.median(each.wall_s for each in played),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,9 +9,7 @@ import argparse
 import random
 import statistics
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.competitors import BATCH, ROWS, WAIT_S, Competitor, OneByOne, OurEngine, ServeBatch
-from benchmarks.plain import Call, Work
+from benchmarks.plain import Work
 from benchmarks.report import Cell, Report, Table, machine
+from benchmarks.rounds import Arrival, Round, compared, in_turn, medians, play
 from benchmarks.timeline import timeline
 from models.pocket.write import write_family
 from pipelines.preparing import find_loras, prepare
@@ -34,7 +33,6 @@ LIGHTNING, LCM = (Lora(source=f"sdxl_{name}_lora.safetensors", scale=1.0) for na
 HEAD_START_S = 0.5  # of the long jobs before the short one
 BESIDE_ROUNDS = 3  # of the short job beside long ones
 WARM_UP_STEPS = 2
-FIGURES = ("total", "mean", "p95", "UNet calls")
 
 
 @dataclass(frozen=True)
@@ -53,37 +51,6 @@ class Options:
     neighbours: tuple[int, ...]
     out: Path
     command: str
-
-
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """A job and when it arrives, in seconds since the start."""
-
-    at: float
-    work: Work
-
-
-@dataclass(frozen=True, eq=False)
-class Round:
-    """What one competitor made of the arrivals.
-
-    total: CPU seconds from the start to the last answer. latencies: of each job, CPU seconds of the whole process from
-    its arrival to its answer. wall_s: the total by the clock. calls: of the UNet, since the start.
-    """
-
-    total: float
-    latencies: Sequence[float]
-    wall_s: float
-    calls: Sequence[Call]
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {
-            "total": self.total,
-            "mean": statistics.mean(self.latencies),
-            "p95": float(np.percentile(self.latencies, 95)),
-            "UNet calls": len(self.calls),
-        }
 
 
 def job(family: Family, sort: int, steps: int, size: int, seed: int, *, controlled: bool, plain: bool = False) -> Work:
@@ -127,24 +94,6 @@ def _one_of_each_sort(family: Family, options: Options, steps: int) -> list[Work
     ]
 
 
-def play(competitor: Competitor, coming: Sequence[Arrival]) -> Round:
-    """Send every job at its time and wait for all."""
-    before = len(competitor.calls)
-    start, spent = time.perf_counter(), time.process_time()
-
-    def send(arrival: Arrival) -> float:
-        time.sleep(max(0.0, start + arrival.at - time.perf_counter()))
-        arrived = time.process_time()
-        competitor.draw(arrival.work)
-        return time.process_time() - arrived
-
-    with ThreadPoolExecutor(len(coming)) as clients:
-        latencies = list(clients.map(send, coming))
-    total, wall_s = time.process_time() - spent, time.perf_counter() - start
-    calls = [Call(call.began - start, call.ended - start, call.rows, call.useful) for call in competitor.calls[before:]]
-    return Round(total, latencies, wall_s, calls)
-
-
 def run(options: Options) -> Report:
     write_family(FAMILY)
     if options.threads is not None:
@@ -175,11 +124,11 @@ def run(options: Options) -> Report:
             play(competitor, [Arrival(0.0, work) for work in _one_of_each_sort(family, options, WARM_UP_STEPS)])
         rounds: dict[str, list[Round]] = {competitor.name: [] for competitor in competitors}
         for number in range(options.rounds):
-            first = number % len(competitors)  # nobody is always first
-            for competitor in competitors[first:] + competitors[:first]:
+            for competitor in in_turn(competitors, number):
                 rounds[competitor.name].append(play(competitor, coming))
                 print(competitor.name, rounds[competitor.name][-1].figures, flush=True)
-        _fill(figures, ratios, rounds, competitors[0].name)
+        figures.rows += [_row(name, played) for name, played in rounds.items()]
+        ratios.rows += compared(rounds)
         last = {name: played[-1].calls for name, played in rounds.items()}
         picture = timeline(last, [each.at for each in coming], f"{options.jobs} jobs, {options.size} x {options.size}")
         for competitor in competitors[:2]:
@@ -193,25 +142,15 @@ def run(options: Options) -> Report:
     return report
 
 
-def _fill(figures: Table, ratios: Table, rounds: dict[str, list[Round]], ours: str) -> None:
-    for competitor, played in rounds.items():
-        row: dict[str, Cell] = {"competitor": competitor}
-        row |= {name: statistics.median(each.figures[name] for each in played) for name in FIGURES}
-        calls = [call for each in played for call in each.calls]
-        row |= {
-            "rows": sum(call.rows for call in calls) / len(played),
-            "useful rows a call": sum(call.useful for call in calls) / len(calls),
-            "wall s": statistics.median(each.wall_s for each in played),
-        }
-        figures.rows.append(row)
-        if competitor == ours:
-            continue
-        compared: dict[str, Cell] = {"other": competitor}
-        for name in FIGURES:
-            each = [one.figures[name] / other.figures[name] for one, other in zip(rounds[ours], played, strict=True)]
-            compared[name] = statistics.median(each)
-            compared[f"{name}, worst round"] = max(each)
-        ratios.rows.append(compared)
+def _row(competitor: str, played: Sequence[Round]) -> dict[str, Cell]:
+    calls = [call for each in played for call in each.calls]
+    return {
+        "competitor": competitor,
+        **medians(played),
+        "rows": sum(call.rows for call in calls) / len(played),
+        "useful rows a call": sum(call.useful for call in calls) / len(calls),
+        "wall s": statistics.median(each.wall_s for each in played),
+    }
 
 
 def _beside(competitor: Competitor, family: Family, options: Options) -> list[dict[str, Cell]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.mixed_arrivals import Arrival, job, main, play
+from benchmarks.mixed_arrivals import job, main
 from benchmarks.plain import Call, Work
+from benchmarks.rounds import Arrival, play
 from pipelines.events import Pixels
 from pipelines.weights.family import Family
 
