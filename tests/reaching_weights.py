@@ -71,6 +71,6 @@ def variant_spec_of(loras: Sequence[tuple[Path, float]]) -> VariantSpec:
 def store_of(models: Plain) -> VariantStore:
     catalogue = SimpleNamespace(checkpoint=Path("judged"))
     whole: Any = SimpleNamespace(
-        unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue, residency=RESIDENT
+        unet=models["unet"], text_encoders=encoders(models), catalogue=catalogue, residency=RESIDENT, home=CPU
     )
     return VariantStore(whole, 2**40)
