@@ -8,6 +8,7 @@ from gateway.keys.base import Caller, Scope
 
 Decision = Literal["allow", "forbid", "hide"]  # hide: as if there were no such file
 FilesAccess = Literal["public", "key"]
+MAX_RULES = 20  # of a file
 
 
 class AclRule(BaseModel):
@@ -25,7 +26,7 @@ class Acl(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     default: Decision = "allow"
-    rules: tuple[AclRule, ...] = Field((), max_length=20)
+    rules: tuple[AclRule, ...] = Field((), max_length=MAX_RULES)
 
 
 def decide(owner: str, acl: Acl | None, caller: Caller, access: FilesAccess) -> Decision:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.files.access import Acl, AclRule, Decision, FilesAccess
+from gateway.files.access import MAX_RULES, Acl, AclRule, Decision, FilesAccess
 from gateway.files.base import FileInfo, Files
 from gateway.http.accepting import origins
 from gateway.http.authentication import caller
@@ -40,7 +40,7 @@ class _Signing(BaseModel):
 
 class _Replacing(BaseModel):
     default: Decision
-    rules: tuple[AclRule, ...] = Field((), max_length=20)
+    rules: tuple[AclRule, ...] = Field((), max_length=MAX_RULES)
 
 
 def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:

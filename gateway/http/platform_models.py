@@ -10,16 +10,13 @@ from starlette.routing import Route
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.errors import PlatformError
 from gateway.http.openapi import endpoint_document
+from gateway.http.openapi.platform import EXPANSION, EXPANSIONS, MOST_IDS, STATUSES
 from gateway.http.parts import Parts
 from gateway.http.platform_errors import in_platform_shape
 from gateway.http.surfaces import origin, public_queue_root
 
 MODELS = "/api/v1/models"
-MOST_IDS = 50  # that are asked for at once
 SINCE = "2026-11-29T00:00:00Z"  # of the schemas
-EXPANSION = "openapi-3.0"
-_EXPANSIONS = (EXPANSION, "enterprise_status")
-_STATUSES = ("active", "deprecated")
 
 
 def platform_model_routes(parts: Parts) -> list[Route]:
@@ -28,9 +25,9 @@ def platform_model_routes(parts: Parts) -> list[Route]:
     async def models(request: Request) -> Response:
         query = request.query_params
         expansions = query.getlist("expand")
-        if unknown := sorted({*expansions}.difference(_EXPANSIONS)):
-            raise PlatformError("bad_request", f"expand may be {' or '.join(_EXPANSIONS)}, not '{unknown[0][:100]}'.")
-        if query.get("status", "active") not in _STATUSES:
+        if unknown := sorted({*expansions}.difference(EXPANSIONS)):
+            raise PlatformError("bad_request", f"expand may be {' or '.join(EXPANSIONS)}, not '{unknown[0][:100]}'.")
+        if query.get("status", "active") not in STATUSES:
             raise PlatformError("bad_request", "status must be 'active' or 'deprecated'.")
         found = _searched(_asked(query.getlist("endpoint_id")), query)
         limit, begin = _whole("limit", query.get("limit"), len(ENDPOINTS), 1), _whole("cursor", query.get("cursor"), 0)

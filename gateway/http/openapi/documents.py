@@ -10,6 +10,7 @@ from gateway.http.openapi.files import files_paths
 from gateway.http.openapi.history import HISTORY_LINKS, history_paths, history_shapes
 from gateway.http.openapi.operations import following, run, stream, submit, taken
 from gateway.http.openapi.own import own_paths
+from gateway.http.openapi.platform import platform_paths, platform_shapes
 from gateway.http.openapi.shapes import own_shapes, shapes
 from gateway.http.openapi.storage import storage_paths, storage_shapes
 from gateway.http.openapi.wording import TEMPLATE, ref, refusal_components
@@ -31,8 +32,8 @@ def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bo
         results = {str(names[one.id][1]): names[one.id][1] for one in endpoints if one.app == app}
         found = [*results.values()]
         paths |= following(f"/queue/{app}", app, found[0] if len(found) == 1 else {"anyOf": found})
-    paths |= history_paths(ids) | storage_paths() | files_paths() | own_paths(ids)
-    own = history_shapes() | storage_shapes() | own_shapes(ids)
+    paths |= history_paths(ids) | storage_paths() | files_paths() | own_paths(ids) | platform_paths(ids)
+    own = history_shapes() | storage_shapes() | own_shapes(ids) | platform_shapes()
     document = _document("Fooocus Serve", paths, {**schemas, **own}, root, keys_required)
     document["components"]["securitySchemes"] |= {"storageToken": {"type": "http", "scheme": "bearer"}}
     return document

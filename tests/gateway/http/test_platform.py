@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from jsonschema import Draft202012Validator
+from starlette.routing import Route
 
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
@@ -40,6 +42,20 @@ async def test_the_models_are_the_six_endpoints(client: httpx2.AsyncClient, host
             *told
         }
         assert "openapi" not in model
+
+
+async def test_the_services_document_describes_them(client: httpx2.AsyncClient, parts: Parts) -> None:
+    document = (await client.get("/openapi.json")).json()
+    routes = [route for route in create_app(parts).router.routes if isinstance(route, Route)]
+    served = {(route.path, method.lower()) for route in routes for method in route.methods or ()}
+    platform = {one for one in served if one[0].startswith(f"{ROOT}/") and one[1] != "head"}
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert len(platform) == 4
+    assert platform == {one for one in described if one[0].startswith(f"{ROOT}/")}
+    answer = document["paths"][f"{ROOT}/models"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    schema = Draft202012Validator({**answer, "components": document["components"]})
+    schema.validate((await client.get(f"{ROOT}/models", params={"expand": "openapi-3.0"})).json())
+    assert not schema.is_valid({"models": [{"endpoint_id": FAST}], "next_cursor": None, "has_more": False})
 
 
 async def test_models_come_in_pages(client: httpx2.AsyncClient) -> None:

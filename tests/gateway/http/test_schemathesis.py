@@ -155,6 +155,13 @@ def test_a_file_is_read_in_any_way(case: Case) -> None:
     check(case, case.call())
 
 
+@DOCUMENT.include(operation_id=["sign_file", "file_acl", "replace_file_acl"]).parametrize()
+@settings(SETTINGS, max_examples=15)
+def test_a_file_is_shared_in_any_way(case: Case) -> None:
+    case.query = {"url": answered("/cdn/files/upload", "POST", content=PNG)["access_url"]}
+    check(case, case.call())
+
+
 def answered(
     path: str,
     method: str,
