@@ -216,9 +216,8 @@ def _with_gpus(settings: Any, gpus: float) -> Any:
 
 
 async def _open_ledger(settings: Any) -> None:
-    from sqlalchemy import make_url
-
     from gateway.errors import StoreUnavailable
+    from gateway.ledger.address import parse, shown
     from gateway.ledger.command_line import reason_of
     from gateway.ledger.opening import open_ledger
 
@@ -226,7 +225,7 @@ async def _open_ledger(settings: Any) -> None:
         await (await open_ledger(settings)).close()
     except StoreUnavailable as error:
         field = "ledger_url" if settings.ledger_url else "data_dir"
-        where = make_url(settings.ledger_address).render_as_string(hide_password=True)
+        where = shown(parse(settings.ledger_address))
         raise RuntimeError(
             f"the ledger {where} cannot be opened ({reason_of(error)}): start its database, or correct gateway.{field}"
         ) from error

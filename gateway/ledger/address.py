@@ -10,7 +10,10 @@ _FORMS = (
 
 
 def parse(url: str) -> URL:
-    """The address of a ledger's database, with our drivers. Raises ValueError for one that the ledger does not know."""
+    """The address of a ledger's database, with our drivers and its password where passwords stand.
+
+    Raises ValueError for one that the ledger does not know.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -20,11 +23,15 @@ def parse(url: str) -> URL:
         raise ValueError(f"the ledger does not know {kind}; {_FORMS}")
     if not parsed.database or parsed.database == ":memory:":
         raise ValueError(f"it names no {'file' if kind == 'sqlite' else 'database'}; {_FORMS}")
-    return parsed.set(drivername="sqlite+pysqlite" if kind == "sqlite" else "postgresql+psycopg")
+    if kind == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    (*_, password) = (parsed.password, *parsed.normalized_query.get("password", ()))  # libpq prefers the query's
+    return parsed.difference_update_query(["password"]).set(drivername="postgresql+psycopg", password=password)
 
 
 def shown(url: URL) -> str:
-    """The address of a database for people's eyes: a file's path, another one's without its password."""
+    """What `parse` returned, for people's eyes: a file's path, another one's address without what is secret in it."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    return url.set(drivername="postgresql").render_as_string(hide_password=True)
+    secret = [name for name in url.query if "password" in name or "secret" in name]  # as of a client's certificate
+    return url.difference_update_query(secret).set(drivername="postgresql").render_as_string(hide_password=True)
