@@ -21,6 +21,7 @@ from gateway.private_files import read_or_create
 from gateway.weights.locks import held
 
 ORPHAN_S = 60.0  # after which an unfinished file that nobody holds is removed: it is older than its lock takes
+MOST_ADDRESSES = 10_000  # that are remembered: one file may have any number of them
 LOCKS = 3  # hexadecimal digits of an address' hash that choose its lock
 SALT = "salt"  # the file of what is hashed with it: no client can tell whose lock an address of his would share
 BLOBS = "blobs"
@@ -100,12 +101,21 @@ class Arriving:
 class WeightsCache:
     """Files of at most `max_bytes` together, each named by its sha256; the ones used last stay.
 
-    Several processes may share the folder. A file that was found, or came, less than `in_use_s` seconds ago is in use:
-    no request runs for longer. Methods block and are for any thread. clock: Unix seconds.
+    Of what is remembered of addresses at most `most_addresses` stay, as long as their files do; whose is forgotten is
+    fetched again. Several processes may share the folder. A file that was found, or came, less than `in_use_s` seconds
+    ago is in use: no request runs for longer. Methods block and are for any thread. clock: Unix seconds.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, in_use_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        in_use_s: float,
+        clock: Callable[[], float] = time.time,
+        most_addresses: int = MOST_ADDRESSES,
+    ) -> None:
         self._folder, self._max_bytes, self._in_use_s, self._clock = folder, max_bytes, in_use_s, clock
+        self._most_addresses = most_addresses
         self.counts = CacheCounts()
         self._salt = b""
 
@@ -154,6 +164,7 @@ class WeightsCache:
             aside.write(json.dumps(asdict(known)).encode())
             aside.sync()
             aside.path.replace(note)
+        self._forget_the_oldest()
 
     def arriving(self) -> Arriving:
         """A file to write, of which `keep` keeps the content. Raises OSError."""
@@ -180,17 +191,18 @@ class WeightsCache:
             for stat in [entry.stat()]
         )
         total = size + sum(each for _, _, each in found)
-        unused = (each for each in found if each[0] <= self._clock() - self._in_use_s)
-        removed = 0
-        while total > self._max_bytes:
-            oldest = next(unused, None)
-            if oldest is None:
-                raise CacheFull(f"the cache of weights has no room for {size} bytes more: all of it is in use")
-            (self._folder / BLOBS / oldest[1]).unlink()
-            total -= oldest[2]
-            removed += 1
-        if removed:
-            self.counts.evictions += removed
+        leaving: list[str] = []
+        for used_at, oldest, freed in found:
+            if total <= self._max_bytes or used_at > self._clock() - self._in_use_s:
+                break
+            leaving.append(oldest)
+            total -= freed
+        if total > self._max_bytes:
+            raise CacheFull(f"the cache of weights has no room for {size} bytes more: all of it is in use")
+        for each in leaving:
+            (self._folder / BLOBS / each).unlink()
+        if leaving:
+            self.counts.evictions += len(leaving)
             self._forget_the_removed()
 
     def _forget_the_removed(self) -> None:
@@ -198,6 +210,18 @@ class WeightsCache:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 if not self._blob(json.loads(note.read_bytes())["sha256"]).exists():
                     note.unlink()
+
+    def _forget_the_oldest(self) -> None:
+        """Keep to `MOST_ADDRESSES`, with some room, so that not every new one has to make it."""
+        folder = self._folder / "addresses"
+        if len(os.listdir(folder)) <= self._most_addresses:
+            return
+        written: list[tuple[float, str]] = []
+        for entry in os.scandir(folder):
+            with suppress(FileNotFoundError):  # another process forgets as well
+                written.append((entry.stat().st_mtime, entry.path))
+        for _, path in sorted(written)[: len(written) - self._most_addresses * 9 // 10]:
+            Path(path).unlink(missing_ok=True)
 
     def _remove_orphans(self) -> None:
         """What a process that died was writing. Its lock went with it."""

@@ -78,6 +78,17 @@ def test_what_is_in_use_is_never_removed(cache: WeightsCache, clock: Clock) -> N
     put(cache, b"c" * 40)
 
 
+def test_where_there_cannot_be_room_nothing_is_removed(cache: WeightsCache, clock: Clock) -> None:
+    unused = put(cache, b"a" * 40)
+    cache.remember("unused", Remembered(unused.name, 40, 0.0))
+    clock.now += 61
+    used = put(cache, b"b" * 50)
+    with pytest.raises(CacheFull):
+        put(cache, b"c" * 60)
+    assert files(cache) == {unused, used}
+    assert cache.recall("unused") is not None
+
+
 def test_a_cache_that_is_full_is_an_error_to_try_again_after() -> None:
     for fault in (CacheFull(), OSError("disk full at /secret")):
         with pytest.raises(PlatformError, match="try again") as caught, making_room():
@@ -92,6 +103,22 @@ def test_a_file_that_lost_bytes_is_not_the_one_that_is_remembered(cache: Weights
     assert cache.recall("there") == (Remembered(path.name, 7, 0.0, '"etag"'), path)
     path.write_bytes(b"weigh")
     assert cache.recall("there") is None
+
+
+def test_the_addresses_of_one_file_do_not_pile_up(tmp_path: Path) -> None:
+    """Any query makes another address, and the file that would take them along stays."""
+    cache = WeightsCache(tmp_path, 100, in_use_s=60, most_addresses=10)
+    cache.open()
+    path = put(cache, b"weights")
+    for number in range(30):
+        cache.remember(f"there?{number}", Remembered(path.name, 7, 0.0))
+        newest = max(files(cache, "addresses"), key=lambda note: note.stat().st_mtime_ns)
+        os.utime(newest, (number, number))  # a file system may not tell them apart
+        assert len(files(cache, "addresses")) <= 10
+    assert cache.recall("there?29") is not None
+    assert cache.recall("there?21") is not None
+    assert cache.recall("there?0") is None
+    assert cache.find(path.name) == path
 
 
 def test_a_damaged_note_is_none(cache: WeightsCache) -> None:
