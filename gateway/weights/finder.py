@@ -58,6 +58,7 @@ class WeightsFinder:
         self._settings, self._cache, self._fetcher, self._files = settings, cache, fetcher, files
         self._check, self._share, self._clock = check, share, clock
         self._joint: Joint[Path] = Joint()
+        self._listing: Joint[str] = Joint()
         self._room = asyncio.Semaphore(settings.at_once)
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -119,7 +120,8 @@ class WeightsFinder:
         if hit is not None:
             return hit
         try:
-            url = hub_address(self._settings.hub, name, await self._chosen(name))
+            chosen = await self._listing.run(name, lambda: self._chosen(name))
+            url = hub_address(self._settings.hub, name, chosen)
         except DownloadFault as fault:
             if known is None or not fault.passing:
                 raise

@@ -216,6 +216,21 @@ async def test_of_a_repository_the_one_file_is_meant(tmp_path: Path, files: list
             assert left(tmp_path) == []
 
 
+async def test_many_who_ask_for_a_repository_at_once_are_one_listing_and_one_download(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
+        await asyncio.sleep(0.3)
+        writer.write(answer(b'{"siblings": [{"rfilename": "a.safetensors"}]}' if len(asked) == 1 else GOOD))
+
+    async with talking(talk) as url:
+        finds = finder(tmp_path, hub=url)
+        paths = await asyncio.gather(*(finds.find("owner/repo", FIELD, "LoRA") for _ in range(20)))
+    assert {path.name for path in paths} == {SHA256}
+    assert asked == ["/api/models/owner/repo", "/owner/repo/resolve/main/a.safetensors"]
+
+
 async def test_a_file_of_the_hub_by_its_name_and_one_that_is_not_there(tmp_path: Path) -> None:
     known = "/owner/repo/resolve/main/styles/ink.safetensors"
     async with serving(lambda path, _: answer(GOOD) if path == known else answer(b"", "404 Not Found")) as url:
