@@ -9,6 +9,7 @@ from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.opening import files_of
 from gateway.guard import NameResolver
 from gateway.settings import GatewaySettings
+from gateway.silent_servers import SilentServers
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings
@@ -69,7 +70,7 @@ def finder_of(gateway: GatewaySettings, weights: WeightsSettings) -> Finds:
         grace_s=weights.grace_s,
         least_bytes_per_s=weights.least_bytes_per_s,
     )
-    fetcher = Fetcher(limits, NameResolver(), weights.read_tokens())
+    fetcher = Fetcher(limits, NameResolver(), weights.read_tokens(), SilentServers())
     cache = _cache_of(gateway, weights)
     return CountedFinder(
         WeightsFinder(weights, cache, fetcher, files_of(gateway), parse_header, _share_of(gateway)), cache

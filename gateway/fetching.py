@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -17,6 +17,7 @@ from gateway.addresses import RefusedAddress, RefusedUrl
 from gateway.errors import ModelError
 from gateway.fields import location
 from gateway.guard import Resolve, check_url, guarded_client, resolve_name
+from gateway.silent_servers import SilentServers
 
 # No compression, so that the byte cap counts what arrives; some hosts answer 403 to whoever does not begin as browsers.
 _HEADERS: Mapping[str, str] = {
@@ -84,11 +85,16 @@ class Fetcher:
     """Fetches files that clients name by address. Holds no connection between fetches."""
 
     def __init__(
-        self, limits: FetchLimits, resolve: Resolve = resolve_name, tokens: Mapping[str, str] = NO_TOKENS
+        self,
+        limits: FetchLimits,
+        resolve: Resolve = resolve_name,
+        tokens: Mapping[str, str] = NO_TOKENS,
+        silent: SilentServers | None = None,
     ) -> None:
         """tokens: bearer tokens by origin (`https://host`, with a port that is not the usual one), each sent to that
-        origin alone, whatever redirects to it or from it."""
-        self._limits, self._resolve, self._tokens = limits, resolve, tokens
+        origin alone, whatever redirects to it or from it. silent: servers that are not asked, for they did not answer;
+        None asks each every time."""
+        self._limits, self._resolve, self._tokens, self._silent = limits, resolve, tokens, silent
         # Reading the certificates is slow, so it is done once. An operator's SSL_CERT_FILE counts, proxies do not.
         self._tls = httpx2.create_ssl_context()
 
@@ -130,14 +136,16 @@ class Fetcher:
         limits = self._limits
         end = asyncio.get_running_loop().time() + limits.timeout_s
         first_s = min(limits.grace_s, limits.timeout_s) if limits.least_bytes_per_s else limits.timeout_s
+        asked: list[tuple[str, float]] = []
         try:
             async with (
                 asyncio.timeout(first_s) as limit,
                 guarded_client(self._tls, self._resolve, limits.allow_loopback) as client,
-                self._followed(client, url, field, etag) as response,
+                self._followed(client, url, field, etag, asked) as response,
             ):
                 yield _Arriving(response, limit, limits, end)
         except (TimeoutError, httpx2.TimeoutException) as error:
+            self._note(asked, first_s)
             raise DownloadFault("it did not arrive in time", field, passing=True) from error
         except RefusedAddress as error:
             raise DownloadFault("its address is not a public one", field) from error
@@ -152,20 +160,36 @@ class Fetcher:
 
     @asynccontextmanager
     async def _followed(
-        self, client: httpx2.AsyncClient, url: str, field: str, etag: str | None
+        self, client: httpx2.AsyncClient, url: str, field: str, etag: str | None, asked: list[tuple[str, float]]
     ) -> AsyncIterator[httpx2.Response]:
         target = httpx2.URL(url)
         for _ in range(self._limits.redirects + 1):
             # before the client, which makes a header of credentials and knows some schemes more
             check_url(target)
+            origin = origin_of(target)
+            if self._silent is not None:
+                if self._silent.is_silent(origin):
+                    raise DownloadFault("its server does not answer", field, passing=True)
+                asked.append((origin, self._silent.now()))
             # Cookies of one hop are nothing to the next.
             client.cookies.clear()
             async with client.stream("GET", target, headers=self._headers(target, etag)) as response:
+                if self._silent is not None:
+                    self._silent.answered(origin)
                 if not response.has_redirect_location:
                     yield response
                     return
                 target = target.join(response.headers["location"])
         raise DownloadFault("too many redirects", field)
+
+    def _note(self, asked: Sequence[tuple[str, float]], first_s: float) -> None:
+        """Remember that the last of the servers asked did not answer, where it had half of the time or more to do so:
+        else any address could spend the time and redirect to a server that others need."""
+        if self._silent is None or not asked:
+            return
+        origin, at = asked[-1]
+        if self._silent.now() - at >= first_s / 2:
+            self._silent.unanswered(origin, at)
 
     def _headers(self, target: httpx2.URL, etag: str | None) -> dict[str, str]:
         headers = {**_HEADERS}

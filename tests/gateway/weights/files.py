@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import ModelError
 from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.local import LocalFiles
+from gateway.silent_servers import SilentServers
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings
@@ -46,6 +47,7 @@ def finder(
     tokens: Mapping[str, str] | None = None,
     cache: WeightsCache | None = None,
     grace_s: float = 5.0,
+    silent: SilentServers | None = None,
     **settings: Any,
 ) -> WeightsFinder:
     """A finder whose cache, of 10,000 bytes, lies in `folder`."""
@@ -53,7 +55,7 @@ def finder(
     limits = FetchLimits(20, allow_loopback=True, grace_s=grace_s, least_bytes_per_s=1000)
     opened = WeightsCache(folder / "cache", 10_000, in_use_s=100, clock=clock) if cache is None else cache
     opened.open()
-    fetcher = Fetcher(limits, tokens=tokens or {})
+    fetcher = Fetcher(limits, tokens=tokens or {}, silent=silent)
     return WeightsFinder(set_to, opened, fetcher, LocalFiles(folder / "files"), parse_header, share, clock)
 
 
