@@ -21,7 +21,8 @@ from ray.serve.exceptions import (
 
 from gateway.errors import ModelError, PlatformError, ServiceError
 from gateway.fields import location
-from pipelines.errors import DrawingFault, EngineDead, InputFault
+from gateway.weights.sharing import NotShared
+from pipelines.errors import DrawingFault, EngineDead, FileGone, InputFault
 
 _LOST = (
     EngineDead,
@@ -52,7 +53,8 @@ def service_errors() -> Iterator[None]:
 def service_error(error: BaseException) -> ServiceError:
     """What `error`, raised by a stage or by Ray on the way to it, is towards the client.
 
-    A replica that died or whose engine did is `runner_disconnected`, which clients may try again; what cannot be drawn
+    A replica that died or whose engine did is `runner_disconnected`, which clients may try again. Weights that were
+    found and are gone again are `runner_scheduling_failure`, for the next attempt finds them anew. What cannot be drawn
     here and what nobody foresaw go to the log and are `internal_error`.
     """
     error = _root(error)
@@ -60,6 +62,9 @@ def service_error(error: BaseException) -> ServiceError:
         return error
     if isinstance(error, InputFault):
         return ModelError(error.type, error.msg, location(error.field), ctx=error.ctx)
+    if isinstance(error, NotShared | FileGone):
+        logging.getLogger("ray.serve").error("weights of a request are not here any more: %s", error)
+        return PlatformError("runner_scheduling_failure", "Weights of this request are not at hand now; try again.")
     if isinstance(error, DrawingFault):
         logging.getLogger("ray.serve").error("a picture could not be drawn", exc_info=error)
         return PlatformError("internal_error", f"The request failed: {error}.")

@@ -1,6 +1,7 @@
 """Faults that the pipelines report to whoever serves them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -21,6 +22,19 @@ class InputFault(Exception):
 
 class WeightsFault(Exception):
     """A file of weights is missing, damaged or of another architecture; the message says which and what to do."""
+
+
+class FileGone(Exception):
+    """A file that was found for a request is not there any more; it can be drawn once the file is found again."""
+
+
+@contextmanager
+def told_if_gone() -> Iterator[None]:
+    """Raise FileGone for a file that was found before and is not there now."""
+    try:
+        yield
+    except FileNotFoundError as fault:
+        raise FileGone(f"{fault.filename} is not there any more") from fault
 
 
 class DrawingFault(Exception):

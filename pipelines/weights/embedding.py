@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipelines.errors import InputFault
+from pipelines.errors import InputFault, told_if_gone
 from pipelines.prompts.embeddings import NO_SPELLINGS, Spellings, deal, token_faults
 from pipelines.weights.header import parse_header
 from pipelines.weights.lora.layers import READ
@@ -46,7 +46,8 @@ NO_VOCABULARY = Vocabulary(NO_SPELLINGS, (torch.empty(0, 0), torch.empty(0, 0)),
 
 
 def read_vocabulary(embeddings: Sequence["FoundEmbedding"], widths: Widths) -> Vocabulary:
-    """Read the files of embeddings. Raises InputFault with the field of the embedding that cannot be used."""
+    """Read the files of embeddings. Raises InputFault with the field of the embedding that cannot be used,
+    and FileGone for a file that is not there any more."""
     if not embeddings:
         return NO_VOCABULARY
     for fault in token_faults(found.embedding for found in embeddings):
@@ -55,7 +56,8 @@ def read_vocabulary(embeddings: Sequence["FoundEmbedding"], widths: Widths) -> V
     files: list[tuple[Tensor, Tensor]] = []
     for found in embeddings:
         try:
-            vectors = read_embedding(found.path, widths)
+            with told_if_gone():
+                vectors = read_embedding(found.path, widths)
         except InputFault as fault:
             raise InputFault(fault.type, fault.msg, found.embedding.field, fault.ctx) from fault
         places |= deal(found.embedding, len(vectors[0]), sum(len(narrow) for narrow, _ in files))

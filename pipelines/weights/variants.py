@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pipelines.errors import InputFault
+from pipelines.errors import InputFault, told_if_gone
 from pipelines.events import Note
 from pipelines.parts import Part
 from pipelines.unet.branches import RowLora
@@ -166,7 +166,9 @@ class VariantStore:
             self._uses.note(spec.adapters)
 
     def find(self, spec: VariantSpec) -> Variant | None:
-        """The variant of a spec if it is at hand, with its control networks; never reads, merges or waits for it."""
+        """The variant of a spec if it is at hand, with its control networks; never reads, merges or waits for it.
+
+        Raises FileGone as `get`."""
         digests = {each.path: self._digests.get(_state(each.path), "") for each in spec.loras}
         if not all(digests.values()):
             return None
@@ -187,8 +189,8 @@ class VariantStore:
         """The variant of a spec with the control networks that it names; what is missing is built, which may take
         seconds.
 
-        Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, OSError
-        for one that is not there, and WeightsFault for an inpaint model that is not there or does not fit.
+        Raises InputFault `feature_not_supported`, with the field of the LoRA, for a file that does not fit, FileGone
+        for one that is not there any more, and WeightsFault for an inpaint model that is not there or does not fit.
         """
         variant = self.find(spec)
         if variant is not None:
@@ -292,7 +294,8 @@ class VariantStore:
     def _digest(self, path: Path) -> str:
         state = _state(path)
         if state not in self._digests:
-            self._digests[state] = digest(path)
+            with told_if_gone():
+                self._digests[state] = digest(path)
             if len(self._digests) > REMEMBERED_DIGESTS:
                 del self._digests[next(iter(self._digests))]
         return self._digests[state]
@@ -301,7 +304,8 @@ class VariantStore:
         file = self._kept.find(sha256)
         try:
             if not isinstance(file, LoraFile):
-                file = read_lora(source.path)
+                with told_if_gone():
+                    file = read_lora(source.path)
                 self._kept.put(sha256, file, {id(file): file.bytes})
             match = self._merger.targets.match(file, force=source.force)
         except InputFault as fault:
@@ -330,5 +334,6 @@ def _names(spec: VariantSpec, digests: Mapping[Path, str]) -> Mapping[str, str]:
 
 
 def _state(path: Path) -> FileState:
-    stat = path.stat()
+    with told_if_gone():
+        stat = path.stat()
     return path, stat.st_mtime_ns, stat.st_size

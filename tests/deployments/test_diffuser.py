@@ -12,13 +12,16 @@ import pytest
 
 from deployments import diffuser as module
 from deployments.diffuser import Diffuser
-from gateway.errors import PlatformError
-from pipelines.errors import EngineDead
+from gateway.errors import RETRYABLE_PLATFORM, PlatformError
+from gateway.weights.sharing import WeightsOfNode
+from pipelines.errors import EngineDead, FileGone
 from pipelines.events import Drawn, Preview, Progress, Words
 from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
 from pipelines.prompts.assembly import Texts
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
+from tests.gateway.test_fetching import answer, serving
+from tests.gateway.weights.files import FIELD, finder, weights
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
 
@@ -177,3 +180,33 @@ async def test_what_the_caller_still_waited_for_is_not_the_way_to_a_place(diffus
     made = replace(saying("a cube"), ready_at=time.time() - 60)
     *_, last = [event async for event in diffuser.draw("r", SPEC, made, asked_at=time.time() - 5)]
     assert 5.0 <= last.timings["wait"] < 30.0
+
+
+async def test_a_lora_that_left_the_cache_is_a_fault_to_try_again_after_which_it_is_fetched_anew(
+    diffuser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds = finder(tmp_path)
+    monkeypatch.setattr(diffuser, "_weights", WeightsOfNode(finds._cache, None))
+    async with serving(lambda *_: answer(weights())) as url:
+        lora = Lora(source=url, scale=1)
+        path = await finds.find(url, FIELD, "LoRA")
+        path.unlink()
+        with pytest.raises(PlatformError) as caught:
+            await anext(diffuser.draw("r", SPEC, replace(saying("a cube"), loras=(FoundLora(lora, path),))))
+        assert caught.value.error_type in RETRYABLE_PLATFORM
+        assert "Weights of this request" in caught.value.detail
+        again = replace(saying("a cube"), loras=(FoundLora(lora, await finds.find(url, FIELD, "LoRA")),))
+        assert [event async for event in diffuser.draw("r", SPEC, again)]
+
+
+async def test_a_file_that_goes_while_it_is_read_is_a_fault_to_try_again(
+    diffuser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*given: Any, **options: Any) -> None:
+        raise FileGone("/secret/path is not there any more")
+
+    monkeypatch.setattr(diffuser._drawer, "submit", submit)
+    with pytest.raises(PlatformError) as caught:
+        await anext(diffuser.draw("r", SPEC, saying("a cube")))
+    assert caught.value.error_type in RETRYABLE_PLATFORM
+    assert "/secret" not in caught.value.detail

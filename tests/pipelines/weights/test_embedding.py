@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.errors import InputFault
+from pipelines.errors import FileGone, InputFault
 from pipelines.inputs import FoundEmbedding
 from pipelines.spec import Embedding
 from pipelines.weights import embedding
@@ -110,3 +110,8 @@ def test_a_vocabulary_is_named_by_vectors_and_spelling(tmp_path: Path) -> None:
         return read_vocabulary([FoundEmbedding(Embedding(source="x", tokens=(token,)), path)], SDXL).key
 
     assert len({key(NARROW, "a"), key(NARROW, "a"), key(NARROW, "b"), key(-NARROW, "a")}) == 3
+
+
+def test_a_file_that_has_gone_is_told_as_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileGone):
+        read_vocabulary([FoundEmbedding(Embedding(source="x"), tmp_path / "a.safetensors")], SDXL)

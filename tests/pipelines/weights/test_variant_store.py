@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.errors import FileGone
 from pipelines.weights import bases, variants
 from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.variants import VariantStore
@@ -149,3 +150,27 @@ def test_switching_between_variants_that_are_there_merges_nothing(
     for _ in range(5):
         assert store.get(of((path, 0.5))) == one
         assert store.get(of((path, 0.6))) == other
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("reading", ["_state", "digest", "read_lora"])
+def test_a_file_that_goes_at_any_moment_is_told_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str, known: bool
+) -> None:
+    store = VariantStore(tiny.family(), budget_bytes=0)  # so that files are read again
+    path = unet_lora(tmp_path / "a.safetensors")
+    if known:
+        store.get(of((path, 1.0)))
+    content, read = path.read_bytes(), getattr(variants, reading)
+
+    def going(path: Path) -> object:
+        path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(variants, reading, going)
+    path.write_bytes(content)  # another state of the file
+    with pytest.raises(FileGone):
+        store.get(of((path, 0.5)))
+    monkeypatch.setattr(variants, reading, read)
+    path.write_bytes(content)
+    assert store.get(of((path, 0.5)))
