@@ -52,6 +52,11 @@ def test_the_app_has_its_seven_deployments_with_valid_autoscaling(content: dict[
             AutoscalingConfig(**autoscaling.model_dump())
 
 
+def test_who_waits_for_downloads_keeps_no_place_from_others_that_are_prepared(content: dict[str, Any]) -> None:
+    settings = check(content).settings
+    assert settings.deployments.preprocessor.max_ongoing_requests >= settings.gateway.capacity
+
+
 def test_a_replica_may_finish_what_it_has_before_it_is_killed(content: dict[str, Any]) -> None:
     settings = check(content).settings
     assert settings.deployments.dispatcher.graceful_shutdown_timeout_s > settings.gateway.stop_grace_s
