@@ -52,8 +52,8 @@ class Leads:
 class Refining:
     """How the pictures of one job get to their refiner, ready before it joins the others.
 
-    switch: see the ways above. sampler: of the refiner's own run, where that is another one than the first. first,
-    second: levels of these runs. noise: of each picture, for the second one.
+    switch: see the ways above. sampler: of the refiner's own run: the second one, or the only one where it draws
+    alone. first, second: levels of these runs. noise: of each picture, for the second one.
     """
 
     refiner: Refiner

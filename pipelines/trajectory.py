@@ -186,9 +186,11 @@ def trajectory(
     Returns (height, width, 3) uint8.
     """
     seed, noise, refining = job.spec.seeds[place], job.noise[place], job.refining
-    run, first_vae, last_vae = job.run, None, None
+    sampler, run, first_vae, last_vae = job.spec.sampler, job.run, None, None
     if refining is not None:
         run, first_vae, last_vae = refining.first, refining.first_vae, refining.last_vae
+        if refining.way == "alone":
+            sampler = refining.sampler
     x, guide = noise.first * run.first_deviation, leads.first
     kept: Repaint | None = None
     if hole is not None and job.inputs.hole is not None:
@@ -200,9 +202,7 @@ def trajectory(
         x = x + (yield from encode(start, seed, job.device, first_vae))
     implied: deque[Tensor] = deque(maxlen=1)
     note = implied.append if refining is not None and refining.way == "exchanged" else None
-    latent = yield from denoise(
-        job.spec.sampler, run, x, noise, guide, None if first_vae else watch, kept, leads.swap, note
-    )
+    latent = yield from denoise(sampler, run, x, noise, guide, None if first_vae else watch, kept, leads.swap, note)
     if refining is not None and refining.second is not None and leads.second is not None:
         run, noise, own = refining.second, refining.noise[place], refining.refiner.own
         if own is not None:  # fooocus-facts 4.6, VAE swap

@@ -23,7 +23,7 @@ from pipelines.engine.tasks import Answers
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
 from pipelines.images.masks import HOLE
-from pipelines.refining import HOTTER, led_by, way_of
+from pipelines.refining import DISTILLED, HOTTER, led_by, way_of
 from pipelines.spec import Canvas, Guidance, Mask, Refiner, Spec, Start
 from pipelines.stages.interposer import Interpose, InterposerStage
 from pipelines.stages.vae import EncodeImage, EncodeStage
@@ -273,6 +273,15 @@ def test_a_little_noise_is_drawn_by_one_model_alone(other: Studio, monkeypatch: 
         start = Start(source="", strength=strength)
         latent(other, refined(pictures=(start,), switch=0.8), pictures=[PHOTO])
         assert seen.counts() == {by: STEPS}
+
+
+@pytest.mark.parametrize("sampler", DISTILLED)
+def test_alone_it_makes_no_steps_that_only_the_base_was_trained_for(other: Studio, sampler: str) -> None:
+    def drawn(sampler: str) -> Tensor:
+        start = Start(source="", strength=0.2)
+        return latent(other, refined(pictures=(start,), switch=0.8, sampler=sampler), pictures=[PHOTO])
+
+    assert torch.equal(drawn(sampler), drawn("euler"))
 
 
 def test_a_hole_is_kept_in_its_own_latents(other: Studio) -> None:
