@@ -139,6 +139,7 @@ class Drawer:
             budget - (0 if branch_bytes is None else 2 * branch_bytes),  # one stack may be made while another is kept
             own_stream=settings.merge_on_own_stream and resident,
             branch_bytes=branch_bytes,
+            rounded=settings.compile != "off",
         )
         compiled = None if settings.compile == "off" else CompiledBody(family.rows, settings.compile)
         engine = Engine(

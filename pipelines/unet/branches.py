@@ -1,5 +1,6 @@
 """Branches: the LoRAs that rows of a UNet call carry, each row its own: W x + s B A x."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,10 +21,6 @@ class LoraAdapter:
     many dimensions as the layer's weight."""
 
     layers: Mapping[str, LowRank]
-
-    @cached_property
-    def bytes(self) -> int:
-        return sum(each.down.nbytes + each.up.nbytes for each in self.layers.values())
 
     @cached_property
     def rank(self) -> int:
@@ -61,6 +58,20 @@ def distinct(sets: Iterable[LoraSet]) -> tuple[LoraSet, ...]:
     """The sets that there are, without the empty one, in the one order that all calls have them in."""
     found = {tuple(map(id, each)): each for each in sets if each}
     return tuple(found[name] for name in sorted(found))
+
+
+def set_bytes(adapters: Iterable[LoraAdapter], *, rounded: bool = False) -> int:
+    """What one set takes when it is stacked alone. rounded: as `StackedSets.stack` has it."""
+    together: defaultdict[str, list[LowRank]] = defaultdict(list)
+    for adapter in adapters:
+        for place, layer in adapter.layers.items():
+            together[place].append(layer)
+    size = 0
+    for layers in together.values():
+        rank = sum(len(layer.down) for layer in layers)
+        a_rank = (layers[0].down.nbytes + layers[0].up.nbytes) // len(layers[0].down)
+        size += a_rank * (_rounded_up(rank) if rounded else rank)
+    return size
 
 
 def stacked_bytes(sets: Sequence[LoraSet], *, rounded: bool = False) -> int:

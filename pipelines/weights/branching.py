@@ -8,7 +8,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from pipelines.unet.branches import LoraAdapter
+from pipelines.unet.branches import LoraAdapter, set_bytes
 from pipelines.weights.lora.changes import LowRank, upload
 from pipelines.weights.lora.matching import Match
 from pipelines.weights.lora.names import Place
@@ -103,16 +103,18 @@ def of_texts(match: Match) -> Match:
     return replace(match, layers={place: layer for place, layer in match.layers.items() if place[0] != "unet"})
 
 
-def refusal(branches: Mapping[str, Branch], names: Mapping[str, str], call_bytes: int) -> str | None:
+def refusal(
+    branches: Mapping[str, Branch], names: Mapping[str, str], call_bytes: int, *, rounded: bool = False
+) -> str | None:
     """For people, why the LoRAs of a request cannot be carried together; None where they can. names: what the request
-    calls them. call_bytes: what the LoRAs of one call may take."""
+    calls them. call_bytes: what the LoRAs of one call may take. rounded: whether its ranks are rounded up."""
     for sha256, branch in branches.items():
         if branch.refused:
             return f"{names[sha256]} {branch.refused}"
     rank = sum(branch.adapter.rank for branch in branches.values())
     if rank > MAX_RANK:
         return f"their ranks add up to {rank}, and rows carry up to {MAX_RANK}"
-    size = sum(branch.adapter.bytes for branch in branches.values())
+    size = set_bytes((branch.adapter for branch in branches.values()), rounded=rounded)
     if size > call_bytes:
         return f"they have {size / 2**20:,.1f} MiB, and a call may have {call_bytes / 2**20:,.1f} MiB of LoRAs"
     return None

@@ -136,16 +136,24 @@ class VariantStore:
     """
 
     def __init__(
-        self, family: "Family", budget_bytes: int, *, own_stream: bool = False, branch_bytes: int | None = None
+        self,
+        family: "Family",
+        budget_bytes: int,
+        *,
+        own_stream: bool = False,
+        branch_bytes: int | None = None,
+        rounded: bool = False,
     ) -> None:
         """own_stream: merge on a stream of the device's own, for which `Base.ready` waits; needs a CUDA device.
-        branch_bytes: what the LoRAs of one call may take; None merges all sets."""
+        branch_bytes: what the LoRAs of one call may take; None merges all sets. rounded: whether their ranks are
+        rounded up there."""
         self._catalogue = family.catalogue
         self._merger = Merger(family, own_stream=own_stream)
         # bases, text encoders, branches, files by their sha256, by their part image prompters and refiner
         self._kept: SizedLru[Hashable, Base | Branch | LoraFile | ImagePrompter | Refiner] = SizedLru(budget_bytes)
         self.prompters, self.refiners = ImagePrompters(family, self._kept), Refiners(family, self._kept)
-        self._unet, self._home, self._branch_bytes, self._uses = family.unet, family.home, branch_bytes, Uses()
+        self._unet, self._home, self._uses = family.unet, family.home, Uses()
+        self._branch_bytes, self._rounded = branch_bytes, rounded
         self._digests: dict[FileState, str] = {}
         self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
         self._counting = threading.Lock()
@@ -252,7 +260,7 @@ class VariantStore:
         """branches: of what rows are to carry, by sha256. names: likewise, for people."""
         if self._branch_bytes is None or not branches:
             return _Parts(key)
-        refused = refusal(branches, names, self._branch_bytes)
+        refused = refusal(branches, names, self._branch_bytes, rounded=self._rounded)
         if refused is not None:
             return _Parts(key, note=f"The LoRAs are merged into weights of their own, for {refused}.")
         return _Parts(VariantKey(key.base), key.adapters, branches)

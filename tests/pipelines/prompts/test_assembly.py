@@ -203,6 +203,7 @@ def test_no_prompt_fails_but_by_its_own_fault(prompt: str, negative: str, seed: 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)  # five minutes alone, and more beside others
 @settings(max_examples=10_000, deadline=None)
 @requests
 def test_none_of_ten_thousand_prompts_fails(prompt: str, negative: str, seed: int, styles: list[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Conditioning
-from pipelines.unet.branches import LoraAdapter, LoraSet, RowLora, StackedSets, stacked_bytes
+from pipelines.unet.branches import LoraAdapter, LoraSet, RowLora, StackedSets, set_bytes, stacked_bytes
 from pipelines.unet.gathering import Gatherer, Sample, UNetCall
 from pipelines.unet.rows import ControlBranch, ImageAdapter, ImagePrompt, Row
 from pipelines.weights.control_lora import build_control
@@ -260,6 +260,10 @@ def test_what_sets_take_stacked_is_known_before(pocket_family: Family) -> None:
         stacked = StackedSets.stack(sets, torch.float32, CPU, rounded=True)
         held = sum(each.nbytes for each in stacked.weights.parameters())
         assert held <= stacked_bytes(sets, rounded=True)
+    for rounded in (False, True):
+        stacked = StackedSets.stack([(wide, narrow)], torch.float32, CPU, rounded=rounded)
+        held = sum(each.nbytes for each in stacked.weights.parameters())
+        assert held == set_bytes((wide, narrow), rounded=rounded)
 
 
 def test_rounded_calls_of_unlike_sets_have_one_signature(pocket_family: Family) -> None:

@@ -151,6 +151,15 @@ def test_what_rows_cannot_carry_is_merged_and_a_note_says_so(
         assert bool(told) == bool(variant.note) == bool(variant.base.key.adapters) == (not variant.loras)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_what_ranks_that_are_rounded_up_take_counts(tmp_path: Path, rounded: bool) -> None:
+    a_rank = 4 * (16 + 16)
+    path = wide(tmp_path / "a.safetensors", 5)  # 8 where calls are compiled
+    for ranks, fits in ((5, not rounded), (7, not rounded), (8, True)):
+        store = VariantStore(tiny.family(), PLENTY, branch_bytes=ranks * a_rank, rounded=rounded)
+        assert bool(store.get(of((path, 0.5))).loras) == fits
+
+
 def test_of_every_layout_rows_carry_what_would_be_merged_or_refuse_it(tmp_path: Path) -> None:
     family = tiny.family()
     targets, carried = Targets(family.unet, family.text_encoders), Counter[str]()
