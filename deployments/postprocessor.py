@@ -5,6 +5,7 @@ import base64
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import repeat
@@ -22,6 +23,7 @@ from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
 from pipelines.events import Drawn, Pixels
 from pipelines.images.black_out import black_out
+from pipelines.needs import loras_of
 from pipelines.prompts.assembly import Texts
 from pipelines.spec import Spec
 from pipelines.weights.integrity import sha256_of
@@ -79,13 +81,15 @@ class Postprocessor:
             return [None] * len(images)
         height, width = images.shape[1:3]
         size, number = (width, height), version(PACKAGE)
-        base, loras = self._models.base(), tuple(self._models.lora(lora.source) for lora in spec.loras)
+        base, used = self._models.base(), loras_of(spec) if texts else []  # nothing draws a picture that is enlarged
+        loras = tuple((lora, self._models.lora(lora.source)) for lora in used)
         refiner = self._models.refiner() if spec.refiner is not None else None
         found: list[Metadata | None] = []
         for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
             positive = (*each.positive, *filter(None, [each.expanded]))
-            made = Making(spec, size, seed, positive, each.negative, base, loras, number, each.expanded, refiner)
-            found.append(metadata(scheme, made))
+            made = Making(spec, size, seed, positive, each.negative, base, loras, number)
+            told = replace(made, styles=each.styles, expansion=each.expanded, refiner=refiner)
+            found.append(metadata(scheme, told))
         return found
 
     async def _deliver(

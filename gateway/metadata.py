@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.endpoints.styles import EXPANSION
 from gateway.settings import Scheme
 from pipelines.performance import MIMICKED, MODES, PerformanceName
-from pipelines.spec import SamplerName, Spec
+from pipelines.spec import Lora, SamplerName, Spec
 
 MAX_BYTES = 60_000  # of a content, which with its EXIF must fit into one segment of a JPEG, 65,533 bytes
 MOST_CHARACTERS = 8_000  # of each text
@@ -59,9 +59,9 @@ class UsedModel:
 class Making:
     """How one picture was made.
 
-    size: (width, height) in pixels. positive, negative: the texts that it was drawn from. expansion: what was added to
-    the prompt. loras: of the spec's, in its order. version: of the service. refiner: the file that
-    the spec's means, where it has one.
+    size: (width, height) in pixels. positive, negative: the texts that it was drawn from. loras: all that it was drawn
+    with, those too that its prompt names. version: of the service. styles: whose texts are among its own, without the
+    expansion's. expansion: what was added to the prompt. refiner: the file that the spec's means, where it has one.
     """
 
     spec: Spec
@@ -70,8 +70,9 @@ class Making:
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     base: UsedModel
-    loras: tuple[UsedModel, ...]
+    loras: tuple[tuple[Lora, UsedModel], ...]
     version: str
+    styles: tuple[str, ...] = ()
     expansion: str = ""
     refiner: UsedModel | None = None
 
@@ -124,7 +125,7 @@ def _fooocus(making: Making) -> dict[str, Any]:
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
         "prompt_expansion": making.expansion,
-        "styles": str([*([EXPANSION] if spec.expand_prompt else []), *spec.styles]),
+        "styles": str([*([EXPANSION] if spec.expand_prompt else []), *making.styles]),
         "steps": spec.steps,
         "resolution": str(making.size),
         "guidance_scale": guidance.scale,
@@ -223,8 +224,7 @@ def _performance(spec: Spec) -> PerformanceName | None:
 def _loras(making: Making) -> list[tuple[UsedModel, float]]:
     """With their weights; a mode's own LoRA is told by the mode's name."""
     told = _performance(making.spec) is not None
-    pairs = zip(making.loras, making.spec.loras, strict=True)
-    return [(model, lora.scale) for model, lora in pairs if not (told and lora.performance)]
+    return [(model, lora.scale) for lora, model in making.loras if not (told and lora.performance)]
 
 
 def _cut(making: Making, most: int) -> Making:

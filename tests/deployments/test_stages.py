@@ -174,10 +174,14 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
     )
     known = Lora(source="pocket_outlines.safetensors", scale=0.5)
     secret = Lora(source="https://hub.test/some/folder/sketch.safetensors?token=SECRET", scale=1)
-    changes = {"prompt": 'a "red" circle', "seeds": (5, 6), "loras": (known, secret), "styles": ("SAI Anime",)}
+    changes = {"seeds": (5, 6), "loras": (known, secret), "styles": ("Random Style",)}
+    changes["prompt"] = 'a "red" circle, <lora:ink:0.25>'
     changes["refiner"] = Refiner()
     spec = SPEC.model_copy(update=changes)
-    texts = [Texts((f"{word} circle",), ("fog",), word, expanded="vivid") for word in ("red", "blue")]
+    texts = [
+        Texts((f"{word} circle",), ("fog",), word, styles=(style,), expanded="vivid")
+        for word, style in (("red", "SAI Anime"), ("blue", "MRE Comic"))
+    ]
     images = await maker.deliver(REQUEST, Delivery(format="png"), "", drawn(9, 8), [False, True], spec, texts)
     told = []
     for image in images:
@@ -188,12 +192,13 @@ async def test_pictures_say_how_they_were_made_where_an_operator_wants_that(
         told.append(json.loads(chunks["parameters"]))
         assert not any(word in str(chunks) for word in ("SECRET", "hub.test", "http", str(pocket_family_folder)))
     assert [each["seed"] for each in told] == ["5", "6"]
-    assert told[0]["prompt"] == 'a "red" circle'
+    assert told[0]["prompt"] == 'a "red" circle, <lora:ink:0.25>'
     assert [each["full_prompt"] for each in told] == [["red circle", "vivid"], ["blue circle", "vivid"]]
     assert (told[0]["full_negative_prompt"], told[0]["prompt_expansion"]) == (["fog"], "vivid")
-    assert told[0]["styles"] == "['SAI Anime']"
+    assert [each["styles"] for each in told] == ["['SAI Anime']", "['MRE Comic']"]
     digest = sha256((pocket_family_folder / "loras" / "pocket_outlines.safetensors").read_bytes()).hexdigest()
-    assert told[0]["loras"] == [["pocket_outlines", 0.5, digest[:10]], ["sketch", 1.0, ""]]
+    assert told[0]["loras"] == [["pocket_outlines", 0.5, digest[:10]], ["sketch", 1.0, ""], ["ink", 0.25, ""]]
+    assert told[1]["lora_combined_3"] == "ink : 0.25"
     assert (told[0]["base_model"], told[0]["resolution"]) == ("pocket_xl", "(8, 8)")
     assert (told[0]["refiner_model"], told[0]["refiner_switch"]) == ("pocket_xl_refiner", 0.8)
 

@@ -41,7 +41,8 @@ def making(mode: PerformanceName = "Speed", **changes: Any) -> Making:
     texts = (spec.prompt, "anime of " + spec.prompt), (spec.negative_prompt,)
     models = UsedModel("ink", "0123456789abcdef"), *(UsedModel("lcm") for _ in loras[1:])
     base = UsedModel("pocket_xl", "fedcba9876543210")
-    return Making(spec, (24, 16), 7, *texts, base, models[: len(spec.loras)], "1.2.3")
+    used = tuple(zip(spec.loras, models, strict=False))
+    return Making(spec, (24, 16), 7, *texts, base, used, "1.2.3", spec.styles)
 
 
 def read(format: ImageFormat, scheme: Scheme, made: Making) -> tuple[str, str]:
