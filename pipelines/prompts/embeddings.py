@@ -1,6 +1,7 @@
 """Embeddings in prompts: the texts that stand for vectors, `embedding:NAME` and a client's own tokens.
 
-fooocus-facts 3.5. What stands for a vector is the place of it in a table that the prompt is encoded with.
+fooocus-facts 3.5. What stands for a vector is the place of it in a table that the prompt is encoded with. Emphasis is
+read first, so that a token is written as the prompt writes it: with `\\(` and `\\)` for its own parentheses.
 """
 
 import re
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import InputFault
 from pipelines.prompts.emphasis import parse_emphasis
+from pipelines.prompts.lines import prompt_lines
 
 if TYPE_CHECKING:  # who encodes prompts needs no pydantic
     from pipelines.spec import Embedding
 
 PREFIX = "embedding:"
-# a name ends before what ends a clause, and before what the emphasis is written with
-_NAMED = re.compile(rf"(?<!\w){PREFIX}([^\s,()]*[^\s,().:;!?])")
+# A name ends before what ends a clause. Parentheses in pairs that are left of reading the emphasis are its own.
+_PAIR = r"\([^\s,()]*\)"
+_NAMED = re.compile(rf"(?<!\w){PREFIX}((?:[^\s,()]|{_PAIR})*(?:[^\s,().:;!?]|{_PAIR}))")
 
 
 @dataclass(frozen=True)
 class Spellings:
-    """Which texts stand for vectors. places: of each text, those of its vectors, in their order.
+    """Which texts stand for vectors. places: of each text as it is written, those of its vectors, in their order.
 
     `embedding:NAME` without a place is left out of the prompt, and so it is for who knows of none.
     """
@@ -30,20 +33,25 @@ class Spellings:
     places: Mapping[str, range] = field(default_factory=dict)
 
     def split(self, text: str) -> Iterator[str | range]:
-        """A text in its order: what is not spelt so, as it is, and the places of what is."""
+        """A text whose emphasis has been read, in its order: what is not spelt so, as it is, and the places of what
+        is."""
         if not self.places and PREFIX not in text:
             yield text
             return
         end = 0
         for found in self._pattern.finditer(text):
             yield text[end : found.start()]
-            yield self.places.get(found[0], range(0))
+            yield self._read.get(found[0], range(0))
             end = found.end()
         yield text[end:]
 
     @cached_property
+    def _read(self) -> Mapping[str, range]:
+        return {_as_read(text): places for text, places in self.places.items()}
+
+    @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        longest_first = sorted(self.places, key=len, reverse=True)
+        longest_first = sorted(self._read, key=len, reverse=True)
         return re.compile("|".join([_NAMED.pattern, *map(_whole, longest_first)]))
 
 
@@ -58,11 +66,16 @@ def named_in(lines: Iterable[str]) -> list[str]:
 
 def spelt(name: str) -> str:
     """How a prompt names an embedding."""
-    return PREFIX + name
+    return PREFIX + written(name)
+
+
+def written(name: str) -> str:
+    """A name as a prompt writes it, so that its parentheses are no emphasis."""
+    return re.sub(r"[()]", r"\\\g<0>", name)
 
 
 def token_faults(embeddings: Iterable["Embedding"]) -> list[InputFault]:
-    """One for each embedding with a token that is blank or stands for another one already."""
+    """One for each embedding with a token that is blank, stands for another one already, or can stand in no prompt."""
     taken: set[str] = set()
     found = []
     for embedding in embeddings:
@@ -71,6 +84,12 @@ def token_faults(embeddings: Iterable["Embedding"]) -> list[InputFault]:
         taken.update(embedding.tokens)
         if wrong or twice:
             msg = "Each token of an embedding should be a text that stands for nothing else"
+            found.append(InputFault("value_error", msg, _tokens_field(embedding)))
+        elif lost := [token for token in embedding.tokens if not _stays(token)]:
+            msg = (
+                f"No prompt can hold the token {lost[0][:64]!r}: parentheses are emphasis there unless they are "
+                r"written as \( and \), in the token as in the prompt, and line breaks and runs of spaces do not stay"
+            )
             found.append(InputFault("value_error", msg, _tokens_field(embedding)))
     return found
 
@@ -102,6 +121,17 @@ def _whole(token: str) -> str:
     edge = r"[A-Za-z0-9_]"
     before, after = (re.match(edge, each) is not None for each in (token[:1], token[-1:]))
     return (rf"(?<!{edge})" if before else "") + re.escape(token) + (rf"(?!{edge})" if after else "")
+
+
+def _as_read(text: str) -> str:
+    """What is left of a text when its emphasis is read."""
+    return re.sub(r"\\([()])", r"\1", text)
+
+
+def _stays(token: str) -> bool:
+    """Whether a prompt that holds a token still holds it when it is read."""
+    lines = prompt_lines(f"x{token}x")
+    return [parse_emphasis(line) for line in lines] == [[(f"x{_as_read(token)}x", 1.0)]]
 
 
 def _tokens_field(embedding: "Embedding") -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import InputFault
 from pipelines.prompts.chunks import Rows, chunk_prompt
-from pipelines.prompts.embeddings import Spellings, deal, named_in, token_faults
+from pipelines.prompts.embeddings import Spellings, deal, named_in, spelt, token_faults
 from pipelines.spec import Embedding
 from tests.pipelines.prompts.test_chunks import letters
 
@@ -51,6 +51,40 @@ def test_an_embedding_is_named_up_to_what_ends_a_clause() -> None:
     assert list(Spellings(places).split("embedding:ab embedding:a-b")) == ["", range(5, 6), " ", range(0), ""]
 
 
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [
+        (r"<a\(b\)>", r"x <a\(b\)> y"),
+        (r"\(cat\)", r"x \(cat\) y"),
+        (r"embedding:a\(1\)", r"x embedding:a\(1\) y"),
+    ],
+)
+def test_a_token_with_parentheses_stands_where_it_is_written_so(token: str, text: str) -> None:
+    assert token_faults([Embedding(source="x", tokens=(token,))]) == []
+    for within, weight in ((text, 1.0), (f"({text}:1.5)", 1.5)):
+        ((found,),) = chunk_prompt([within], [letters], Spellings({token: range(4, 6)}))
+        assert found == [[(ord("x"), weight), (-5, weight), (-6, weight), (ord("y"), weight)]]
+
+
+def test_a_parenthesis_without_a_partner_needs_nothing() -> None:
+    assert token_faults([Embedding(source="x", tokens=(":)",))]) == []
+    assert read("a :) b", ":)") == ["a", 0, "b"]
+
+
+def test_an_embedding_is_named_with_its_parentheses_in_pairs() -> None:
+    text = r"embedding:a\(1\), (embedding:b\(2\)-c:1.2) (embedding:d) embedding:e) embedding:\(f\). embedding:g\("
+    assert named_in([text]) == ["a(1)", "b(2)-c", "d", "e", "(f)", "g"]
+    assert spelt("a(1)") == r"embedding:a\(1\)"
+    assert named_in([spelt("a(1)")]) == ["a(1)"]
+
+
+@pytest.mark.parametrize("token", ["(cat)", "(cat:1.0)", "a (b) c", "a\nb", "a\u2028b", "a  b"])
+def test_a_token_that_no_prompt_can_hold_is_refused(token: str) -> None:
+    (fault,) = token_faults([Embedding(source="x", tokens=("a", token), field="embeddings.0.path")])
+    assert (fault.type, fault.field) == ("value_error", "embeddings.0.tokens")
+    assert r"written as \( and \)" in fault.msg
+
+
 def test_a_name_that_nothing_answers_leaves_the_prompt() -> None:
     assert rows("a embedding:none b") == rows("a b")
 
@@ -93,7 +127,17 @@ def test_each_token_stands_for_one_thing(first: tuple[str, ...], second: tuple[s
     assert [fault.field for fault in token_faults(both)] == fields
 
 
-@pytest.mark.parametrize("prompt", ["embedding:" * 1000, "embedding:;" * 900, "embedding:" + ":" * 10_000, "<s" * 5000])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "embedding:" * 1000,
+        "embedding:;" * 900,
+        "embedding:" + ":" * 10_000,
+        "<s" * 5000,
+        "embedding:" + r"\(a" * 3000,
+        "embedding:" + r"\(a\)" * 2000,
+    ],
+)
 def test_no_prompt_takes_long(prompt: str) -> None:
     began = time.perf_counter()
     rows(prompt, s0=range(1), s1=range(1))
