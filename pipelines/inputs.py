@@ -86,10 +86,16 @@ class FoundLora:
 
 @dataclass(frozen=True, slots=True)
 class FoundEmbedding:
-    """An embedding of the spec, or one that a prompt names, whose token that is then. path: as of a LoRA."""
+    """An embedding of the spec, or one that a prompt names, whose token that is then. path: as of a LoRA.
+
+    bundled: its name in the file of a LoRA that brings it; empty for a file of its own. optional: whether it is left
+    out where it does not fit, as its LoRA is taken by force.
+    """
 
     embedding: Embedding
     path: Path
+    bundled: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

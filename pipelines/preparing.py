@@ -18,7 +18,7 @@ from pipelines.images.sizes import fitted_size, latent_size, size_to_enlarge, si
 from pipelines.inputs import Enlarging, FoundEmbedding, FoundLora, Hint, Inputs, Look
 from pipelines.needs import ADAPTERS, CONTROLS, UNKNOWN_EMBEDDING, loras_of, unknown_lora
 from pipelines.prompts.assembly import Texts
-from pipelines.prompts.embeddings import named_in, spelt
+from pipelines.prompts.embeddings import named_in, spelt, written
 from pipelines.prompts.phrasebook import BUNDLED, Phrasebook
 from pipelines.spec import (
     Beginning,
@@ -35,6 +35,7 @@ from pipelines.spec import (
     Upscale,
     Vary,
 )
+from pipelines.weights.lora.bundled import bundled_names
 
 STRUCTURES: Mapping[StructureKind, Callable[[Pixels], Pixels]] = MappingProxyType(
     {"PyraCanny": pyra_canny, "CPDS": cpds}
@@ -77,9 +78,10 @@ def prepare(
     it in any case (`pipelines.images.sizes`), and a canvas where something of it is marked; a structure is scaled to
     cover it, cut to its centre and annotated; a reference, or the face in it, is stretched to what the vision tower
     sees (fooocus-facts 5.1).
-    loras: all that are to be drawn with. faces: None where the family has no detector. embeddings: those of the spec;
-    catalogue: finds the others that prompts name, where any can be. phrasebook: makes the texts. Raises InputFault when
-    a picture is too small or too large to take the size from, and as `assemble`.
+    loras: all that are to be drawn with; embeddings that their files bring are among those of the inputs. faces: None
+    where the family has no detector. embeddings: those of the spec; catalogue: finds the others that prompts name,
+    where any can be. phrasebook: makes the texts. Raises InputFault when a picture is too small or too large to take
+    the size from, and as `assemble`.
     """
     if len(pictures) != len(spec.pictures):
         raise ValueError("one decoded picture per picture of the spec")
@@ -88,7 +90,9 @@ def prepare(
     structures: list[Hint] = []
     references: list[Look] = []
     texts = phrasebook.assembled(spec).images
-    named, notes = _name_embeddings(texts, embeddings, catalogue)
+    brought, notes = _brought_embeddings(loras, embeddings)
+    named, left_out = _name_embeddings(texts, embeddings, brought, catalogue)
+    notes += left_out
     for picture, pixels in given:
         match picture:
             case Start() | Vary() | Upscale() | Canvas() | Mask():
@@ -107,7 +111,7 @@ def prepare(
         begun,
         structures=tuple(structures),
         references=tuple(references),
-        embeddings=(*embeddings, *named),
+        embeddings=(*embeddings, *brought.values(), *named),
         notes=tuple(notes),
         texts=texts,
     )
@@ -138,10 +142,38 @@ def find_embeddings(spec: Spec, catalogue: EmbeddingCatalogue) -> list[FoundEmbe
     return found
 
 
+def _brought_embeddings(
+    loras: Sequence[FoundLora], given: Iterable[FoundEmbedding]
+) -> tuple[dict[str, FoundEmbedding], list[str]]:
+    """By name the embeddings that files of LoRAs bring, which their names stand for, and notes of those whose names
+    stand for others already."""
+    acting = [found for found in loras if found.lora.scale and not found.lora.performance]
+    taken = {token for each in given for token in each.embedding.tokens}
+    brought: dict[str, FoundEmbedding] = {}
+    notes = []
+    for path in dict.fromkeys(found.path for found in acting):
+        naming = [found.lora for found in acting if found.path == path]
+        for name in bundled_names(path):
+            token, field = written(name), naming[0].field
+            if token in taken:
+                notes.append(
+                    f"{field}: this LoRA brings the embedding {name[:64]!r}, which stands for another one here"
+                )
+                continue
+            taken.add(token)
+            embedding = Embedding(source=naming[0].source, tokens=(token,), field=field)
+            brought[name] = FoundEmbedding(embedding, path, name, optional=all(lora.force for lora in naming))
+    return brought, notes
+
+
 def _name_embeddings(
-    texts: Sequence[Texts], given: Iterable[FoundEmbedding], catalogue: EmbeddingCatalogue | None
+    texts: Sequence[Texts],
+    given: Iterable[FoundEmbedding],
+    brought: Mapping[str, FoundEmbedding],
+    catalogue: EmbeddingCatalogue | None,
 ) -> tuple[list[FoundEmbedding], list[str]]:
-    """The embeddings that prompts name, and notes of the names that are left out, for nothing answers them."""
+    """The embeddings that prompts name, and notes of the names that are left out, for nothing answers them. brought: by
+    LoRAs, by name."""
     known = {token for each in given for token in each.embedding.tokens}
     found, notes = [], []
     positive, negative = [each.positive for each in texts], [each.negative for each in texts]
@@ -151,11 +183,15 @@ def _name_embeddings(
             if spelt(name) in known:
                 continue
             known.add(spelt(name))
+            embedding = Embedding(source=name, tokens=(spelt(name),), field=field)
+            if name in brought:
+                found.append(replace(brought[name], embedding=embedding))
+                continue
             path = None if catalogue is None else catalogue.embedding(name)
             if path is None:
                 left_out.append(name)
             else:
-                found.append(FoundEmbedding(Embedding(source=name, tokens=(spelt(name),), field=field), path))
+                found.append(FoundEmbedding(embedding, path))
         for name in left_out[:NAMED]:
             notes.append(f"{field}: there is no embedding {name[:64]!r} here, so the prompt was drawn without it")
         if len(left_out) > NAMED:

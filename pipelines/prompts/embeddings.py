@@ -79,19 +79,26 @@ def token_faults(embeddings: Iterable["Embedding"]) -> list[InputFault]:
     taken: set[str] = set()
     found = []
     for embedding in embeddings:
-        wrong = [token for at, token in enumerate(embedding.tokens) if not token.strip() or token in taken]
+        wrong = [token for token in embedding.tokens if not token.strip() or token in taken]
         twice = len(set(embedding.tokens)) < len(embedding.tokens)
         taken.update(embedding.tokens)
         if wrong or twice:
             msg = "Each token of an embedding should be a text that stands for nothing else"
             found.append(InputFault("value_error", msg, _tokens_field(embedding)))
-        elif lost := [token for token in embedding.tokens if not _stays(token)]:
+        elif lost := [token for token in embedding.tokens if not can_stand(token)]:
             msg = (
                 f"No prompt can hold the token {lost[0][:64]!r}: parentheses are emphasis there unless they are "
                 r"written as \( and \), in the token as in the prompt, and line breaks and runs of spaces do not stay"
             )
             found.append(InputFault("value_error", msg, _tokens_field(embedding)))
     return found
+
+
+def can_stand(token: str) -> bool:
+    """Whether a prompt that holds a token still holds it when it is read, and it is not blank."""
+    lines = prompt_lines(f"x{token}x")
+    kept = [parse_emphasis(line) for line in lines] == [[(f"x{_as_read(token)}x", 1.0)]]
+    return kept and bool(token.strip())
 
 
 def deal(embedding: "Embedding", count: int, first: int) -> dict[str, range]:
@@ -126,12 +133,6 @@ def _whole(token: str) -> str:
 def _as_read(text: str) -> str:
     """What is left of a text when its emphasis is read."""
     return re.sub(r"\\([()])", r"\1", text)
-
-
-def _stays(token: str) -> bool:
-    """Whether a prompt that holds a token still holds it when it is read."""
-    lines = prompt_lines(f"x{token}x")
-    return [parse_emphasis(line) for line in lines] == [[(f"x{_as_read(token)}x", 1.0)]]
 
 
 def _tokens_field(embedding: "Embedding") -> str:

@@ -41,7 +41,7 @@ _ROLES = (
 _OWN_ROLES = re.compile(r"\.(dora_scale|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)|diff(?:_b)?|[wb]_norm)$")
 _PROCESSOR = re.compile(r"\.processor\.(to_\w+?)_lora\.(down|up)\.weight$")  # attention processors of older diffusers
 
-_BUNDLED = "bundle_emb."
+BUNDLED = "bundle_emb."
 _REFUSED = (  # what no formula here computes, by a tensor that it always has
     (re.compile(r"\.(a1|a2|b1|b2|bm)(\.weight)?$"), "a GLoRA"),
     (re.compile(r"\.(oft_blocks|oft_diag|oft_[rRs])(\.|$)"), "an OFT or a BOFT"),
@@ -72,9 +72,17 @@ def require_known_kind(names: Iterable[str]) -> None:
             raise InputFault("feature_not_supported", msg)
 
 
-def bundled_embedding(name: str) -> str | None:
-    """The name of the embedding to which a tensor belongs; None for others."""
-    return name.removeprefix(_BUNDLED).split(".")[0] if name.startswith(_BUNDLED) else None
+def bundled_part(name: str) -> tuple[str, str] | None:
+    """The name of the embedding to which a tensor belongs, and what it is of it; None for others."""
+    if not name.startswith(BUNDLED):
+        return None
+    embedding, _, part = name.removeprefix(BUNDLED).partition(".")
+    return embedding, part
+
+
+def bundled_name(embedding: str, part: str) -> str:
+    """The other way."""
+    return f"{BUNDLED}{embedding}.{part}" if part else BUNDLED + embedding
 
 
 def parse(name: str) -> Part | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from pipelines.errors import InputFault
 from pipelines.weights.lora.architectures import made_for
+from pipelines.weights.lora.bundled import MAX_BUNDLED, is_nameable
 from pipelines.weights.lora.changes import Change
 from pipelines.weights.lora.layers import READ, Unusable, changes_of
 from pipelines.weights.lora.names import (
+    BUNDLED,
     MAGNITUDE,
     OUTPUT_MAGNITUDE,
     Place,
-    bundled_embedding,
+    bundled_name,
+    bundled_part,
     layers_around,
     parse,
     require_known_kind,
@@ -45,7 +48,8 @@ class LoraFile:
 
     layers: by component and parameter, its module's name with underscores. tensors: the names of the file's tensors
     that make up each change. strange: names of tensors of no known kind. broken: by the reason, what cannot be
-    applied. made_for: the architecture in words, where the file tells it.
+    applied. made_for: the architecture in words, where the file tells it. bundled: of the embeddings that it brings, by
+    their names, the tensors by what they are.
     """
 
     layers: Mapping[Place, Change]
@@ -53,10 +57,12 @@ class LoraFile:
     strange: tuple[str, ...]
     broken: Mapping[str, Broken]
     made_for: str | None = None
+    bundled: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for layer in self.layers.values() for tensor in layer.tensors)
+        layers = sum(tensor.nbytes for layer in self.layers.values() for tensor in layer.tensors)
+        return layers + sum(tensor.nbytes for each in self.bundled.values() for tensor in each.values())
 
 
 def digest(path: Path) -> str:
@@ -84,7 +90,9 @@ def read_lora(path: Path) -> LoraFile:
         raise InputFault("feature_not_supported", "This LoRA is not a safetensors file.") from fault
     require_known_kind(tensors)
     alphas = _adapter_alphas(metadata, tensors)
-    pieces, strange, broken = _pieces(tensors)
+    bundled, unnamed = _bundled(tensors)
+    pieces, strange, unknown = _pieces({name: each for name, each in tensors.items() if not name.startswith(BUNDLED)})
+    broken = {**unnamed, **unknown}
     layers: dict[Place, Change] = {}
     made_of: dict[Place, tuple[str, ...]] = {}
     for (component, module), names in pieces.items():
@@ -98,7 +106,28 @@ def read_lora(path: Path) -> LoraFile:
             layers[place] = each.change
             made_of[place] = tuple(name for role, name in names.items() if role in each.roles)
     told = made_for({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata)
-    return LoraFile(layers, made_of, tuple(strange), broken, told)
+    return LoraFile(layers, made_of, tuple(strange), broken, told, bundled)
+
+
+def _bundled(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Broken]]:
+    """The tensors of each embedding that the file brings, and of those that no prompt can name."""
+    found: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        part = bundled_part(name)
+        if part is not None:
+            _require_finite(name, tensor)
+            found[part[0]][part[1]] = tensor
+    if len(found) > MAX_BUNDLED:
+        msg = f"This LoRA brings {len(found)} embeddings (bundle_emb), and at most {MAX_BUNDLED} are read."
+        raise InputFault("feature_not_supported", msg)
+    broken = {
+        f"it brings the embedding {name[:64]!r} (bundle_emb), which no prompt can name": Broken(
+            tuple(bundled_name(name, part) for part in each)
+        )
+        for name, each in found.items()
+        if not is_nameable(name)
+    }
+    return {name: each for name, each in found.items() if is_nameable(name)}, broken
 
 
 def _pieces(
@@ -107,23 +136,18 @@ def _pieces(
     """The names of the tensors of each layer by their roles, of those of no known kind, and of what cannot be used."""
     pieces: defaultdict[Place, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
-    bundled: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
     for name, tensor in tensors.items():
         _require_finite(name, tensor)
-        embedding = bundled_embedding(name)
         part = parse(name)
-        if embedding is not None:
-            bundled[f"it brings the embedding {embedding} with it (bundle_emb)"] += (name,)
-        elif part is None:
+        if part is None:
             unknown.append(name)
         elif part.role in pieces[part.place]:
             raise twice(".".join(part.place), pieces[part.place][part.role], name)
         else:
             pieces[part.place][part.role] = name
     strange = [name for name in unknown if pieces.keys().isdisjoint(layers_around(name))]
-    brought = {why: Broken(names) for why, names in bundled.items()}
     broken = {f"{name} is of no known kind": Broken((name,)) for name in unknown if name not in strange}
-    return pieces, strange, {**brought, **broken}
+    return pieces, strange, broken
 
 
 def twice(layer: str, first: str, second: str) -> InputFault:
