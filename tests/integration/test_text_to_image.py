@@ -4,11 +4,15 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import numpy.typing as npt
 import pytest
+from safetensors.torch import load_file, save
 
 from models.pocket.names import OFFSET
+from pipelines.weights.family import Family
 from tests.integration.calls import FAST, FOOOCUS, SMALL, content, pixels, result, run, status, submit
 from tests.integration.conftest import files_on_loopback
+from tests.pipelines.weights.embeddings import vectors_of
 
 pytestmark = pytest.mark.cluster
 
@@ -112,6 +116,24 @@ def test_a_lora_by_address_or_as_an_upload_draws_what_the_familys_own_does(
     assert asked_for == ["/style"]
     uploaded = client.post("/cdn/files/upload", content=weights, headers={"content-type": "application/octet-stream"})
     assert drawn(uploaded.json()["access_url"]) == own
+
+
+def test_an_embedding_that_a_lora_brings_acts_through_the_service(
+    client: httpx2.Client, pocket_family_folder: Path, pocket_family: Family
+) -> None:
+    narrow, wide = vectors_of(pocket_family, "red circle")
+    bundle = {"bundle_emb.roundel.clip_l": narrow, "bundle_emb.roundel.clip_g": wide}
+    weights = save({**load_file(pocket_family_folder / "loras" / OFFSET), **bundle})
+    asked = {"aspect_ratio": "256x256", "performance": "Lightning", "seed": 3, "output_format": "png", "styles": []}
+
+    def drawn(prompt: str, path: str) -> npt.NDArray[np.int16]:
+        given = {**asked, "prompt": prompt, "loras": [{"path": path, "scale": 1}]}
+        return pixels(content(client, run(client, FOOOCUS, given)))
+
+    with files_on_loopback({"brings": weights}) as (address, _):
+        spelt = drawn("a roundel", f"{address}/brings")
+    assert np.abs(spelt - drawn("a red circle", OFFSET)).max() <= 1
+    assert np.abs(spelt - drawn("a roundel", OFFSET)).mean() > 1
 
 
 def test_the_refiner_finishes_a_picture_that_stays_what_it_is(client: httpx2.Client) -> None:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from pipelines.catalogue import Catalogue
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
 from pipelines.inputs import FoundEmbedding, Inputs
 from pipelines.preparing import find_loras, prepare
-from pipelines.spec import Embedding, Guidance, Size, Spec
+from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from pipelines.weights.family import Family
 from tests.pipelines.studio import Studio, last, spec
 from tests.pipelines.weights.embeddings import LAYOUTS, vectors_of, write
@@ -93,3 +95,27 @@ def test_an_embedding_that_does_not_fit_is_refused_and_the_next_one_is_drawn(
     assert isinstance(fault, InputFault)
     assert (fault.type, fault.field) == ("feature_not_supported", "embeddings.0.path")
     assert latent(studio, wanted, circle).isfinite().all()
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_an_embedding_that_a_lora_brings_acts_by_its_name(studio: Studio, tmp_path: Path, tagged: bool) -> None:
+    narrow, wide = vectors_of(studio.family, "red circle")
+    path = studio.family.catalogue.lora("pocket_outlines")
+    assert path is not None
+    bundle = {"bundle_emb.roundel.clip_l": narrow, "bundle_emb.roundel.clip_g": wide}
+    write(tmp_path / "brings.safetensors", {**load_file(path), **bundle})
+    catalogue = Catalogue.open(studio.family.catalogue.root, loras_folder=tmp_path)
+
+    def drawn(prompt: str, source: str) -> Tensor:
+        own = () if tagged else (Lora(source=source, scale=0.5, field="loras.0.path"),)
+        wanted = spec(prompt=f"{prompt}, <lora:{source}:0.5>" if tagged else prompt, loras=own, **SMALL)
+        inputs = prepare(wanted, [], find_loras(wanted, catalogue), catalogue=catalogue)
+        assert inputs.notes == ()
+        studio.watched.latents.clear()
+        assert isinstance(last(studio.listen("one", wanted, inputs)), Drawn)
+        return studio.watched.latents[0]
+
+    plain = drawn("a red circle on green", "pocket_outlines")
+    for word in ("roundel", "embedding:roundel", "(roundel:1.0)"):
+        assert_close(drawn(f"a {word} on green", "brings"), plain, atol=1e-3, rtol=1e-3)
+    assert (drawn("a roundel on green", "pocket_outlines") - plain).abs().max() > 1e-2
