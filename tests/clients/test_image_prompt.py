@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.clients.conftest import PHOTOGRAPHS, PhotographServer
 from tests.clients.outputs import assert_fooocus_output, download
+from tests.detector import DETECTOR
 
 pytestmark = [pytest.mark.clients, pytest.mark.cluster]
 
@@ -107,14 +108,26 @@ def test_a_part_of_a_photograph_is_drawn_anew(base: str, photographs: Photograph
 
 
 def test_four_types_at_once_and_the_log_says_what_was_made_of_a_face(base: str, photographs: PhotographServer) -> None:
+    """With a detector it tells only of a picture without a face; without a detector, of any."""
     coffee, astronaut = photographs.url("coffee.png"), photographs.url("astronaut.png")
+    face = {"type": "FaceSwap", "image_url": astronaut, "weight": 0.5, "stop_at": 0.9}
     others = {
         "image_prompt_2": {"image_url": coffee, "weight": 0.6},
-        "image_prompt_3": {"type": "FaceSwap", "image_url": astronaut, "weight": 0.5, "stop_at": 0.9},
+        "image_prompt_3": face,
         "image_prompt_4": {"type": "CPDS", "image_url": coffee, "weight": 0.5},
     }
     edges, _ = draw(astronaut, "256x256")
     output, logs = draw(astronaut, "256x256", **others)
     assert_fooocus_output(output, (256, 256))
     assert download(output["images"][0]) != download(edges["images"][0])
-    assert any(line.startswith("image_prompt_3.image_url: no face detector") for line in logs)
+    _, faceless = draw(astronaut, "256x256", image_prompt_3={**face, "image_url": coffee})
+    told, of_faceless = (
+        [line.split(": ")[1] for line in each if line.startswith("image_prompt_3.image_url: ")]
+        for each in (logs, faceless)
+    )
+    if DETECTOR.is_file():
+        assert told == []
+        assert [line[:17] for line in of_faceless] == ["no face was found"]
+    else:
+        assert told == of_faceless
+        assert [line[:16] for line in told] == ["no face detector"]
