@@ -1,16 +1,16 @@
 """What the fields of pictures that come in promise at the Fooocus endpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from benchmarks.pocket.acceptance.inpaint import share_changed
-from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.oracle import Oracle, standing_out
 from benchmarks.pocket.world.scenes import Scene, Thing
-from tests.integration.calls import FOOOCUS, png
+from tests.integration.calls import FOOOCUS, IMAGE_PROMPT, png
 from tests.integration.fields.calling import (
     BLANK,
     GIVEN,
@@ -28,6 +28,14 @@ from tests.integration.fields.calling import (
 )
 
 MODIFY = "Modify Content (add objects, change background, etc.)"
+EDGES = "PyraCanny"
+
+
+def overlap(pictures: Sequence[Pixels], hint: Pixels) -> float:
+    """How much of what stands out lies where it does in the hint, from 0 to 1."""
+    wanted = standing_out(hint).astype(bool)
+    found = [standing_out(picture).astype(bool) for picture in pictures]
+    return float(np.mean([(each & wanted).sum() / max((each | wanted).sum(), 1) for each in found]))
 
 
 def control(call: Caller) -> None:
@@ -36,10 +44,7 @@ def control(call: Caller) -> None:
     asked: dict[str, Any] = {"prompt": "a red circle, blue background", "control_image_url": png(hint)}
 
     def agreement(**fields: Any) -> float:
-        pictures = call.many(**asked, control_type="PyraCanny", **fields)
-        wanted = standing_out(hint).astype(bool)
-        found = [standing_out(picture).astype(bool) for picture in pictures]
-        return float(np.mean([(each & wanted).sum() / max((each | wanted).sum(), 1) for each in found]))
+        return overlap(call.many(**asked, control_type=EDGES, **fields), hint)
 
     assert agreement() > agreement(control_image_weight=0) + 0.2
     assert agreement() > agreement(control_image_stop_at=0) + 0.2
@@ -49,19 +54,42 @@ def control(call: Caller) -> None:
     assert reads(GREEN_SCENE, looks) >= 0.75
 
 
-def image_prompts(call: Caller) -> None:
-    """Each of the four takes over what its type says."""
-    base = {**call.given, "prompt": ""}
-    none = mean_colour(call.many(**base))
-    target = mean_colour([OTHER])
-    for slot in range(1, 5):
-        picture = {"image_url": png(OTHER), "type": "ImagePrompt", "weight": 1.0, "stop_at": 1.0}
-        drawn = call.many(**{**base, f"image_prompt_{slot}": picture})
-        assert np.abs(mean_colour(drawn) - target).sum() < np.abs(none - target).sum(), slot
-        weak = call.many(**{**base, f"image_prompt_{slot}": {**picture, "weight": 0.3}})
-        assert np.abs(mean_colour(weak) - target).sum() > np.abs(mean_colour(drawn) - target).sum(), slot
-        short = call.many(**{**base, f"image_prompt_{slot}": {**picture, "stop_at": 0.0}})
-        assert np.abs(mean_colour(short) - target).sum() > np.abs(mean_colour(drawn) - target).sum(), slot
+LOOK: dict[str, Any] = {"image_url": png(OTHER), "type": "ImagePrompt", "weight": 1.0, "stop_at": 1.0}
+SLOTS = tuple(f"image_prompt_{number}" for number in range(1, 5))
+
+
+def from_look(pictures: Sequence[Pixels]) -> float:
+    """How far colours are from those of the image prompt."""
+    return float(np.abs(mean_colour(pictures) - mean_colour([OTHER])).sum())
+
+
+def image_prompt_url(call: Caller) -> None:
+    """In each of the four places it lends its colours."""
+    none = from_look(call.many(prompt=""))
+    for slot in SLOTS:
+        assert from_look(call.many(prompt="", **{slot: LOOK})) < none, slot
+
+
+def image_prompt_type(call: Caller) -> None:
+    """ImagePrompt takes over colours, structures the place of things, and none of them the other's."""
+    hint = draw(Scene((Thing("square", "green", "big", "left"),), "yellow"), 256, 256)
+    for slot in SLOTS:
+        asked = {"prompt": "a red circle, blue background", slot: {**LOOK, "image_url": png(hint)}}
+        looks, edges = (call.many(**{**asked, slot: {**asked[slot], "type": kind}}) for kind in ("ImagePrompt", EDGES))
+        assert from_look(looks) < from_look(edges), slot
+        assert overlap(edges, hint) > overlap(looks, hint), slot
+
+
+def image_prompt_weight(call: Caller) -> None:
+    for slot in SLOTS:
+        weak, strong = (call.many(prompt="", **{slot: {**LOOK, "weight": weight}}) for weight in (0.3, 1.0))
+        assert from_look(strong) < from_look(weak), slot
+
+
+def image_prompt_stop_at(call: Caller) -> None:
+    for slot in SLOTS:
+        short, long = (call.many(prompt="", **{slot: {**LOOK, "stop_at": stop}}) for stop in (0.0, 1.0))
+        assert from_look(long) < from_look(short), slot
 
 
 def uov(call: Caller) -> None:
@@ -72,33 +100,43 @@ def uov(call: Caller) -> None:
     assert found.background == "blue"
 
 
-def mixed(call: Caller, **fields: Any) -> tuple[float, float]:
-    """How far pictures are from the image prompt's colours without and with mixing."""
-    look = {"image_url": png(OTHER), "type": "ImagePrompt", "weight": 1.0, "stop_at": 1.0}
-    target = mean_colour([OTHER])
-    flag = next(name for name in fields if name.startswith("mixing"))
+def mixed(call: Caller, flag: str, **fields: Any) -> tuple[Pixels, Pixels]:
+    """What is drawn without and with mixing."""
     if call.endpoint == FOOOCUS:  # its only image prompt
-        guiding = {"control_image_url": png(OTHER), "control_type": "ImagePrompt"}
+        guiding: dict[str, Any] = {"control_image_url": png(OTHER), "control_type": "ImagePrompt"}
     else:
-        guiding = {"image_prompt_1": look}
-    asked = {**fields, "prompt": "", **guiding}
-    alone, both = (call(**{**asked, flag: on}).picture for on in (False, True))
-    hole = np.s_[alone.shape[0] // 3 : 2 * alone.shape[0] // 3]
-    return tuple(float(np.abs(mean_colour([each[hole, hole]]) - target).sum()) for each in (alone, both))
+        guiding = {"image_prompt_1": LOOK}
+    alone, both = (call(**fields, prompt="", **guiding, **{flag: on}).picture for on in (False, True))
+    return alone, both
+
+
+def middle(picture: Pixels) -> Pixels:
+    third = len(picture) // 3
+    return picture[third : 2 * third, third : 2 * third]
 
 
 def mixing_inpaint(call: Caller) -> None:
-    alone, both = mixed(
-        call, inpaint_image_url=png(BLANK), mask_image_url=png(HOLE), mixing_image_prompt_and_inpaint=True
-    )
-    assert both < alone
+    """Unmixed, the image prompt does not act on what is inpainted; at its own endpoint it is the inpainting that does
+    not act."""
+    asked = {"inpaint_image_url": png(BLANK), "mask_image_url": png(HOLE)}
+    alone, both = mixed(call, "mixing_image_prompt_and_inpaint", **asked)
+    if call.endpoint == IMAGE_PROMPT:
+        assert share_changed(alone, BLANK, HOLE[..., 0]) > 0.5
+        alone = call(**asked, prompt="").picture
+    assert share_changed(both, BLANK, HOLE[..., 0]) == 0
+    assert from_look([middle(both)]) < from_look([middle(alone)])
 
 
 def mixing_vary(call: Caller) -> None:
-    alone, both = mixed(
-        call, uov_image_url=png(BLANK), uov_method="Vary (Strong)", mixing_image_prompt_and_vary_upscale=True
-    )
-    assert both < alone
+    """Unmixed, the image prompt does not act on what is varied; at its own endpoint it is the varying that does not
+    act, with which small pictures become large."""
+    asked = {"uov_image_url": png(BLANK), "uov_method": "Vary (Strong)"}
+    alone, both = mixed(call, "mixing_image_prompt_and_vary_upscale", **asked)
+    if call.endpoint == IMAGE_PROMPT:
+        assert alone.shape == (256, 256, 3)
+        alone = call(**asked, prompt="").picture
+    assert alone.shape == both.shape == (1024, 1024, 3)
+    assert from_look([middle(both)]) < from_look([middle(alone)])
 
 
 def inpaint(call: Caller) -> None:
@@ -199,7 +237,12 @@ CONTROL: Mapping[str, Check] = MappingProxyType(
     )
 )
 PROMPTS: Mapping[str, Check] = MappingProxyType(
-    {f"image_prompt_N.{name}": image_prompts for name in ("image_url", "type", "weight", "stop_at")}
+    {
+        "image_prompt_N.image_url": image_prompt_url,
+        "image_prompt_N.type": image_prompt_type,
+        "image_prompt_N.weight": image_prompt_weight,
+        "image_prompt_N.stop_at": image_prompt_stop_at,
+    }
 )
 VARIED: Mapping[str, Check] = MappingProxyType(
     {"uov_image_url": uov, "uov_method": uov, "mixing_image_prompt_and_vary_upscale": mixing_vary}

@@ -15,11 +15,23 @@ from tests.integration.fields.calling import BLANK, Caller
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 NOTHING = np.zeros((256, 256, 3), np.uint8)
-# what these endpoints cannot do without, so that it changes nothing
+# what these endpoints cannot do without, so that it changes nothing, and what lets all their fields act together
 GIVEN: Mapping[str, Mapping[str, Any]] = {
-    IMAGE_PROMPT: {"image_prompt_1": {}},
-    INPAINT: {"inpaint_image_url": png(BLANK), "mask_image_url": png(NOTHING)},
-    UPSCALE_OR_VARY: {"uov_image_url": png(BLANK), "uov_method": "Disabled"},
+    IMAGE_PROMPT: {
+        "image_prompt_1": {},
+        "mixing_image_prompt_and_inpaint": True,
+        "mixing_image_prompt_and_vary_upscale": True,
+    },
+    INPAINT: {
+        "inpaint_image_url": png(BLANK),
+        "mask_image_url": png(NOTHING),
+        "mixing_image_prompt_and_inpaint": True,
+    },
+    UPSCALE_OR_VARY: {
+        "uov_image_url": png(BLANK),
+        "uov_method": "Disabled",
+        "mixing_image_prompt_and_vary_upscale": True,
+    },
     FAST_IMAGE_TO_IMAGE: {"image_url": png(BLANK), "strength": 1.0},
 }
 
