@@ -20,8 +20,10 @@ from tests.integration.fields.calling import (
     HOLE,
     OTHER,
     RED,
+    RED_SCENE,
     Caller,
     Check,
+    Drawn,
     far,
     mean_colour,
     reads,
@@ -71,13 +73,18 @@ def image_prompt_url(call: Caller) -> None:
 
 
 def image_prompt_type(call: Caller) -> None:
-    """ImagePrompt takes over colours, structures the place of things, and none of them the other's."""
+    """Structures say where things are and not how they look; looks also lend their colours."""
     hint = draw(Scene((Thing("square", "green", "big", "left"),), "yellow"), 256, 256)
-    for slot in SLOTS:
-        asked = {"prompt": "a red circle, blue background", slot: {**LOOK, "image_url": png(hint)}}
-        looks, edges = (call.many(**{**asked, slot: {**asked[slot], "type": kind}}) for kind in ("ImagePrompt", EDGES))
-        assert from_look(looks) < from_look(edges), slot
-        assert overlap(edges, hint) > overlap(looks, hint), slot
+    wanted = Scene((Thing("square", "red", "big", "left"),), "blue")
+    asked = "a red square, blue background"
+    unled = overlap(call.many(prompt=asked), hint)
+    for slot, kind in zip(SLOTS, (EDGES, "CPDS"), strict=False):
+        placed = call.many(prompt=asked, **{slot: {**LOOK, "image_url": png(hint), "type": kind}})
+        assert overlap(placed, hint) > unled + 0.2, kind
+        assert reads(wanted, placed) >= 0.75, kind
+    none = from_look(call.many(prompt=""))
+    for slot, kind in zip(SLOTS[2:], ("ImagePrompt", "FaceSwap"), strict=True):
+        assert from_look(call.many(prompt="", **{slot: {**LOOK, "type": kind}})) < none / 2, kind
 
 
 def image_prompt_weight(call: Caller) -> None:
@@ -92,12 +99,30 @@ def image_prompt_stop_at(call: Caller) -> None:
         assert from_look(long) < from_look(short), slot
 
 
-def uov(call: Caller) -> None:
-    kept = call(prompt=RED, uov_image_url=png(GIVEN), uov_method="Upscale (Fast 2x)").picture
-    assert kept.shape == (512, 512, 3)
-    found = Oracle().read(kept)
-    assert found is not None
-    assert found.background == "blue"
+def uov_image(call: Caller) -> None:
+    """What it shows is enlarged, to no less than 1024 pixels a side; nothing of the prompt is drawn."""
+    for given, scene in ((GIVEN, RED_SCENE), (OTHER, GREEN_SCENE)):
+        kept = call(prompt=RED, uov_image_url=png(given), uov_method="Upscale (Fast 2x)").picture
+        assert kept.shape == (1024, 1024, 3)
+        assert Oracle().read(kept) == scene
+
+
+def uov_method(call: Caller) -> None:
+    """Disabled leaves the picture aside; varying draws over it, Subtle less; enlarging multiplies its sides, and all
+    but the fast one draws over it as well."""
+
+    def became(method: str, side: int = 256, prompt: str = RED) -> Drawn:
+        return call(prompt=prompt, uov_image_url=png(draw(RED_SCENE, side, side)), uov_method=method)
+
+    assert reads(GREEN_SCENE, [became("Disabled", prompt=GREEN).picture]) == 1
+    subtle, strong = (became(f"Vary ({much})", prompt=GREEN).picture for much in ("Subtle", "Strong"))
+    given = np.kron(GIVEN, np.ones((4, 4, 1), np.uint8))
+    assert far([subtle], [given]) < far([strong], [given])
+    fast, twice, half = became("Upscale (Fast 2x)", 544), became("Upscale (2x)", 544), became("Upscale (1.5x)", 704)
+    for drawn, side in ((fast, 1088), (twice, 1088), (half, 1056)):
+        assert drawn.picture.shape == (side, side, 3)
+        assert Oracle().read(drawn.picture) == RED_SCENE
+    assert [any("4/4" in line for line in drawn.log) for drawn in (fast, twice, half)] == [False, True, True]
 
 
 def mixed(call: Caller, flag: str, **fields: Any) -> tuple[Pixels, Pixels]:
@@ -110,11 +135,6 @@ def mixed(call: Caller, flag: str, **fields: Any) -> tuple[Pixels, Pixels]:
     return alone, both
 
 
-def middle(picture: Pixels) -> Pixels:
-    third = len(picture) // 3
-    return picture[third : 2 * third, third : 2 * third]
-
-
 def mixing_inpaint(call: Caller) -> None:
     """Unmixed, the image prompt does not act on what is inpainted; at its own endpoint it is the inpainting that does
     not act."""
@@ -124,7 +144,8 @@ def mixing_inpaint(call: Caller) -> None:
         assert share_changed(alone, BLANK, HOLE[..., 0]) > 0.5
         alone = call(**asked, prompt="").picture
     assert share_changed(both, BLANK, HOLE[..., 0]) == 0
-    assert from_look([middle(both)]) < from_look([middle(alone)])
+    hole = np.s_[64:192, 64:192]
+    assert from_look([both[hole]]) < from_look([alone[hole]])
 
 
 def mixing_vary(call: Caller) -> None:
@@ -136,7 +157,7 @@ def mixing_vary(call: Caller) -> None:
         assert alone.shape == (256, 256, 3)
         alone = call(**asked, prompt="").picture
     assert alone.shape == both.shape == (1024, 1024, 3)
-    assert from_look([middle(both)]) < from_look([middle(alone)])
+    assert from_look([both]) < from_look([alone]) / 2
 
 
 def inpaint(call: Caller) -> None:
@@ -245,7 +266,7 @@ PROMPTS: Mapping[str, Check] = MappingProxyType(
     }
 )
 VARIED: Mapping[str, Check] = MappingProxyType(
-    {"uov_image_url": uov, "uov_method": uov, "mixing_image_prompt_and_vary_upscale": mixing_vary}
+    {"uov_image_url": uov_image, "uov_method": uov_method, "mixing_image_prompt_and_vary_upscale": mixing_vary}
 )
 HOLED: Mapping[str, Check] = MappingProxyType({"inpaint_image_url": inpaint, "mask_image_url": inpaint})
 MIXED: Mapping[str, Check] = MappingProxyType({"mixing_image_prompt_and_inpaint": mixing_inpaint})
