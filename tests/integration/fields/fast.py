@@ -10,7 +10,19 @@ from benchmarks.pocket.world.scenes import Scene, Thing
 from models.pocket.names import CONCEPT
 from tests.conftest import POCKET
 from tests.integration.calls import png
-from tests.integration.fields.calling import GIVEN, GREEN, RED, RED_SCENE, Caller, Check, far, reads, uploaded
+from tests.integration.fields.calling import (
+    GIVEN,
+    GREEN,
+    GREEN_SCENE,
+    OTHER,
+    RED,
+    RED_SCENE,
+    Caller,
+    Check,
+    far,
+    reads,
+    uploaded,
+)
 from tests.integration.fields.common import output_format
 
 
@@ -65,8 +77,11 @@ def image_size(call: Caller) -> None:
 
 
 def image_url(call: Caller) -> None:
-    drawn = call(prompt=GREEN, image_url=png(GIVEN), strength=0.2).picture
-    assert reads(RED_SCENE, [drawn], "background", "colour") == 1
+    """Little strength keeps the picture, and its background also where the prompt says another."""
+    for given, scene, other in ((GIVEN, RED_SCENE, GREEN), (OTHER, GREEN_SCENE, RED)):
+        alone, led = (call(prompt=words, image_url=png(given), strength=0.2).picture for words in ("", other))
+        assert reads(scene, [alone], "background", "colour") == 1
+        assert reads(scene, [led], "background") == 1
 
 
 def strength(call: Caller) -> None:
@@ -75,8 +90,11 @@ def strength(call: Caller) -> None:
 
 
 def crop_output(call: Caller) -> None:
+    """The sides are the nearest multiples of 32, of which the proportions that were asked for are cut."""
     asked = {"prompt": RED, "image_url": png(GIVEN), "image_size": {"width": 256, "height": 144}}
-    assert call(**asked, crop_output=True).picture.shape == (144, 256, 3)
+    whole, cut = (call(**asked, crop_output=on).picture for on in (False, True))
+    assert whole.shape == (144, 256, 3)
+    assert cut.shape == (128, round(128 * 256 / 144), 3)
 
 
 def preserve_aspect_ratio(call: Caller) -> None:
