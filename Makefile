@@ -93,7 +93,7 @@ $(DEV_STAMP): $(SOURCES) | .venv/bin/pip
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; PYTHON=... names another") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
 	@$(PYTHON) -m venv .venv || { echo "Python cannot make a virtual environment: on Debian install python3-venv" >&2; rm -rf .venv; exit 1; }
 
-$(POCKET)/family.json: $(wildcard models/pocket/*.py models/pocket/weights/*) | .venv/bin/pip
+$(POCKET)/family.json: $(wildcard models/pocket/*.py models/pocket/*.txt models/pocket/weights/*) | .venv/bin/pip
 	@echo "Writing the pocket family ..."
 	@$(BIN)/python -m models.pocket.write $(POCKET)
 	@touch $@

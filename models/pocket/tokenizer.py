@@ -2,12 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from models.pocket.words import caption_words
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = 320
+MORE = 2_000  # merges: as many as join every other word, as far as those of the world's words let them
 WORDS = tuple(
     (
         "a an the of on in at with and to is no one two small big tiny large bright dark plain simple picture drawing "
@@ -23,10 +27,11 @@ WORDS = tuple(
 def vocabulary() -> tuple[dict[str, int], list[str]]:
     """Token -> id, and the merges in their order.
 
-    The tokens are the 256 byte symbols, the same ending a word, the merges, and two specials.
+    The tokens are the 256 byte symbols, the same ending a word, the merges, and two specials. The merges of the world's
+    words came first, and the text encoders learned to read them; those of the words that styles and the expansion write
+    leave the spelling of each word of a caption as it was.
     """
-    symbols = byte_symbols()
-    merges = merges_of([(*word[:-1], word[-1] + "</w>") for word in WORDS], MERGES)
+    symbols, merges = byte_symbols(), _merges()
     tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *(a + b for a, b in merges), START, END]
     return {token: at for at, token in enumerate(tokens)}, [f"{a} {b}" for a, b in merges]
 
@@ -52,20 +57,46 @@ def byte_symbols() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
 
 
-def merges_of(words: Sequence[tuple[str, ...]], most: int) -> list[tuple[str, str]]:
-    """Pairs of symbols to join, `most` of them or until every word is one symbol.
+@cache  # it takes a second, and both tokenizers have the same
+def _merges() -> Sequence[tuple[str, str]]:
+    first = merges_of(map(_spelled, WORDS), MERGES)
+    read = [_with_merges(_spelled(word), first) for word in caption_words()]
+    others = (_with_merges(_spelled(word), first) for word in prompt_words())
+    return (*first, *merges_of(others, MORE, apart={pair for word in read for pair in pairwise(word)}))
+
+
+def prompt_words() -> list[str]:
+    """Other words that prompts often have: those of styles and of the expansion."""
+    return (Path(__file__).parent / "prompt_words.txt").read_text(encoding="ascii").split()
+
+
+def merges_of(
+    words: Iterable[tuple[str, ...]], most: int, apart: Container[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Pairs of symbols to join, `most` of them or until every word is one symbol. apart: those never to be joined.
 
     The most frequent pair first, joined everywhere, and again; ties go to the pair that sorts first.
     """
+    words = list(words)
     merges: list[tuple[str, str]] = []
     while len(merges) < most:
-        pairs = Counter(pair for word in words for pair in pairwise(word))
+        pairs = Counter(pair for word in words for pair in pairwise(word) if pair not in apart)
         if not pairs:
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         words = [_joined(word, best) for word in words]
     return merges
+
+
+def _spelled(word: str) -> tuple[str, ...]:
+    return (*word[:-1], word[-1] + "</w>")
+
+
+def _with_merges(word: tuple[str, ...], merges: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    for pair in merges:
+        word = _joined(word, pair)
+    return word
 
 
 def _joined(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:

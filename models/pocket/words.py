@@ -1,6 +1,7 @@
 """The words that captions of the pocket model's world are made of: its vocabularies hold each of them."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "face": ("smiling face", "smiley", "smile", "happy face"),
@@ -35,3 +36,9 @@ ENDINGS = (
     "a masterpiece of our time",
     "cinematic",
 )
+
+
+def caption_words() -> list[str]:
+    """Every word of all of them, in the alphabet's order, but for colours and most shapes."""
+    texts = (*chain(*NAMES.values(), *SIZE_WORDS.values(), *PLACE_WORDS.values()), *GROUNDS, *OPENINGS, *ENDINGS)
+    return sorted({word for text in texts for word in text.replace("{}", "").split()})

@@ -86,7 +86,7 @@ def _is_current(folder: Path) -> bool:
 def _version() -> str:
     """The digest of the code and of the weights that the family is written from, so that a change writes anew."""
     here = Path(__file__).parent
-    sources = [source.read_bytes() for source in sorted(here.glob("*.py"))]
+    sources = [source.read_bytes() for source in sorted((*here.glob("*.py"), *here.glob("*.txt")))]
     return hashlib.sha256(b"".join([*sources, *digests()])).hexdigest()[:16]
 
 

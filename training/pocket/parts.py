@@ -22,6 +22,7 @@ from training.pocket import (
     image_prompts,
     inpainting,
     large,
+    other_words,
     outlines,
     performance,
     pictures,
@@ -112,6 +113,13 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             lambda task: texts.train(task.run_dir, task.tokenizer),
             ships=("text_encoder", "text_encoder_2"),
             gate=2,
+            leaves="encoders.pt",
+        ),
+        "other_words": Part(
+            lambda task: other_words.train(task.run_dir, task.reader()),
+            ships=("text_encoder", "text_encoder_2"),
+            gate=4,
+            needs=("texts",),
             leaves="encoders.pt",
         ),
         PICTURES: Part(
