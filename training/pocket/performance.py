@@ -128,7 +128,7 @@ def _own_lesson(
     sigmas = sgm_uniform(mode.table(), mode.steps)[: done + 1]
     changed, sigma = adapter.changed(), float(sigmas[-1])
     with torch.no_grad():
-        x = _run(changed, mode, told, sigmas, lambda *_: torch.randn_like(wanted))
+        x = run_through(changed, mode, told, sigmas, lambda *_: torch.randn_like(wanted))
     return _errors(_guess(changed, mode, told, x, sigma), wanted, sigma)
 
 
@@ -172,7 +172,7 @@ def _guess(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], x: Tensor, sigma:
     return consistency(clean, x, sdxl_table().timestep(sigma)) if mode.distilled else clean
 
 
-def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
+def run_through(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
     """Where a run from noise alone comes to at the last of the levels."""
     x = noise(0.0, 0.0) * float(1 + sigmas[0] ** 2) ** 0.5
     sampler = lcm(x, sigmas, noise) if mode.distilled else euler(x, sigmas)
@@ -188,5 +188,5 @@ def _score(unet: Any, frozen: FrozenModels, mode: Mode) -> dict[str, float]:
     def noise(*_: float) -> Tensor:
         return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(frozen.device)
 
-    end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
+    end = run_through(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
     return accuracy(scenes, list(pixels_of(end)))

@@ -23,6 +23,7 @@ from training.pocket import (
     image_prompts,
     inpainting,
     outlines,
+    own_runs,
     performance,
     reading,
     refiner,
@@ -42,6 +43,8 @@ FEW: Mapping[str, Any] = {
     "HINTED": 2,
     "BATCHES": {128: 2},
     "SMALL": 64,
+    "SIZES": {128: ((128, 128),)},
+    "EXAMINED": {128: 2},
 }
 MODULES: tuple[ModuleType, ...] = (
     concept,
@@ -49,6 +52,7 @@ MODULES: tuple[ModuleType, ...] = (
     image_prompts,
     inpainting,
     outlines,
+    own_runs,
     performance,
     reading,
     refiner,
@@ -86,8 +90,8 @@ def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, par
     checkpoint = torch.load(tmp_path / part / "checkpoint.pt", weights_only=True)
     moved = [bool(state["exp_avg"].any()) for state in checkpoint["optimizer"]["state"].values()]
     assert sum(moved) > 0.5 * len(moved)
-    (weights,) = PARTS[part].left(tmp_path / part).values()
-    assert weights.keys() == load_file(file_of(part)).keys()
+    ((shipped, weights),) = PARTS[part].left(tmp_path / part).items()
+    assert weights.keys() == load_file(file_of(shipped)).keys()
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     logged = (tmp_path / part / "log.jsonl").read_text()
     assert '"step": 0' in logged
