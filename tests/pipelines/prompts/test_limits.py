@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.conditioning import encode_prompt
 from pipelines.prompts.chunks import Tokenise
 from pipelines.prompts.limits import MAX_CHUNKS, PromptLimits
-from pipelines.prompts.lines import prompt_lines
+from pipelines.prompts.phrasebook import BUNDLED
 from pipelines.prompts.tokenizer import tokenizers_of
 from pipelines.spec import Embedding
 from pipelines.weights.family import Family
@@ -153,8 +153,9 @@ def encoded_rows(pocket_family: Family) -> Callable[[str], int]:
 
     def count(prompt: str) -> int:
         models = pocket_family.tokenizers, pocket_family.text_encoders
+        (texts,) = BUNDLED.assembled(spec(prompt=prompt)).images
         with torch.inference_mode():
-            return len(encode_prompt(prompt_lines(prompt), *models, max_chunks=10_000).context) // 77
+            return len(encode_prompt(texts.positive, *models, max_chunks=10_000).context) // 77
 
     return count
 
