@@ -1,13 +1,14 @@
 """Pictures for the gates, drawn through the engine that the service draws with."""
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.pocket.world.drawing import Pixels
 from models.pocket.names import LCM, LIGHTNING
 from pipelines.drawing import Drawer
 from pipelines.events import Drawn, Progress
+from pipelines.inputs import Inputs
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
 
@@ -41,9 +42,19 @@ def drawn(
 
     shown: the decoded pictures of each spec, where they have any.
     """
+    return take(
+        drawer,
+        [
+            (spec, prepare(spec, shown[at] if shown else (), find_loras(spec, catalogue)))
+            for at, spec in enumerate(specs)
+        ],
+    )
+
+
+def take(drawer: Drawer, jobs: Iterable[tuple[Spec, Inputs]]) -> list[Pixels]:
+    """The first picture of each job. All are asked for at once."""
     waiting: list[queue.Queue[Any]] = []
-    for at, spec in enumerate(specs):
-        inputs = prepare(spec, shown[at] if shown else (), find_loras(spec, catalogue))
+    for at, (spec, inputs) in enumerate(jobs):
         events: queue.Queue[Any] = queue.Queue()
         drawer.submit(str(at), spec, inputs, events.put)
         waiting.append(events)

@@ -1,4 +1,4 @@
-"""The last gate: how long the engine takes for one picture of Fooocus' usual size in its fastest usual mode."""
+"""Gate 11: how long the engine takes for one picture of Fooocus' usual size in its fastest usual mode."""
 
 import time
 
