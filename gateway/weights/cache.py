@@ -139,7 +139,8 @@ class WeightsCache:
         path = self._blob(sha256)
         with self._alone(fcntl.LOCK_SH):  # it is not removed between the two
             try:
-                os.utime(path, (now := self._clock(), now))
+                changed_ns = path.stat().st_mtime_ns  # stays, for readers know by it a content that they had
+                os.utime(path, ns=(int(self._clock() * 1e9), changed_ns))
             except FileNotFoundError:
                 return None
         return path
@@ -185,7 +186,7 @@ class WeightsCache:
         """name: of the file that comes, which may be here already."""
         self._remove_orphans()
         found = sorted(
-            (stat.st_mtime, entry.name, stat.st_size)
+            (stat.st_atime, entry.name, stat.st_size)
             for entry in os.scandir(self._folder / BLOBS)
             if entry.name != name
             for stat in [entry.stat()]

@@ -67,6 +67,16 @@ def test_the_one_used_longest_ago_makes_room(cache: WeightsCache, clock: Clock) 
     assert len(files(cache, "addresses")) == 1
 
 
+def test_a_use_leaves_the_time_of_the_content_by_which_readers_know_it(cache: WeightsCache, clock: Clock) -> None:
+    path = put(cache, b"a" * 40)
+    changed = path.stat().st_mtime_ns
+    clock.now += 61
+    assert cache.find(path.name) == path
+    assert path.stat().st_mtime_ns == changed
+    with pytest.raises(CacheFull):  # though it is in use
+        put(cache, b"b" * 80)
+
+
 def test_what_is_in_use_is_never_removed(cache: WeightsCache, clock: Clock) -> None:
     both = {put(cache, b"a" * 40), put(cache, b"b" * 40)}
     clock.now += 59
