@@ -120,14 +120,14 @@ def _bundled(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]
     if len(found) > MAX_BUNDLED:
         msg = f"This LoRA brings {len(found)} embeddings (bundle_emb), and at most {MAX_BUNDLED} are read."
         raise InputFault("feature_not_supported", msg)
+    unnamed = [name for name in found if not is_nameable(name)]
     broken = {
         f"it brings the embedding {name[:64]!r} (bundle_emb), which no prompt can name": Broken(
-            tuple(bundled_name(name, part) for part in each)
+            tuple(bundled_name(name, part) for part in found.pop(name))
         )
-        for name, each in found.items()
-        if not is_nameable(name)
+        for name in unnamed
     }
-    return {name: each for name, each in found.items() if is_nameable(name)}, broken
+    return dict(found), broken
 
 
 def _pieces(
