@@ -29,9 +29,12 @@ class Reader:
         Contexts (n, tokens, width) and pooled vectors (n, pooled width). tokens: 77 is what the service has; fewer cost
         less and say the same, as what comes after the end token only repeats it.
         """
-        device = self.encoders[0].device
         ids = self.tokenizer(said, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
-        ids = ids.input_ids.to(device)
+        return self.read_rows(ids.input_ids)
+
+    def read_rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Likewise of tokens (n, tokens), which begin with the start token and are padded with the end token."""
+        ids = ids.to(self.encoders[0].device)
         end = int(self.tokenizer.eos_token_id)
         padded = (ids == end) & ((ids == end).cumsum(dim=1) > 1)
         first = self.encoders[0](input_ids=ids, output_hidden_states=True)

@@ -9,9 +9,8 @@ be seen behind it, so each other word is to say what a text that ended before it
 import copy
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +36,13 @@ PLAIN = 10.0  # what an error counts for where nothing else is said: a LoRA of f
 FRAGMENTS = 0.15  # share of captions of which only a few words in a row are said
 SPREAD = 200  # captions by whose differences errors are measured
 WORDS = 24  # other words at a place, at most
-POOLED = 1.0  # what an error in the pooled vector counts for beside one in the states
 SMALL_WORDS = frozenset("a an the of on in at to side".split())
 
 
 def train(run_dir: RunDir, reader: Reader) -> None:
     """Leaves `encoders.pt`, the weights of both, in the run's folder."""
-    taught = nn.ModuleList(copy.deepcopy(encoder) for encoder in reader.encoders)
-    taught.requires_grad_()
+    taught = replace(reader, encoders=copy.deepcopy(reader.encoders))
+    both = nn.ModuleList(taught.encoders).requires_grad_()
     school = _School.of(reader, taught)
     others = [kind for kind in KINDS if kind != "plain"]
 
@@ -54,8 +52,8 @@ def train(run_dir: RunDir, reader: Reader) -> None:
     def exam() -> Mapping[str, float]:
         return {kind: school.error(random.Random(99), [kind]).item() for kind in KINDS}
 
-    follow(run_dir, taught, PLAN, lesson, exam)
-    torch.save([encoder.state_dict() for encoder in taught], run_dir.folder / "encoders.pt")
+    follow(run_dir, both, PLAN, lesson, exam)
+    torch.save([encoder.state_dict() for encoder in both], run_dir.folder / "encoders.pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,47 +66,35 @@ class _Words:
 
 @dataclass(frozen=True, eq=False)
 class _School:
-    """reader: the teacher. taught: both encoders. texts: makes what is read. spreads: of the teacher's states and
-    pooled vectors, by encoder."""
+    """texts: makes what is read. spreads: of the teacher's states and pooled vectors over captions, (width,) each."""
 
-    reader: Reader
-    taught: nn.ModuleList
+    teacher: Reader
+    taught: Reader
     texts: "_Texts"
-    spreads: Sequence[tuple[Tensor, Tensor | None]]
+    spreads: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, reader: Reader, taught: nn.ModuleList) -> "_School":
-        texts = _Texts.of(reader.tokenizer)
+    def of(cls, teacher: Reader, taught: Reader) -> "_School":
+        texts = _Texts.of(teacher.tokenizer)
         chance = random.Random(7)
-        rows = torch.stack([_row(texts.of_kind("plain", chance), reader.tokenizer) for _ in range(SPREAD)])
+        rows = torch.stack([_row(texts.of_kind("plain", chance), teacher.tokenizer) for _ in range(SPREAD)])
         with torch.no_grad():
-            told = [_read(encoder, rows, at) for at, encoder in enumerate(reader.encoders)]
-        spreads = [(_spread(states), None if pooled is None else _spread(pooled)) for states, pooled in told]
-        return cls(reader, taught, texts, spreads)
+            states, pooled = teacher.read_rows(rows)
+        return cls(teacher, taught, texts, (states.flatten(0, 1).std(dim=0), pooled.std(dim=0)))
 
     def error(self, chance: random.Random, kinds: Sequence[str]) -> Tensor:
         """Of a batch of texts of these kinds: the mean square of what differs, by how much captions differ."""
-        shares = [KINDS[kind] for kind in kinds]
+        tokenizer, shares = self.teacher.tokenizer, [KINDS[kind] for kind in kinds]
         texts = [self.texts.of_kind(kind, chance) for kind in chance.choices(kinds, shares, k=BATCH)]
-        said = torch.stack([_row(text, self.reader.tokenizer) for text in texts])
+        states, pooled = self.taught.read_rows(torch.stack([_row(text, tokenizer) for text in texts]))
         # The teacher reads what of the world is there after each part; the last is all of it.
-        stages = [[_row([own], self.reader.tokenizer) for own in _so_far(text)] for text in texts]
+        stages = [[_row([own], tokenizer) for own in _so_far(text)] for text in texts]
         with torch.no_grad():
-            read = [
-                _read(encoder, torch.stack(list(chain(*stages))), at) for at, encoder in enumerate(self.reader.encoders)
-            ]
+            wanted, wanted_pooled = self.teacher.read_rows(torch.stack(list(chain(*stages))))
         firsts = torch.tensor([0, *(len(each) for each in stages)]).cumsum(0)
-        lasts = firsts[1:] - 1
         which, where = (torch.tensor(list(each)) for each in zip(*map(_wanted, texts), strict=True))
-        errors = []
-        for at, encoder in enumerate(self.taught):
-            states, pooled = _read(encoder, said, at)
-            wanted, wanted_pooled = read[at]
-            spread, pooled_spread = self.spreads[at]
-            errors.append(_difference(states, wanted[(firsts[:-1, None] + which), where], spread))
-            if pooled is not None and wanted_pooled is not None and pooled_spread is not None:
-                errors.append(POOLED * _difference(pooled, wanted_pooled[lasts], pooled_spread))
-        return torch.stack(errors).mean()
+        errors = (states - wanted[firsts[:-1, None] + which, where]) / self.spreads[0]
+        return errors.square().mean() + ((pooled - wanted_pooled[firsts[1:] - 1]) / self.spreads[1]).square().mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,25 +184,6 @@ def _wanted(text: Sequence[_Words]) -> tuple[list[int], list[int]]:
         which.append(len(text))
         where.append(max(at, 1 + own))
     return which[: CHUNK + 2], [min(each, CHUNK + 1) for each in where[: CHUNK + 2]]
-
-
-def _read(encoder: Any, rows: Tensor, at: int) -> tuple[Tensor, Tensor | None]:
-    """As `Reader.read` reads them. at: which encoder."""
-    end = int(rows[0, -1])
-    if at:
-        padded = (rows == end) & ((rows == end).cumsum(dim=1) > 1)
-        rows = rows.masked_fill(padded, 0)
-    found = encoder(input_ids=rows, output_hidden_states=True)
-    return found.hidden_states[-2], found.text_embeds if at else None
-
-
-def _difference(found: Tensor, wanted: Tensor, spread: Tensor) -> Tensor:
-    return ((found - wanted) / spread).square().mean()
-
-
-def _spread(told: Tensor) -> Tensor:
-    """(width,) of (..., width)."""
-    return told.flatten(0, -2).std(dim=0)
 
 
 def _spoken(style: Style) -> set[str]:

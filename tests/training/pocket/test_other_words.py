@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def school(pocket_family: Family, monkeypatch: pytest.MonkeyPatch) -> _School:
     monkeypatch.setattr(other_words, "BATCH", 6)
     monkeypatch.setattr(other_words, "SPREAD", 24)
     reader = Reader(pocket_family.tokenizers[0], pocket_family.text_encoders)
-    return _School.of(reader, nn.ModuleList(copy.deepcopy(encoder) for encoder in pocket_family.text_encoders))
+    return _School.of(reader, replace(reader, encoders=copy.deepcopy(pocket_family.text_encoders)))
 
 
 def test_each_token_is_to_say_what_a_text_without_other_words_says() -> None:
@@ -37,12 +38,13 @@ def test_captions_alone_are_read_as_before(school: _School) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_teach_both_encoders(school: _School, kind: str) -> None:
-    for parameter in school.taught.requires_grad_().parameters():
+    both = nn.ModuleList(school.taught.encoders).requires_grad_()
+    for parameter in both.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     error = school.error(random.Random(1), [kind])
     assert error.item() > 0
     error.backward()  # type: ignore[no-untyped-call]
-    for encoder in school.taught:
+    for encoder in both:
         assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in encoder.parameters())
 
 
