@@ -49,12 +49,6 @@ class Adapter(nn.Module):
             found[f"lora_unet_{_key(name)}.alpha"] = torch.tensor(float(len(down)))
         return found
 
-    def restore(self, stored: Mapping[str, Tensor]) -> None:
-        """Go on from what `stored` gave. Raises KeyError where it is of other layers."""
-        for name in self._names:
-            for part, parameters in (("down", self.downs), ("up", self.ups)):
-                parameters[_key(name)].data.copy_(stored[f"lora_unet_{_key(name)}.lora_{part}.weight"])
-
     def _weight(self, name: str) -> Tensor:
         weight: Any = self._network[0].get_submodule(name).weight
         found: Tensor = weight

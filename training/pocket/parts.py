@@ -12,7 +12,6 @@ from transformers import CLIPTokenizer
 
 from benchmarks.pocket.reader import Reader
 from models.pocket import checker
-from models.pocket.trained import trained
 from pipelines.needs import CONTROLS
 from pipelines.spec import StructureKind
 from training.pocket import (
@@ -23,9 +22,9 @@ from training.pocket import (
     image_prompts,
     inpainting,
     large,
+    modes,
     other_words,
     outlines,
-    own_runs,
     performance,
     pictures,
     refiner,
@@ -56,12 +55,6 @@ class Task:
         """Text encoders and UNet as the last of the parts that this one needs left them, or else as shipped."""
         stages = [need for need in PARTS[self.part].needs if "unet" in PARTS[need].ships]
         return FrozenModels.open(self.run_dir, self.checkpoints, self.tokenizer, stages)
-
-    def left_by(self, part: str) -> Mapping[str, Tensor]:
-        """The weights of a part of one file: those that were trained here, or else are shipped."""
-        found = PARTS[part].left(self.checkpoints / part)
-        (name,) = PARTS[part].ships
-        return found[name] if found else trained(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +87,7 @@ FINISHED = ("texts", PICTURES, "large")
 
 
 def _performance(mode: str) -> Part:
-    return Part(
-        lambda task: performance.train(task.run_dir, task.frozen(), performance.MODES[mode]), (mode,), 4, FINISHED
-    )
+    return Part(lambda task: performance.train(task.run_dir, task.frozen(), modes.MODES[mode]), (mode,), 4, FINISHED)
 
 
 def _control(kind: StructureKind) -> Part:
@@ -136,13 +127,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "large": Part(
             lambda task: large.train(task.run_dir, task.frozen()), ("unet",), 3, ("texts", PICTURES), "unet.pt"
         ),
-        **{mode: _performance(mode) for mode in performance.MODES},
-        "extreme_speed_own_runs": Part(
-            lambda task: own_runs.train(task.run_dir, task.frozen(), task.left_by("extreme_speed")),
-            ships=("extreme_speed",),
-            gate=12,
-            needs=(*FINISHED, "extreme_speed"),
-        ),
+        **{mode: _performance(mode) for mode in modes.MODES},
         **{control: _control(kind) for kind, control in CONTROLS.items()},
         "outlines": Part(lambda task: outlines.train(task.run_dir, task.frozen()), ("outlines",), 6, FINISHED),
         "inpaint": Part(lambda task: inpainting.train(task.run_dir, task.frozen()), ("inpaint",), 7, FINISHED),

@@ -12,59 +12,24 @@ lessons each goes on from where its own run has come to, towards the very pictur
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pocket.latents import FACTOR, all_latents, come_so_far, pixels_of
-from benchmarks.pocket.sampling import SCALE, predict, run
+from benchmarks.pocket.latents import FACTOR, pixels_of
+from benchmarks.pocket.sampling import SCALE, run
 from benchmarks.pocket.world.captions import caption
-from benchmarks.pocket.world.drawing import draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from pipelines.denoising.samplers import Noise, dpmpp_2m, euler, lcm
-from pipelines.denoising.schedules import NoiseTable, lcm_table, sdxl_table, sgm_uniform
-from pipelines.unet.guidance import consistency
+from pipelines.denoising.schedules import sdxl_table, sgm_uniform
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels, counts, some
+from training.pocket.modes import Mode, begins, end_of
+from training.pocket.own_runs import OwnRuns
 from training.pocket.run_dir import RunDir
-from training.pocket.trainer import Plan, follow
+from training.pocket.trainer import follow
 
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """A performance mode.
-
-    steps: of a run. distilled: whether it runs on LCM's levels with LCM's boundary condition. plan: of its training.
-    """
-
-    steps: int
-    distilled: bool
-    plan: Plan
-
-    def table(self) -> NoiseTable:
-        return lcm_table(sdxl_table()) if self.distilled else sdxl_table()
-
-    def levels(self) -> list[float]:
-        """Sigmas to train at: all of LCM's, so that other numbers of steps work too, or just those of the run."""
-        chosen = self.table().sigmas if self.distilled else sgm_uniform(self.table(), self.steps)[:-1]
-        return [float(sigma) for sigma in chosen]
-
-    def shown(self, sigma: float) -> float:
-        """How much of a picture there is at a level of a run, which begins with none.
-
-        LCM's sampler puts fresh noise on a whole one; Euler's goes over from the noise to it.
-        """
-        if begins(sigma):
-            return 0.0
-        return 1.0 if self.distilled else come_so_far(sigma)
-
-
-MODES: Mapping[str, Mode] = {
-    "extreme_speed": Mode(8, True, Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)),
-    "lightning": Mode(4, False, Plan(steps=240, rate=5e-4, examined=60)),
-}
 OWN = 0.6  # share of lessons that go on from a run's own guesses
 COMPLETE = 0.7  # share of captions that leave nothing out: of what goes unsaid a teacher's choice is learned as a blur
 SMALL = 256  # the side at which the teacher draws, and the exam: larger pictures are averaged to it, which costs less
@@ -79,11 +44,11 @@ TRIED = 40
 def train(run_dir: RunDir, frozen: FrozenModels, mode: Mode) -> None:
     """Leaves `weights.pt`, the averaged change in kohya's layout, in the run's folder."""
     adapter = Adapter(frozen.unet, RANK).to(run_dir.device)
-    levels = mode.levels()
+    levels, own = mode.levels(), OwnRuns(frozen, mode)
 
     def lesson(chance: random.Random, side: int) -> Tensor:
         if chance.random() < OWN:
-            return _own_lesson(frozen, adapter, mode, chance, side, chance.randrange(1, mode.steps))
+            return own.lesson(adapter.changed(), chance, side)
         return _lesson(frozen, adapter, mode, chance, side, chance.choice(levels))
 
     def exam() -> Mapping[str, float]:
@@ -114,32 +79,10 @@ def _lesson(
         with torch.no_grad():
             wanted = _taught(frozen.unet, small, level, told, without)
         wanted = nn.functional.interpolate(wanted, scale_factor=float(times), mode="bilinear")
-    return _errors(_guess(adapter.changed(), mode, told, x, sigma), wanted, sigma)
-
-
-def _own_lesson(
-    frozen: FrozenModels, adapter: Adapter, mode: Mode, chance: random.Random, side: int, done: int
-) -> Tensor:
-    """By how much the guess after `done` steps of a run differs from the very picture that the caption asks for."""
-    scenes = chance.sample(frozen.drawn(side).scenes, BATCHES[side])
-    told = frozen.told([caption(scene, chance, complete=True) for scene in scenes])
-    # Things that neither wander nor swell: of all that a caption can mean the mean is round.
-    wanted = all_latents([draw(scene, side, side, smooth=1) for scene in scenes]).to(frozen.device)
-    sigmas = sgm_uniform(mode.table(), mode.steps)[: done + 1]
-    changed, sigma = adapter.changed(), float(sigmas[-1])
-    with torch.no_grad():
-        x = run_through(changed, mode, told, sigmas, lambda *_: torch.randn_like(wanted))
-    return _errors(_guess(changed, mode, told, x, sigma), wanted, sigma)
-
-
-def _errors(guess: Tensor, wanted: Tensor, sigma: float) -> Tensor:
-    errors = nn.functional.smooth_l1_loss(guess, wanted, beta=0.1, reduction="none") * counts(wanted)
-    return (1 + SHARP / sigma) * errors.mean()
-
-
-def begins(sigma: float) -> bool:
-    """Whether a run is at its first level, of noise alone."""
-    return sigma > 0.99 * sdxl_table().sigma_max
+    errors = nn.functional.smooth_l1_loss(
+        _guess(adapter.changed(), mode, told, x, sigma), wanted, beta=0.1, reduction="none"
+    )
+    return (1 + SHARP / sigma) * (errors * counts(wanted)).mean()
 
 
 def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], without: tuple[Tensor, Tensor]) -> Tensor:
@@ -150,7 +93,9 @@ def _taught(unet: Any, x: Tensor, sigma: float, told: tuple[Tensor, Tensor], wit
 
     def guided(at: Tensor, level: float) -> Tensor:
         both = (torch.cat(pair) for pair in zip(without, told, strict=True))
-        unled, led = _clean(unet, torch.cat([at, at]), level, *both).chunk(2)
+        unled, led = end_of(
+            unet, torch.cat([at, at]), torch.full((2 * len(at),), level, device=at.device), *both
+        ).chunk(2)
         return unled + SCALE * (led - unled)
 
     return run(dpmpp_2m(x, sigmas), guided)
@@ -161,18 +106,12 @@ def _taught_in(sigma: float) -> int:
     return round(2 + PACE * math.log(sigma / NEAR))
 
 
-def _clean(unet: Any, x: Tensor, sigma: float, context: Tensor, pooled: Tensor) -> Tensor:
-    at = torch.full((len(x),), sdxl_table().timestep(sigma), device=x.device)
-    return x - sigma * predict(unet, x / (1 + sigma**2) ** 0.5, at, context, pooled)
-
-
 def _guess(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], x: Tensor, sigma: float) -> Tensor:
-    """What a run of the mode takes for the end at x and sigma."""
-    clean = _clean(unet, x, sigma, *told)
-    return consistency(clean, x, sdxl_table().timestep(sigma)) if mode.distilled else clean
+    """What a run of the mode takes for the end at x, all of it at one level."""
+    return mode.guess(unet, x, torch.full((len(x),), sigma, device=x.device), *told)
 
 
-def run_through(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
+def _run(unet: Any, mode: Mode, told: tuple[Tensor, Tensor], sigmas: Tensor, noise: Noise) -> Tensor:
     """Where a run from noise alone comes to at the last of the levels."""
     x = noise(0.0, 0.0) * float(1 + sigmas[0] ** 2) ** 0.5
     sampler = lcm(x, sigmas, noise) if mode.distilled else euler(x, sigmas)
@@ -188,5 +127,5 @@ def _score(unet: Any, frozen: FrozenModels, mode: Mode) -> dict[str, float]:
     def noise(*_: float) -> Tensor:
         return torch.randn(TRIED, 4, SMALL // FACTOR, SMALL // FACTOR, generator=chance).to(frozen.device)
 
-    end = run_through(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
+    end = _run(unet, mode, told, sgm_uniform(mode.table(), mode.steps), noise)
     return accuracy(scenes, list(pixels_of(end)))

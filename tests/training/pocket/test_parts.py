@@ -22,6 +22,7 @@ from training.pocket import (
     export,
     image_prompts,
     inpainting,
+    modes,
     outlines,
     own_runs,
     performance,
@@ -44,7 +45,7 @@ FEW: Mapping[str, Any] = {
     "BATCHES": {128: 2},
     "SMALL": 64,
     "SIZES": {128: ((128, 128),)},
-    "EXAMINED": {128: 2},
+    "RUNS": {128: 2},
 }
 MODULES: tuple[ModuleType, ...] = (
     concept,
@@ -74,8 +75,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, value)
     kinds = {name: replace(kind, plan=PLAN) for name, kind in image_prompts.KINDS.items()}
     monkeypatch.setattr(image_prompts, "KINDS", kinds)
-    modes = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
-    monkeypatch.setattr(performance, "MODES", modes)
+    quick = {name: replace(mode, plan=PLAN) for name, mode in modes.MODES.items()}
+    monkeypatch.setattr(modes, "MODES", quick)
     monkeypatch.setattr(controls, "SIDE", 128)
     monkeypatch.setattr(dataset, "PICTURES", {128: 4})
 

@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.reader import Reader
-from benchmarks.pocket.world.drawing import draw
-from pipelines.denoising.schedules import sdxl_table, sgm_uniform
+from pipelines.denoising.schedules import sdxl_table
 from pipelines.weights.family import Family
 from training.pocket import dataset, performance
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels
-from training.pocket.performance import MODES, Mode
+from training.pocket.modes import MODES
 from training.pocket.run_dir import RunDir
 
 BEGIN = sdxl_table().sigma_max
@@ -61,25 +59,3 @@ def test_a_run_begins_with_noise_alone_and_goes_over_to_a_picture() -> None:
         assert mode.shown(BEGIN) == 0
     assert MODES["extreme_speed"].shown(4.0) == 1
     assert MODES["lightning"].shown(BEGIN / 4) == pytest.approx(0.75)
-
-
-@pytest.mark.parametrize("mode", MODES.values())
-def test_a_lesson_goes_on_from_the_runs_own_guesses_to_the_very_picture(
-    frozen: FrozenModels, monkeypatch: pytest.MonkeyPatch, mode: Mode
-) -> None:
-    scenes = random.Random(1).sample(frozen.drawn(SIDE).scenes, 8)  # as the lesson's first draw chooses
-    exact = all_latents([draw(scene, SIDE, SIDE, smooth=1) for scene in scenes])
-    seen: list[tuple[Tensor, float]] = []
-
-    def guess(_unet: Any, _mode: Mode, _told: Any, x: Tensor, sigma: float) -> Tensor:
-        seen.append((x, sigma))
-        return exact
-
-    monkeypatch.setattr(performance, "_guess", guess)
-    done = mode.steps - 1
-    loss = performance._own_lesson(frozen, Adapter(frozen.unet, 1), mode, random.Random(1), SIDE, done)
-    assert loss == 0
-    levels = sgm_uniform(mode.table(), mode.steps)[: done + 1].tolist()
-    assert [sigma for _, sigma in seen] == pytest.approx(levels)
-    noises = [float(seen[0][0].std()), *(float((x - exact).std()) for x, _ in seen[1:])]
-    assert noises == pytest.approx(levels, rel=0.1)  # of the guess, under as much noise as the run has left
