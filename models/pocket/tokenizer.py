@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,7 +56,6 @@ def byte_symbols() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
 
 
-@cache  # it takes a second, and both tokenizers have the same
 def _merges() -> Sequence[tuple[str, str]]:
     first = merges_of(map(_spelled, WORDS), MERGES)
     read = [_with_merges(_spelled(word), first) for word in caption_words()]
@@ -85,7 +83,7 @@ def merges_of(
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
-        words = [_joined(word, best) for word in words]
+        words = [joined for word in words if len(joined := _joined(word, best)) > 1]
     return merges
 
 

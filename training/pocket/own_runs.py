@@ -8,7 +8,6 @@ very picture that the caption asks for. No step is computed only to get to anoth
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -58,6 +57,7 @@ class OwnRuns:
     frozen: FrozenModels
     mode: Mode
     under_way: dict[tuple[int, int], list[_Run]] = field(default_factory=dict)
+    style: Style = field(default_factory=lambda: read_styles()["Fooocus Sharp"])  # the default one that takes a prompt
 
     def lesson(self, unet: Any, chance: random.Random, side: int) -> Tensor:
         """By how much the guesses of a size's runs differ from the very pictures. Takes them one step further."""
@@ -85,7 +85,7 @@ class OwnRuns:
         """done: the share of it that is over, with the very picture."""
         scene = any_scene(chance)
         said = caption(scene, chance, complete=chance.random() < COMPLETE)
-        context, pooled = self.frozen.reader([_among_others(said, chance)], CHUNK + 2)
+        context, pooled = self.frozen.reader([self._among_others(said, chance)], CHUNK + 2)
         # Things that neither wander nor swell: of all that a caption can mean the mean is round.
         wanted = all_latents([draw(scene, *size, smooth=1)])[0].to(self.frozen.device)
         steps = self.mode.steps
@@ -102,17 +102,11 @@ class OwnRuns:
         run.x = clean + after * (torch.randn_like(clean) if self.mode.distilled else (run.x - clean) / now)
         return after > 0 and not (now > EARLY and chance.random() < GIVEN_UP)
 
-
-def _among_others(said: str, chance: random.Random) -> str:
-    """A caption as requests have it: mostly in the default style that takes a prompt, or with the expansion's words."""
-    how = chance.random()
-    if how < STYLED:
-        return _default_style().round(said)[0]
-    if how < STYLED + EXPANDED:
-        return ", ".join([said, *chance.sample(STYLE_WORDS, chance.randint(8, 24))])
-    return said
-
-
-@cache
-def _default_style() -> Style:
-    return read_styles()["Fooocus Sharp"]
+    def _among_others(self, said: str, chance: random.Random) -> str:
+        """A caption as requests have it: mostly in a style, or with the expansion's words."""
+        how = chance.random()
+        if how < STYLED:
+            return self.style.round(said)[0]
+        if how < STYLED + EXPANDED:
+            return ", ".join([said, *chance.sample(STYLE_WORDS, chance.randint(8, 24))])
+        return said
