@@ -60,7 +60,7 @@ def status(client: httpx2.Client, submitted: Json) -> Json:
     return found
 
 
-def wait_for(client: httpx2.Client, submitted: Json, state: str) -> Json:
+def wait_for(client: httpx2.Client, submitted: Json, state: str, patience_s: float = PATIENCE_S) -> Json:
     """The first status that has reached `state`."""
     found: Json = {}
 
@@ -70,7 +70,7 @@ def wait_for(client: httpx2.Client, submitted: Json, state: str) -> Json:
         assert found["status"] == state or found["status"] != "COMPLETED", found
         return bool(found["status"] == state)
 
-    wait_until(reached, f"the request to be {state}")
+    wait_until(reached, f"the request to be {state}", patience_s)
     return found
 
 

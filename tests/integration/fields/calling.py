@@ -25,6 +25,7 @@ GREEN_SCENE = Scene((Thing("square", "green", "big", "centre"),), "yellow")
 BLANK = draw(Scene((), "blue"), 256, 256)
 GIVEN = draw(RED_SCENE, 256, 256)
 OTHER = draw(GREEN_SCENE, 256, 256)
+PATIENCE_S = 300.0  # for pictures of over 1024 x 1024 on a busy machine
 PLAIN: Mapping[Family, Mapping[str, Any]] = MappingProxyType(
     {
         "fooocus": {
@@ -77,7 +78,7 @@ class Caller:
 
     def __call__(self, **fields: Any) -> Drawn:
         submitted = submit(self.client, self.endpoint, {**PLAIN[self.family], **self.given, **fields})
-        state = wait_for(self.client, submitted, "COMPLETED")
+        state = wait_for(self.client, submitted, "COMPLETED", PATIENCE_S)
         answer = result(self.client, submitted)
         assert answer.status_code == 200, answer.text
         output: Json = answer.json()
