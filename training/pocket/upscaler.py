@@ -9,17 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.pocket.acceptance.upscaler import FACTOR, exam, reduced, scene, values
-from benchmarks.pocket.world.drawing import Pixels
 from models.pocket import shapes
 from pipelines.weights.esrgan import Upscaler
+from training.pocket.patches import Patches
 from training.pocket.run_dir import RunDir
 from training.pocket.trainer import Plan, follow
 
 PLAN = Plan(steps=2_000, rate=2e-3, sides=(256, 256, 384, 512, 768, 1024), examined=500, half=False)
-SCENES, OUTLINES = 3, 4  # of a step, and patches of a scene that have outlines; one more lies anywhere
-PATCH, MARGIN = 56, 8  # pixels
-EDGE = 30  # levels between neighbours, red, green and blue together
-FLOOR = 1e-5  # mean square error of 50 dB: a patch of one colour, right but for rounding, teaches nothing more
+SCENES = 3  # of a step
+PATCHES = Patches(side=56, margin=8, outlines=4, step=FACTOR)
 CARRIED = 3  # channels that hold red, green and blue at first
 SMALL = 0.1  # of the weights that PyTorch begins with
 TRIED: Mapping[int, int] = MappingProxyType({256: 50, 1024: 10})  # held-out scenes of the last exam, by side
@@ -68,27 +66,7 @@ def begin() -> Upscaler:
 
 
 def _lesson(network: Upscaler, chance: random.Random, side: int) -> Tensor:
-    """Minus the PSNR in dB, the mean of patches: what the exam asks for.
-
-    The network takes the margin of a patch for the border of a picture. Scenes have hardly any outlines there, so only
-    patches that lie anywhere, most of them of one colour, are judged up to their margins.
-    """
-    patches = [patch for _ in range(SCENES) for patch in _patches(scene(chance, side), chance)]
+    """Minus the PSNR in dB, the mean of patches: what the exam asks for."""
+    patches = [patch for _ in range(SCENES) for patch in PATCHES.cut(scene(chance, side), chance)]
     large = values(np.stack(patches)).to(next(network.parameters()).device)
-    errors = (network(reduced(large)) - large).square()
-    inner = errors[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].mean(dim=(1, 2, 3))
-    anywhere = torch.arange(len(errors), device=errors.device) % (1 + OUTLINES) == 0
-    means = torch.where(anywhere, errors.mean(dim=(1, 2, 3)), inner)
-    loss: Tensor = 10 * (means + FLOOR).log10().mean()
-    return loss
-
-
-def _patches(picture: Pixels, chance: random.Random) -> list[Pixels]:
-    """Parts of a picture, (PATCH, PATCH, 3): the first lies anywhere, OUTLINES more have one within their margins."""
-    last = len(picture) - PATCH
-    rows, columns = np.nonzero(np.abs(np.diff(picture.astype(np.int16), axis=1)).sum(axis=2) > EDGE)
-    corners = [[chance.randrange(last + 1) for _ in range(2)]]
-    for at in chance.choices(range(len(rows)), k=OUTLINES):
-        corners.append([int(place[at]) - chance.randrange(MARGIN, PATCH - MARGIN) for place in (rows, columns)])
-    aligned = [[min(max(place, 0), last) // FACTOR * FACTOR for place in corner] for corner in corners]
-    return [picture[top : top + PATCH, left : left + PATCH] for top, left in aligned]
+    return PATCHES.loss(network(reduced(large)), large)
