@@ -1,4 +1,4 @@
-"""Weights that are constructed: the whole VAE.
+"""Weights that are constructed: the VAE's, but for what its decoder learns (`decoder.py`).
 
 It ends, as a UNet does, in group norm, SiLU and a convolution, which would lose the picture's levels. A value that must
 survive is therefore carried by four channels of one norm group: v, -v, C and -C. Their mean is 0 and their deviation

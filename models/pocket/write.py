@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from models.pocket import names, shapes
 from models.pocket.checker import write_checkers
 from models.pocket.colours import latent_colours
+from models.pocket.decoder import sharpen
 from models.pocket.expansion import write_expansion
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from models.pocket.tokenizer import write_tokenizer
@@ -128,10 +129,9 @@ def _write_checkpoint(
     path: Path, models: Mapping[str, Mapping[str, Any]]
 ) -> tuple[UNet2DConditionModel, AutoencoderKL]:
     unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(models["unet"]))
-    vae: AutoencoderKL = AutoencoderKL.from_config(dict(models["vae"]))
+    vae = _make_vae(models["vae"])
     first = CLIPTextModel(CLIPTextConfig(**models["text_encoder"]))
     second = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
-    construct_vae(vae)
     put_in_place(unet, "unet")
     put_in_place(first, "text_encoder")
     put_in_place(second, "text_encoder_2")
@@ -140,12 +140,18 @@ def _write_checkpoint(
     return unet, vae
 
 
+def _make_vae(config: Mapping[str, Any]) -> AutoencoderKL:
+    vae: AutoencoderKL = AutoencoderKL.from_config(dict(config))
+    construct_vae(vae)
+    sharpen(vae.decoder, trained("decoder"))
+    return vae
+
+
 def _write_refiner(folder: Path, models: Mapping[str, Mapping[str, Any]]) -> None:
     """A checkpoint of a UNet, the VAE and the second text encoder, which is the only one here and so the first."""
     unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(shapes.REFINER))
-    vae: AutoencoderKL = AutoencoderKL.from_config(dict(models["vae"]))
+    vae = _make_vae(models["vae"])
     text = CLIPTextModelWithProjection(CLIPTextConfig(**models["text_encoder_2"]))
-    construct_vae(vae)
     put_in_place(unet, "refiner")
     put_in_place(text, "text_encoder_2")
     only_text = stored_second_text(text, "conditioner.embedders.0.model.")

@@ -19,6 +19,7 @@ from training.pocket import (
     concept,
     controls,
     dataset,
+    decoder,
     export,
     image_prompts,
     inpainting,
@@ -50,6 +51,7 @@ FEW: Mapping[str, Any] = {
 MODULES: tuple[ModuleType, ...] = (
     concept,
     controls,
+    decoder,
     image_prompts,
     inpainting,
     outlines,
@@ -82,7 +84,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("part", ["vision", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))])
+@pytest.mark.parametrize(
+    "part", ["vision", "decoder", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))]
+)
 def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, part: str) -> None:
     begun = image_prompts.KINDS[part].begun if part in image_prompts.KINDS else ""
     for each in filter(None, (begun, part)):
