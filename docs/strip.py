@@ -32,11 +32,8 @@ def main() -> None:
 
 
 def drawn(service: str, prompt: str) -> Image.Image:
-    """What the service's first endpoint draws in its default mode, at the size that the pocket model knows best.
-
-    Without styles, whose words that model was not trained on.
-    """
-    asked = {"prompt": prompt, "styles": [], "aspect_ratio": "256x256", "output_format": "png", "seed": SEED}
+    """What the service's first endpoint draws by default, at the size that the pocket model knows best."""
+    asked = {"prompt": prompt, "aspect_ratio": "256x256", "output_format": "png", "seed": SEED}
     answer = httpx2.post(f"{service}/fal-ai/fooocus", json=asked, timeout=300)
     answer.raise_for_status()
     picture = httpx2.get(answer.json()["images"][0]["url"], timeout=60)

@@ -73,7 +73,7 @@ def test_the_javascript_example(base: str, place: Path, run_node: RunNode, took:
     )
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["queue", "run"])
+@pytest.mark.parametrize("number", [0, 1], ids=["run", "queue"])
 def test_the_curl_example(base: str, number: int) -> None:
     if shutil.which("curl") is None:
         pytest.skip("the examples with curl need curl on the PATH: install it and run again")
