@@ -1,6 +1,7 @@
 """Reading a Serve config file strictly: Serve itself accepts misspelt keys without a word."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -21,30 +22,41 @@ class ConfigFile(BaseModel):
 
 
 def read(path: Path) -> ConfigFile:
-    """Read and check a file. Raises ValueError for what Serve would refuse and for what it would overlook."""
+    """Read and check a file. Raises ValueError for what Serve would refuse and for what it would overlook.
+
+    Each says which file it is about.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the config file {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not YAML: it has bytes that are no UTF-8") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {_yaml_fault(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a Serve config file")
-    return check(content)
+    try:
+        return check(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check(content: Mapping[str, Any]) -> ConfigFile:
     """Check the content of a file. Raises ValueError as `read` does."""
     if unknown := list(unknown_keys(content, ServeDeploySchema)):
-        raise ValueError(f"the Serve config has unknown keys: {', '.join(unknown)}")
+        told = [f"{key}{_meant(key.split('.'), ServeDeploySchema)}" for key in unknown]
+        raise ValueError(f"the Serve config has unknown keys: {', '.join(told)}")
     try:
         schema = ServeDeploySchema.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"the Serve config is wrong: {_sentence(error)}") from error
+        raise ValueError(f"the Serve config is wrong: {_sentence(error, ServeDeploySchema)}") from error
     if len(schema.applications) != 1:
         raise ValueError("the Serve config must have exactly one application")
     try:
         settings = AppSettings.model_validate(schema.applications[0].args)
     except ValidationError as error:
-        raise ValueError(f"the settings are wrong: {_sentence(error)}") from error
+        raise ValueError(f"the settings are wrong: {_sentence(error, AppSettings)}") from error
     check_host(schema.http_options.host, settings.gateway.keys == "required")
     return ConfigFile(serve=schema, settings=settings)
 
@@ -78,11 +90,26 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     return f"{line}; indent with spaces, not with tabs" if "'\\t'" in line else line
 
 
-def _sentence(error: ValidationError) -> str:
+def _meant(place: Sequence[int | str], model: type[BaseModel]) -> str:
+    """In brackets the known key that is nearest to an unknown one of `model` or of the models inside it, if any is."""
+    inside = [model]
+    for step in place[:-1]:
+        if isinstance(step, str):  # a number is of a list, whose models are the field's
+            fields = [each.model_fields[step] for each in inside if step in each.model_fields]
+            inside = [each for field in fields for each in _models(field.annotation)]
+    known = [name for each in inside for name in each.model_fields]
+    near = get_close_matches(str(place[-1]), known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """Each fault with the field that it is about, without the values, which may be secrets."""
     faults = []
     for fault in error.errors(include_input=False, include_url=False):
         field = ".".join(map(str, fault["loc"]))
-        says = "is no setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            says = f"is no setting{_meant(fault['loc'], model) or ' (docs/operations.md has them all)'}"
+        else:
+            says = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {says}" if field else says)
     return "; ".join(faults)

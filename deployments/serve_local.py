@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, NoReturn
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
@@ -24,26 +25,35 @@ from pipelines.catalogue import family_folder
 
 CONFIGS: Mapping[str, Path] = {"cpu": Path("serve_config.local.yaml"), "cuda": Path("serve_config.gpu.yaml")}
 FIRST_KEY = "first"  # the name of the API key that a service has which others can reach
+LAST_PORT = 65_535
+PORT_EXAMPLE = "make serve PORT=9000"
 READY_TIMEOUT_S = 120.0
 DRAIN_S = 15.0  # beyond the grace of requests that are drawn, for what the dispatcher then writes
 # where to ask a server that listens on every address
 _ANYWHERE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with an option as everything else that keeps a service from starting is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def main() -> int:
     """Serve until a signal; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.serve_local", description=__doc__)
+    parser = _Parser(prog="python -m deployments.serve_local", description=__doc__)
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--device", choices=CONFIGS, default="cpu", help="with the config file that is for it")
     given.add_argument("--config", type=Path, help="instead of the device's")
     parser.add_argument("--family", help="the name of one in var/families (FOOOCUS_FAMILIES), or its folder")
     parser.add_argument("--host", help="instead of the file's; where others reach it, callers need a key")
-    parser.add_argument("--port", type=int, help="instead of the file's")
+    parser.add_argument("--port", type=_port, help="instead of the file's")
     parser.add_argument("--tls", action="store_true", help="serve https, with a certificate made in the data folder")
-    arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
+        arguments = parser.parse_args()
         config = arguments.config or CONFIGS[arguments.device]
         serve(config, arguments.port, arguments.tls, arguments.family, arguments.host)
     except KeyboardInterrupt:
@@ -54,6 +64,14 @@ def main() -> int:
     return 0
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port, which is a number from 1 to {LAST_PORT}: {PORT_EXAMPLE}"
+        )
+    return int(text)
+
+
 def serve(config: Path, port: int | None, tls: bool, family: str | None, host: str | None) -> None:
     """Start everything that the config file says, say when it is ready, and stop it all on KeyboardInterrupt.
 
@@ -62,9 +80,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
     """
     starting = Starting()
     prepare_environment()
-    from deployments.config_file import read
-
-    file = read(config)
+    file = _read(config)
     options = file.serve.http_options.model_dump()
     if port is not None:
         options["port"] = port
@@ -115,6 +131,17 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
             _drain(application.name, settings.gateway.stop_grace_s)
 
 
+def _read(config: Path) -> Any:
+    from deployments.config_file import read
+
+    if not config.exists():
+        raise ValueError(
+            f"there is no config file {config.absolute()}: write to CONFIG one that is there, or leave it away: "
+            f"`make serve` then takes {CONFIGS['cpu']}"
+        )
+    return read(config)
+
+
 def _with_family(settings: Any, name: str) -> Any:
     drawing = settings.drawing.model_copy(update={"family": family_folder(name).absolute()})
     return settings.model_copy(update={"drawing": drawing})
@@ -131,11 +158,25 @@ def _reached_at(settings: Any, host: str) -> Any:
 async def _show_first_key(settings: Any, scheme: str) -> None:
     """Print, not log, the key that the first start makes; nobody sees it again."""
     credentials = await _first_key(settings)
-    if credentials is not None:
+    if credentials is None:
+        print(f"Callers need a key; `{_create_command(settings)}` makes another.", flush=True)
+    else:
         print("There was no API key, so this one was made; it is shown this once:", flush=True)
         print(f"FAL_KEY={credentials}", flush=True)
     if scheme == "http":
         print("Without TLS=1 or a TLS proxy in front, keys and pictures cross the network in clear.", flush=True)
+
+
+def _create_command(settings: Any) -> str:
+    """The command that makes a key in the ledger of these settings, of whose address no password is shown."""
+    from gateway.ledger.address import parse, shown
+
+    options = ""
+    if settings.data_dir.absolute() != Path("var").absolute():
+        options += f" --data-dir {quote(str(settings.data_dir))}"
+    if settings.ledger_url:
+        options += f" --ledger-url {quote(shown(parse(settings.ledger_url)))}"
+    return f".venv/bin/python -m gateway.keys{options} create NAME"
 
 
 async def _first_key(settings: Any) -> str | None:
@@ -173,14 +214,27 @@ def _check_family(folder: Path) -> None:
 
     if not (folder / FILE).is_file():
         raise ValueError(
-            f"there is no model family in {folder}: `python -m models pull {folder.name}` brings one of that name; "
-            "without MODEL and DEVICE `make serve` writes the pocket one and serves it"
+            f"there is no model family in {folder}: {_bringing(folder)}; without MODEL and DEVICE `make serve` writes "
+            "the pocket one and serves it"
         )
     try:
         # as the replicas do it, which are slower to say so
         check_files(Catalogue.open(folder), all_bytes=False)
     except WeightsFault as fault:
         raise ValueError(str(fault)) from fault
+
+
+def _bringing(folder: Path) -> str:
+    """A clause that says what brings the family which is not in `folder`."""
+    from models.presets import PRESETS, command_for
+
+    if (command := command_for(folder)) is not None:
+        trust = " (the option says that you trust its pickles: docs/models.md)" if "--accept" in command else ""
+        return f"`{command}` brings it{trust}"
+    return (
+        f"{folder.name} is none of those that `make pull` brings ({', '.join(PRESETS)}), and "
+        f"`.venv/bin/python -m models import FILE --name {quote(folder.name)}` makes one of a checkpoint of yours"
+    )
 
 
 def _why(application: str) -> str | None:
@@ -261,6 +315,8 @@ def _in_address(host: str) -> str:
 
 
 def _check_port(host: str, port: int) -> None:
+    if not 0 <= port <= LAST_PORT:  # the config file's, which Serve takes as it is
+        raise ValueError(f"http_options.port is {port}, and ports end at {LAST_PORT}: {PORT_EXAMPLE}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -271,8 +327,9 @@ def _check_port(host: str, port: int) -> None:
                     f"{host} is no address of this machine ({error.strerror}); choose one that is: make serve "
                     "HOST=0.0.0.0 listens on all"
                 ) from error
+            other = port + 1 if 1023 < port < LAST_PORT else 9000
             raise OSError(
-                f"port {port} on {host} is not free ({error.strerror}); choose another: make serve PORT={port + 1}"
+                f"port {port} on {host} is not free ({error.strerror}); choose another: make serve PORT={other}"
             ) from error
 
 

@@ -18,6 +18,7 @@ from models.families import (
     write_family,
 )
 from models.importing import add_import
+from models.presets import command_for
 from pipelines.catalogue import families_folder, family_folder
 
 if TYPE_CHECKING:
@@ -223,7 +224,10 @@ def _chosen(name: str | None) -> list[Path]:
         return [family_folder(name)]
     found = list(families())
     if not found:
-        raise ToolFault(f"There is no family in {families_folder()}: `python -m models list` names what can be pulled.")
+        raise ToolFault(
+            f"There is no family in {families_folder()}: `{command_for(family_folder('default'))}` brings one, and "
+            "`python -m models list` names what else can be pulled."
+        )
     return found
 
 

@@ -64,6 +64,11 @@ class Entry:
         return self.sha256 is not None
 
     @property
+    def needs_trust(self) -> bool:
+        """Whether it may carry code, and no document states which bytes it has."""
+        return self.format == "pickle" and not self.pinned
+
+    @property
     def address(self) -> str | None:
         """Where clients find the file, as they write it."""
         return f"https://huggingface.co/{self.repository}/resolve/main/{self.path}" if self.repository else None

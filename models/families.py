@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import ToolFault
+from models.presets import command_for
 from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder, first_error
 
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others
@@ -24,7 +25,10 @@ def read_family(folder: Path) -> FamilyFile:
     try:
         return FamilyFile.model_validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
-        raise ToolFault(f"There is no family in {folder}: `python -m models list` names what there is.") from None
+        brings = f"`{command}` brings it, and " if (command := command_for(folder)) else ""
+        raise ToolFault(
+            f"There is no family in {folder}: {brings}`python -m models list` names what there is."
+        ) from None
     except OSError as fault:
         raise ToolFault(f"{folder / FILE} cannot be read: {fault.strerror}.") from fault
     except ValidationError as fault:

@@ -1,9 +1,12 @@
 """The presets: what one word pulls (fooocus-facts 2.1)."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 
 from models.catalogue import Entry, find
+from pipelines.catalogue import family_folder
 
 _PERFORMANCE = ("lcm_lora", "lightning_lora")
 _PARTS = (
@@ -29,3 +32,14 @@ def entries_of(names: tuple[str, ...]) -> tuple[Entry, ...]:
     """What names of presets and of single files stand for, each once. Raises ToolFault for an unknown one."""
     single = [each for name in names for each in PRESETS.get(name, (name,))]
     return tuple(dict.fromkeys(map(find, single)))
+
+
+def command_for(folder: Path) -> str | None:
+    """The command of an operator's shell that makes the family in `folder`; None unless it has a preset's name."""
+    name = folder.name
+    if name not in PRESETS:
+        return None
+    options = [] if folder.absolute() == family_folder(name).absolute() else ["--family", str(folder.absolute())]
+    if any(entry.needs_trust for entry in entries_of((name,))):
+        options.append("--accept-unpinned")
+    return f"make pull MODEL={name}" + (f" ARGS={quote(' '.join(map(quote, options)))}" if options else "")

@@ -76,11 +76,12 @@ def _hold(
     parts = [entry.part for entry in entries if entry.use == "part"]
     if len(set(parts)) < len(places):
         raise ToolFault("Two of these are the same part of a family: pull one of them.")
-    risky = [entry.name for entry in entries if entry.format == "pickle" and not entry.pinned]
+    risky = [entry.name for entry in entries if entry.needs_trust]
     if risky and lock is None and not accept_unpinned:
         raise ToolFault(
             f"{', '.join(risky)}: published as pickles of which no document states a hash. They are converted in a "
-            "guarded process and deleted; add --accept-unpinned if you trust their source."
+            "guarded process and deleted; add --accept-unpinned if you trust their source (to `make pull` "
+            "ARGS=--accept-unpinned)."
         )
 
 

@@ -18,6 +18,13 @@ SUFFIX = ".safetensors"
 VARIABLE, DEFAULT = "FOOOCUS_FAMILIES", Path("var/families")
 # with all that they need (fooocus-facts 9.1)
 ON_NO_HUB: frozenset[str] = frozenset({"expansion", "face_detector", "safety_checker_v2"})
+# published as pickles of which no document states a hash: the tool brings them for who says that they trust the source
+UNPINNED_PICKLES: frozenset[str] = frozenset(
+    {
+        *("expansion", "face_prompt", "image_prompt", "inpaint_head", "inpaint_patch", "inpaint_patch_v1"),
+        *("inpaint_patch_v25", "safety_checker", "upscaler"),
+    }
+)
 
 _HUB_ADDRESS = re.compile(r"huggingface\.co/([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 _Four = tuple[float, float, float, float]
@@ -156,7 +163,9 @@ class Catalogue:
         """
         among_others = self.root.parent == families_folder().resolve()
         family = self.root.name if among_others else f"PATH/{self.root.name}"
-        return f"python -m models pull {part} --family {family}{' --from FOLDER' if part in ON_NO_HUB else ''}"
+        source = " --from FOLDER" if part in ON_NO_HUB else ""
+        trust = " --accept-unpinned" if part in UNPINNED_PICKLES else ""
+        return f"python -m models pull {part} --family {family}{source}{trust}"
 
     def remedy(self, part: str) -> str:
         """A clause that says what brings a missing part or LoRA."""

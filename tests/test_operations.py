@@ -17,6 +17,9 @@ from tests.pages import blocks, languages, page
 
 Run = Callable[[str], str]
 
+TORCH_FIRST = (
+    "python3 -m venv .venv && .venv/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+)
 # Commands of the page that are not run here, and why.
 NOT_RUN: Mapping[str, str] = {
     "make serve": "starts Ray; tests/deployments/test_serve_local.py runs what is behind it",
@@ -24,6 +27,7 @@ NOT_RUN: Mapping[str, str] = {
     "make serve PORT=9000": "starts Ray",
     "make serve HOST=192.168.1.5 TLS=1 PORT=8443": "starts Ray; what it adds is in test_serve_local.py",
     "make test": "is this suite",
+    TORCH_FIRST: "reaches an index that the tests do not",
     "python -m models": "is a program with a page of its own, docs/models.md",
     "python -m deployments.drain": "needs a running service; tests/deployments drains one",
     "ray up": "starts machines on a cloud",
@@ -85,3 +89,8 @@ def test_every_command_is_run_or_is_said_why_not(run: Run) -> None:
     (key,) = json.loads(run("python -m gateway.keys --data-dir var list --json"))
     assert key["id"] == made["id"]
     assert key["state"].startswith("revoked")
+
+
+def test_the_torch_that_is_installed_first_is_the_one_that_is_kept() -> None:
+    (version,) = re.findall(r"^(torch==\S+)$", page("constraints.txt"), re.MULTILINE)
+    assert f" {version} " in TORCH_FIRST

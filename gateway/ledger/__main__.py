@@ -21,10 +21,16 @@ def main(arguments: list[str] | None = None) -> None:
     with in_one_sentence(settings):
         if given.command == "backup":
             made = back_up(settings, given.folder)
-            print(f"Backed up into {given.folder}: the ledger as it was at {made.begun:%F %T} UTC, {made.files} files.")
+            print(
+                f"Backed up into {given.folder}: the ledger as it was at {made.begun:%F %T} UTC, {_files(made.files)}."
+            )
         else:
             made = restore(settings, given.folder)
-            print(f"Restored {given.folder}: the ledger as it was at {made.begun:%F %T} UTC, {made.files} files.")
+            print(f"Restored {given.folder}: the ledger as it was at {made.begun:%F %T} UTC, {_files(made.files)}.")
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 if __name__ == "__main__":

@@ -159,6 +159,30 @@ def test_a_tab_is_a_sentence_with_its_line(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_misspelt_key_is_told_with_the_nearest_one_at_every_level() -> None:
+    content = yaml.safe_load((ROOT / "serve_config.gpu.yaml").read_text())
+    content["applications"][0]["args"]["deployments"]["diffuser"]["autoscaling"]["min_replica"] = 1
+    with pytest.raises(ValueError, match=r"\.min_replica: is no setting \(did you mean min_replicas\?\)"):
+        check(content)
+    content["applications"][0]["rout_prefix"] = "/"
+    with pytest.raises(ValueError, match=r"applications\.rout_prefix \(did you mean route_prefix\?\)"):
+        check(content)
+
+
+def test_a_file_is_named_with_what_is_wrong_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    content["applications"][0]["args"]["gateway"]["kees"] = "required"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"own\.yaml: the settings are wrong: gateway\.kees"):
+        read(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"own\.yaml is not YAML: .* no UTF-8"):
+        read(path)
+    with pytest.raises(ValueError, match=r"cannot be read \(Is a directory\)"):
+        read(tmp_path)
+
+
 def test_yaml_that_is_wrong_otherwise_is_a_sentence_without_that(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("applications: [")
@@ -172,7 +196,8 @@ def test_yaml_that_is_wrong_otherwise_is_a_sentence_without_that(tmp_path: Path)
     [
         ("gateway", "ledger_url", "mysql://me:hidden@host/db", "gateway.ledger_url: the ledger does not know mysql"),
         ("drawing", "device", "gpu", "drawing.device: torch knows no device 'gpu': write cuda"),
-        ("gateway", "tick", 1, "gateway.tick: is no setting"),
+        ("gateway", "kees", "required", "gateway.kees: is no setting (did you mean keys?)"),
+        ("gateway", "unlike_any", 1, "gateway.unlike_any: is no setting (docs/operations.md has them all)"),
         ("gateway", "token_secret", "hidden", "gateway.token_secret: "),
     ],
 )

@@ -169,7 +169,7 @@ async def test_a_family_of_a_checkpoint_alone_refuses_by_part_and_says_what_it_l
         told = {entry["loc"][-1]: entry["msg"] for entry in answer.json()["detail"]}
         assert set(told) == {"performance", "enable_safety_checker"}
         assert "`python -m models pull lcm_lora --family toy`" in told["performance"]
-        assert "`python -m models pull safety_checker --family toy`" in told["enable_safety_checker"]
+        assert "`python -m models pull safety_checker --family toy --accept-unpinned`" in told["enable_safety_checker"]
         assert str(tmp_path) not in answer.text
         answer = await client.post("/queue/fal-ai/fooocus", json={"performance": "Speed"})
         assert answer.status_code == 200

@@ -19,6 +19,7 @@ from deployments.certificate import certificate
 from deployments.config_file import read
 from gateway.keys.sql import SqlKeys
 from gateway.settings import GatewaySettings
+from tests.cluster import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,7 +119,7 @@ def test_the_family_of_the_command_line_takes_the_place_of_the_files(monkeypatch
 
 def test_a_family_that_is_not_there_is_one_line_with_its_command(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.serve_local", "--family", "default", "--port", "0"],
+        [sys.executable, "-m", "deployments.serve_local", "--family", "default", "--port", str(free_port())],
         cwd=ROOT,
         env={**os.environ, "FOOOCUS_FAMILIES": str(tmp_path)},
         capture_output=True,
@@ -127,7 +128,40 @@ def test_a_family_that_is_not_there_is_one_line_with_its_command(tmp_path: Path)
     )
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
-    assert "`python -m models pull default`" in line
+    assert "`make pull MODEL=default ARGS=--accept-unpinned` brings it" in line
+
+
+def test_a_family_that_is_no_preset_is_told_how_one_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`\.venv/bin/python -m models import FILE --name mine` makes one"):
+        serve_local._check_family(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--port", "99999"), "'99999' is no port, which is a number from 1 to 65535: make serve PORT=9000"),
+        (("--port", "abc"), "'abc' is no port, which is a number from 1 to 65535: make serve PORT=9000"),
+        (("--port", "0"), "'0' is no port"),
+        (("--device", "gpu"), "--device: invalid choice: 'gpu' (choose from"),
+        (("--config", "nothere.yaml"), "nothere.yaml: write to CONFIG one that is there"),
+    ],
+    ids=str,
+)
+def test_an_option_that_is_wrong_is_a_sentence_that_says_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(serve_local, "prepare_environment", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["serve_local", *arguments])
+    assert serve_local.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Fooocus Serve could not start: ")
+    assert told in line
+
+
+def test_a_port_of_the_config_file_that_is_none_is_told_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"^http_options\.port is 65536, "):
+        serve_local._check_port("127.0.0.1", 65_536)
 
 
 def test_a_family_that_is_not_whole_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -196,11 +230,20 @@ async def test_the_first_start_makes_a_key_that_counts_and_shows_it_once(
         assert key is not None
         assert {scope.value for scope in key.scopes} == {"run", "storage"}
         await serve_local._show_first_key(settings, "https")
-        assert capsys.readouterr().out == ""
+        command = f".venv/bin/python -m gateway.keys --data-dir {tmp_path} create NAME"
+        assert capsys.readouterr().out == f"Callers need a key; `{command}` makes another.\n"
         await keys.revoke(key.id)
         assert await serve_local._first_key(settings) is None  # who has revoked it wants no other one made
     finally:
         await keys.close()
+
+
+def test_the_command_for_another_key_is_short_in_the_usual_place_and_shows_no_password() -> None:
+    usual = GatewaySettings(data_dir=Path("var"), keys="required")
+    assert serve_local._create_command(usual) == ".venv/bin/python -m gateway.keys create NAME"
+    elsewhere = GatewaySettings(data_dir=Path("var"), keys="required", ledger_url="postgresql://me:hidden@host/db")
+    command = serve_local._create_command(elsewhere)
+    assert "--ledger-url 'postgresql://me:***@host/db' create NAME" in command
 
 
 async def test_without_tls_it_says_that_keys_cross_the_network_in_clear(

@@ -7,7 +7,8 @@ import pytest
 
 from models.catalogue import find
 from models.families import read_family
-from pipelines.catalogue import ON_NO_HUB, Catalogue
+from models.presets import PRESETS, command_for
+from pipelines.catalogue import ON_NO_HUB, UNPINNED_PICKLES, Catalogue
 from pipelines.needs import LORAS
 from pipelines.parts import Part
 from tests.models.conftest import Tool
@@ -51,10 +52,6 @@ def test_the_command_for_what_is_missing_brings_it(
     words = command.replace("FOLDER", str(site(tmp_path / "site", name))).split()
     assert words[:3] == ["python", "-m", "models"]
     code, _, told = tool(*words[3:])
-    if find(name).format == "pickle":  # whether to trust it is asked, not taken for granted
-        assert code == 1
-        assert "add --accept-unpinned" in told
-        code, _, told = tool(*words[3:], "--accept-unpinned")
     assert (code, told) == (0, "")
     brought = read_family(family.root)
     assert name in brought.parts if name in PARTS else find(name).file in brought.loras
@@ -64,3 +61,25 @@ def test_what_lies_on_no_hub_is_known_without_the_catalogue_of_files() -> None:
     """`pipelines` tells the commands, and does not read the tool's catalogue."""
     off_hub = {part for part in PARTS if find(part).repository is None or find(part).beside}
     assert off_hub == ON_NO_HUB
+
+
+def test_what_asks_for_trust_is_known_without_it_too() -> None:
+    assert {name for name in (*PARTS, *LORAS.values()) if find(name).needs_trust} == UNPINNED_PICKLES
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_command_asks_for_trust_where_the_pull_would_and_nowhere_else(
+    tool: Tool, families: Path, preset: str
+) -> None:
+    command = command_for(families / preset)
+    assert command is not None
+    refused = "add --accept-unpinned" in tool("pull", preset)[2]
+    assert command == f"make pull MODEL={preset}" + (" ARGS=--accept-unpinned" if refused else "")
+
+
+def test_the_command_of_a_family_elsewhere_names_its_folder_and_other_names_have_none(families: Path) -> None:
+    assert command_for(Path("/else where/lcm")) == """make pull MODEL=lcm ARGS='--family '"'"'/else where/lcm'"'"''"""
+    assert command_for(Path("/elsewhere/default")) == (
+        "make pull MODEL=default ARGS='--family /elsewhere/default --accept-unpinned'"
+    )
+    assert command_for(families / "mine") is None

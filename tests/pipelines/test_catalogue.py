@@ -106,7 +106,10 @@ def test_a_command_goes_by_the_folder_and_says_what_is_to_be_filled_in(
     assert catalogue.command_for("cpds") == "python -m models pull cpds --family PATH/renamed"
     monkeypatch.setenv("FOOOCUS_FAMILIES", str(tmp_path))
     assert catalogue.command_for("cpds") == "python -m models pull cpds --family renamed"
-    assert catalogue.command_for("expansion") == "python -m models pull expansion --family renamed --from FOLDER"
+    assert (
+        catalogue.command_for("expansion")
+        == "python -m models pull expansion --family renamed --from FOLDER --accept-unpinned"
+    )
     with pytest.raises(WeightsFault, match=r"lacks safety_checker_v2: `.* --from FOLDER` brings it\."):
         catalogue.part("safety_checker_v2")
 

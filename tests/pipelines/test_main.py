@@ -164,8 +164,12 @@ def test_a_missing_part_is_told_with_the_command_that_brings_it(
     monkeypatch.setenv("FOOOCUS_FAMILIES", str(bare.parent))
     family = ("--family", str(bare), "-o", str(tmp_path / "out.png"), "--performance", "Speed")
     assert "`python -m models pull canny --family bare`" in refused(capsys, *family, "--structure", "PyraCanny:x.png")
-    assert "`python -m models pull safety_checker --family bare`" in refused(capsys, *family, "--check-safety")
-    assert "`python -m models pull expansion --family bare --from FOLDER`" in refused(capsys, *family, "--expand")
+    assert "`python -m models pull safety_checker --family bare --accept-unpinned`" in refused(
+        capsys, *family, "--check-safety"
+    )
+    assert "`python -m models pull expansion --family bare --from FOLDER --accept-unpinned`" in refused(
+        capsys, *family, "--expand"
+    )
     told = refused(capsys, *family[:4])
     assert "`python -m models pull lightning_lora --family bare`" in told
     assert not (tmp_path / "out.png").exists()

@@ -70,7 +70,7 @@ def test_a_missing_part_is_refused_by_its_field_with_the_command_that_brings_it(
     (fault,) = faults(spec(**change), family(tmp_path))
     assert (fault.type, fault.field) == ("feature_not_supported", field)
     assert f"toy lacks {part}" in fault.msg
-    assert f"`python -m models pull {part} --family toy`" in fault.msg
+    assert f"`python -m models pull {part} --family toy" in fault.msg
     assert str(tmp_path) not in fault.msg
     assert faults(spec(**change), family(tmp_path, parts={part: "."})) == []
 
@@ -95,8 +95,8 @@ def test_a_version_of_the_inpaint_model_needs_its_patch_and_the_head_of_all(
     for field, each in ((canvas.field, canvas), ("inpaint_engine", named)):
         head, lacking = faults(spec(pictures=(each,)), family(tmp_path))
         assert (head.field, lacking.field) == (field, field)
-        assert "`python -m models pull inpaint_head --family toy`" in head.msg
-        assert f"`python -m models pull {patch} --family toy`" in lacking.msg
+        assert "`python -m models pull inpaint_head --family toy --accept-unpinned`" in head.msg
+        assert f"`python -m models pull {patch} --family toy --accept-unpinned`" in lacking.msg
     assert faults(spec(pictures=(canvas,)), family(tmp_path, parts={"inpaint_head": ".", patch: "."})) == []
 
 
@@ -113,7 +113,7 @@ def test_a_reference_needs_its_adapter_and_what_every_adapter_does(
     assert {fault.field for fault in found} == {"image_prompt_3.image_url"}
     parts = (adapter, "vision", "image_prompt_negative")
     for fault, part in zip(found, parts, strict=True):
-        assert f"`python -m models pull {part} --family toy`" in fault.msg
+        assert f"`python -m models pull {part} --family toy" in fault.msg
     assert faults(wanted, family(tmp_path, parts=dict.fromkeys(parts, "."))) == []
 
 

@@ -33,7 +33,7 @@ FAMILY = FamilyState(
     "toy",
     ("canny",),
     {
-        "safety_checker": "python -m models pull safety_checker --family toy",
+        "safety_checker": "python -m models pull safety_checker --family toy --accept-unpinned",
         "safety_checker_v2": "python -m models pull safety_checker_v2 --family toy --from FOLDER",
     },
 )
@@ -46,7 +46,7 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
         "checks_pictures": False,
         "has": ["canny"],
         "missing": {
-            "safety_checker": "python -m models pull safety_checker --family toy",
+            "safety_checker": "python -m models pull safety_checker --family toy --accept-unpinned",
             "safety_checker_v2": "python -m models pull safety_checker_v2 --family toy --from FOLDER",
         },
     }
@@ -59,7 +59,7 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
 async def test_the_page_tells_it_too(parts: Parts) -> None:
     page = (await get(replace(parts, family=FAMILY), "/")).text
     assert "<code>toy</code>" in page
-    assert "<code>python -m models pull safety_checker --family toy</code>" in page
+    assert "<code>python -m models pull safety_checker --family toy --accept-unpinned</code>" in page
     assert (
         "<li>safety_checker_v2: <code>python -m models pull safety_checker_v2 --family toy --from FOLDER</code></li>"
         in page

@@ -115,6 +115,15 @@ async def test_a_restore_serves_the_old_results_and_goes_on(
     await again.close()
 
 
+async def test_one_file_is_told_as_one(
+    settings: GatewaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await (await SqlLedger.open(settings.ledger_address)).close()
+    await LocalFiles(settings.data_dir).put(INPUT, b"given", "image/png")
+    await asyncio.to_thread(main, words(settings, "backup", tmp_path / "backup"))
+    assert capsys.readouterr().out.endswith(" UTC, 1 file.\n")
+
+
 async def test_a_request_that_is_accepted_meanwhile_is_in_it_wholly_or_not_at_all(
     settings: GatewaySettings, elsewhere: GatewaySettings, tmp_path: Path
 ) -> None:
