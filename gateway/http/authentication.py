@@ -12,7 +12,8 @@ from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
 OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/v1/models", *OPENAPI, *PATHS})
+MODELS = "/api/v1/models"
+OPEN_PATHS = frozenset({"/", "/health", "/ready", MODELS, *OPENAPI, *PATHS})
 OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
 # Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
 READ_PREFIXES = ("/files/", "/cdn/files/")
