@@ -24,6 +24,11 @@ _BAD_PORTS = frozenset({1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 60
     range(6665, 6670)
 )
 _WEB_PORTS = frozenset({80, 443})
+_FIRST_PORT, _LAST_PORT = 1024, 65535
+_ALLOWED = (
+    f"{', '.join(map(str, sorted(_WEB_PORTS)))} and {_FIRST_PORT} to {_LAST_PORT} are, "
+    f"except for {', '.join(map(str, sorted(_BAD_PORTS)))}"
+)
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
@@ -56,8 +61,8 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
 
 def check_port(port: int) -> None:
     """Pass for 80, 443 and what is above 1023 and no known other service's. Raises RefusedUrl."""
-    if port not in _WEB_PORTS and (not 1024 <= port <= 65535 or port in _BAD_PORTS):
-        raise RefusedUrl("its port is not allowed")
+    if port not in _WEB_PORTS and (not _FIRST_PORT <= port <= _LAST_PORT or port in _BAD_PORTS):
+        raise RefusedUrl(f"its port is not allowed; {_ALLOWED}")
 
 
 def check_address(ip: str | IPv4Address | IPv6Address, allow_loopback: bool) -> None:

@@ -78,11 +78,12 @@ async def execute(
     """
     run = _Run()
     outcome = Outcome.ERROR
-    if claim.work.inactive and claim.attempt == 1:
-        heart.say(claim, "WARNING", f"Without effect: {', '.join(claim.work.inactive)}")
     fault: PlatformError | None = None
     media: Sequence[str] = ()
     try:
+        if claim.work.inactive and claim.attempt == 1:
+            told = ENDPOINTS[claim.work.endpoint].without_effect(claim.work.inactive)
+            heart.say(claim, "WARNING", f"Without effect: {told}")
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
                 on_drawn = partial(_give_time, limit, delivery_timeout_s)

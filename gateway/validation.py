@@ -1,9 +1,8 @@
 """What a client sent against a pydantic model, and its violations as fal's 422 entries (fal-protocol 8.2)."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -19,6 +18,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from gateway.errors import ModelError, ValidationErrors
+from gateway.nearest import nearest
 
 MAX_SHOWN = 200  # characters of an offending text that are echoed
 MAX_PROMPT = 10_000  # characters of a prompt
@@ -26,7 +26,8 @@ MAX_NAME = 2048  # characters of a name or an address of weights
 MAX_TOKEN = 100  # characters of a word that stands for an embedding; prompts are looked through for all of them
 MAX_ITEMS = 16  # items of an offending list or object; one with more is not echoed at all
 MAX_DEPTH = 3  # levels of an offending value; a deeper one is not echoed at all
-MAX_SPELT = 100  # characters of a misspelt value for which nearest ones are looked for
+MAX_UNKNOWN = 64  # unknown fields beside a missing one among which it is looked for
+NEAR_MISSING = 0.6  # a field that is missing beside one that is unknown: less in common than elsewhere makes them one
 MAX_ENTRIES = 32  # entries in one answer
 BRANCH = "<"  # a tag of a discriminated union begins with it, so that it can be told from a field's name
 
@@ -89,12 +90,29 @@ def validated(model: type[Model], payload: Any, context: Mapping[str, Collection
     try:
         return model.model_validate(payload, context=context)
     except ValidationError as error:
-        raise explained(error) from None
+        raise explained(error, model) from None
 
 
-def explained(error: ValidationError) -> ValidationErrors:
+def explained(error: ValidationError, model: type[BaseModel]) -> ValidationErrors:
     """pydantic's violations as fal's: its types and ctx keys, `loc` in terms of the input, nothing long echoed."""
-    return ValidationErrors([_entry(found) for found in error.errors(include_url=False)[:MAX_ENTRIES]])
+    return ValidationErrors([_entry(found, model) for found in error.errors(include_url=False)[:MAX_ENTRIES]])
+
+
+def names_at(model: type[BaseModel], loc: Sequence[str | int]) -> frozenset[str]:
+    """The fields that an object may have which stands at `loc` of an input; none where no object may stand."""
+    models: set[type[BaseModel]] = {model}
+    for part in loc:
+        if isinstance(part, str) and not part.startswith(BRANCH):
+            fields = [each.model_fields[part] for each in models if part in each.model_fields]
+            models = {inner for field in fields for inner in _models_of(field.annotation)}
+    return frozenset(name for each in models for name in each.model_fields)
+
+
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_of(inner)
 
 
 def shown(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -137,7 +155,7 @@ def _shown_text(text: str) -> str:
     return text[: MAX_SHOWN - 1] + "…" if cut else text
 
 
-def _entry(found: ErrorDetails) -> ModelError:
+def _entry(found: ErrorDetails, model: type[BaseModel]) -> ModelError:
     type_, message, ctx = found["type"], found["msg"], found.get("ctx", {})
     match type_:
         case "too_long":
@@ -147,7 +165,9 @@ def _entry(found: ErrorDetails) -> ModelError:
             type_, ctx = "sequence_too_short", {"min_length": ctx["min_length"]}
             message = f"List should have at least {ctx['min_length']} items"
         case "one_of":
-            message += _nearest(found["input"], ctx["expected"])
+            message += _values_meant(found["input"], ctx["expected"])
+        case "missing":
+            message += _field_meant(found, model)
         case "model_type":
             # pydantic's own words name our class
             message, ctx = "Input should be an object", {}
@@ -160,14 +180,16 @@ def _entry(found: ErrorDetails) -> ModelError:
     return ModelError(type_, message, loc, ctx=ctx or None, input=shown(found["input"]))
 
 
-def _nearest(given: Any, expected: Sequence[str]) -> str:
+def _values_meant(given: Any, expected: Sequence[str]) -> str:
     """What a misspelt value may have meant, for the end of a message."""
-    if not isinstance(given, str) or len(given) > MAX_SPELT:
-        return ""
-    spelt = {_plain(value): value for value in expected}
-    found = [f"'{spelt[near]}'" for near in get_close_matches(_plain(given), spelt, n=3, cutoff=0.7)]
+    found = [f"'{value}'" for value in nearest(given, expected, 3)] if isinstance(given, str) else []
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
-def _plain(value: str) -> str:
-    return value.lower().replace("_", " ").replace("-", " ").strip()
+def _field_meant(found: ErrorDetails, model: type[BaseModel]) -> str:
+    """Which unknown field may have meant the one that is missing beside it, for the end of a message."""
+    *way, missing = found["loc"]
+    known = names_at(model, way)
+    unknown = [name for name in found["input"] if name not in known] if isinstance(found["input"], Mapping) else []
+    sent = nearest(str(missing), unknown[:MAX_UNKNOWN], near=NEAR_MISSING)
+    return f" (did you mean {missing}? the request has {_shown_text(sent[0])})" if sent else ""

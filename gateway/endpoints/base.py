@@ -1,7 +1,7 @@
 """An endpoint: an input schema, an output schema, and the translation of a request into work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,8 @@ from gateway.endpoints.lacking import served_without, unexpanded
 from gateway.endpoints.outputs import Output
 from gateway.endpoints.styles import STYLES
 from gateway.errors import ModelError, ValidationErrors
-from gateway.validation import validated
+from gateway.nearest import nearest
+from gateway.validation import names_at, validated
 from gateway.work import Delivery, Finished, Work
 from pipelines.spec import Spec
 
@@ -107,6 +108,17 @@ class Endpoint:
             inactive=(*(name for name in named if name in asked.model_fields_set), *unknown),
         )
         return Order(work, (*named, *unknown))
+
+    def without_effect(self, inactive: Sequence[str]) -> str:
+        """The names of an order's `inactive` for who reads a log: beside an unknown one the field that is nearest."""
+        return ", ".join(f"{name}{self._meant(name)}" for name in inactive)
+
+    def _meant(self, name: str) -> str:
+        if not name.startswith(_UNKNOWN):
+            return ""
+        *way, last = name.removeprefix(_UNKNOWN).split(".")
+        found = nearest(last, names_at(self.input, [part for part in way if not part.isdecimal()]))
+        return f" (did you mean {'.'.join((*way, *found))}?)" if found else ""
 
     def result(self, work: Work, finished: Finished) -> dict[str, Any]:
         """The body of the answer, as the output schema has it."""

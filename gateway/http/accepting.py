@@ -20,11 +20,12 @@ from gateway.errors import ModelError, PlatformError
 from gateway.family import FamilyState
 from gateway.files.base import Files
 from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
-from gateway.http.authentication import TOKEN, caller
+from gateway.http.authentication import MODELS, TOKEN, caller
 from gateway.http.bodies import body_bytes, unreadable
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
 from gateway.intake import own_weights, take_in
+from gateway.nearest import nearest
 from gateway.own_files import OwnFiles
 from gateway.pictures import STORED
 from gateway.settings import GatewaySettings
@@ -49,8 +50,14 @@ def endpoint_of(endpoint_id: str) -> Endpoint:
     return endpoint
 
 
-def unknown_endpoint(endpoint_id: str) -> PlatformError:
-    return PlatformError("bad_request", f"Application '{endpoint_id[:200]}' not found", status=404)
+def unknown_endpoint(endpoint_id: str, called: str = "Application") -> PlatformError:
+    """A 404 that names the endpoint which was meant, or where all are. called: what the caller's route calls it."""
+    # all have one owner, which would make names alike that are not
+    short = {known.partition("/")[2]: known for known in ENDPOINTS}
+    given = endpoint_id.strip("/")
+    found = nearest(given.partition("/")[2], short) or nearest(given, short)
+    hint = f"did you mean '{short[found[0]]}'?" if found else f"GET {MODELS} lists what there is"
+    return PlatformError("bad_request", f"{called} '{endpoint_id[:200]}' not found; {hint}", status=404)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
         spec = await take_in(spec, request_id, parts.files, *limits, own)
     work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
-        logger.info("request %s: accepted but without effect: %s", request_id, ", ".join(order.inactive))
+        logger.info("request %s: accepted but without effect: %s", request_id, endpoint.without_effect(order.inactive))
     return Accepting(Order(work, order.inactive), digest, _stored(spec), kept_input)
 
 

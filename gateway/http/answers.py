@@ -56,7 +56,9 @@ class OnStoreUnavailable:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Unknown routes and wrong methods, which the router raises."""
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
-    fault = PlatformError("bad_request", error.detail, status=error.status_code)
+    methods = (error.headers or {}).get("Allow")
+    detail = f"{error.detail}; use {methods}" if methods else error.detail
+    fault = PlatformError("bad_request", detail, status=error.status_code)
     return error_response(fault, error.headers)
 
 

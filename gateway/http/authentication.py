@@ -1,5 +1,7 @@
 """Who calls: by API key or by a short-lived token, told before any route runs."""
 
+from collections.abc import Mapping
+
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,7 +14,8 @@ from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
 OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/v1/models", *OPENAPI, *PATHS})
+MODELS = "/api/v1/models"
+OPEN_PATHS = frozenset({"/", "/health", "/ready", MODELS, *OPENAPI, *PATHS})
 OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
 # Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
 READ_PREFIXES = ("/files/", "/cdn/files/")
@@ -21,6 +24,8 @@ STORAGE_PREFIXES = ("/rest/storage/", "/cdn/", "/api/v1/storage/")
 ADMIN_PREFIX = "/admin/"
 TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"
+_AS_A_KEY = "send the header 'Authorization: Key <id>:<secret>'"
+_ISSUED_AT: Mapping[Purpose, str] = {Purpose.STORAGE: "/rest/storage/auth/token", Purpose.STREAM: "/rest/tokens/"}
 
 
 def caller(request: Request) -> Caller:
@@ -73,7 +78,9 @@ class Authenticated:
         if scheme.lower() == "key":
             key = await self._keys.check(credentials)
             if key is None:
-                raise _unauthorized("The API key is not valid.")
+                raise _unauthorized(
+                    f"The API key is not valid. It is unknown, revoked or expired; {_AS_A_KEY} with another."
+                )
             found = _as_caller(key)
             if not reads_a_file(scope) and not found.may(needed(path)):
                 raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
@@ -81,13 +88,16 @@ class Authenticated:
         token = QueryParams(scope["query_string"]).get(TOKEN)
         if not scheme and token:
             return await self._by_token(token, Purpose.STREAM, path)
-        raise _unauthorized("Authentication is required: send the header 'Authorization: Key <id>:<secret>'.")
+        raise _unauthorized(f"Authentication is required: {_AS_A_KEY}.")
 
     async def _by_token(self, text: str, purpose: Purpose, path: str) -> Caller:
         token = self._tokens.read(text, purpose)
         key = None if token is None else await self._keys.find(token.key)
         if token is None or key is None:
-            raise _unauthorized("The token is not valid or has expired.")
+            if ":" in text:  # a key's form; no token has a colon
+                raise _unauthorized(f"An API key is sent as a key, not as a bearer token: {_AS_A_KEY}.")
+            new = f"ask for a new one at {_ISSUED_AT[purpose]}"
+            raise _unauthorized(f"The token is not valid or has expired; {new}, or {_AS_A_KEY}.")
         if purpose is Purpose.STORAGE and path.startswith("/cdn/"):
             return _as_caller(key)
         if purpose is Purpose.STREAM and _streamed_app(path) in token.apps:

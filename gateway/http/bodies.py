@@ -54,5 +54,15 @@ def unreadable(request: Request, body: bytes, fault: Exception) -> str:
             "a data URI."
         )
     if isinstance(fault, UnicodeDecodeError):
-        return "The body is not encoded in UTF-8, as JSON is; send it in UTF-8."
-    return "The body is not valid JSON."
+        before = fault.object[: fault.start].decode(errors="replace")
+        place = _place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        return f"The body is not encoded in UTF-8, as JSON is; send it in UTF-8. What is not begins at {place}."
+    if isinstance(fault, json.JSONDecodeError):
+        return f"The body is not valid JSON. {fault.msg.rstrip(': ')}: {_place(fault.lineno, fault.colno)}."
+    if isinstance(fault, RecursionError):
+        return "The body is not valid JSON. It has too many levels of lists and objects."
+    return "The body is not valid JSON. A number in it has too many digits."  # all that is left of json's refusals
+
+
+def _place(line: int, column: int) -> str:
+    return f"line {line}, column {column}"

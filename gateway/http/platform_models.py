@@ -9,13 +9,14 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.errors import PlatformError
+from gateway.http.accepting import unknown_endpoint
+from gateway.http.authentication import MODELS
 from gateway.http.openapi import endpoint_document
 from gateway.http.openapi.platform import EXPANSION, EXPANSIONS, MOST_IDS, STATUSES
 from gateway.http.parts import Parts
 from gateway.http.platform_errors import in_platform_shape
 from gateway.http.surfaces import origin, public_queue_root
 
-MODELS = "/api/v1/models"
 SINCE = "2026-11-29T00:00:00Z"  # of the schemas
 
 
@@ -48,7 +49,7 @@ def _asked(ids: Sequence[str]) -> list[Endpoint]:
         raise PlatformError("bad_request", f"At most {MOST_IDS} values of endpoint_id are looked up at once.")
     for one in ids:
         if one not in ENDPOINTS:
-            raise PlatformError("bad_request", f"Model '{one[:200]}' not found", status=404)
+            raise unknown_endpoint(one, "Model")
     return [endpoint for endpoint in ENDPOINTS.values() if not ids or endpoint.id in ids]
 
 

@@ -125,7 +125,7 @@ def test_python_with_a_key_that_does_not_count(base: str, python: Any, mine: str
     for credentials in (wrong(mine), expired, "any:key", "nonsense"):
         error = refused(lambda: getattr(python(credentials), verb)(ENDPOINT, arguments=QUICK))  # noqa: B023
         assert (error.status_code, error.error_type) == (401, "unauthorized")
-        assert error.message == "The API key is not valid."
+        assert error.message.startswith("The API key is not valid.")
         assert credentials not in error.response.text
         assert error.response.headers["x-fal-request-id"]
 
@@ -145,7 +145,7 @@ def test_javascript_with_a_key_that_does_not_count(
     for credentials in (wrong(mine), expired):
         error = drive(client, way, "subscribe", ENDPOINT, QUICK, credentials=credentials)["error"]
         assert (error["type"], error["status"]) == ("ApiError", 401)
-        assert error["body"]["detail"] == "The API key is not valid."
+        assert error["body"]["detail"].startswith("The API key is not valid.")
 
 
 @CLIENTS

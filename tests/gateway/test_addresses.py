@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.addresses import RefusedAddress, check_address
+from gateway.addresses import RefusedAddress, RefusedUrl, check_address, check_port
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"]
 LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"]
@@ -64,3 +64,15 @@ def test_loopback_passes_only_where_it_is_allowed(ip: str) -> None:
     check_address(ip, allow_loopback=True)
     with pytest.raises(RefusedAddress):
         check_address(ip, allow_loopback=False)
+
+
+@pytest.mark.parametrize("port", [80, 443, 1024, 8000, 65535])
+def test_ports_of_the_web_and_free_ones_pass(port: int) -> None:
+    check_port(port)
+
+
+@pytest.mark.parametrize("port", [0, 22, 1023, 6000, 65536])
+def test_of_another_port_it_is_told_which_ones_are_allowed(port: int) -> None:
+    with pytest.raises(RefusedUrl, match=r"80, 443 and 1024 to 65535 are, except for 1719, .*, 6000, ") as caught:
+        check_port(port)
+    assert str(caught.value).startswith("its port is not allowed; ")

@@ -94,6 +94,16 @@ async def test_what_was_made_of_the_input_is_in_the_log(ledger: SqlLedger) -> No
     assert not any(isinstance(event, Note) for event in heard)
 
 
+async def test_what_does_not_act_is_the_first_line_with_the_field_that_was_meant(ledger: SqlLedger) -> None:
+    asked = work("one").model_copy(update={"inactive": ("request_id", "unknown:image_sise")})
+    await ledger.submit(asked, APP, USUAL)
+    (claim,) = await ledger.claim("me", 1, 30)
+    await run(claim, ledger, FakeRunner())
+    first, *_ = await ledger.logs("one")
+    told = "Without effect: request_id, unknown:image_sise (did you mean image_size?)"
+    assert (first.level, first.message) == ("WARNING", told)
+
+
 @pytest.mark.parametrize(("steps", "crashed"), [(3, 1), (-1, 0)])
 async def test_a_fault_of_the_infrastructure_puts_the_request_back(ledger: SqlLedger, steps: int, crashed: int) -> None:
     """A replica that died while it drew may have died of the request, one that died before has not."""

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from gateway.errors import ModelError, ValidationErrors
-from gateway.validation import OneOf, Text, shown, validated
+from gateway.validation import OneOf, Text, names_at, shown, validated
 
 
 class Inner(BaseModel):
@@ -25,6 +25,21 @@ class Sample(BaseModel):
     flag: bool = False
     inner: Inner | None = None
     needed: str
+
+
+class Left(BaseModel):
+    left: int = 0
+
+
+class Right(BaseModel):
+    right: int = 0
+
+
+class Tree(BaseModel):
+    word: str = ""
+    one: Left | None = None
+    many: Annotated[list[Left], Field(max_length=4)] = []
+    either: Annotated[Left, Field(title="x")] | Right | None = None
 
 
 def entries(**fields: Any) -> tuple[ModelError, ...]:
@@ -76,6 +91,49 @@ def test_a_missing_field_stays_missing() -> None:
             "input": {},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "hint"),
+    [
+        ({"neded": "x"}, " (did you mean needed? the request has neded)"),
+        ({"Needed": "x"}, " (did you mean needed? the request has Needed)"),
+        ({"need\ud800ed": "x"}, " (did you mean needed? the request has need?ed)"),
+        ({"name": "x", "other": "x"}, ""),
+        ({"needed" * 100: "x"}, ""),
+    ],
+)
+def test_a_missing_field_is_told_which_unknown_one_may_have_meant_it(sent: dict[str, str], hint: str) -> None:
+    with pytest.raises(ValidationErrors) as caught:
+        validated(Sample, sent)
+    (entry,) = caught.value.errors
+    assert (entry.type, entry.loc, entry.msg) == ("missing", ("needed",), f"Field required{hint}")
+
+
+def test_a_known_field_is_not_taken_for_a_missing_one() -> None:
+    class Pair(BaseModel):
+        image_url: str
+        image_urls: list[str] = []
+
+    with pytest.raises(ValidationErrors) as caught:
+        validated(Pair, {"image_urls": []})
+    assert caught.value.errors[0].msg == "Field required"
+
+
+@pytest.mark.parametrize(
+    ("loc", "names"),
+    [
+        ((), {"word", "one", "many", "either"}),
+        (("one",), {"left"}),
+        (("many", 3), {"left"}),
+        (("either", "<left>"), {"left", "right"}),
+        (("word",), set()),
+        (("nowhere",), set()),
+        (("one", "left", "deeper"), set()),
+    ],
+)
+def test_the_fields_at_a_place_are_those_of_what_may_stand_there(loc: tuple[str | int, ...], names: set[str]) -> None:
+    assert names_at(Tree, loc) == names
 
 
 def test_every_violation_is_reported() -> None:

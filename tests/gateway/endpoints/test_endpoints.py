@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.endpoints import ENDPOINTS, Order, app_of
 from gateway.errors import ValidationErrors
+from tests.gateway.endpoints.documented import FAST
 
 
 def test_the_six_ids() -> None:
@@ -72,3 +73,37 @@ def test_an_unknown_name_that_is_no_unicode_is_refused_in_a_form_that_can_be_sen
     with pytest.raises(ValidationErrors) as caught:
         ENDPOINTS["fal-ai/fooocus"].order({"a\ud800": 1}, "r", "http://localhost")
     json.dumps(caught.value.body(), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent", "told"),
+    [
+        (FAST, {"image_sise": "square"}, "unknown:image_sise (did you mean image_size?)"),
+        ("fal-ai/fooocus", {"aspectRatio": "1x1"}, "unknown:aspectRatio (did you mean aspect_ratio?)"),
+        (FAST, {"surprise": 1}, "unknown:surprise"),
+        (FAST, {"request_id": "x"}, "request_id"),
+        (
+            FAST,
+            {"image_size": {"width": 512, "heigth": 512}},
+            "unknown:image_size.heigth (did you mean image_size.height?)",
+        ),
+        (
+            "fal-ai/fooocus",
+            {"loras": [{"path": "a", "Scale": 1}]},
+            "unknown:loras.0.Scale (did you mean loras.0.scale?)",
+        ),
+        (FAST, {"image_size.height": 1}, "unknown:image_size.height (did you mean image_size.height?)"),
+    ],
+)
+def test_what_does_not_act_is_told_with_the_nearest_field(endpoint: str, sent: dict[str, object], told: str) -> None:
+    order = ENDPOINTS[endpoint].order({"prompt": "a"} | sent, "r", "http://localhost")
+    assert ENDPOINTS[endpoint].without_effect(order.inactive) == told
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_field_is_found_by_its_name_in_camel_case(endpoint: str) -> None:
+    for field in ENDPOINTS[endpoint].input.model_fields:
+        head, *tail = field.split("_")
+        name = head + "".join(word.capitalize() for word in tail)
+        told = ENDPOINTS[endpoint].without_effect([f"unknown:{name}"])
+        assert told == f"unknown:{name} (did you mean {field}?)"

@@ -111,6 +111,29 @@ async def test_a_wrong_key_is_refused_without_being_repeated(client: httpx2.Asyn
     assert len(secret) < 4 or secret not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("", "Authentication is required"),
+        ("id:secret", "Authentication is required"),
+        ("Key id:secret", "unknown, revoked or expired"),
+        ("Bearer id:secret", "not as a bearer token"),
+        ("Bearer x.y.z", "a new one at /rest/storage/auth/token"),
+    ],
+)
+async def test_who_is_refused_is_told_how_a_key_is_sent(client: httpx2.AsyncClient, header: str, words: str) -> None:
+    answer = await client.get("/run/who", headers={"authorization": header})
+    assert refused(answer, 401)
+    assert words in answer.json()["detail"]
+    assert "send the header 'Authorization: Key <id>:<secret>'" in answer.json()["detail"]
+
+
+async def test_a_token_that_has_expired_is_told_where_new_ones_are(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"/run/{FAST}/stream", params={"fal_jwt_token": "x.y.z"}, json=INPUT)
+    assert refused(answer, 401)
+    assert "a new one at /rest/tokens/" in answer.json()["detail"]
+
+
 async def test_an_expired_and_a_revoked_key_are_refused(client: httpx2.AsyncClient, keys: SqlKeys) -> None:
     expired = await made(keys, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     assert refused(await client.get("/run/who", headers=expired), 401)

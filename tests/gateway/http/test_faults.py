@@ -151,6 +151,36 @@ async def test_unknown_routes_and_methods_have_fals_shape(
     assert is_platform_fault(await client.request(method, path), status)
 
 
+async def test_a_wrong_method_is_told_the_right_one(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(f"/queue/{FAST}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["detail"] == "Method Not Allowed; use POST"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("fal-ai/fast-foocus-sdxl", FAST),
+        ("fal-ai/fast-fooocus-sdxl/image-2-image", f"{FAST}/image-to-image"),
+        ("fal-ai/fooocus/inpant", "fal-ai/fooocus/inpaint"),
+        ("falai/Fooocus", "fal-ai/fooocus"),
+        ("fast-fooocus-sdxl", FAST),
+    ],
+)
+async def test_a_misspelt_endpoint_is_told_the_nearest(client: httpx2.AsyncClient, given: str, meant: str) -> None:
+    answer = await client.post(f"/run/{given}", json=INPUT)
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "bad_request")
+    assert answer.json()["detail"] == f"Application '{given}' not found; did you mean '{meant}'?"
+    models = await client.get("/api/v1/models", params={"endpoint_id": given})
+    assert models.json()["detail"] == f"Model '{given}' not found; did you mean '{meant}'?"
+
+
+async def test_of_an_endpoint_near_to_none_it_is_told_where_they_are_listed(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/run/fal-ai/flux", json=INPUT)
+    assert answer.json()["detail"] == "Application 'fal-ai/flux' not found; GET /api/v1/models lists what there is"
+    assert (await client.get("/api/v1/models")).status_code == 200
+
+
 async def test_every_answer_has_an_id(client: httpx2.AsyncClient) -> None:
     answers = [
         await client.get("/"),
@@ -266,6 +296,19 @@ async def test_a_misspelt_value_is_told_the_nearest(
     assert entry["type"] == "one_of"
     assert "did you mean " in entry["msg"]
     assert nearest in entry["msg"].partition("did you mean ")[2]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent", "field"),
+    [(FAST, "promt", "prompt"), (FAST, "Prompt", "prompt"), (INPAINT, "image_url", "inpaint_image_url")],
+)
+async def test_a_misspelt_field_is_told_where_it_is_missing(
+    client: httpx2.AsyncClient, endpoint: str, sent: str, field: str
+) -> None:
+    answer = await client.post(f"/queue/{endpoint}", json={sent: "data:,x"})
+    (entry,) = answer.json()["detail"]
+    assert (answer.status_code, entry["loc"], entry["type"]) == (422, ["body", field], "missing")
+    assert entry["msg"] == f"Field required (did you mean {field}? the request has {sent})"
 
 
 async def test_a_value_near_to_nothing_is_told_no_nearest(client: httpx2.AsyncClient) -> None:

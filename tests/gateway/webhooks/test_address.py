@@ -39,3 +39,8 @@ def test_loopback_is_for_examples() -> None:
     assert webhook_address("http://127.0.0.1:9000/", allow_loopback=True)
     with pytest.raises(PlatformError):
         webhook_address("http://127.0.0.1:9000/", allow_loopback=False)
+
+
+def test_of_another_port_it_is_told_which_ones_are_allowed() -> None:
+    with pytest.raises(PlatformError, match="fal_webhook cannot be used: its port is not allowed; 80, 443 and 1024 to"):
+        webhook_address("https://a.example:22/", allow_loopback=False)
