@@ -92,6 +92,12 @@ def test_fooocus_is_given_its_own_fields_as_options(generate: Generate) -> None:
     assert "unknown:image_size" in found["headers"]["x-fooocus-inactive"]
 
 
+def test_only_the_names_that_it_knows_are_sent_in_snake_case(generate: Generate) -> None:
+    found = generate(FAST, {**QUICK, **fal(numInferenceSteps=2, numImages=2)})
+    assert len(found["images"]) == 1
+    assert found["headers"]["x-fooocus-inactive"] == "unknown:numImages"
+
+
 def test_several_pictures_of_one_request_are_asked_for_by_option(generate: Generate) -> None:
     found = generate(FAST, {**QUICK, **fal(num_images=2)})
     assert len({image["base64"] for image in found["images"]}) == 2

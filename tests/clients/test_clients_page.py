@@ -1,4 +1,7 @@
-"""The programs of docs/clients.md, run as they are printed; only the address and the authority's path are replaced."""
+"""The programs of docs/clients.md down to "Other clients", run as they are printed.
+
+Only the address and the path of the authority's certificate are replaced.
+"""
 
 import os
 import runpy
@@ -19,6 +22,7 @@ from tests.pages import ADDRESS, blocks, page
 pytestmark = [pytest.mark.clients, pytest.mark.cluster]
 
 PAGE = "docs/clients.md"
+TRUSTED = "/path/to/the/clone/var/tls/ca.pem"  # as the page has it
 GUARDED = """
 import atexit, os
 from tests.clients.guard import Guard
@@ -49,9 +53,9 @@ def test_python_unchanged_by_environment_variables(over_tls: Served, tmp_path: P
     assert command == "make serve TLS=1 PORT=8443\n"
     assert "--tls" in page("Makefile").split("\nserve:")[1].split("\n\n")[0]
     (script,) = blocks(page(PAGE), "bash")
-    assert script.count("localhost:8443") == 2
+    assert (script.count("localhost:8443"), script.count(TRUSTED)) == (2, 1)
     trusted = over_tls.data / "tls" / "ca.pem"
-    script = script.replace("localhost:8443", f"localhost:{over_tls.port}").replace("var/tls/ca.pem", str(trusted))
+    script = script.replace("localhost:8443", f"localhost:{over_tls.port}").replace(TRUSTED, str(trusted))
     (tmp_path / "app.py").write_text(blocks(page(PAGE), "python")[0], encoding="utf-8")
     (tmp_path / "sitecustomize.py").write_text(GUARDED, encoding="utf-8")
     done = subprocess.run(
