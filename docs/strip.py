@@ -1,15 +1,19 @@
-"""Draw the README's strip of pictures by a running service: `python docs/strip.py http://127.0.0.1:8000`."""
+"""Draw the README's pictures by a running service: `python docs/strip.py http://127.0.0.1:8000`."""
 
 import argparse
+import base64
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-STRIP = Path(__file__).parent / "strip.png"
+FOLDER = Path(__file__).parent
+GIVEN = FOLDER / "heart.png"  # what the README's programs send
 SEED = 3
 EDGE, GAP, LINES = 200, 12, 3  # pixels, pixels, of text
 PROMPTS = (
@@ -25,23 +29,48 @@ PROMPTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("service", help="its address")
-    parser.add_argument("--out", type=Path, default=STRIP)
-    asked = parser.parse_args()
-    pictures = [drawn(asked.service, prompt) for prompt in track(PROMPTS, "drawing")]
-    strip(pictures, PROMPTS).save(asked.out, optimize=True)
+    service: str = parser.parse_args().service
+    # by default, but at the size that the pocket model knows best
+    plain = {"aspect_ratio": "256x256", "output_format": "png", "seed": SEED}
+    drawn = [draw(service, "fal-ai/fooocus", {"prompt": prompt, **plain}) for prompt in track(PROMPTS, "drawing")]
+    strip(drawn, PROMPTS).save(FOLDER / "strip.png", optimize=True)
+    given = "data:image/png;base64," + base64.b64encode(GIVEN.read_bytes()).decode()
+    with Image.open(GIVEN) as opened:
+        shown = [opened.convert("RGB"), *(draw(service, *example) for example in examples(given))]
+    strip(shown, ("docs/heart.png", "of its edges and a prompt", "of it and a prompt")).save(
+        FOLDER / "examples.png", optimize=True
+    )
 
 
-def drawn(service: str, prompt: str) -> Image.Image:
-    """What the service's first endpoint draws by default, at the size that the pocket model knows best."""
-    asked = {"prompt": prompt, "aspect_ratio": "256x256", "output_format": "png", "seed": SEED}
-    answer = httpx2.post(f"{service}/fal-ai/fooocus", json=asked, timeout=300)
+def examples(given: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The endpoints and inputs of the README's programs. given: the picture as a data URI."""
+    edges = {"type": "PyraCanny", "image_url": given, "weight": 1, "stop_at": 1}
+    return [
+        (
+            "fal-ai/fooocus/image-prompt",
+            {
+                "prompt": "a big red heart on the left, blue background",
+                "image_prompt_1": edges,
+                "aspect_ratio": "512x512",
+                "seed": 1,
+            },
+        ),
+        (
+            "fal-ai/fast-fooocus-sdxl/image-to-image",
+            {"prompt": "a big green star on the left, white background", "image_url": given, "seed": 1},
+        ),
+    ]
+
+
+def draw(service: str, endpoint: str, asked: Mapping[str, Any]) -> Image.Image:
+    answer = httpx2.post(f"{service}/{endpoint}", json=dict(asked), timeout=300)
     answer.raise_for_status()
     picture = httpx2.get(answer.json()["images"][0]["url"], timeout=60)
     picture.raise_for_status()
     return Image.open(io.BytesIO(picture.content)).convert("RGB")
 
 
-def strip(pictures: list[Image.Image], prompts: tuple[str, ...]) -> Image.Image:
+def strip(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Image.Image:
     """The pictures side by side with their prompts under them."""
     font = ImageFont.load_default(size=14)
     high = EDGE + LINES * 18 + GAP

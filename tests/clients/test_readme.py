@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 
 from benchmarks.pocket.world.oracle import Oracle
-from tests.clients.conftest import HERE, PHOTOGRAPHS
+from tests.clients.conftest import HERE
 from tests.clients.outputs import assert_fast_output, assert_fooocus_output, picture
-from tests.pages import ADDRESS, blocks, page
+from tests.pages import ADDRESS, ROOT, blocks, page
 
 pytestmark = [pytest.mark.clients, pytest.mark.cluster]
 
-PHOTO = PHOTOGRAPHS / "rocket.jpg"  # 640 x 427
-PHOTO_SIZE = (640, 424)
+PICTURE = "docs/heart.png"  # that the README's programs send
 BUDGET_S = 60  # of two pictures; the summary shows what they took
 
 RunNode = Callable[..., subprocess.CompletedProcess[str]]
@@ -32,17 +31,27 @@ Took = Callable[[str, float], None]
 
 @pytest.fixture
 def place(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a photograph in it, as the reader of the README has one."""
-    (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    """A folder with the picture in it, as the reader of the README has one."""
+    (tmp_path / PICTURE).parent.mkdir()
+    (tmp_path / PICTURE).write_bytes((ROOT / PICTURE).read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def assert_both_examples(outputs: list[Mapping[str, Any]], logs: list[str]) -> None:
     image_prompt, image_to_image = outputs
-    assert_fooocus_output(image_prompt, (1024, 1024))
-    assert_fast_output(image_to_image, PHOTO_SIZE, 176400, "a lake in the mountains at dawn")
+    assert_fooocus_output(image_prompt, (512, 512))
+    assert_fast_output(image_to_image, (512, 512), 1, "a big green star on the left, white background")
+    assert_shows(image_prompt, "red", "heart", "blue")
+    assert_shows(image_to_image, "green", "star", "white")
     assert logs
+
+
+def assert_shows(output: Mapping[str, Any], colour: str, shape: str, background: str) -> None:
+    shown = Oracle().read(np.asarray(picture(output["images"][0])))
+    assert shown is not None
+    assert [(thing.colour, thing.shape) for thing in shown.things] == [(colour, shape)]
+    assert shown.background == background
 
 
 def test_the_python_example(base: str, place: Path, capsys: pytest.CaptureFixture[str], took: Took) -> None:
@@ -89,10 +98,7 @@ def test_the_curl_example(base: str, number: int) -> None:
     assert done.returncode == 0, done.stderr
     output = json.loads(done.stdout.splitlines()[-1])
     assert_fast_output(output, (512, 512), 7, "a red circle on a blue background")
-    shown = Oracle().read(np.asarray(picture(output["images"][0])))
-    assert shown is not None
-    assert [(thing.colour, thing.shape) for thing in shown.things] == [("red", "circle")]
-    assert shown.background == "blue"
+    assert_shows(output, "red", "circle", "blue")
 
 
 def _report(began: float, name: str, took: Took) -> None:
