@@ -29,16 +29,18 @@ PROMPTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("service", help="its address")
-    service: str = parser.parse_args().service
+    parser.add_argument("--out", type=Path, default=FOLDER / "strip.png", help="beside it come the examples")
+    asked = parser.parse_args()
+    service: str = asked.service
     # by default, but at the size that the pocket model knows best
     plain = {"aspect_ratio": "256x256", "output_format": "png", "seed": SEED}
     drawn = [draw(service, "fal-ai/fooocus", {"prompt": prompt, **plain}) for prompt in track(PROMPTS, "drawing")]
-    strip(drawn, PROMPTS).save(FOLDER / "strip.png", optimize=True)
+    strip(drawn, PROMPTS).save(asked.out, optimize=True)
     given = "data:image/png;base64," + base64.b64encode(GIVEN.read_bytes()).decode()
     with Image.open(GIVEN) as opened:
         shown = [opened.convert("RGB"), *(draw(service, *example) for example in examples(given))]
     strip(shown, ("docs/heart.png", "of its edges and a prompt", "of it and a prompt")).save(
-        FOLDER / "examples.png", optimize=True
+        asked.out.with_name("examples.png"), optimize=True
     )
 
 
