@@ -117,6 +117,8 @@ class Endpoint:
         if not name.startswith(_UNKNOWN):
             return ""
         *way, last = name.removeprefix(_UNKNOWN).split(".")
+        if way and way[0] not in self.input.model_fields:
+            return ""
         found = nearest(last, names_at(self.input, [part for part in way if not part.isdecimal()]))
         return f" (did you mean {'.'.join((*way, *found))}?)" if found else ""
 

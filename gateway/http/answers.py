@@ -3,11 +3,13 @@
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError, StoreUnavailable
@@ -56,10 +58,25 @@ class OnStoreUnavailable:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Unknown routes and wrong methods, which the router raises."""
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
-    methods = (error.headers or {}).get("Allow")
-    detail = f"{error.detail}; use {methods}" if methods else error.detail
-    fault = PlatformError("bad_request", detail, status=error.status_code)
-    return error_response(fault, error.headers)
+    headers, detail = dict(error.headers or {}), error.detail
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request) or headers.get("Allow")):
+        headers["Allow"] = methods
+        detail = f"{detail}; use {methods}"
+    return error_response(PlatformError("bad_request", detail, status=error.status_code), headers)
+
+
+def _methods(request: Request) -> str:
+    """Those of all routes of the path, of which the router names the first one's alone. Routes of any path count last.
+
+    HEAD, which the router adds to every GET, is left out.
+    """
+    routes = [
+        each
+        for each in request.app.routes
+        if isinstance(each, Route) and each.matches(request.scope)[0] is Match.PARTIAL
+    ]
+    own = [each for each in routes if ":path}" not in each.path]
+    return ", ".join(sorted({method for each in own or routes for method in each.methods or () if method != "HEAD"}))
 
 
 class RequestIds:

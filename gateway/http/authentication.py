@@ -96,8 +96,9 @@ class Authenticated:
         if token is None or key is None:
             if ":" in text:  # a key's form; no token has a colon
                 raise _unauthorized(f"An API key is sent as a key, not as a bearer token: {_AS_A_KEY}.")
-            new = f"ask for a new one at {_ISSUED_AT[purpose]}"
-            raise _unauthorized(f"The token is not valid or has expired; {new}, or {_AS_A_KEY}.")
+            taken = purpose is Purpose.STREAM or path.startswith("/cdn/")  # elsewhere a new one would not do either
+            new = f"ask for a new one at {_ISSUED_AT[purpose]}, or " if taken else ""
+            raise _unauthorized(f"The token is not valid or has expired; {new}{_AS_A_KEY}.")
         if purpose is Purpose.STORAGE and path.startswith("/cdn/"):
             return _as_caller(key)
         if purpose is Purpose.STREAM and _streamed_app(path) in token.apps:

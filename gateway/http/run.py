@@ -52,7 +52,7 @@ class SyncRuns:
         listen: hears how far it is, with previews.
         """
         if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
-            raise HTTPException(405)
+            raise HTTPException(405, headers={"Allow": "GET, POST"})
         start_within_s = start_within(request)
         asked = await accept(request, endpoint, self.parts)
         terms = partial(run_terms_of, request, asked, self.parts.settings, self.follower.name)

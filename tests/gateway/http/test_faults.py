@@ -158,6 +158,23 @@ async def test_a_wrong_method_is_told_the_right_one(client: httpx2.AsyncClient) 
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "methods"),
+    [
+        ("POST", f"/queue/{FAST}/requests/some-id/cancel", "PUT"),
+        ("POST", f"/queue/{FAST}/requests/some-id/status", "GET"),
+        ("PUT", "/requests/some-id", "DELETE, GET"),
+        ("HEAD", f"/run/{FAST}", "GET, POST"),
+        ("PUT", f"/run/{FAST}", "GET, POST"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_the_path_has(
+    client: httpx2.AsyncClient, method: str, path: str, methods: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize(
     ("given", "meant"),
     [
         ("fal-ai/fast-foocus-sdxl", FAST),
