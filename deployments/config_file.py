@@ -1,7 +1,6 @@
 """Reading a Serve config file strictly: Serve itself accepts misspelt keys without a word."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -12,6 +11,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
 from deployments.settings import AppSettings
+from gateway.nearest import nearest
+from gateway.validation import names_at
 
 
 class ConfigFile(BaseModel):
@@ -92,13 +93,7 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
 
 def _meant(place: Sequence[int | str], model: type[BaseModel]) -> str:
     """In brackets the known key that is nearest to an unknown one of `model` or of the models inside it, if any is."""
-    inside = [model]
-    for step in place[:-1]:
-        if isinstance(step, str):  # a number is of a list, whose models are the field's
-            fields = [each.model_fields[step] for each in inside if step in each.model_fields]
-            inside = [each for field in fields for each in _models(field.annotation)]
-    known = [name for each in inside for name in each.model_fields]
-    near = get_close_matches(str(place[-1]), known, n=1)
+    near = nearest(str(place[-1]), names_at(model, place[:-1]))
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -108,7 +103,7 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     for fault in error.errors(include_input=False, include_url=False):
         field = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            says = f"is no setting{_meant(fault['loc'], model) or ' (docs/operations.md has them all)'}"
+            says = f"is no setting{_meant(fault['loc'], model) or ' (docs/operations.md has them)'}"
         else:
             says = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {says}" if field else says)

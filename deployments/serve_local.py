@@ -168,14 +168,12 @@ async def _show_first_key(settings: Any, scheme: str) -> None:
 
 
 def _create_command(settings: Any) -> str:
-    """The command that makes a key in the ledger of these settings, of whose address no password is shown."""
-    from gateway.ledger.address import parse, shown
-
+    """The command that makes a key in these settings' ledger, without its address, which may hold a password."""
     options = ""
     if settings.data_dir.absolute() != Path("var").absolute():
         options += f" --data-dir {quote(str(settings.data_dir))}"
     if settings.ledger_url:
-        options += f" --ledger-url {quote(shown(parse(settings.ledger_url)))}"
+        options += " --ledger-url LEDGER_URL"
     return f".venv/bin/python -m gateway.keys{options} create NAME"
 
 
@@ -315,8 +313,8 @@ def _in_address(host: str) -> str:
 
 
 def _check_port(host: str, port: int) -> None:
-    if not 0 <= port <= LAST_PORT:  # the config file's, which Serve takes as it is
-        raise ValueError(f"http_options.port is {port}, and ports end at {LAST_PORT}: {PORT_EXAMPLE}")
+    if not 0 < port <= LAST_PORT:  # the config file's, which Serve takes as it is
+        raise ValueError(f"http_options.port is {port}, and ports are 1 to {LAST_PORT}: {PORT_EXAMPLE}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -197,7 +197,7 @@ def test_yaml_that_is_wrong_otherwise_is_a_sentence_without_that(tmp_path: Path)
         ("gateway", "ledger_url", "mysql://me:hidden@host/db", "gateway.ledger_url: the ledger does not know mysql"),
         ("drawing", "device", "gpu", "drawing.device: torch knows no device 'gpu': write cuda"),
         ("gateway", "kees", "required", "gateway.kees: is no setting (did you mean keys?)"),
-        ("gateway", "unlike_any", 1, "gateway.unlike_any: is no setting (docs/operations.md has them all)"),
+        ("gateway", "unlike_any", 1, "gateway.unlike_any: is no setting (docs/operations.md has them)"),
         ("gateway", "token_secret", "hidden", "gateway.token_secret: "),
     ],
 )

@@ -243,7 +243,7 @@ def test_the_command_for_another_key_is_short_in_the_usual_place_and_shows_no_pa
     assert serve_local._create_command(usual) == ".venv/bin/python -m gateway.keys create NAME"
     elsewhere = GatewaySettings(data_dir=Path("var"), keys="required", ledger_url="postgresql://me:hidden@host/db")
     command = serve_local._create_command(elsewhere)
-    assert "--ledger-url 'postgresql://me:***@host/db' create NAME" in command
+    assert command == ".venv/bin/python -m gateway.keys --ledger-url LEDGER_URL create NAME"
 
 
 async def test_without_tls_it_says_that_keys_cross_the_network_in_clear(
@@ -256,7 +256,7 @@ async def test_without_tls_it_says_that_keys_cross_the_network_in_clear(
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_an_address_that_is_not_of_this_machine_is_told_from_a_port_that_is_taken(host: str) -> None:
     with pytest.raises(OSError, match="is no address of this machine"):
-        serve_local._check_port(host, 0)
+        serve_local._check_port(host, 9000)
 
 
 async def test_a_database_that_does_not_answer_is_a_sentence_with_its_field_and_no_password() -> None:
