@@ -47,9 +47,10 @@ class DecoderEdges(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """What changes of the decoder's weights, by name."""
         found: dict[str, Tensor] = {}
-        for name, block in self._blocks.items():
-            learned = (each[name.replace(".", "_")] for each in (self.read, self.bias, self.write, self.level))
-            found |= {f"{name}.{changed}": weight for changed, weight in _block_weights(block, *learned).items()}
+        with next(self.parameters()).device:  # on which all is made that is not learned
+            for name, block in self._blocks.items():
+                learned = (each[name.replace(".", "_")] for each in (self.read, self.bias, self.write, self.level))
+                found |= {f"{name}.{changed}": weight for changed, weight in _block_weights(block, *learned).items()}
         return found
 
 

@@ -23,7 +23,7 @@ PLAN = Plan(steps=2_000, rate=3e-3, sides=(256, 256, 384, 512, 768, 1024), exami
 PATCHES = Patches(side=96, margin=16, outlines=3, step=FACTOR)
 PICTURES = 3  # of a step
 OTHER = 0.25  # share of pictures that are no clean scenes, whose grain the decoder must not smooth away
-GRAIN = 0.02  # deviation of latents that a UNet leaves, at most; averages are theirs times 0.9
+GRAIN = 0.02  # deviation of what a UNet leaves in scaled latents, at most; those are averages of -1 to 1 times 0.91
 TRIED = 8
 
 

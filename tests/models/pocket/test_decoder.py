@@ -54,3 +54,8 @@ def test_what_another_decoder_learned_is_refused(decoder: nn.Module) -> None:
     edges = learned(decoder)
     with pytest.raises(RuntimeError, match="size mismatch"):
         sharpen(decoder, {name: weight[:1] for name, weight in edges.state_dict().items()})
+
+
+def test_all_of_a_change_is_on_the_device_of_what_is_learned(decoder: nn.Module) -> None:
+    weights = DecoderEdges(decoder).to("meta").weights()
+    assert {weight.device.type for weight in weights.values()} == {"meta"}
