@@ -1,5 +1,6 @@
 """The README's strip is made by the service, and its pictures show what stands under them."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from benchmarks.pocket.world.oracle import Oracle
 from models.pocket.words import NAMES
 from tests.integration.conftest import Service
-from tests.pages import ROOT, page
+from tests.pages import ROOT, blocks, page
 
 pytestmark = pytest.mark.cluster
 
@@ -25,6 +26,14 @@ def test_the_strip_is_drawn_anew(service: Service, tmp_path: Path, monkeypatch: 
     with Image.open(made) as sheet, Image.open(ROOT / "docs" / "strip.png") as shown:
         assert sheet.size == shown.size
         pictures = [np.asarray(sheet.crop((at * pitch, 0, at * pitch + edge, edge))) for at in range(len(prompts))]
+    (program,) = blocks(page("README.md"), "python")
+    for endpoint, example in found["examples"]("given"):  # as the page asks for them
+        assert f'"{endpoint}"' in program
+        assert {example["prompt"], str(example.get("aspect_ratio", "512x512"))} <= set(
+            re.findall(r'"([^"]+)"', program)
+        )
+    with Image.open(made.with_name("examples.png")) as sheet, Image.open(ROOT / "docs" / "examples.png") as shown:
+        assert sheet.size == shown.size
     right = 0
     for prompt, picture in zip(prompts, pictures, strict=True):
         scene = Oracle().read(picture)
