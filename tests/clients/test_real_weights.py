@@ -13,6 +13,7 @@ service is started and stopped, and the examples draw a megapixel twice.
 import ast
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,6 @@ import pytest
 import yaml
 
 from benchmarks.pocket.world.oracle import Oracle
-from tests.clients.conftest import PHOTOGRAPHS
 from tests.clients.guard import Guard
 from tests.clients.outputs import assert_fast_output, assert_fooocus_output, picture
 from tests.clients.pointing import point
@@ -109,14 +109,15 @@ def examples(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
     """fal's two example programs, as the README prints them."""
     (source,) = blocks(page("README.md"), "python")
     (folder / "example.py").write_text(source.replace(ADDRESS, address), encoding="utf-8")
-    (folder / "photo.jpg").write_bytes((PHOTOGRAPHS / "rocket.jpg").read_bytes())
+    (folder / "docs").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "docs" / "heart.png", folder / "docs")
     monkeypatch.chdir(folder)
     capsys.readouterr()
     runpy.run_path(str(folder / "example.py"), run_name="__main__")  # in this process, where the guard is
     lines = capsys.readouterr().out.splitlines()
     image_prompt, image_to_image = (ast.literal_eval(line) for line in lines if line.startswith("{"))
-    assert_fooocus_output(image_prompt, (1024, 1024))
-    assert_fast_output(image_to_image, (640, 424), 176400, "a lake in the mountains at dawn")
+    assert_fooocus_output(image_prompt, (512, 512))
+    assert_fast_output(image_to_image, (512, 512), 1, "a big green star on the left, white background")
 
 
 def text_to_image() -> None:
