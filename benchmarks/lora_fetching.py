@@ -25,8 +25,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.report import Report, Table
-from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.local import LocalFiles
+from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings

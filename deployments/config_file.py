@@ -11,8 +11,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
 from deployments.settings import AppSettings
-from gateway.nearest import nearest
-from gateway.validation import names_at
+from gateway.validation import names_at, nearest
 
 
 class ConfigFile(BaseModel):

@@ -19,8 +19,7 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
-from gateway.errors import ModelError, PlatformError, ServiceError
-from gateway.fields import location
+from gateway.errors import ModelError, PlatformError, ServiceError, location
 from gateway.weights.sharing import NotShared
 from pipelines.errors import DrawingFault, EngineDead, FileGone, InputFault
 

@@ -17,7 +17,6 @@ from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
-from gateway.family import EXPANDER, FamilyState
 from gateway.files.opening import files_of
 from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
@@ -28,6 +27,7 @@ from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
+from gateway.work import EXPANDER, FamilyState
 from pipelines import needs
 from pipelines.catalogue import Catalogue
 from pipelines.parts import Part

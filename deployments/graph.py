@@ -10,7 +10,7 @@ from typing import Any
 from deployments.expanding import ask_for_words
 from deployments.faults import service_error
 from gateway.errors import PlatformError
-from gateway.previews import preview_of
+from gateway.images.codec import preview_of
 from gateway.work import Delivering, Event, Finished, Note, Step, Work
 from pipelines import events
 from pipelines.events import Drawn, Preview

@@ -16,8 +16,8 @@ from deployments.faults import service_errors
 from gateway.files.base import FILES, Files, FileTerms
 from gateway.files.output_names import OutputNames
 from gateway.files.patience import PatientFiles
-from gateway.media import CONTENT_TYPES, encode_image
-from gateway.metadata import Making, Metadata, UsedModel, lora_name, metadata
+from gateway.images.codec import CONTENT_TYPES, encode_image
+from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, metadata
 from gateway.settings import OutputSettings
 from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 from deployments.faults import service_errors
 from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
-from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.opening import files_of
-from gateway.guard import NameResolver
-from gateway.pictures import PictureReader
+from gateway.images.fetch import Fetcher, FetchLimits
+from gateway.images.sources import PictureReader
+from gateway.images.ssrf import NameResolver
 from gateway.settings import GatewaySettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
@@ -30,7 +30,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Reads(Protocol):
-    """The part of `gateway.pictures.PictureReader` that a replica uses."""
+    """The part of `gateway.images.sources.PictureReader` that a replica uses."""
 
     async def fetch(self, source: str, field: str) -> bytes: ...
 

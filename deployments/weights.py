@@ -5,11 +5,10 @@ from typing import Protocol
 
 from ray.serve.metrics import Counter
 
-from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.opening import files_of
-from gateway.guard import NameResolver
+from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
+from gateway.images.ssrf import NameResolver
 from gateway.settings import GatewaySettings
-from gateway.silent_servers import SilentServers
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings

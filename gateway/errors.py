@@ -146,3 +146,8 @@ def _rebuild_model_error(
 
 def _rebuild_platform_error(error_type: str, detail: str, status: int) -> PlatformError:
     return PlatformError(error_type, detail, status=status)
+
+
+def location(field: str) -> tuple[str | int, ...]:
+    """`loras.0.path` as ("loras", 0, "path"); the empty text is the whole input."""
+    return tuple(int(part) if part.isdecimal() else part for part in field.split(".") if part)

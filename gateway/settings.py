@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.files.access import FilesAccess
 from gateway.ledger.address import parse
+from gateway.policy import FilesAccess
 
 Scheme = Literal["fooocus", "a1111"]
 """How pictures say how they were made."""

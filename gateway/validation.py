@@ -1,8 +1,9 @@
 """What a client sent against a pydantic model, and its violations as fal's 422 entries (fal-protocol 8.2)."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -18,7 +19,22 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from gateway.errors import ModelError, ValidationErrors
-from gateway.nearest import nearest
+
+MAX_SPELT = 100  # characters of a name for which nearest ones are looked for
+NEAR = 0.7  # from 0, nothing in common, to 1, the same letters in the same order
+
+
+def nearest(given: str, known: Iterable[str], most: int = 1, near: float = NEAR) -> list[str]:
+    """Up to `most` names of `known`, the nearest first. Case and what stands between words make no difference."""
+    if len(given) > MAX_SPELT:
+        return []
+    spelt = {_letters(name): name for name in known if len(name) <= MAX_SPELT}
+    return [spelt[letters] for letters in get_close_matches(_letters(given), spelt, n=most, cutoff=near)]
+
+
+def _letters(name: str) -> str:
+    return "".join(each for each in name.lower() if each.isalnum())
+
 
 MAX_SHOWN = 200  # characters of an offending text that are echoed
 MAX_PROMPT = 10_000  # characters of a prompt

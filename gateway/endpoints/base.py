@@ -11,8 +11,7 @@ from gateway.endpoints.lacking import served_without, unexpanded
 from gateway.endpoints.outputs import Output
 from gateway.endpoints.styles import STYLES
 from gateway.errors import ModelError, ValidationErrors
-from gateway.nearest import nearest
-from gateway.validation import names_at, validated
+from gateway.validation import names_at, nearest, validated
 from gateway.work import Delivery, Finished, Work
 from pipelines.spec import Spec
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.family import CHECKER, EXPANDER
+from gateway.work import CHECKER, EXPANDER
 from pipelines.spec import Spec
 
 Asked = TypeVar("Asked", bound=BaseModel)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from gateway.files.access import Acl
+from gateway.policy import Acl
 
 FILES = "/files/"  # the path under which the gateway serves them, before the key
 

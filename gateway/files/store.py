@@ -11,11 +11,11 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 
 from gateway.errors import StoreUnavailable
-from gateway.files.access import Acl
 from gateway.files.base import FileInfo, FileTerms, Part, Stored
 from gateway.files.blobs import Blob, Blobs
 from gateway.files.threads import Threads
-from gateway.media import INPUT_TYPES
+from gateway.images.codec import INPUT_TYPES
+from gateway.policy import Acl
 
 UNFINISHED_S = 24 * 3600  # after which the parts of an upload are removed
 UNKNOWN_TYPE = "application/octet-stream"

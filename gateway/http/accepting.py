@@ -17,18 +17,17 @@ from starlette.requests import Request
 from gateway.discarding import discard
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
-from gateway.family import FamilyState
 from gateway.files.base import Files
-from gateway.files.lifecycle import OF_OUTPUTS, lifecycle_of
 from gateway.http.authentication import MODELS, TOKEN, caller
 from gateway.http.bodies import body_bytes, unreadable
+from gateway.http.inputs import own_weights, take_in
 from gateway.http.parts import Parts
 from gateway.http.surfaces import HOSTS, origin
-from gateway.intake import own_weights, take_in
-from gateway.nearest import nearest
-from gateway.own_files import OwnFiles
-from gateway.pictures import STORED
+from gateway.images.sources import STORED, OwnFiles
+from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
+from gateway.validation import nearest
+from gateway.work import FamilyState
 from pipelines.spec import Spec
 
 MOST_VALUES = 20_000  # values of a body; parsing one costs fifty times what a byte of a long text does

@@ -9,15 +9,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.files.access import decide
 from gateway.files.base import FILES, FileInfo
 from gateway.files.store import UNKNOWN_TYPE
 from gateway.http.answers import error_response
 from gateway.http.authentication import caller
 from gateway.http.parts import Parts
 from gateway.http.platform_files import signed
+from gateway.images.codec import CONTENT_TYPES
 from gateway.keys.tokens import Tokens
-from gateway.media import CONTENT_TYPES
+from gateway.policy import decide
 from gateway.uploads.names import disposition
 
 SERVED = ("outputs/", "uploads/")

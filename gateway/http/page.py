@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 from gateway.endpoints import Endpoint
-from gateway.family import FamilyState
+from gateway.work import FamilyState
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -11,16 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.files.access import MAX_RULES, Acl, AclRule, Decision, FilesAccess
 from gateway.files.base import FileInfo, Files
 from gateway.http.accepting import origins
 from gateway.http.authentication import caller
 from gateway.http.bodies import json_object
 from gateway.http.parts import Parts
 from gateway.http.platform_errors import in_platform_shape
+from gateway.images.sources import OwnFiles
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
-from gateway.own_files import OwnFiles
+from gateway.policy import MAX_RULES, Acl, AclRule, Decision, FilesAccess
 from gateway.uploads.receiving import spooled
 
 Asked = TypeVar("Asked", bound=BaseModel)

@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError, StoreUnavailable
-from gateway.family import FamilyState
 from gateway.http.accepting import unknown_endpoint
 from gateway.http.authentication import OPENAPI
 from gateway.http.openapi import endpoint_document, service_document
@@ -19,6 +18,7 @@ from gateway.http.parts import Parts
 from gateway.http.surfaces import origin, queue_root
 from gateway.ledger.base import Ledger
 from gateway.store_watch import TIMEOUT_S as ANSWER_S
+from gateway.work import FamilyState
 
 READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own
 

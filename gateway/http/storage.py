@@ -9,12 +9,12 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES
-from gateway.files.lifecycle import OF_UPLOADS, lifecycle_of
 from gateway.http.authentication import caller
 from gateway.http.bodies import json_object
 from gateway.http.parts import Parts
 from gateway.http.surfaces import cdn_root
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
+from gateway.policy import OF_UPLOADS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.uploads.grants import Grant
 from gateway.uploads.uploads import Uploads

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from gateway.errors import PlatformError
 from gateway.http.accepting import Accepting
 from gateway.http.authentication import caller
+from gateway.images.ssrf import webhook_address
 from gateway.ledger.base import Idempotency, Priority, Terms
 from gateway.settings import GatewaySettings
-from gateway.webhooks.address import webhook_address
 
 MAX_NAME = 255  # characters of an Idempotency-Key
 LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.files.access import Acl
 from gateway.files.store import UNFINISHED_S, moment
 from gateway.keys.tokens import Purpose, Tokens
+from gateway.policy import Acl
 from gateway.uploads.names import clean_name, suffix_of
 
 WHOLE_S = 3600  # within which the content must begin to arrive

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.files.store import UNKNOWN_TYPE
-from gateway.media import sniff
+from gateway.images.codec import sniff
 
 IN_MEMORY = 1024 * 1024  # bytes of a body that are not written to disk
 _PIECE = 256 * 1024

@@ -11,8 +11,7 @@ from typing import Generic
 
 import httpx2
 
-from gateway.addresses import RefusedAddress, RefusedUrl
-from gateway.guard import NameResolver, Resolve, check_url, guarded_client
+from gateway.images.ssrf import NameResolver, RefusedAddress, RefusedUrl, Resolve, check_url, guarded_client
 from gateway.webhooks.body import webhook_body
 from gateway.webhooks.outbox import D, Outbox
 from gateway.webhooks.schedule import TIMEOUT_S, retry_delay

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import PlatformError
-from gateway.fetching import NotWritten
+from gateway.images.fetch import NotWritten
 from gateway.private_files import read_or_create
 from gateway.weights.locks import held
 

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from gateway.errors import ModelError
-from gateway.fetching import DownloadFault, Fetcher, too_large
-from gateway.fields import location
+from gateway.errors import ModelError, location
 from gateway.files.base import Files
+from gateway.images.fetch import DownloadFault, Fetcher, too_large
 from gateway.weights.cache import Arriving, Remembered, WeightsCache, making_room
 from gateway.weights.locks import Joint, locked
 from gateway.weights.settings import WeightsSettings

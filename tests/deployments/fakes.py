@@ -177,8 +177,7 @@ class FakeFinder:
         self.owners: set[str] = set()
 
     async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path:
-        from gateway.errors import ModelError
-        from gateway.fields import location
+        from gateway.errors import ModelError, location
 
         self.owners.add(owner)
         if not word.endswith(".safetensors"):

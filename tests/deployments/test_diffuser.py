@@ -20,7 +20,7 @@ from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
 from pipelines.prompts.assembly import Texts
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
-from tests.gateway.test_fetching import answer, serving
+from tests.gateway.images.test_fetch import answer, serving
 from tests.gateway.weights.files import FIELD, finder, weights
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import ModelError, PlatformError, StoreUnavailable, ValidationErrors
 from gateway.files.store import FileStore
-from gateway.media import decode_image
+from gateway.images.codec import decode_image
 from gateway.work import Delivering, Finished, Step
 from pipelines.spec import Lora, Start, Structure
 from tests.cluster import kill_replicas

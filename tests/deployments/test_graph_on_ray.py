@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.files.store import FileStore
-from gateway.media import decode_image
+from gateway.images.codec import decode_image
 from gateway.work import Finished, Note, Preview, Step
 from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch

@@ -21,13 +21,13 @@ from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import Checkers, SafetyChecker, checkers_of
 from gateway.errors import StoreUnavailable, ValidationErrors
-from gateway.files.access import Acl
 from gateway.files.base import Files
 from gateway.files.local import LocalFiles
 from gateway.files.output_names import OutputNames
 from gateway.files.store import FileStore
+from gateway.images.codec import decode_image
 from gateway.ledger.sql import SqlLedger
-from gateway.media import decode_image
+from gateway.policy import Acl
 from gateway.replicas import Report
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.uploads.account import UploadAccount

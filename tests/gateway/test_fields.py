@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.fields import location
+from gateway.errors import location
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.nearest import MAX_SPELT, nearest
+from gateway.validation import MAX_SPELT, nearest
 
 KNOWN = ("prompt", "negative_prompt", "image_size", "num_images", "aspect_ratio")
 

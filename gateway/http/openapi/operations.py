@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.endpoints import Endpoint
-from gateway.files.lifecycle import OF_OUTPUTS
 from gateway.http.openapi.wording import (
     DRAWN,
     REQUEST_ID_HEADER,
@@ -18,7 +17,8 @@ from gateway.http.openapi.wording import (
     request_named,
 )
 from gateway.http.terms import MAX_NAME
-from gateway.webhooks.address import MAX_LENGTH
+from gateway.images.ssrf import MAX_LENGTH
+from gateway.policy import OF_OUTPUTS
 
 ACCEPTING = ("400", "401", "403", "413", "422", "429", "500")
 FOLLOWING = ("400", "401", "403", "404", "500")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from gateway.files.access import MAX_RULES, Decision
 from gateway.http.openapi.wording import OPEN, answer, json_of, object_of, parameter, ref
 from gateway.http.platform_files import LONGEST_S, MAX_URL
+from gateway.policy import MAX_RULES, Decision
 
 EXPANSION = "openapi-3.0"
 EXPANSIONS = (EXPANSION, "enterprise_status")

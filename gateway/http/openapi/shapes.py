@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gateway.files.lifecycle import Lifecycle
 from gateway.http.openapi.wording import TEMPLATE, object_of, ref
 from gateway.keys.tokens import LONGEST_S
+from gateway.policy import Lifecycle
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _URL: Mapping[str, Any] = {"type": "string", "format": "uri"}

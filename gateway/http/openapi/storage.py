@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.files.lifecycle import OF_UPLOADS
 from gateway.http.openapi.wording import (
     OPEN,
     PIECE,
@@ -18,6 +17,7 @@ from gateway.http.openapi.wording import (
     refusals,
 )
 from gateway.http.storage import MAX_NAME
+from gateway.policy import OF_UPLOADS
 from gateway.uploads.uploads import MAX_PARTS
 
 _TEXT: Mapping[str, Any] = {"type": "string"}

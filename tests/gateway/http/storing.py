@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx2
 from PIL import Image
 
-from tests.gateway.images import saved
+from tests.gateway.picture_files import saved
 
 PNG = saved(Image.new("RGB", (64, 64), "red"), "PNG")
 

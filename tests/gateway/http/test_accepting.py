@@ -12,11 +12,10 @@ import pytest
 
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
-from gateway.errors import ModelError, ValidationErrors
-from gateway.family import FamilyState
-from gateway.fields import location
+from gateway.errors import ModelError, ValidationErrors, location
 from gateway.http.parts import Parts
 from gateway.settings import GatewaySettings
+from gateway.work import FamilyState
 from pipelines.spec import Spec
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
 

@@ -15,7 +15,7 @@ from gateway.ledger.base import Terms
 from pipelines.spec import Guidance, Size, Spec
 from tests.gateway.fakes import FAST, INPUT, work
 from tests.gateway.http.conftest import APP, Dispatch
-from tests.gateway.test_intake import IN_BASE64
+from tests.gateway.http.test_inputs import IN_BASE64
 
 QUEUE = f"/queue/{FAST}"
 

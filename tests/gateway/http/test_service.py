@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import StoreUnavailable
-from gateway.family import FamilyState
 from gateway.http import service
 from gateway.ledger.sql import SqlLedger
+from gateway.work import FamilyState
 from tests.gateway.fakes import FAST, INPUT
 
 

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from gateway.guard import Resolve
+from gateway.images.ssrf import Resolve
 from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.webhooks.signing import FixedRing, SigningKey, jwks
 from tests.gateway.fakes import until

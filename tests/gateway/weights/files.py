@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.local import LocalFiles
-from gateway.silent_servers import SilentServers
+from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings

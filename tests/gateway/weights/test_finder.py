@@ -13,7 +13,7 @@ from gateway.errors import PlatformError
 from gateway.files.local import LocalFiles
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import stored
-from tests.gateway.test_fetching import answer, redirect, serving, talking
+from tests.gateway.images.test_fetch import answer, redirect, serving, talking
 from tests.gateway.weights.files import BROKEN, FIELD, finder, left, refused, weights
 
 GOOD = weights()

@@ -9,7 +9,7 @@ from gateway.files.store import FileStore
 from gateway.weights.cache import WeightsCache
 from gateway.weights.sharing import KEEP_S, NotShared, WeightsOfNode, WeightsShare
 from tests.gateway.files.away import AwayBlobs
-from tests.gateway.test_fetching import answer, serving
+from tests.gateway.images.test_fetch import answer, serving
 from tests.gateway.weights.files import FIELD, finder, weights
 
 

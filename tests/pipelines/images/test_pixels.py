@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.media import decode_image
+from gateway.images.codec import decode_image
 from pipelines.events import Pixels
 from pipelines.images.files import read_picture
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import PlatformError
-from gateway.webhooks.address import webhook_address
+from gateway.images.ssrf import webhook_address
 
 
 @pytest.mark.parametrize("url", ["https://app.example/hook?a=b", "http://1.1.1.1:8080/", "https://bücher.example/"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.files.access import Acl, AclRule, Decision, FilesAccess, decide
 from gateway.keys.base import Caller, Scope
+from gateway.policy import Acl, AclRule, Decision, FilesAccess, decide
 
 NOBODY = Caller(scopes=frozenset())
 OTHER = Caller("other", frozenset({Scope.RUN}))

@@ -17,10 +17,10 @@ from gateway.errors import StoreUnavailable, ValidationErrors
 from gateway.files.folder import FolderBlobs
 from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
-from gateway.intake import LONGEST_ADDRESS, take_in
-from gateway.own_files import OwnFiles
+from gateway.http.inputs import LONGEST_ADDRESS, take_in
+from gateway.images.sources import OwnFiles
 from pipelines.spec import Guidance, Picture, Spec, Start, Structure
-from tests.gateway.images import png_header, saved
+from tests.gateway.picture_files import png_header, saved
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PNG = saved(Image.new("RGB", (8, 8), "red"), "PNG")

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits
-from gateway.silent_servers import FORGET_S, SilentServers
+from gateway.images.fetch import FORGET_S, Fetcher, FetchLimits, SilentServers
 from tests.gateway.fakes import until
-from tests.gateway.test_fetching import answer, redirect, serving, talking
+from tests.gateway.images.test_fetch import answer, redirect, serving, talking
 from tests.gateway.weights.files import FIELD, finder, refused, weights
 
 GRACE_S = 0.4

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.addresses import RefusedAddress, RefusedUrl, check_address, check_port
+from gateway.images.ssrf import RefusedAddress, RefusedUrl, check_address, check_port
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"]
 LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"]

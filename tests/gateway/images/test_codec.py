@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from gateway.errors import ModelError
-from gateway.media import CONTENT_TYPES, check_image, decode_image, encode_image, sniff
+from gateway.images.codec import CONTENT_TYPES, check_image, decode_image, encode_image, sniff
 from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
-from tests.gateway.images import png_header, saved, webp_header
+from tests.gateway.picture_files import png_header, saved, webp_header
 
 CAP = 10_000
 

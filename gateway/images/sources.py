@@ -1,16 +1,17 @@
-"""Files that a client names by an address of ours: read from the files store, not over HTTP."""
+"""Reading the pictures of a spec as pixels: from the files store where an address is ours, else from the network."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.errors import ModelError
-from gateway.fetching import too_large
-from gateway.fields import location
-from gateway.files.access import FilesAccess, decide
+from gateway.errors import ModelError, location
 from gateway.files.base import FILES, FileInfo, Files
 from gateway.files.store import is_key
+from gateway.images.codec import Pixels, decode_image
+from gateway.images.fetch import Fetcher, too_large
 from gateway.keys.base import Caller
+from gateway.policy import FilesAccess, decide
 
 _SERVED = ("outputs/", "uploads/")
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
@@ -79,3 +80,33 @@ def _host(host: str) -> str:
 def _missing(field: str) -> ModelError:
     msg = "The file could not be downloaded: its server answered 404."
     return ModelError("file_download_error", msg, location(field))
+
+
+STORED = "stored:"
+
+
+class PictureReader:
+    """Reads and decodes the pictures that a spec names.
+
+    max_bytes: of a fetched file. max_pixels: of a picture, before it is decoded.
+    """
+
+    def __init__(self, files: Files, fetcher: Fetcher, max_bytes: int, max_pixels: int) -> None:
+        self._files, self._fetcher = files, fetcher
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+
+    async def fetch(self, source: str, field: str) -> bytes:
+        """The file at `source`: `stored:<key>` or an http(s) address.
+
+        field: where in the client's input it was named, dotted. Raises ModelError for what cannot be had.
+        """
+        if not source.startswith(STORED):
+            return await self._fetcher.fetch(source, self._max_bytes, field)
+        stored = await self._files.get(source.removeprefix(STORED))
+        if stored is None:
+            raise ModelError("file_download_error", "The uploaded picture is no longer stored.", location(field))
+        return stored.content
+
+    async def decode(self, content: bytes, field: str) -> Pixels:
+        """The picture in a file as (height, width, 3) uint8 RGB, upright. Raises ModelError for what cannot be read."""
+        return await asyncio.to_thread(decode_image, content, self._max_pixels, field)

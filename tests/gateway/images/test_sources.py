@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits
 from gateway.files.local import LocalFiles
-from gateway.media import Pixels
-from gateway.pictures import PictureReader
-from tests.gateway.images import saved
-from tests.gateway.test_fetching import LOCAL, answer, serving
+from gateway.images.codec import Pixels
+from gateway.images.fetch import Fetcher, FetchLimits
+from gateway.images.sources import PictureReader
+from tests.gateway.images.test_fetch import LOCAL, answer, serving
+from tests.gateway.picture_files import saved
 
 RED = saved(Image.new("RGB", (8, 4), "red"), "PNG")
 

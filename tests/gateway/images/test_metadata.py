@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from gateway.media import CONTENT_TYPES, encode_image
-from gateway.metadata import MAX_BYTES, Making, UsedModel, lora_name, metadata
+from gateway.images.codec import CONTENT_TYPES, encode_image
+from gateway.images.metadata import MAX_BYTES, Making, UsedModel, lora_name, metadata
 from gateway.settings import OutputSettings, Scheme
 from gateway.work import ImageFormat
 from pipelines.performance import MODES, PerformanceName

@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from gateway.errors import ModelError
-from gateway.media import check_image, decode_image
-from tests.gateway.images import saved
+from gateway.images.codec import check_image, decode_image
+from tests.gateway.picture_files import saved
 
 CAP = 10_000
 REFUSALS = {"unsupported_image_format", "image_too_large", "image_load_error"}

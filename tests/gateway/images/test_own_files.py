@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ModelError
-from gateway.files.access import Acl
 from gateway.files.base import FileTerms
 from gateway.files.local import LocalFiles
+from gateway.images.sources import OwnFiles
 from gateway.keys.base import Caller, Scope
-from gateway.own_files import OwnFiles
+from gateway.policy import Acl
 
 KEY = "uploads/0f8fad5b-d9cb-469f-a165-70867728950e/file.png"
 OUTPUT = "outputs/0f8fad5b-d9cb-469f-a165-70867728950e/0.png"

@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gateway.errors import ModelError
-from gateway.media import decode_image
-from gateway.mending import plain_png
-from tests.gateway.images import saved
+from gateway.images.codec import decode_image
+from gateway.images.mending import plain_png
+from tests.gateway.picture_files import saved
 
 CAP = 100_000
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8))

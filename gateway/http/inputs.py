@@ -9,14 +9,12 @@ from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway.discarding import discard
-from gateway.errors import ModelError, StoreUnavailable, ValidationErrors
+from gateway.errors import ModelError, StoreUnavailable, ValidationErrors, location
 from gateway.execution import uninterrupted
-from gateway.fetching import too_large
-from gateway.fields import location
 from gateway.files.base import Files
-from gateway.media import SUFFIXES, check_image
-from gateway.own_files import OwnFiles
-from gateway.pictures import STORED
+from gateway.images.codec import SUFFIXES, check_image
+from gateway.images.fetch import too_large
+from gateway.images.sources import STORED, OwnFiles
 from gateway.weights.sources import stored
 from pipelines.spec import Embedding, Lora, Spec
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.previews import MAX_BYTES, preview_of
+from gateway.images.codec import MAX_BYTES, preview_of
 
 NOISE = np.random.default_rng(0)
 

@@ -9,11 +9,10 @@ from contextlib import suppress
 import httpx2
 import pytest
 
-from gateway.addresses import RefusedAddress, RefusedUrl
 from gateway.errors import ModelError
-from gateway.fetching import Fetcher, FetchLimits, Saved
-from gateway.guard import NameResolver, PinnedTransport, check_url, guarded_client
-from tests.gateway.test_fetching import LOCAL, answer, redirect, refused, resolving, serving
+from gateway.images.fetch import Fetcher, FetchLimits, Saved
+from gateway.images.ssrf import NameResolver, PinnedTransport, RefusedAddress, RefusedUrl, check_url, guarded_client
+from tests.gateway.images.test_fetch import LOCAL, answer, redirect, refused, resolving, serving
 
 # What the host itself spells: refused without asking a resolver.
 SPELT = [

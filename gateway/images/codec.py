@@ -1,7 +1,7 @@
-"""Pictures as bytes and as pixels: what they are by content, how large by header, decoding and encoding."""
+"""Pictures as bytes and as pixels: what they are by content, how large by header, decoding, encoding, previews."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import sqrt
@@ -17,13 +17,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
-from gateway.avif import first_picture, is_avif
-from gateway.errors import ModelError
-from gateway.fields import location
-from gateway.mending import completed_jpeg, plain_png
-from gateway.metadata import Metadata
+from gateway.errors import ModelError, location
+from gateway.images.avif import first_picture, is_avif
+from gateway.images.mending import completed_jpeg, plain_png
+from gateway.images.metadata import Metadata
 from gateway.settings import OutputSettings
-from gateway.work import ImageFormat
+from gateway.work import ImageFormat, Preview
 from pipelines.images.pixels import to_pixels
 
 Pixels = npt.NDArray[np.uint8]
@@ -202,3 +201,37 @@ def _load_errors(field: str) -> Iterator[None]:
     except Exception as error:
         msg = "The picture could not be read; it is damaged or incomplete."
         raise ModelError("image_load_error", msg, location(field)) from error
+
+
+CONTENT_TYPE = "image/jpeg"
+MAX_BYTES = 20_000  # of all pictures of a preview together
+VEILED = 4  # pixels of a preview, each way, that become one where the safety checker has the last word
+QUALITIES = (85, 70, 50, 30)
+
+
+def preview_of(pixels: npt.NDArray[np.uint8], step: int, steps: int, *, veiled: bool) -> Preview:
+    """The pictures of `pixels` (n, h, w, 3) as JPEG, of at most `MAX_BYTES` together.
+
+    veiled: so coarse that nothing is recognised in them that the safety checker may later black out.
+    """
+    pictures = [Image.fromarray(each) for each in pixels]
+    if veiled:
+        pictures = [picture.reduce(VEILED) for picture in pictures]
+    contents, (width, height) = _fitting(pictures, MAX_BYTES // len(pictures))
+    return Preview(step, steps, contents, CONTENT_TYPE, width, height)
+
+
+def _fitting(pictures: Sequence[Image.Image], max_bytes: int) -> tuple[list[bytes], tuple[int, int]]:
+    """The best files of at most `max_bytes` each, all of one quality and size, and that size."""
+    while True:
+        for quality in QUALITIES:
+            contents = [_jpeg(picture, quality) for picture in pictures]
+            if max(map(len, contents)) <= max_bytes or pictures[0].size == (1, 1):
+                return contents, pictures[0].size
+        pictures = [picture.reduce(2) for picture in pictures]
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()

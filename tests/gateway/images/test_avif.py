@@ -5,10 +5,10 @@ import struct
 import pytest
 from PIL import Image
 
-from gateway.avif import first_picture
 from gateway.errors import ModelError
-from gateway.media import decode_image
-from tests.gateway.images import saved
+from gateway.images.avif import first_picture
+from gateway.images.codec import decode_image
+from tests.gateway.picture_files import saved
 
 CAP = 10_000
 

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from gateway.errors import ModelError
-from gateway.fetching import DownloadFault, Fetcher, FetchLimits, Saved
-from gateway.guard import PinnedTransport
+from gateway.images.fetch import DownloadFault, Fetcher, FetchLimits, Saved
+from gateway.images.ssrf import PinnedTransport
 
 LOCAL = FetchLimits(timeout_s=5, allow_loopback=True)
 

@@ -1,0 +1,1 @@
+"""Pictures: as bytes and as pixels, and how those that clients name come here."""
