@@ -12,16 +12,11 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
-from gateway.broadcasting import Broadcast, News
-from gateway.dispatching import Dispatching
 from gateway.files.base import Files
-from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.base import AtOnce
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.sql import SqlLedger
-from gateway.replicas import Replicas
-from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
@@ -29,6 +24,10 @@ from gateway.uploads.reconciling import Reconciling
 from gateway.webhooks.ring_file import ring_of
 from gateway.webhooks.sending import Sender, SendingLimits
 from gateway.work import Runner
+from gateway.worker.capacity import Replicas
+from gateway.worker.dispatcher import Dispatching
+from gateway.worker.events import Broadcast, News
+from gateway.worker.reaper import Housekeeping, Retention
 
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
 

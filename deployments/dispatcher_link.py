@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.broadcasting import POLL_S, News
+from gateway.worker.events import POLL_S, News
 
 ANSWER_S = POLL_S + 2.0
 
@@ -13,7 +13,7 @@ Handle = Any
 
 
 class DispatcherHandle:
-    """`gateway.broadcasting.DispatcherLink` over a handle. A call that gets no answer is given up."""
+    """`gateway.worker.events.DispatcherLink` over a handle. A call that gets no answer is given up."""
 
     def __init__(self, dispatcher: Handle) -> None:
         self._dispatcher = dispatcher

@@ -18,16 +18,16 @@ from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.opening import files_of
-from gateway.housekeeping import Housekeeping
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
-from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
+from gateway.worker.lease import Reaper
+from gateway.worker.reaper import Housekeeping
 from pipelines import needs
 from pipelines.catalogue import Catalogue
 from pipelines.parts import Part

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import serve
 
-from gateway.replicas import REPORT_S
+from gateway.worker.capacity import REPORT_S
 
 DISPATCHER = "Dispatcher"
 

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from gateway.discarding import discard
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
@@ -28,6 +27,7 @@ from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import nearest
 from gateway.work import FamilyState
+from gateway.worker.reaper import discard
 from pipelines.spec import Spec
 
 MOST_VALUES = 20_000  # values of a body; parsing one costs fifty times what a byte of a long text does

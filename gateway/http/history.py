@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.discarding import discard
 from gateway.errors import PlatformError
 from gateway.http.answers import REQUEST_ID
 from gateway.http.authentication import caller
@@ -16,6 +15,7 @@ from gateway.http.statuses import log_object, status_word
 from gateway.keys.base import Scope
 from gateway.ledger.base import Payload
 from gateway.ledger.history import Entry, Record, SqlHistory
+from gateway.worker.reaper import discard
 
 USUAL, MOST = 50, 100  # entries of a page
 

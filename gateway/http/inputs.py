@@ -8,14 +8,14 @@ from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
-from gateway.discarding import discard
 from gateway.errors import ModelError, StoreUnavailable, ValidationErrors, location
-from gateway.execution import uninterrupted
 from gateway.files.base import Files
 from gateway.images.codec import SUFFIXES, check_image
 from gateway.images.fetch import too_large
 from gateway.images.sources import STORED, OwnFiles
 from gateway.weights.sources import stored
+from gateway.worker.executor import uninterrupted
+from gateway.worker.reaper import discard
 from pipelines.spec import Embedding, Lora, Spec
 
 Weights = TypeVar("Weights", Lora, Embedding)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.broadcasting import DispatcherLink
 from gateway.files.base import Files
 from gateway.keys.base import Keys
 from gateway.ledger.base import Ledger
@@ -12,6 +11,7 @@ from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from gateway.work import FamilyState
+from gateway.worker.events import DispatcherLink
 from pipelines.spec import Spec
 
 

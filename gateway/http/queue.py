@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from gateway.endpoints import app_of
 from gateway.errors import PlatformError
-from gateway.execution import uninterrupted
 from gateway.http.accepting import accept, endpoint_of
 from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
 from gateway.http.authentication import caller
@@ -26,6 +25,7 @@ from gateway.http.terms import terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.base import CancelAnswer, State, Status, TooMany
 from gateway.watching import Watching
+from gateway.worker.executor import uninterrupted
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have

@@ -13,18 +13,17 @@ from starlette.routing import Route
 
 from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError, StoreUnavailable
-from gateway.execution import AWAY_S, patiently, uninterrupted
-from gateway.following import Follower
 from gateway.http.accepting import Accepting, accept, endpoint_of
 from gateway.http.answers import replayed
 from gateway.http.parts import Parts
 from gateway.http.submission import submit
 from gateway.http.terms import run_terms_of, start_within
-from gateway.latest import Ended, LatestEvents, Stopping
 from gateway.ledger.base import Answer, Outcome, State, Terms
 from gateway.ledger.ending import late_answer, left_answer, platform_answer
 from gateway.watching import Watching
 from gateway.work import Preview, Step
+from gateway.worker.events import Ended, Follower, LatestEvents, Stopping
+from gateway.worker.executor import AWAY_S, patiently, uninterrupted
 
 Listen = Callable[[Step | Preview], None]
 

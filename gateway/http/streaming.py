@@ -13,13 +13,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError
-from gateway.execution import answer_of
 from gateway.http.accepting import endpoint_of
 from gateway.http.answers import REQUEST_ID, inactive_headers, replayed
 from gateway.http.run import SyncRuns, WaitingRun
 from gateway.http.sse import KEEP_ALIVE, KEEP_ALIVE_S, LINGER_S, event_stream_headers, event_text
 from gateway.ledger.base import Answer
 from gateway.work import Preview, Step
+from gateway.worker.executor import answer_of
 
 STEP_PERIOD_S = 0.5  # between two events that tell no more than a step
 

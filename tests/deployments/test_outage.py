@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from deployments.postprocessor import Postprocessor
-from gateway.dispatching import Dispatching
 from gateway.endpoints import app_of
 from gateway.files.output_names import OutputNames
 from gateway.files.s3 import Bucket, S3Blobs
@@ -19,6 +18,7 @@ from gateway.ledger.base import Outcome, State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivering, Event, Finished, Step, Work
+from gateway.worker.dispatcher import Dispatching
 from pipelines.events import Drawn
 from tests.deployments.fakes import no_models
 from tests.gateway.fakes import FAST, work

@@ -28,10 +28,10 @@ from gateway.files.store import FileStore
 from gateway.images.codec import decode_image
 from gateway.ledger.sql import SqlLedger
 from gateway.policy import Acl
-from gateway.replicas import Report
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
+from gateway.worker.capacity import Report
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from gateway.broadcasting import Broadcast, News
-from gateway.dispatching import Dispatching
 from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
+from gateway.worker.dispatcher import Dispatching
+from gateway.worker.events import Broadcast, News
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"

@@ -11,13 +11,13 @@ import pytest
 import uvicorn
 
 from gateway.app import Parts, create_app
-from gateway.dispatching import Dispatching
 from gateway.endpoints import app_of
 from gateway.files.local import LocalFiles
 from gateway.ledger.base import State
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
+from gateway.worker.dispatcher import Dispatching
 from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
 
 APP = app_of(FAST)

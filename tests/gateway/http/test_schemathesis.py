@@ -24,13 +24,13 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from starlette.applications import Starlette
 
 from gateway.app import Parts, create_app
-from gateway.dispatching import Dispatching
 from gateway.endpoints import ENDPOINTS
 from gateway.files.local import LocalFiles
 from gateway.http.openapi import service_document
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
+from gateway.worker.dispatcher import Dispatching
 from tests.gateway.fakes import FakeRunner, LocalDispatcher
 
 CHECKS = (

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway import execution
+from gateway.worker import executor
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
-from gateway.execution import LostClaim, PutBack, execute
-from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State, Terms
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Event, Finished, Note, Runner, Step, Work
+from gateway.worker.executor import LostClaim, PutBack, execute
+from gateway.worker.lease import Heart
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
@@ -210,7 +210,7 @@ async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, s
 async def test_the_time_that_a_ledger_is_away_is_not_the_runs(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "PAUSES_S", (0.2,))
+    monkeypatch.setattr(executor, "PAUSES_S", (0.2,))
     running, tries = ledger.running, 0
 
     async def away(claim: Claim) -> bool:
@@ -302,7 +302,7 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
                 raise OSError("disk")
             return await super().finish(claim, outcome, answer, media)
 
-    monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(executor, "PAUSES_S", (0.01, 0.01, 0.01))
     answer = await run(await claimed(ledger), Failing(ledger.database), FakeRunner())
     assert answer == await ledger.answer("one", APP)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.housekeeping import Housekeeping
+from gateway.worker.reaper import Housekeeping
 from tests.gateway.fakes import until
 
 

@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from gateway.broadcasting import News
 from gateway.errors import StoreUnavailable
-from gateway.following import Follower
-from gateway.latest import Ended, LatestEvents, RunEvent
 from gateway.ledger.sql import SqlLedger
 from gateway.work import Step
+from gateway.worker.events import Ended, Follower, LatestEvents, News, RunEvent
 from tests.gateway.fakes import LocalDispatcher, until
 
 

@@ -1,11 +1,47 @@
-"""Taking requests from owners and listeners that are silent, by any process that is not."""
+"""Leases: one owner keeps its own with a heartbeat, and anyone takes those of owners and listeners that are silent."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from time import time
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.base import Ledger
+from gateway.ledger.base import Beat, Claim, Ledger, Report
+
+Line = tuple[str, str]
+
+
+class Heart:
+    """Gathers the log lines of all of an owner's requests, so that they cost one transaction a beat."""
+
+    def __init__(self, ledger: Ledger, owner: str, lease_s: float) -> None:
+        self._ledger, self._owner, self._lease_s = ledger, owner, lease_s
+        self._waiting: dict[tuple[str, int], tuple[Claim, list[Line]]] = {}
+
+    def say(self, claim: Claim, level: str, message: str) -> None:
+        """Add a line to the log of a request; it is written at the next beat."""
+        self._waiting.setdefault(_name(claim), (claim, []))[1].append((level, message))
+
+    async def beat(self, held: Iterable[Claim]) -> Beat:
+        """Extend the leases of `held`, write what was said. After a failure it is said again at the next beat."""
+        taken, self._waiting = self._waiting, {}
+        reports = [Report(claim, tuple(taken.get(_name(claim), (claim, []))[1])) for claim in held]
+        try:
+            return await self._ledger.heartbeat(self._owner, self._lease_s, reports)
+        except BaseException:
+            for name, (claim, lines) in self._waiting.items():
+                taken.setdefault(name, (claim, []))[1].extend(lines)
+            self._waiting = taken
+            raise
+
+    def last_words(self, claim: Claim) -> Sequence[Line]:
+        """What was said of a request and is not written; it is the caller's to write."""
+        _, lines = self._waiting.pop(_name(claim), (claim, []))
+        return lines
+
+
+def _name(claim: Claim) -> tuple[str, int]:
+    return claim.work.request_id, claim.attempt
+
 
 STOOD_STILL = 0.9  # of a lease between two sweeps, which are half a lease apart
 

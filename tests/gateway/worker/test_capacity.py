@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.replicas import STALE_S, Replicas, Report
+from gateway.worker.capacity import STALE_S, Replicas, Report
 
 
 class Clock:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.discarding import discard
 from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
+from gateway.worker.reaper import discard
 from tests.gateway.files.away import AwayBlobs
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.endpoints import app_of
-from gateway.heart import Heart
 from gateway.ledger.base import Beat, Claim, Report
 from gateway.ledger.sql import SqlLedger
+from gateway.worker.lease import Heart
 from tests.gateway.fakes import FAST, work
 
 

@@ -7,15 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.broadcasting import Broadcast
 from gateway.errors import PlatformError
-from gateway.execution import LostClaim, Progress, PutBack, answer_of, execute, patiently
-from gateway.heart import Heart
-from gateway.latest import Ended
 from gateway.ledger.base import AtOnce, Claim, Ledger
-from gateway.reaping import Reaper
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
+from gateway.worker.events import Broadcast, Ended
+from gateway.worker.executor import LostClaim, Progress, PutBack, answer_of, execute, patiently
+from gateway.worker.lease import Heart, Reaper
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0

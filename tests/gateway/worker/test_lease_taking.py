@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.ledger.base import Claim, Report, State
 from gateway.ledger.sql import SqlLedger
-from gateway.reaping import Reaper
+from gateway.worker.lease import Reaper
 from tests.gateway.ledger.works import Clock, claimed, state
 
 LEASE_S = 10.0

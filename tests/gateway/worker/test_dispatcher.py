@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
-from gateway import execution
-from gateway.broadcasting import Broadcast
-from gateway.dispatching import Dispatching
+from gateway.worker import executor
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, StoreUnavailable
-from gateway.latest import Stopping
 from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
 from gateway.ledger.database import Database
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Runner, Work
+from gateway.worker.dispatcher import Dispatching
+from gateway.worker.events import Broadcast, Stopping
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
@@ -145,7 +144,7 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
                 raise OSError("disk")
             return await super().finish(claim, outcome, answer, media)
 
-    monkeypatch.setattr(execution, "PAUSES_S", ())
+    monkeypatch.setattr(executor, "PAUSES_S", ())
     await submit(ledger, "a")
     runner = FakeRunner()
     long = settings.model_copy(update={"lease_s": 600})  # so that no expiry brings it back
@@ -161,7 +160,7 @@ async def test_a_request_whose_end_can_never_be_written_is_given_up(
         async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
             raise OSError("disk")
 
-    monkeypatch.setattr(execution, "PAUSES_S", ())
+    monkeypatch.setattr(executor, "PAUSES_S", ())
     ledger = Failing(await Database.open(settings.ledger_address), limits=Limits(retries=2))
     await submit(ledger, "a")
     runner = FakeRunner()
@@ -278,7 +277,7 @@ async def test_an_end_waits_for_a_ledger_that_is_away(
     ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pictures are drawn: they are not thrown away after a few seconds."""
-    monkeypatch.setattr(execution, "PAUSES_S", (0.01, 0.02))
+    monkeypatch.setattr(executor, "PAUSES_S", (0.01, 0.02))
     tries, finish = 0, ledger.finish
 
     async def away(*arguments: Any) -> bool:
@@ -346,7 +345,7 @@ async def test_a_request_cancelled_before_its_first_step_ends_too(
             task.cancel()
         return task
 
-    monkeypatch.setattr("gateway.dispatching.asyncio.create_task", create_and_cancel)
+    monkeypatch.setattr("gateway.worker.dispatcher.asyncio.create_task", create_and_cancel)
     runner = FakeRunner()
     async with dispatching(ledger, runner, settings):
         await until_state(ledger, "a", State.DONE)

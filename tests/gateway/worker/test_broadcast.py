@@ -2,9 +2,8 @@
 
 import asyncio
 
-from gateway.broadcasting import SILENT_S, Broadcast
-from gateway.latest import Ended, Stopping
 from gateway.work import Preview, Step
+from gateway.worker.events import SILENT_S, Broadcast, Ended, Stopping
 
 PREVIEW = Preview(2, 9, [b"x"], "image/jpeg", 1, 1)
 

@@ -20,9 +20,9 @@ from gateway.errors import (
     ValidationErrors,
 )
 from gateway.files.base import FILES
-from gateway.heart import Heart
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
+from gateway.worker.lease import Heart
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from gateway import retention as module
+from gateway.worker import reaper as module
 from gateway.errors import StoreUnavailable
 from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
 from gateway.ledger.base import Outcome, Terms
 from gateway.ledger.sql import SqlLedger, utc_now
-from gateway.retention import Retention
 from gateway.settings import GatewaySettings
+from gateway.worker.reaper import Retention
 from tests.gateway.ledger.works import APP, OK, work
 
 DAY_S = 86_400

@@ -1,0 +1,1 @@
+"""Who draws what waits: claims, leases, runs, what they say, and what is cleared up."""

@@ -1,0 +1,99 @@
+"""What has to be cleared up now and then: what is older than settings say, and files that nothing names any more."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from gateway.errors import StoreUnavailable
+from gateway.files.base import Files
+from gateway.ledger.history import Retired, SqlHistory
+from gateway.ledger.sql import utc_now
+from gateway.rate_limited_log import RateLimitedLog
+from gateway.settings import GatewaySettings
+
+FIRST_S = 60.0  # from the start: whoever starts again and again clears up all the same
+
+logger = logging.getLogger("fooocus.gateway")
+
+
+class Housekeeping:
+    """Runs sweeps, one after the other, every `every_s` seconds. Each returns how much it has cleared."""
+
+    def __init__(
+        self, sweeps: Sequence[Callable[[], Awaitable[int]]], every_s: float, first_s: float = FIRST_S
+    ) -> None:
+        self._sweeps, self._every_s, self._first_s = sweeps, every_s, first_s
+        self._stopped = asyncio.Event()
+        self._log = RateLimitedLog(logger)  # a gateway clears up every few seconds
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        pause = min(self._first_s, self._every_s)
+        while not await self._stopped_within(pause):
+            for sweep in self._sweeps:
+                try:
+                    if cleared := await sweep():
+                        logger.info("cleared up: %d", cleared)
+                except StoreUnavailable as error:
+                    self._log.warning("clearing up waits for the %s store: %r", error.store, error.__cause__ or error)
+                except Exception:
+                    logger.exception("clearing up failed; it is tried again later")
+            pause = self._every_s
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        return self._stopped.is_set()
+
+
+async def discard(keys: Iterable[str], files: Files) -> None:
+    """Delete every file that can be deleted; one that cannot is left over, and logged."""
+    remaining = list(keys)
+    while remaining:
+        key = remaining.pop()
+        try:
+            await files.delete(key)
+        except StoreUnavailable as error:  # and would be for each of the others
+            names = ", ".join([key, *remaining])
+            logger.warning("the files store is away (%r); left over: %s", error.__cause__ or error, names)
+            return
+        except Exception:
+            logger.exception("the file %s is left over", key)
+
+
+BATCH = 200  # requests of one transaction
+
+
+class Retention:
+    """Deletes requests that ended long ago, and clears those that were not to be stored. Any number may do it."""
+
+    def __init__(
+        self, history: SqlHistory, files: Files, settings: GatewaySettings, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._history, self._files, self._settings, self._clock = history, files, settings, clock
+
+    async def sweep(self) -> int:
+        """Delete and clear all that is due, batch by batch; return how many requests that were.
+
+        Raises StoreUnavailable, and has done nothing, when their files could not be deleted now.
+        """
+        await self._files.check()  # for with a row goes the only word of its files
+        now = self._clock()
+        unstored = now - timedelta(seconds=self._settings.keep_unstored_s)
+        old = now - timedelta(seconds=self._settings.keep_requests_s)
+        return await self._all(self._history.forget, unstored) + await self._all(self._history.retire, old)
+
+    async def _all(self, batch: Callable[[datetime, int], Awaitable[Retired]], before: datetime) -> int:
+        count = 0
+        while True:
+            done = await batch(before, BATCH)
+            await discard(done.media, self._files)
+            count += done.requests
+            if done.requests < BATCH:
+                return count
+            await asyncio.sleep(0)  # whoever else writes goes first
