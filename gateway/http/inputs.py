@@ -13,8 +13,8 @@ from gateway.files.base import Files
 from gateway.images.codec import SUFFIXES, check_image
 from gateway.images.fetch import too_large
 from gateway.images.sources import STORED, OwnFiles
+from gateway.retries import uninterrupted
 from gateway.weights.sources import stored
-from gateway.worker.executor import uninterrupted
 from gateway.worker.reaper import discard
 from pipelines.spec import Embedding, Lora, Spec
 

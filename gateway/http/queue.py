@@ -24,8 +24,8 @@ from gateway.http.surfaces import queue_root
 from gateway.http.terms import terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.base import CancelAnswer, State, Status, TooMany
+from gateway.retries import uninterrupted
 from gateway.watching import Watching
-from gateway.worker.executor import uninterrupted
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have

@@ -20,10 +20,10 @@ from gateway.http.submission import submit
 from gateway.http.terms import run_terms_of, start_within
 from gateway.ledger.base import Answer, Outcome, State, Terms
 from gateway.ledger.ending import late_answer, left_answer, platform_answer
+from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.watching import Watching
 from gateway.work import Preview, Step
 from gateway.worker.events import Ended, Follower, LatestEvents, Stopping
-from gateway.worker.executor import AWAY_S, patiently, uninterrupted
 
 Listen = Callable[[Step | Preview], None]
 

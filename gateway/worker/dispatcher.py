@@ -9,10 +9,11 @@ from functools import partial
 
 from gateway.errors import PlatformError
 from gateway.ledger.base import AtOnce, Claim, Ledger
+from gateway.retries import patiently
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
 from gateway.worker.events import Broadcast, Ended
-from gateway.worker.executor import LostClaim, Progress, PutBack, answer_of, execute, patiently
+from gateway.worker.executor import LostClaim, Progress, PutBack, answer_of, execute
 from gateway.worker.lease import Heart, Reaper
 
 FIRST_RETRY_S = 0.2

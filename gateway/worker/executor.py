@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
-from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway.endpoints import ENDPOINTS, app_of
 from gateway.errors import (
@@ -21,6 +19,7 @@ from gateway.errors import (
 )
 from gateway.files.base import FILES
 from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
+from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
 from gateway.worker.lease import Heart
 
@@ -30,9 +29,6 @@ Progress = Step | Preview | Delivering
 OnEvent = Callable[[Progress], None]
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner is in the queue again
-PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # between attempts at a write that must not be lost
-MOST_S = 10.0  # after which no further attempt is made
-AWAY_S = 600.0  # for how long what is drawn is held while the ledger is away
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -191,26 +187,6 @@ def answer_of(error: ServiceError) -> Answer:
     return Answer(error.status, error.body(), error.headers(), error=str(error), error_type=error_type)
 
 
-async def patiently(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T:
-    """Make a write that must not be lost, again after a failure, a few times; then its error is raised.
-
-    away_s: for how long it is tried where the ledger is away. One that hangs is asked again only then, for it has taken
-    its time.
-    """
-    begun = monotonic()
-    for number in count():
-        try:
-            return await write()
-        except Exception as error:
-            taken_s = monotonic() - begun
-            waits = isinstance(error, StoreUnavailable) and taken_s < away_s
-            if not waits and (number >= len(PAUSES_S) or taken_s > MOST_S):
-                raise
-            logger.exception("the ledger did not take a write; it is tried again")
-            await asyncio.sleep(PAUSES_S[min(number, len(PAUSES_S) - 1)])
-    raise AssertionError("the numbers do not end")
-
-
 async def _draw(
     claim: Claim,
     ledger: Ledger,
@@ -271,18 +247,6 @@ async def _closing(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[
         close = getattr(events, "aclose", None)  # generators have it, other iterators need not
         if close is not None:
             await close()
-
-
-async def uninterrupted(writing: Coroutine[Any, Any, T]) -> T:
-    """Await `writing` to its end even when this task is cancelled meanwhile; then the cancellation goes on."""
-    task = asyncio.create_task(writing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # it is nobody's any more
-        raise
 
 
 def _is_being_cancelled() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.worker import executor
+from gateway import retries
 from gateway.app import create_app
 from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.http.parts import Parts
@@ -169,11 +169,11 @@ async def test_a_run_outlives_a_ledger_that_is_away_when_it_is_asked(
     ask, times = getattr(ledger, question), count(1)
 
     async def at_last(*asked: Any) -> Any:
-        if next(times) <= 3 * (len(executor.PAUSES_S) + 1):
+        if next(times) <= 3 * (len(retries.PAUSES_S) + 1):
             raise StoreUnavailable("ledger")
         return await ask(*asked)
 
-    monkeypatch.setattr(executor, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.01, 0.01))
     monkeypatch.setattr(ledger, question, at_last)
     assert (await client.post(RUN, json=INPUT)).status_code == 200
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import executor
+from gateway import retries
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
@@ -144,7 +144,7 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
                 raise OSError("disk")
             return await super().finish(claim, outcome, answer, media)
 
-    monkeypatch.setattr(executor, "PAUSES_S", ())
+    monkeypatch.setattr(retries, "PAUSES_S", ())
     await submit(ledger, "a")
     runner = FakeRunner()
     long = settings.model_copy(update={"lease_s": 600})  # so that no expiry brings it back
@@ -160,7 +160,7 @@ async def test_a_request_whose_end_can_never_be_written_is_given_up(
         async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
             raise OSError("disk")
 
-    monkeypatch.setattr(executor, "PAUSES_S", ())
+    monkeypatch.setattr(retries, "PAUSES_S", ())
     ledger = Failing(await Database.open(settings.ledger_address), limits=Limits(retries=2))
     await submit(ledger, "a")
     runner = FakeRunner()
@@ -277,7 +277,7 @@ async def test_an_end_waits_for_a_ledger_that_is_away(
     ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pictures are drawn: they are not thrown away after a few seconds."""
-    monkeypatch.setattr(executor, "PAUSES_S", (0.01, 0.02))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.01, 0.02))
     tries, finish = 0, ledger.finish
 
     async def away(*arguments: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.worker import executor
+from gateway import retries
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
 from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State, Terms
@@ -210,7 +210,7 @@ async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, s
 async def test_the_time_that_a_ledger_is_away_is_not_the_runs(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "PAUSES_S", (0.2,))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.2,))
     running, tries = ledger.running, 0
 
     async def away(claim: Claim) -> bool:
@@ -302,7 +302,7 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
                 raise OSError("disk")
             return await super().finish(claim, outcome, answer, media)
 
-    monkeypatch.setattr(executor, "PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(retries, "PAUSES_S", (0.01, 0.01, 0.01))
     answer = await run(await claimed(ledger), Failing(ledger.database), FakeRunner())
     assert answer == await ledger.answer("one", APP)
 

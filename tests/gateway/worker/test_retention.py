@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.worker import reaper as module
 from gateway.errors import StoreUnavailable
 from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
 from gateway.ledger.base import Outcome, Terms
 from gateway.ledger.sql import SqlLedger, utc_now
 from gateway.settings import GatewaySettings
+from gateway.worker import reaper as module
 from gateway.worker.reaper import Retention
 from tests.gateway.ledger.works import APP, OK, work
 
