@@ -297,7 +297,7 @@ def _with_certificate(options: dict[str, Any], settings: Any) -> Path | None:
     if options["ssl_certfile"]:
         return None
     from deployments.certificate import certificate
-    from gateway.http.surfaces import HOSTS
+    from gateway.http.hosts import HOSTS
 
     public = urlsplit(settings.public_url or "").hostname
     # under fal's names, too, for clients that reach it by name resolution

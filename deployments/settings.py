@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.http.calls import LEAST_ONGOING
+from gateway.http.middleware import LEAST_ONGOING
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.prompts.words import WordList

@@ -7,7 +7,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from gateway.errors import ServiceError, StoreUnavailable
-from gateway.http.answers import (
+from gateway.http.auth import Authenticated
+from gateway.http.files import media_routes
+from gateway.http.history import history_routes
+from gateway.http.hosts import Surfaces
+from gateway.http.jwks import jwks_routes
+from gateway.http.long_poll import Watching
+from gateway.http.middleware import AllowedHosts, BoundedCalls, OwnPages, allowed_hosts, ordinary_calls
+from gateway.http.parts import Parts
+from gateway.http.platform_files import platform_file_routes
+from gateway.http.platform_models import platform_model_routes
+from gateway.http.queue import queue_routes
+from gateway.http.request_body import Bodies, Receiving
+from gateway.http.responses import (
     INACTIVE,
     REQUEST_ID,
     OnStoreUnavailable,
@@ -16,27 +28,11 @@ from gateway.http.answers import (
     on_http_exception,
     on_service_error,
 )
-from gateway.http.authentication import Authenticated
-from gateway.http.browsers import AllowedHosts, OwnPages, allowed_hosts
-from gateway.http.calls import BoundedCalls, ordinary_calls
-from gateway.http.cdn import cdn_routes
-from gateway.http.history import history_routes
-from gateway.http.jwks import jwks_routes
-from gateway.http.media import media_routes
-from gateway.http.parts import Parts
-from gateway.http.platform_files import platform_file_routes
-from gateway.http.platform_models import platform_model_routes
-from gateway.http.queue import queue_routes
-from gateway.http.receiving import Bodies, Receiving
-from gateway.http.run import SyncRuns, run_routes
-from gateway.http.service import service_routes
-from gateway.http.storage import storage_routes
-from gateway.http.streaming import stream_routes
-from gateway.http.surfaces import Surfaces
-from gateway.http.tokens import token_routes
+from gateway.http.run import SyncRuns, run_routes, stream_routes
+from gateway.http.service import service_routes, token_routes
+from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
 from gateway.uploads.uploads import Uploads
-from gateway.watching import Watching
 from gateway.webhooks.ring_file import ring_of
 
 __all__ = ["Parts", "create_app"]

@@ -8,10 +8,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.http.answers import REQUEST_ID
-from gateway.http.authentication import caller
+from gateway.http.auth import caller
 from gateway.http.parts import Parts
-from gateway.http.statuses import log_object, status_word
+from gateway.http.responses import REQUEST_ID, log_object, status_word
 from gateway.keys.base import Scope
 from gateway.ledger.base import Payload
 from gateway.ledger.history import Entry, Record, SqlHistory

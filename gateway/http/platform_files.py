@@ -1,8 +1,10 @@
 """fal's platform routes for files: signed addresses, and who may read a file (api.fal.ai, `/v1/storage/files`)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,16 +14,35 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FileInfo, Files
-from gateway.http.accepting import origins
-from gateway.http.authentication import caller
-from gateway.http.bodies import json_object
+from gateway.http.auth import caller
 from gateway.http.parts import Parts
-from gateway.http.platform_errors import in_platform_shape
+from gateway.http.request_body import json_object
+from gateway.http.submission import origins
 from gateway.images.sources import OwnFiles
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
 from gateway.policy import MAX_RULES, Acl, AclRule, Decision, FilesAccess
 from gateway.uploads.receiving import spooled
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_TYPES: Mapping[int, str] = MappingProxyType(
+    {400: "validation_error", 401: "authorization_error", 403: "authorization_error", 404: "not_found"}
+)
+
+
+def in_platform_shape(handler: Handler) -> Handler:
+    """`handler`, whose PlatformErrors are also told as fal's platform routes tell theirs: under `error`."""
+
+    async def handled(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except PlatformError as fault:
+            told = {"type": _TYPES.get(fault.status, "server_error"), "message": fault.detail}
+            return JSONResponse({**fault.body(), "error": told}, fault.status, fault.headers())
+
+    return handled
+
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

@@ -9,13 +9,13 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.errors import PlatformError
-from gateway.http.accepting import unknown_endpoint
-from gateway.http.authentication import MODELS
+from gateway.http.auth import MODELS
+from gateway.http.hosts import origin, public_queue_root
 from gateway.http.openapi import endpoint_document
 from gateway.http.openapi.platform import EXPANSION, EXPANSIONS, MOST_IDS, STATUSES
 from gateway.http.parts import Parts
-from gateway.http.platform_errors import in_platform_shape
-from gateway.http.surfaces import origin, public_queue_root
+from gateway.http.platform_files import in_platform_shape
+from gateway.http.submission import unknown_endpoint
 
 SINCE = "2026-11-29T00:00:00Z"  # of the schemas
 

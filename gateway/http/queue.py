@@ -12,20 +12,24 @@ from starlette.routing import Route
 
 from gateway.endpoints import app_of
 from gateway.errors import PlatformError
-from gateway.http.accepting import accept, endpoint_of
-from gateway.http.answers import REQUEST_ID, error_response, inactive_headers, replayed
-from gateway.http.authentication import caller
-from gateway.http.holding import Holding, PollRate
+from gateway.http.auth import caller
+from gateway.http.hosts import queue_root
+from gateway.http.long_poll import Holding, PollRate, Watching
 from gateway.http.parts import Parts
-from gateway.http.sse import event_stream_headers
-from gateway.http.statuses import links, status_events, status_object
-from gateway.http.submission import submit
-from gateway.http.surfaces import queue_root
-from gateway.http.terms import terms_of
+from gateway.http.responses import (
+    REQUEST_ID,
+    error_response,
+    event_stream_headers,
+    inactive_headers,
+    links,
+    replayed,
+    status_events,
+    status_object,
+)
+from gateway.http.submission import accept, endpoint_of, submit, terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.base import CancelAnswer, State, Status, TooMany
 from gateway.retries import uninterrupted
-from gateway.watching import Watching
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have

@@ -1,5 +1,7 @@
-"""fal's REST routes for uploads: where to send a file, and with what token (fal-protocol 6.1 to 6.3)."""
+"""fal's uploads: routes that say where to send a file and with what token, and the CDN (fal-protocol 6)."""
 
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,15 +11,16 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES
-from gateway.http.authentication import caller
-from gateway.http.bodies import json_object
+from gateway.http.auth import caller
+from gateway.http.hosts import cdn_root
 from gateway.http.parts import Parts
-from gateway.http.surfaces import cdn_root
+from gateway.http.request_body import chunks, json_object
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
 from gateway.policy import OF_UPLOADS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.uploads.grants import Grant
-from gateway.uploads.uploads import Uploads
+from gateway.uploads.receiving import Received, received
+from gateway.uploads.uploads import MAX_PARTS, Uploads
 
 MAX_BODY_BYTES = 10_000
 MAX_NAME = 1000
@@ -91,3 +94,126 @@ def _text(asked: dict[str, Any], name: str) -> str:
 
 def _headers() -> dict[str, str]:
     return {"cache-control": "no-store"}
+
+
+MAX_LIST_BYTES = 200 * MAX_PARTS
+
+
+def cdn_routes(parts: Parts, uploads: Uploads) -> list[Route]:
+    cdn = _Cdn(parts, uploads)
+    signed = f"/cdn{UPLOAD}{{id}}"
+    files = f"/cdn{FILES}"
+    begun = f"{files}{{key:path}}/multipart/{{token}}"
+    return [
+        Route(signed, cdn.whole, methods=["PUT"]),
+        Route(f"{signed}/complete", cdn.complete, methods=["POST"]),
+        Route(f"{signed}/{{number}}", cdn.part, methods=["PUT"]),
+        Route(f"{files}{{key:path}}", cdn.delete, methods=["DELETE"]),
+        Route(f"{files}upload", cdn.upload, methods=["POST"]),
+        Route(f"{files}upload/multipart", cdn.begin, methods=["POST"]),
+        Route(f"{begun}/complete", cdn.complete, methods=["POST"]),
+        Route(f"{begun}/{{number}}", cdn.part, methods=["PUT"]),
+    ]
+
+
+class _Cdn:
+    def __init__(self, parts: Parts, uploads: Uploads) -> None:
+        self._parts, self._uploads = parts, uploads
+
+    async def whole(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=False)
+        await self._store(request, grant)
+        return JSONResponse({"file_url": self._url(request, grant)})
+
+    async def upload(self, request: Request) -> Response:
+        grant = self._new(request, multipart=False)
+        await self._store(request, grant)
+        return JSONResponse({"access_url": self._url(request, grant)})
+
+    async def begin(self, request: Request) -> Response:
+        grant = self._new(request, multipart=True)
+        return JSONResponse(
+            {"access_url": self._url(request, grant), "uploadId": self._uploads.grants.token(grant)},
+            headers={"cache-control": "no-store"},
+        )
+
+    async def part(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=True)
+        text = request.path_params["number"]
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+        async with self._received(request, grant) as body:
+            etag = await self._uploads.part(grant, number, body)
+        # JavaScript reads the body, Python the header
+        return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": f'"{etag}"'})
+
+    async def complete(self, request: Request) -> Response:
+        grant = await self._signed(request, multipart=True)
+        await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES, grant.owner)))
+        url = self._url(request, grant)
+        return JSONResponse({"access_url": url, "file_url": url})
+
+    async def delete(self, request: Request) -> Response:
+        key = request.path_params["key"]
+        try:
+            # what was produced goes with its request
+            deleted = key.startswith("uploads/") and await self._uploads.delete(key, caller(request))
+        except ValueError:
+            deleted = False
+        if not deleted:
+            raise PlatformError("bad_request", "File not found", status=404)
+        return JSONResponse({"deleted": True})
+
+    async def _store(self, request: Request, grant: Grant) -> None:
+        async with self._received(request, grant) as body:
+            await self._uploads.whole(grant, body)
+
+    def _received(self, request: Request, grant: Grant) -> AbstractAsyncContextManager[Received]:
+        # a signed address is called without a key: the body is of whoever may upload there
+        timeout_s = self._parts.settings.upload_timeout_s
+        return received(chunks(request, self._uploads.max_bytes, grant.owner, timeout_s), self._uploads.folder)
+
+    def _new(self, request: Request, multipart: bool) -> Grant:
+        content_type = request.headers.get("content-type", "")[:MAX_NAME]
+        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_NAME]
+        return granted(request, self._uploads, self._parts.settings, content_type, file_name, multipart)
+
+    async def _signed(self, request: Request, multipart: bool) -> Grant:
+        """The grant that the call shows, in its query or its path. Raises PlatformError for one that is not for it."""
+        named = request.path_params
+        grant = self._uploads.grants.read(named.get("token") or request.query_params.get("token", ""))
+        if grant is None or grant.multipart is not multipart:
+            raise PlatformError("forbidden", "The address of this upload is not valid or has expired.", status=403)
+        if "id" in named:
+            fits = named["id"] == grant.id
+        else:
+            fits = named["key"] == grant.key and caller(request).key == grant.owner
+        if not fits:
+            raise PlatformError("forbidden", "The address of this upload is for another file.", status=403)
+        keys = self._parts.keys
+        if keys is not None and await keys.find(grant.owner) is None:
+            raise PlatformError("forbidden", "The key of this upload no longer counts.", status=403)
+        return grant
+
+    def _url(self, request: Request, grant: Grant) -> str:
+        return file_url(cdn_root(request, self._parts.settings.public_url), grant)
+
+
+def _in_utf8(header: str) -> str:
+    """A header's text, which came as bytes of UTF-8; of Latin-1 where it is none."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+def _listed(body: dict[str, Any]) -> Sequence[tuple[int, str]]:
+    parts = body.get("parts")
+    if not isinstance(parts, list) or len(parts) > MAX_PARTS:
+        raise PlatformError("bad_request", "parts must be a list of the parts that were uploaded.")
+    listed = []
+    for part in parts:
+        number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
+        if isinstance(number, bool) or not isinstance(number, int) or not isinstance(etag, str):
+            raise PlatformError("bad_request", "Each of parts must have a partNumber and an etag.")
+        listed.append((number, etag))
+    return listed

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.files.store import UNKNOWN_TYPE
-from gateway.http.media import SHOWN
+from gateway.http.files import SHOWN
 from gateway.http.openapi.wording import PIECE, REQUEST_ID_HEADER, STORAGE, answer, object_of, parameter, refusals
 
 _TEXT: Mapping[str, Any] = {"schema": {"type": "string"}}

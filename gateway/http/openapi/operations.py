@@ -16,7 +16,7 @@ from gateway.http.openapi.wording import (
     refusals,
     request_named,
 )
-from gateway.http.terms import MAX_NAME
+from gateway.http.submission import MAX_NAME
 from gateway.images.ssrf import MAX_LENGTH
 from gateway.policy import OF_OUTPUTS
 

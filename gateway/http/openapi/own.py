@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.http.hosts import HOSTS
 from gateway.http.openapi.wording import OPEN, REQUEST_ID_HEADER, answer, json_of, parameter, ref, refusals
-from gateway.http.surfaces import HOSTS
 
 
 def own_paths(endpoint_ids: Sequence[str]) -> dict[str, Any]:

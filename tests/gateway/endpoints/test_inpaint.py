@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.admission import UNKNOWN_SIZE, pixel_steps
+from gateway.http.submission import UNKNOWN_SIZE, pixel_steps
 from pipelines.spec import Canvas, Mask, Size, Structure
 from tests.gateway.endpoints.documented import IMAGE_PROMPT, INPAINT, INPAINT_MODES, ROOT, URL, order
 

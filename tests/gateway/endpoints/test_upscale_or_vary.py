@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ModelError
-from gateway.http.admission import UNKNOWN_SIZE, pixel_steps
+from gateway.http.submission import UNKNOWN_SIZE, pixel_steps
 from pipelines.spec import Size, Structure, Upscale, Vary
 from tests.gateway.endpoints.documented import IMAGE_PROMPT, UOV, URL, order, refused
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.http.admission import UNKNOWN_SIZE, pixel_steps
+from gateway.http.submission import UNKNOWN_SIZE, pixel_steps
 from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys

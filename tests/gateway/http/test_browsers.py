@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.http.browsers import allowed_hosts
+from gateway.http.middleware import allowed_hosts
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT
 

@@ -9,8 +9,8 @@ import pytest
 from gateway.app import create_app
 from gateway.errors import ModelError
 from gateway.files.local import LocalFiles
-from gateway.http.accepting import MAX_TEXT
 from gateway.http.parts import Parts
+from gateway.http.submission import MAX_TEXT
 from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys

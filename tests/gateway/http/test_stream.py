@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.http import queue, statuses
+from gateway.http import queue, responses
+from gateway.http.long_poll import Watching
 from gateway.keys.base import Caller, Scope
 from gateway.ledger.base import LogEntry, State, Status
 from gateway.ledger.sql import SqlLedger
-from gateway.watching import Watching
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.conftest import APP, Dispatch
 
@@ -66,7 +66,7 @@ async def test_a_finished_request_is_one_event(server: str, ledger: SqlLedger, d
 
 
 def following(status: Status, ledger: SqlLedger, with_logs: bool = False) -> AsyncIterator[str]:
-    return statuses.status_events(status, ledger, Watching(ledger), "http://x", with_logs)
+    return responses.status_events(status, ledger, Watching(ledger), "http://x", with_logs)
 
 
 async def test_events_are_ascii(ledger: SqlLedger) -> None:
@@ -79,7 +79,7 @@ async def test_events_are_ascii(ledger: SqlLedger) -> None:
 async def test_a_quiet_stream_is_kept_alive(
     client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statuses, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(responses, "KEEP_ALIVE_S", 0.05)
     request_id = (await client.post(f"/queue/{FAST}", json=INPUT)).json()["request_id"]
     status = await ledger.status(request_id, APP)
     assert status is not None
@@ -92,7 +92,7 @@ async def test_a_quiet_stream_is_kept_alive(
 async def test_a_log_that_fails_for_a_moment_does_not_end_the_stream(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(statuses, "PERIOD_S", 0.01)
+    monkeypatch.setattr(responses, "PERIOD_S", 0.01)
     line = LogEntry(1, datetime.now(UTC), "INFO", "line")
     answers: list[Any] = [OSError("disk"), [line]]
 

@@ -11,9 +11,9 @@ import pytest
 
 from gateway.app import create_app
 from gateway.errors import ModelError, PlatformError
-from gateway.http import streaming
+from gateway.http import run
 from gateway.http.parts import Parts
-from gateway.http.streaming import News
+from gateway.http.run import News
 from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
@@ -162,7 +162,7 @@ async def test_the_cancel_route_ends_a_stream(server: str, runner: FakeRunner) -
 async def test_a_quiet_stream_is_kept_alive(
     client: httpx2.AsyncClient, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(run, "KEEP_ALIVE_S", 0.05)
     runner.gate.clear()
     call = asyncio.create_task(client.post(STREAM, json=INPUT))
     await until(runner.begun)

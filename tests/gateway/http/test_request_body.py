@@ -16,8 +16,8 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from gateway.errors import PlatformError
-from gateway.http.answers import Unhandled
-from gateway.http.receiving import PROMPT_S, Bodies, TooSlow
+from gateway.http.request_body import PROMPT_S, Bodies, TooSlow
+from gateway.http.responses import Unhandled
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT, until
 from tests.gateway.http.sockets import READING, connected, head, target

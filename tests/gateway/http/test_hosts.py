@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.http.surfaces import HOSTS
+from gateway.http.hosts import HOSTS
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.conftest import serving
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.app import Parts, create_app
-from gateway.http.authentication import caller
+from gateway.http.auth import caller
 from gateway.keys.base import Scope
 from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys

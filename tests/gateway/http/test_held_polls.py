@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 import httpx2
 import pytest
 
-from gateway import watching
-from gateway.http import holding
-from gateway.http.holding import PollRate
+from gateway.http import long_poll
+from gateway.http.long_poll import PollRate
 from gateway.ledger.base import Status
 from gateway.ledger.sql import SqlLedger
 from gateway.settings import GatewaySettings
@@ -26,8 +25,8 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 @pytest.fixture
 def held_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is answered because its time is over."""
-    monkeypatch.setattr(holding, "MAX_HOLD_S", 60)
-    monkeypatch.setattr(watching, "PERIOD_S", 0.02)
+    monkeypatch.setattr(long_poll, "MAX_HOLD_S", 60)
+    monkeypatch.setattr(long_poll, "PERIOD_S", 0.02)
 
 
 async def submitted(client: httpx2.AsyncClient) -> str:
@@ -115,8 +114,8 @@ async def test_what_is_done_is_never_held(client: httpx2.AsyncClient) -> None:
 async def test_a_poll_is_answered_although_nothing_changes(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert holding.MAX_HOLD_S == 1
-    monkeypatch.setattr(holding, "MAX_HOLD_S", 0.05)
+    assert long_poll.MAX_HOLD_S == 1
+    monkeypatch.setattr(long_poll, "MAX_HOLD_S", 0.05)
     request_id = await submitted(client)
     answers = await asyncio.gather(*(poll(client, request_id) for _ in range(5 * RATE)))
     assert [answer.status_code for answer in answers] == [202] * 5 * RATE

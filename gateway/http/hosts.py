@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES
-from gateway.http.answers import error_response
+from gateway.http.responses import error_response
 
 # fal's hosts (fal-protocol 1.1) and the prefix under which each one's routes stand here
 HOSTS: Mapping[str, str] = MappingProxyType(

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
-from gateway.http.answers import error_response
 from gateway.http.jwks import PATHS
+from gateway.http.responses import error_response
 from gateway.keys.base import Caller, Key, Keys
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens

@@ -5,7 +5,7 @@ import json
 import pytest
 from starlette.requests import Request
 
-from gateway.http.bodies import unreadable
+from gateway.http.request_body import unreadable
 
 REQUEST = Request({"type": "http", "headers": []})
 

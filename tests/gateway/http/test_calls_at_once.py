@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.app import Parts, create_app
-from gateway.http.calls import LEAST_ONGOING, RESERVED, BoundedCalls
+from gateway.http.middleware import LEAST_ONGOING, RESERVED, BoundedCalls
 from tests.gateway.fakes import FAST, INPUT, FakeRunner, until
 
 MOST = LEAST_ONGOING - RESERVED

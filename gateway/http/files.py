@@ -11,10 +11,10 @@ from starlette.routing import Route
 from gateway.errors import PlatformError
 from gateway.files.base import FILES, FileInfo
 from gateway.files.store import UNKNOWN_TYPE
-from gateway.http.answers import error_response
-from gateway.http.authentication import caller
+from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.platform_files import signed
+from gateway.http.responses import error_response
 from gateway.images.codec import CONTENT_TYPES
 from gateway.keys.tokens import Tokens
 from gateway.policy import decide

@@ -1,4 +1,4 @@
-"""What a web page may not do to a service on its reader's own machine."""
+"""What holds for every call: what a web page may not do, and no more calls at once than leave room for health."""
 
 from collections.abc import Collection
 from ipaddress import ip_address
@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
-from gateway.http.answers import error_response
-from gateway.http.authentication import is_open, reads_a_file
-from gateway.http.surfaces import HOSTS
+from gateway.http.auth import is_open, reads_a_file
+from gateway.http.hosts import HOSTS
+from gateway.http.responses import error_response
 from gateway.settings import GatewaySettings
 
 
@@ -87,3 +87,41 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+RESERVED = 50  # of a replica's max_ongoing_requests: for health, and for refusals
+LEAST_ONGOING = 2 * RESERVED  # max_ongoing_requests that leave enough to work with
+RETRY_AFTER_S = 1
+
+
+def ordinary_calls(max_ongoing_requests: int) -> int:
+    """How many calls a replica may have under way. Raises ValueError below `LEAST_ONGOING`."""
+    if max_ongoing_requests < LEAST_ONGOING:
+        raise ValueError(f"max_ongoing_requests of the gateway is {max_ongoing_requests}; {LEAST_ONGOING} is the least")
+    return max_ongoing_requests - RESERVED
+
+
+class BoundedCalls:
+    """Refuses a call at once (503) while too many are under way. `/health` always passes.
+
+    Serve queues what comes above a replica's max_ongoing_requests, health with it. So calls that last (streams, runs,
+    bodies) must never take all of these places. `/ready` waits for the ledger and the runner, which may hang: it has a
+    half of the reserve.
+    """
+
+    def __init__(self, app: ASGIApp, max_ongoing_requests: int) -> None:
+        self._app, self._under_way = app, 0
+        self._most = ordinary_calls(max_ongoing_requests)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/health":
+            return await self._app(scope, receive, send)
+        most = self._most + (RESERVED // 2 if scope["path"] == "/ready" else 0)
+        if self._under_way >= most:
+            full = PlatformError("runner_scheduling_failure", "Too many calls are under way here; try again.")
+            return await error_response(full, {"retry-after": str(RETRY_AFTER_S)})(scope, receive, send)
+        self._under_way += 1
+        try:
+            return await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1

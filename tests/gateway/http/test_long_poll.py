@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway import watching as module
+from gateway.http import long_poll as module
+from gateway.http.long_poll import Watching
 from gateway.ledger.base import State, Status
-from gateway.watching import Watching
 from tests.gateway.fakes import until
 
 
