@@ -32,7 +32,7 @@ async def submit(calls: int, at_once: int) -> dict[str, float]:
 
     from gateway.app import Parts, create_app
     from gateway.files.local import LocalFiles
-    from gateway.ledger.sql import SqlLedger
+    from gateway.ledger.store import SqlLedger
     from gateway.settings import GatewaySettings
 
     with tempfile.TemporaryDirectory() as folder:

@@ -14,15 +14,15 @@ from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
 from gateway.files.base import Files
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.base import AtOnce
+from gateway.ledger.models import AtOnce
 from gateway.ledger.opening import open_ledger
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount
 from gateway.uploads.reconciling import Reconciling
-from gateway.webhooks.ring_file import ring_of
-from gateway.webhooks.sending import Sender, SendingLimits
+from gateway.webhooks.sender import Sender, SendingLimits
+from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
 from gateway.worker.capacity import Replicas
 from gateway.worker.dispatcher import Dispatching

@@ -179,8 +179,7 @@ def _create_command(settings: Any) -> str:
 
 async def _first_key(settings: Any) -> str | None:
     """The credentials of a new key, which nothing keeps in clear; None where the service has ever had one."""
-    from gateway.keys.base import Scope
-    from gateway.keys.limits import KeyLimits
+    from gateway.keys.base import KeyLimits, Scope
     from gateway.keys.sql import SqlKeys
 
     keys = await SqlKeys.open(settings.ledger_address)
@@ -270,8 +269,7 @@ def _with_gpus(settings: Any, gpus: float) -> Any:
 async def _open_ledger(settings: Any) -> None:
     from gateway.errors import StoreUnavailable
     from gateway.ledger.address import parse, shown
-    from gateway.ledger.command_line import reason_of
-    from gateway.ledger.opening import open_ledger
+    from gateway.ledger.opening import open_ledger, reason_of
 
     try:
         await (await open_ledger(settings)).close()

@@ -33,7 +33,7 @@ from gateway.http.service import service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
 from gateway.uploads.uploads import Uploads
-from gateway.webhooks.ring_file import ring_of
+from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]
 

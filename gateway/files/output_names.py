@@ -2,7 +2,7 @@
 
 import hmac
 
-from gateway.keys.secret import derived, secret_of
+from gateway.keys.tokens import derived, secret_of
 from gateway.settings import GatewaySettings
 from gateway.work import ImageFormat
 

@@ -12,8 +12,8 @@ from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.responses import REQUEST_ID, log_object, status_word
 from gateway.keys.base import Scope
-from gateway.ledger.base import Payload
 from gateway.ledger.history import Entry, Record, SqlHistory
+from gateway.ledger.models import Payload
 from gateway.worker.reaper import discard
 
 USUAL, MOST = 50, 100  # entries of a page

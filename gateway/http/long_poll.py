@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from gateway.ledger.base import Ledger, State, Status
+from gateway.ledger.models import Ledger, State, Status
 
 PERIOD_S = 0.25  # between two looks
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from gateway.files.base import Files
 from gateway.keys.base import Keys
-from gateway.ledger.base import Ledger
 from gateway.ledger.history import SqlHistory
+from gateway.ledger.models import Ledger
 from gateway.settings import GatewaySettings
 from gateway.store_watch import StoreWatch
 from gateway.uploads.account import UploadAccount

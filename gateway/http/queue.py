@@ -28,7 +28,7 @@ from gateway.http.responses import (
 )
 from gateway.http.submission import accept, endpoint_of, submit, terms_of
 from gateway.keys.base import Scope
-from gateway.ledger.base import CancelAnswer, State, Status, TooMany
+from gateway.ledger.models import CancelAnswer, State, Status, TooMany
 from gateway.retries import uninterrupted
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError, StoreUnavailable
 from gateway.http.long_poll import PERIOD_S, Watching
-from gateway.ledger.base import Answer, Ledger, LogEntry, State, Status
+from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
 from gateway.rate_limited_log import RateLimitedLog
 
 REQUEST_ID = "x-fal-request-id"

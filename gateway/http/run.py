@@ -30,8 +30,8 @@ from gateway.http.responses import (
     replayed,
 )
 from gateway.http.submission import Accepting, accept, endpoint_of, run_terms_of, start_within, submit
-from gateway.ledger.base import Answer, Outcome, State, Terms
-from gateway.ledger.ending import late_answer, left_answer, platform_answer
+from gateway.ledger.models import Answer, Outcome, State, Terms
+from gateway.ledger.transitions import late_answer, left_answer, platform_answer
 from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.work import Preview, Step
 from gateway.worker.events import Ended, Follower, LatestEvents, Stopping

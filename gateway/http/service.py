@@ -18,7 +18,7 @@ from gateway.http.parts import Parts
 from gateway.http.request_body import json_object
 from gateway.http.submission import unknown_endpoint
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
-from gateway.ledger.base import Ledger
+from gateway.ledger.models import Ledger
 from gateway.store_watch import TIMEOUT_S as ANSWER_S
 from gateway.work import FamilyState
 

@@ -24,9 +24,8 @@ from gateway.http.parts import Parts
 from gateway.http.request_body import body_bytes, unreadable
 from gateway.images.sources import STORED, OwnFiles
 from gateway.images.ssrf import webhook_address
-from gateway.keys.base import Caller, Keys
-from gateway.keys.limits import spent
-from gateway.ledger.base import Accepted, Idempotency, Priority, Terms
+from gateway.keys.base import Caller, Keys, spent
+from gateway.ledger.models import Accepted, Idempotency, Priority, Terms
 from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import nearest

@@ -12,13 +12,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from gateway.keys.base import Issued, Key, Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import Issued, Key, KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.address import parse
-from gateway.ledger.archive import no_ledger
-from gateway.ledger.command_line import add_place, in_one_sentence, settings_of
+from gateway.ledger.backup import no_ledger
 from gateway.ledger.database import VERSION, tables_at
+from gateway.ledger.opening import add_place, in_one_sentence, settings_of
 from gateway.settings import GatewaySettings
 
 _WIDEST = 10_000  # columns of a table

@@ -9,13 +9,54 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Date,
+    ForeignKey,
+    Integer,
+    Row,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.keys.base import Issued, Key, Scope
-from gateway.keys.limits import KeyLimits
-from gateway.keys.tables import api_key, api_key_usage
+from gateway.keys.base import Issued, Key, KeyLimits, Scope
 from gateway.ledger.database import Database
+from gateway.ledger.tables import UtcDateTime, metadata
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    # SHA-256 in hex. A secret has 256 random bits, so that nothing slower would protect it better.
+    Column("secret_hash", String(64), nullable=False),
+    # the secret before the last rotation, and how long it still counts
+    Column("previous_hash", String(64)),
+    Column("previous_until", UtcDateTime),
+    Column("scopes", String(64), nullable=False),
+    Column("concurrency", Integer),
+    Column("queue_length", Integer),
+    Column("pixel_steps", BigInteger),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+api_key_usage = Table(
+    "api_key_usage",
+    metadata,
+    Column("key", String(64), ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("pixel_steps", BigInteger, nullable=False),
+)
+
 
 _CREDENTIALS = re.compile(r"([0-9a-f]{16}):([A-Za-z0-9_-]{43})")
 _NO_HASH = "0" * 64  # no secret's

@@ -1,5 +1,7 @@
 """Short-lived signed tokens that stand for a key where the key itself must not go: into a browser, to the CDN."""
 
+import hmac
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +10,25 @@ from typing import Any
 
 import jwt
 
-from gateway.keys.secret import SHORTEST, secret_of
+from gateway.private_files import read_or_create
 from gateway.settings import GatewaySettings
+
+FILE = "token_secret"
+SHORTEST = 32  # bytes
+
+
+def secret_of(settings: GatewaySettings) -> bytes:
+    """The secret that settings give, or one that is made once in the data folder."""
+    if settings.token_secret is not None:
+        return settings.token_secret.get_secret_value().encode()
+    return read_or_create(settings.data_dir / FILE, lambda: os.urandom(SHORTEST))
+
+
+def derived(secret: bytes, purpose: str) -> bytes:
+    """A key (32 bytes) for `purpose` alone: it tells nothing of `secret` or of the keys for other purposes."""
+    # The blank keeps purposes apart from what tokens sign, which is base64 and dots.
+    return hmac.digest(secret, f"fooocus-serve {purpose}".encode(), "sha256")
+
 
 LONGEST_S = 3600
 _ALGORITHM = "HS256"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from gateway.ledger.archive import back_up, restore
-from gateway.ledger.command_line import add_place, in_one_sentence, settings_of
+from gateway.ledger.backup import back_up, restore
+from gateway.ledger.opening import add_place, in_one_sentence, settings_of
 
 
 def main(arguments: list[str] | None = None) -> None:

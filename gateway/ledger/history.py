@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.database import Database
-from gateway.ledger.ending import platform_answer
+from gateway.ledger.models import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.outbox import Owed
 from gateway.ledger.tables import delivery, log, request
+from gateway.ledger.transitions import platform_answer
 
 
 class StillInProgress(PlatformError):

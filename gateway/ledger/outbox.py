@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
-from gateway.ledger.base import Answer, Limits, Outcome
 from gateway.ledger.database import Database
+from gateway.ledger.models import Answer, Limits, Outcome
 from gateway.ledger.tables import delivery, request
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from gateway.errors import PlatformError
 from gateway.files.base import FileInfo
 from gateway.files.store import UNFINISHED_S
-from gateway.ledger.base import TooMany
 from gateway.ledger.database import UPLOADING, Database, take_lock
+from gateway.ledger.models import TooMany
 from gateway.settings import GatewaySettings
 from gateway.uploads.receiving import too_large
 from gateway.uploads.tables import upload, upload_part

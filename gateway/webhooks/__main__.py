@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gateway.webhooks.ring_file import FILE, RingFile
+from gateway.webhooks.signing import FILE, RingFile
 
 
 def main(arguments: list[str] | None = None) -> None:

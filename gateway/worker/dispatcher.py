@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import AtOnce, Claim, Ledger
+from gateway.ledger.models import AtOnce, Claim, Ledger
 from gateway.retries import patiently
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner

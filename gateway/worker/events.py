@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 from uuid import uuid4
 
-from gateway.ledger.base import Ledger
+from gateway.ledger.models import Ledger
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 

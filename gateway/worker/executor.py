@@ -18,7 +18,7 @@ from gateway.errors import (
     ValidationErrors,
 )
 from gateway.files.base import FILES
-from gateway.ledger.base import Answer, Claim, Ledger, Outcome, Retried
+from gateway.ledger.models import Answer, Claim, Ledger, Outcome, Retried
 from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
 from gateway.worker.lease import Heart

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import time
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.base import Beat, Claim, Ledger, Report
+from gateway.ledger.models import Beat, Claim, Ledger, Report
 
 Line = tuple[str, str]
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from gateway.errors import StoreUnavailable
 from gateway.files.base import Files
 from gateway.ledger.history import Retired, SqlHistory
-from gateway.ledger.sql import utc_now
+from gateway.ledger.store import utc_now
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
 

@@ -13,8 +13,7 @@ import httpx
 import httpx2
 import pytest
 
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.clients.conftest import Drive, drive_with
 from tests.clients.guard import Guard

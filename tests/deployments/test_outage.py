@@ -14,8 +14,8 @@ from gateway.endpoints import app_of
 from gateway.files.output_names import OutputNames
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
-from gateway.ledger.base import Outcome, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivering, Event, Finished, Step, Work
 from gateway.worker.dispatcher import Dispatching

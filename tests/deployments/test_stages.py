@@ -26,7 +26,7 @@ from gateway.files.local import LocalFiles
 from gateway.files.output_names import OutputNames
 from gateway.files.store import FileStore
 from gateway.images.codec import decode_image
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.policy import Acl
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.uploads.account import UploadAccount

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 
 

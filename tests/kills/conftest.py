@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.cluster import free_port
 from tests.kills.service import Served

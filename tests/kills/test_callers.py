@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits
 from tests.deployments.fakes import wait_until
 from tests.integration.calls import FAST
 from tests.kills.conftest import NewKey

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits
 from tests.kills.client import PATIENCE_S, Asking, Receiver, receiver
 from tests.kills.conftest import LEASE_S, NewKey
 from tests.kills.service import Served

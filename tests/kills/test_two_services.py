@@ -10,8 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.cluster import free_port
 from tests.deployments.fakes import wait_until

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.http.history import MOST, USUAL
 from gateway.http.openapi.wording import answer, object_of, parameter, ref, refusals, request_named
-from gateway.ledger.base import Outcome, Priority
+from gateway.ledger.models import Outcome, Priority
 
 HISTORY_LINKS: Mapping[str, str] = {"show": "show_request", "delete": "delete_request"}  # from a submit
 _TEXT: Mapping[str, Any] = {"type": "string"}

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from gateway.keys import tables as keys
+from gateway.keys import sql as keys
 from gateway.ledger.tables import metadata
 from gateway.uploads import tables as uploads
 

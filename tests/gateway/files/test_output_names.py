@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from gateway.files.output_names import OutputNames
 from gateway.files.store import is_key
-from gateway.keys.secret import FILE, derived
+from gateway.keys.tokens import FILE, derived
 from gateway.settings import GatewaySettings
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -13,8 +13,8 @@ import uvicorn
 from gateway.app import Parts, create_app
 from gateway.endpoints import app_of
 from gateway.files.local import LocalFiles
-from gateway.ledger.base import State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import State
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from gateway.worker.dispatcher import Dispatching

@@ -8,10 +8,9 @@ import pytest
 
 from gateway.app import Parts, create_app
 from gateway.http.submission import UNKNOWN_SIZE, pixel_steps
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.base import Terms
+from gateway.ledger.models import Terms
 from pipelines.spec import Guidance, Size, Spec
 from tests.gateway.fakes import FAST, INPUT, work
 from tests.gateway.http.conftest import APP, Dispatch

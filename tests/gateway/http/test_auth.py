@@ -12,8 +12,7 @@ from starlette.routing import Route
 
 from gateway.app import Parts, create_app
 from gateway.http.auth import caller
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.keys.tokens import Purpose, Tokens
 from tests.gateway.fakes import FAST, INPUT

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.http.parts import Parts
-from gateway.ledger.base import State
+from gateway.ledger.models import State
 from tests.gateway.fakes import FAST, PIXEL, FakeRunner, LocalDispatcher, until
 from tests.gateway.http.conftest import Dispatch
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app import Parts, create_app
 from gateway.http.submission import MOST_VALUES
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPAINT, INPUT
 

@@ -13,8 +13,7 @@ import pytest
 from gateway.app import Parts, create_app
 from gateway.files.base import FileTerms
 from gateway.files.local import LocalFiles
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.http import long_poll
 from gateway.http.long_poll import PollRate
-from gateway.ledger.base import Status
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Status
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT
 from tests.gateway.http.conftest import APP

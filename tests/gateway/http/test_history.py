@@ -11,10 +11,9 @@ from gateway.errors import ModelError
 from gateway.files.local import LocalFiles
 from gateway.http.parts import Parts
 from gateway.http.submission import MAX_TEXT
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.base import State
+from gateway.ledger.models import State
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, finished, until
 from tests.gateway.http.conftest import APP, Dispatch, Reach
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.http import long_poll as module
 from gateway.http.long_poll import Watching
-from gateway.ledger.base import State, Status
+from gateway.ledger.models import State, Status
 from tests.gateway.fakes import until
 
 

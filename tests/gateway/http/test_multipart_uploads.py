@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.uploads.account import UploadAccount
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 

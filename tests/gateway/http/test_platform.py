@@ -13,11 +13,9 @@ from starlette.routing import Route
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.files.base import FileTerms
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
-from gateway.keys.secret import secret_of
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.keys.tokens import Purpose, Tokens
+from gateway.keys.tokens import Purpose, Tokens, secret_of
 from gateway.policy import Acl
 from tests.gateway.fakes import FAST
 from tests.gateway.http.storing import PNG

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from gateway.errors import ModelError, PlatformError
-from gateway.ledger.base import State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import State
+from gateway.ledger.store import SqlLedger
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
 from tests.gateway.http.conftest import Dispatch, Reach
 

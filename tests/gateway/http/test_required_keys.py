@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from gateway.errors import ModelError
-from gateway.ledger.base import State
+from gateway.ledger.models import State
 from tests.gateway.fakes import FAST, INPUT, FakeRunner, until
 from tests.gateway.http.conftest import Dispatch, Reach
 

@@ -12,8 +12,8 @@ from gateway import retries
 from gateway.app import create_app
 from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.http.parts import Parts
-from gateway.ledger.base import CancelAnswer, Outcome, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import CancelAnswer, Outcome, State
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT, FakeRunner, LocalDispatcher, until
 from tests.gateway.http.conftest import APP, Reach

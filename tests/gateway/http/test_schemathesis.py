@@ -27,7 +27,7 @@ from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.files.local import LocalFiles
 from gateway.http.openapi import service_document
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.uploads.account import UploadAccount
 from gateway.worker.dispatcher import Dispatching

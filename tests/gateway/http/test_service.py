@@ -14,7 +14,7 @@ from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import StoreUnavailable
 from gateway.http import service
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.work import FamilyState
 from tests.gateway.fakes import FAST, INPUT
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.app import Parts, create_app
 from gateway.files.store import FileStore
 from gateway.http.responses import REQUEST_ID
-from gateway.ledger.base import State
+from gateway.ledger.models import State
 from gateway.store_watch import StoreWatch
 from gateway.uploads import receiving
 from tests.gateway.fakes import FAST, INPUT, PIXEL

@@ -14,8 +14,8 @@ import pytest
 from gateway.http import queue, responses
 from gateway.http.long_poll import Watching
 from gateway.keys.base import Caller, Scope
-from gateway.ledger.base import LogEntry, State, Status
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import LogEntry, State, Status
+from gateway.ledger.store import SqlLedger
 from tests.gateway.fakes import FAST, INPUT, FakeRunner
 from tests.gateway.http.conftest import APP, Dispatch
 

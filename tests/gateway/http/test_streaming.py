@@ -14,11 +14,10 @@ from gateway.errors import ModelError, PlatformError
 from gateway.http import run
 from gateway.http.parts import Parts
 from gateway.http.run import News
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.base import Outcome, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
 from gateway.work import Preview, Step
 from tests.gateway.fakes import FAST, INPUT, FakeRunner, until
 from tests.gateway.http.conftest import APP, Reach

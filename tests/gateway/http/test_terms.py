@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Outcome, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
 from tests.gateway.http.conftest import APP, Dispatch, Reach

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from gateway.app import Parts
+from gateway.keys.base import KeyLimits
 from gateway.keys.base import Scope as KeyScope
-from gateway.keys.limits import KeyLimits
 from gateway.keys.sql import SqlKeys
 from tests.gateway.fakes import FAST, INPUT, until
 from tests.gateway.http.conftest import serving

@@ -12,10 +12,9 @@ import pytest
 from gateway.app import Parts, create_app
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.uploads.account import UploadAccount
 from gateway.uploads.reconciling import Reconciling
 from tests.gateway.fakes import until

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app import Parts, create_app
 from gateway.keys.tokens import Purpose, Tokens
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.uploads.account import UploadAccount
 from gateway.uploads.grants import Grants
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.keys.__main__ import main
-from gateway.keys.base import Key, Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import Key, KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.settings import GatewaySettings
 

@@ -1,7 +1,7 @@
 """A key that has spent its budget is told so, once."""
 
-from gateway.keys.limits import spent
-from gateway.ledger.base import TooMany
+from gateway.keys.base import spent
+from gateway.ledger.models import TooMany
 
 
 def test_what_is_left_is_told() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keys.base import Caller, Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import Caller, KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.gateway.keys.conftest import Clock
 

@@ -6,8 +6,7 @@ import jwt
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.keys.secret import FILE
-from gateway.keys.tokens import LONGEST_S, Purpose, Token, Tokens
+from gateway.keys.tokens import FILE, LONGEST_S, Purpose, Token, Tokens
 from gateway.settings import GatewaySettings
 
 SECRET = b"s" * 32

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.postgresql import Server, programs, serving
 from tests.gateway.ledger.works import Clock
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gateway.ledger.base import CancelAnswer, Limits, Outcome, Priority, Retried, State, Terms
+from gateway.ledger.models import CancelAnswer, Limits, Outcome, Priority, Retried, State, Terms
 
 LEASE_S = 30.0
 

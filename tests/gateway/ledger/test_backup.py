@@ -11,14 +11,13 @@ import pytest
 
 from gateway.files.base import FileTerms
 from gateway.files.local import LocalFiles
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits
 from gateway.keys.sql import SqlKeys
-from gateway.ledger import archive
 from gateway.ledger.__main__ import main
-from gateway.ledger.archive import back_up, restore
-from gateway.ledger.base import Outcome, State, Terms
+from gateway.ledger.backup import back_up, restore
 from gateway.ledger.database import TABLES, Database
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State, Terms
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.postgresql import Server
@@ -232,12 +231,12 @@ async def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(archive, "_copy_files", fail)
+        patched.setattr(backup, "_copy_files", fail)
         assert await asyncio.to_thread(refused, settings, "backup", backup) == "No space left on device"
     assert not backup.exists()
     await asyncio.to_thread(main, words(settings, "backup", backup))
     with monkeypatch.context() as patched:
-        patched.setattr(archive, "restore_database", fail)
+        patched.setattr(backup, "restore_database", fail)
         await asyncio.to_thread(refused, new, "restore", backup)
     await asyncio.to_thread(main, words(new, "restore", backup))
 

@@ -9,13 +9,12 @@ from random import Random
 import pytest
 from sqlalchemy import Connection, and_, exists, func, or_, select
 
-from gateway.keys.base import Scope
-from gateway.keys.limits import KeyLimits
+from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.base import AtOnce, Claim, Idempotency, Outcome, Report, State, Terms, TooMany
 from gateway.ledger.history import SqlHistory, StillInProgress
+from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, SqlOutbox
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import delivery, log, request, turn
 from tests.gateway.ledger.outside import take_all_locks
 from tests.gateway.ledger.works import APP, FAULT, OK, Clock, state, work

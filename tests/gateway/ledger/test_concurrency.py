@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.ledger.base import AtOnce, Outcome, State, Terms
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import AtOnce, Outcome, State, Terms
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, work
 
 ROUNDS = 40

@@ -12,15 +12,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from gateway.ledger.base import Outcome, State, Terms
 from gateway.ledger.database import Database, migrate
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State, Terms
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
 from tests.gateway.ledger.works import APP, OK, Clock, engine_of, state, work
 
 CLAIMER = """
 import asyncio, sys
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 
 async def main(url, owner):
     ledger = await SqlLedger.open(url)

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import StoreUnavailable
 from gateway.ledger import database
-from gateway.ledger.base import State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import State
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, claimed, state, work
 
 

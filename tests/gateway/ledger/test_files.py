@@ -7,7 +7,7 @@ import pytest
 
 from gateway.ledger import database
 from gateway.ledger.database import Database, LedgerUnusable
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, claimed, work
 
 MIB = 1024 * 1024

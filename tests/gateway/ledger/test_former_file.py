@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import RETRYABLE_PLATFORM
-from gateway.ledger.base import Idempotency, IdempotencyConflict, Outcome, State, Terms
+from gateway.ledger.models import Idempotency, IdempotencyConflict, Outcome, State, Terms
 from gateway.ledger.outbox import Owed
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.webhooks.ring_file import ring_of
-from gateway.webhooks.sending import Sender, SendingLimits
+from gateway.webhooks.sender import Sender, SendingLimits
+from gateway.webhooks.signing import ring_of
 from tests.gateway.fakes import FAST, until
 from tests.gateway.ledger.works import OK, Clock
 from tests.kills.client import Receiver, receiver

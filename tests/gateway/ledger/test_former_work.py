@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from gateway.ledger.base import Outcome
 from gateway.ledger.former_work import read_work
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome
+from gateway.ledger.store import SqlLedger
 from gateway.work import Delivery, Work
 from pipelines.spec import Guidance, Lora, Picture, Size, Spec, Start, Structure
 from tests.gateway.ledger.works import OK, engine_of, work

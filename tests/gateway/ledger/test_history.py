@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.ledger.base import Outcome, Payload, State, Terms
 from gateway.ledger.history import StillInProgress
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, Payload, State, Terms
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, state, work
 
 INPAINT = "fal-ai/fooocus/inpaint"

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.ledger.base import Answer, Beat, CancelAnswer, Claim, Limits, Outcome, Report, Retried, State, Terms
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, Beat, CancelAnswer, Claim, Limits, Outcome, Report, Retried, State, Terms
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, FAULT, OK, Clock, claimed, state, work
 
 

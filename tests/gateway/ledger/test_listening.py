@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from gateway.ledger.base import Answer, Claim, Limits, Outcome, Report, Retried, State, Terms, TooMany
-from gateway.ledger.ending import left_answer
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Report, Retried, State, Terms, TooMany
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
+from gateway.ledger.transitions import left_answer
 from tests.gateway.ledger.works import APP, FAULT, OK, Clock, position, state, work
 
 HOOK = "https://example.com/hook"

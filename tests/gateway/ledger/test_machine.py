@@ -20,9 +20,9 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete
 
-from gateway.ledger.base import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms, TooMany
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, Owed
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request, turn
 from tests.gateway.ledger.model import LEASE_S, Hold, Model
 from tests.gateway.ledger.works import APP, FAULT, Clock, work

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.ledger.base import Retried, TooMany
+from gateway.ledger.models import Retried, TooMany
 from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.works import APP, FAULT, work

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.ledger.base import Limits, Outcome, Terms
+from gateway.ledger.models import Limits, Outcome, Terms
 from gateway.ledger.outbox import Delivery, Owed
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, work
 
 HOOK = "https://example.com/hook"

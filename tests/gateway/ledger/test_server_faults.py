@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from gateway.errors import StoreUnavailable
 from gateway.ledger import transactions
-from gateway.ledger.base import Outcome, State
 from gateway.ledger.database import Database
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.postgresql import Server, programs, serving
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, state, work
 

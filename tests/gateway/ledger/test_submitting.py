@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.ledger.base import (
+from gateway.ledger.models import (
     CancelAnswer,
     Idempotency,
     IdempotencyConflict,
@@ -14,7 +14,7 @@ from gateway.ledger.base import (
     Terms,
     TooMany,
 )
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, state, work
 
 INPAINT = "fal-ai/fooocus/inpaint"

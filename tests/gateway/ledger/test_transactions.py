@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import StoreUnavailable
 from gateway.ledger import transactions
-from gateway.ledger.base import Limits, Terms, TooMany
 from gateway.ledger.database import Database
-from gateway.ledger.rows import add
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Limits, Terms, TooMany
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request, turn
+from gateway.ledger.transitions import add
 from tests.gateway.ledger.works import APP, Clock, claimed, work
 
 MANY = 60

@@ -12,12 +12,12 @@ from sqlalchemy import inspect, text
 
 from gateway.ledger import database
 from gateway.ledger.address import parse
-from gateway.ledger.base import Answer, Outcome, State
 from gateway.ledger.copying import copy_name, restore_database
 from gateway.ledger.database import Database, LedgerUnusable, migrate
+from gateway.ledger.models import Answer, Outcome, State
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.outbox import Owed
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.former import HOOK, REVISION, insert_request, write_ledger

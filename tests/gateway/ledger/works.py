@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, create_engine, make_url
 
-from gateway.ledger.base import Answer, Claim, Outcome, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, Claim, Outcome, State
+from gateway.ledger.store import SqlLedger
 from gateway.work import Delivery, Work
 from pipelines.spec import Guidance, Spec
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from gateway.ledger.base import Answer
+from gateway.ledger.models import Answer
 
 OK = Answer(200, {"images": [], "seed": 7})
 

@@ -3,8 +3,8 @@
 import json
 
 from gateway.errors import ModelError
-from gateway.ledger.base import Answer
-from gateway.webhooks.body import webhook_body
+from gateway.ledger.models import Answer
+from gateway.webhooks.sender import webhook_body
 
 IDS = {"request_id": "r1", "gateway_request_id": "r1"}
 

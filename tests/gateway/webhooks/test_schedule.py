@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.webhooks.schedule import ATTEMPTS, JITTER, TIMEOUT_S, WITHIN_S, retry_delay
+from gateway.webhooks.sender import ATTEMPTS, JITTER, TIMEOUT_S, WITHIN_S, retry_delay
 
 
 def test_there_are_ten_retries() -> None:

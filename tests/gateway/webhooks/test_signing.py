@@ -14,8 +14,7 @@ from pydantic import SecretStr
 
 from gateway.settings import GatewaySettings
 from gateway.webhooks.__main__ import main
-from gateway.webhooks.ring_file import FILE, RingFile, ring_of
-from gateway.webhooks.signing import FixedRing, SigningKey, jwks, signed_headers
+from gateway.webhooks.signing import FILE, FixedRing, RingFile, SigningKey, jwks, ring_of, signed_headers
 from tests.gateway.webhooks.verifying import verifies
 
 ONE, TWO = SigningKey(b"1" * 32), SigningKey(b"2" * 32)

@@ -10,9 +10,9 @@ import pytest
 from gateway import retries
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, StoreUnavailable
-from gateway.ledger.base import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
 from gateway.ledger.database import Database
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Runner, Work
 from gateway.worker.dispatcher import Dispatching

@@ -9,8 +9,8 @@ import pytest
 from gateway import retries
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
-from gateway.ledger.base import Answer, Claim, Limits, Outcome, Retried, State, Terms
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Retried, State, Terms
+from gateway.ledger.store import SqlLedger
 from gateway.work import Event, Finished, Note, Runner, Step, Work
 from gateway.worker.executor import LostClaim, PutBack, execute
 from gateway.worker.lease import Heart

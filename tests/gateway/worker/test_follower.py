@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.store import SqlLedger
 from gateway.work import Step
 from gateway.worker.events import Ended, Follower, LatestEvents, News, RunEvent
 from tests.gateway.fakes import LocalDispatcher, until

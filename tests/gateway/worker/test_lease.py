@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.endpoints import app_of
-from gateway.ledger.base import Beat, Claim, Report
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Beat, Claim, Report
+from gateway.ledger.store import SqlLedger
 from gateway.worker.lease import Heart
 from tests.gateway.fakes import FAST, work
 

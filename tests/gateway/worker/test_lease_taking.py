@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.base import Claim, Report, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Claim, Report, State
+from gateway.ledger.store import SqlLedger
 from gateway.worker.lease import Reaper
 from tests.gateway.ledger.works import Clock, claimed, state
 

@@ -9,8 +9,8 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.files.local import LocalFiles
 from gateway.files.store import FileStore
-from gateway.ledger.base import Outcome, Terms
-from gateway.ledger.sql import SqlLedger, utc_now
+from gateway.ledger.models import Outcome, Terms
+from gateway.ledger.store import SqlLedger, utc_now
 from gateway.settings import GatewaySettings
 from gateway.worker import reaper as module
 from gateway.worker.reaper import Retention

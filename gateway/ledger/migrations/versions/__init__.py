@@ -1,1 +1,1 @@
-"""One file a revision, chained by `down_revision`."""
+"""One file a revision, numbered, chained by `down_revision`."""

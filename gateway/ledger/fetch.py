@@ -1,17 +1,7 @@
-"""In which order waiting requests are claimed: priorities, keys in turn, oldest first; and how many are ahead.
+"""Which waiting requests the next claim takes, and in which order: priorities, keys in turn, oldest first."""
 
-Each request gets a turn when it is accepted, and what waits is claimed by (priority, turn, seq). The round of a
-priority is the greatest turn that was claimed in it. A request's turn is the round, or one more than the last turn of
-its own key, whichever is later (start-time fair queueing, Goyal, Vin and Cheng 1996, with requests of equal length).
-Turns are never changed afterwards, so the position is a count over one index, and what is put back comes to its old
-place.
-
-The bound: a request that was accepted while m of its key and priority were waiting is claimed after those m and after
-at most m + 2 of any other key, whenever these came. (m counts what was cancelled or ran past its deadline since the
-key last waited for nothing; a request that is put back is claimed at once and counts for nobody.)
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -24,12 +14,14 @@ from sqlalchemy import (
     case,
     func,
     insert,
+    or_,
     select,
     update,
 )
 
-from gateway.ledger.base import State
+from gateway.ledger.models import AtOnce, State
 from gateway.ledger.tables import request, turn
+from gateway.ledger.transitions import HELD
 
 BEFORE_ALL = -1  # of a key that has claimed nothing
 
@@ -104,3 +96,55 @@ def _position() -> ColumnElement[int]:
 
 # How many requests of a row's app are not begun and before it; null for what has begun.
 POSITION = _position()
+
+
+def choose(connection: Connection, count: int, now: datetime, at_once: AtOnce) -> Sequence[int]:
+    """The seqs of up to `count` QUEUED requests, in order, locked."""
+    room = _Room(connection, at_once)
+    chosen: list[int] = []
+    while True:
+        wanted = count - len(chosen)
+        first = (
+            select(request.c.seq, request.c.key)
+            .where(
+                request.c.state == State.QUEUED,
+                or_(request.c.start_by.is_(None), request.c.start_by > now),
+                request.c.seq.not_in(chosen),
+                request.c.key.not_in(room.full()),
+            )
+            .order_by(*ORDER)
+            .limit(wanted)
+            .with_for_update(skip_locked=True)
+        )
+        found = (connection.execute(first)).all()
+        for row in found:
+            if room.take(row.key):
+                chosen.append(row.seq)
+        if len(chosen) == count or len(found) < wanted:
+            return chosen
+
+
+class _Room:
+    """How many requests more each key may have HELD."""
+
+    def __init__(self, connection: Connection, at_once: AtOnce) -> None:
+        self._at_once = at_once
+        self._held = {row.key: row.number for row in connection.execute(_HELD_BY_KEY)} if at_once.limits else {}
+
+    def full(self) -> Sequence[str]:
+        """The keys that may have no more, of those that have any or have a limit of their own."""
+        return sorted(key for key in {*self._held, *self._at_once.of_key} if not self._left(key))
+
+    def take(self, key: str) -> bool:
+        """Count one more of a key, where it may have it."""
+        if not self._left(key):
+            return False
+        self._held[key] = self._held.get(key, 0) + 1
+        return True
+
+    def _left(self, key: str) -> bool:
+        most = self._at_once.of_key.get(key, self._at_once.default)
+        return most is None or self._held.get(key, 0) < most
+
+
+_HELD_BY_KEY = select(request.c.key, func.count().label("number")).where(HELD).group_by(request.c.key)

@@ -18,13 +18,13 @@ from sqlalchemy import URL
 
 from gateway.files.folder import FolderBlobs
 from gateway.files.store import PROBE
-from gateway.keys.secret import FILE as TOKEN_SECRET
+from gateway.keys.tokens import FILE as TOKEN_SECRET
 from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import copy_database, copy_name, restore_database, sync
 from gateway.ledger.database import TABLES, VERSION, check_file, tables_at
 from gateway.private_files import read_or_create, replace
 from gateway.settings import GatewaySettings
-from gateway.webhooks.ring_file import FILE as WEBHOOK_KEYS
+from gateway.webhooks.signing import FILE as WEBHOOK_KEYS
 
 # Parts become uploads, and the mark of what expires is there before the file: what moves meanwhile is met later.
 AREAS = ("staging", "inputs", "uploads", "outputs", "expiring")

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from gateway.ledger.base import AtOnce, Claim, Outcome, Priority, Terms
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import AtOnce, Claim, Outcome, Priority, Terms
+from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, position, work
 
 

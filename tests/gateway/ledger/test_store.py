@@ -1,4 +1,4 @@
-"""The promises of `gateway.ledger.base.Ledger`, kept by the ledger on each database."""
+"""The promises of `gateway.ledger.models.Ledger`, kept by the ledger on each database."""
 
 import asyncio
 from dataclasses import replace
@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import Answer, CancelAnswer, Claim, Outcome, Report, State
-from gateway.ledger.sql import SqlLedger
+from gateway.ledger.models import Answer, CancelAnswer, Claim, Outcome, Report, State
+from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, position, state, work
 

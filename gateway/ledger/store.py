@@ -10,7 +10,11 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from gateway.errors import PlatformError
-from gateway.ledger.base import (
+from gateway.ledger.database import CLAIMING, SUBMITTING, Database, take_lock
+from gateway.ledger.fetch import ORDER, POSITION, choose, next_turn, note_claimed
+from gateway.ledger.former_work import read_work
+from gateway.ledger.history import SqlHistory
+from gateway.ledger.models import (
     Accepted,
     Answer,
     AtOnce,
@@ -28,11 +32,13 @@ from gateway.ledger.base import (
     Terms,
     TooMany,
 )
-from gateway.ledger.choosing import choose
-from gateway.ledger.database import CLAIMING, SUBMITTING, Database, take_lock
-from gateway.ledger.ending import (
+from gateway.ledger.outbox import SqlOutbox
+from gateway.ledger.tables import log, request
+from gateway.ledger.transitions import (
     HELD,
     Fault,
+    add,
+    append_lines,
     cancelled_answer,
     end,
     fence,
@@ -42,14 +48,9 @@ from gateway.ledger.ending import (
     lost_answer,
     over,
     platform_answer,
+    start,
     to_let_go,
 )
-from gateway.ledger.former_work import read_work
-from gateway.ledger.history import SqlHistory
-from gateway.ledger.ordering import ORDER, POSITION, next_turn, note_claimed
-from gateway.ledger.outbox import SqlOutbox
-from gateway.ledger.rows import add, append_lines, start
-from gateway.ledger.tables import log, request
 from gateway.work import Work
 
 _NO_TERMS = Terms()
@@ -63,7 +64,7 @@ def utc_now() -> datetime:
 
 
 class SqlLedger:
-    """`gateway.ledger.base.Ledger` in a database, with its outbox and its history.
+    """`gateway.ledger.models.Ledger` in a database, with its outbox and its history.
 
     Several processes may hold one each on the same database; their clocks should agree within a fraction of a lease.
     """

@@ -1,21 +1,92 @@
 """Sending webhooks: many at once, a few per receiver, through the guard."""
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Generic
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx2
 
 from gateway.images.ssrf import NameResolver, RefusedAddress, RefusedUrl, Resolve, check_url, guarded_client
-from gateway.webhooks.body import webhook_body
-from gateway.webhooks.outbox import D, Outbox
-from gateway.webhooks.schedule import TIMEOUT_S, retry_delay
+from gateway.ledger.models import Answer
 from gateway.webhooks.signing import KeyRing, signed_headers
+
+
+class Delivery(Protocol):
+    """One attempt (from 1) at the webhook of a request. key: whose request it is; empty where the service is open."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def answer(self) -> Answer: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+D = TypeVar("D", bound=Delivery)
+
+
+class Outbox(Protocol[D]):
+    """The durable store of what is owed. A claimed delivery is held for its lease; one that is lost is sent again."""
+
+    async def claim(self, owner: str, count: int, lease_s: float) -> Sequence[D]:
+        """Take up to `count` deliveries whose time has come, longest due first; each counts as an attempt."""
+
+    async def delivered(self, held: D) -> bool:
+        """The receiver has taken it. False when the delivery was lost to another sender."""
+
+    async def failed(self, held: D, error: str, retry_s: float) -> object:
+        """The attempt failed: another one in `retry_s` seconds, or none after the last."""
+
+    async def postpone(self, held: Sequence[D], delay_s: float) -> None:
+        """Put deliveries back that were not tried, due in `delay_s` seconds; the claim was no attempt."""
+
+
+NOT_JSON = (
+    "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue endpoint "
+    "to retrieve the response."
+)
+
+
+def webhook_body(request_id: str, answer: Answer) -> bytes:
+    """The JSON that is sent, and signed, byte for byte. answer: what the result route replays."""
+    said: dict[str, Any] = {"request_id": request_id, "gateway_request_id": request_id}
+    if answer.status < 400:
+        said |= {"status": "OK", "payload": answer.body}
+    else:
+        said |= {"status": "ERROR", "error": f"Invalid status code: {answer.status}", "payload": answer.body}
+    try:
+        return json.dumps(said, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError):
+        return json.dumps({**said, "payload": None, "payload_error": NOT_JSON}, separators=(",", ":")).encode()
+
+
+ATTEMPTS = 11  # the first and ten retries
+TIMEOUT_S = 15.0
+WITHIN_S = 7200.0
+FIRST_S = 5.0
+JITTER = 0.25
+
+
+def retry_delay(attempt: int, luck: float) -> float | None:
+    """Seconds from the end of failed attempt number `attempt` (from 1) to the next; None after the last.
+
+    5, 10, 20, ... 2560 s, each longer or shorter by up to a quarter, by `luck` from 0 to 1, so that what failed
+    together does not come back together. With the attempts' own timeouts it stays within two hours.
+    """
+    if attempt >= ATTEMPTS:
+        return None
+    return FIRST_S * 2.0 ** (attempt - 1) * (1 + JITTER * (2 * luck - 1))
+
 
 OPEN_USER = "anonymous"  # fal's verifier refuses an empty user id
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from gateway.images.ssrf import Resolve
-from gateway.webhooks.sending import Sender, SendingLimits
+from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import FixedRing, SigningKey, jwks
 from tests.gateway.fakes import until
 from tests.gateway.webhooks.fakes import MemoryOutbox, Owed, receiving
