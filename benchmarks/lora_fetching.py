@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.report import Report, Table
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder

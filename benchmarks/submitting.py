@@ -31,7 +31,7 @@ async def submit(calls: int, at_once: int) -> dict[str, float]:
     import httpx2
 
     from gateway.app import Parts, create_app
-    from gateway.files.local import LocalFiles
+    from gateway.files.backends import LocalFiles
     from gateway.ledger.store import SqlLedger
     from gateway.settings import GatewaySettings
 

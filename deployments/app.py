@@ -16,8 +16,8 @@ from deployments.prompt_expander import PromptExpander, expander_of, fits_of
 from deployments.safety_checker import SafetyChecker, checkers_of
 from deployments.settings import AppSettings, Placement
 from deployments.weights import finder_of, weights_of_node
-from gateway.files.opening import files_of
-from gateway.files.output_names import OutputNames
+from gateway.files.backends import files_of
+from gateway.files.names import OutputNames
 
 
 def build_app(settings: AppSettings) -> Application:

@@ -12,15 +12,14 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
+from gateway.files.upload_quota import Reconciling, UploadAccount
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import AtOnce
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.store_watch import StoreWatch
-from gateway.uploads.account import UploadAccount
-from gateway.uploads.reconciling import Reconciling
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner

@@ -17,12 +17,12 @@ from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
 from gateway.endpoints.common import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
-from gateway.files.opening import files_of
+from gateway.files.availability import StoreWatch
+from gateway.files.backends import files_of
+from gateway.files.upload_quota import UploadAccount
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
 from gateway.settings import GatewaySettings
-from gateway.store_watch import StoreWatch
-from gateway.uploads.account import UploadAccount
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
@@ -101,7 +101,7 @@ class Gateway:
 
 
 class StoreGauge:
-    """What `gateway.store_watch.StoreWatch` tells, as a metric of this replica."""
+    """What `gateway.files.availability.StoreWatch` tells, as a metric of this replica."""
 
     def __init__(self) -> None:
         self._gauge = Gauge("fooocus_store_up", "1 while a store can be reached and written, else 0.", ("store",))

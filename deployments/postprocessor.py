@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from deployments.faults import service_errors
+from gateway.files.availability import PatientFiles
 from gateway.files.base import FILES, Files, FileTerms
-from gateway.files.output_names import OutputNames
-from gateway.files.patience import PatientFiles
+from gateway.files.names import OutputNames
 from gateway.images.codec import CONTENT_TYPES, encode_image
 from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, metadata
 from gateway.settings import OutputSettings

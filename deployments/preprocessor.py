@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from deployments.faults import service_errors
 from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
-from gateway.files.opening import files_of
+from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.sources import PictureReader
 from gateway.images.ssrf import NameResolver

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ray.serve.metrics import Counter
 
-from gateway.files.opening import files_of
+from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
 from gateway.images.ssrf import NameResolver
 from gateway.settings import GatewaySettings

@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from gateway.errors import ServiceError, StoreUnavailable
+from gateway.files.uploads import Uploads
 from gateway.http.auth import Authenticated
 from gateway.http.files import media_routes
 from gateway.http.history import history_routes
@@ -32,7 +33,6 @@ from gateway.http.run import SyncRuns, run_routes, stream_routes
 from gateway.http.service import service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
-from gateway.uploads.uploads import Uploads
 from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]

@@ -1,8 +1,10 @@
-"""What a place for bytes must do to hold the files store."""
+"""What a place for bytes must do to hold the files store, and the threads in which it is asked."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,40 @@ class Blobs(Protocol):
 
     def list(self, folder: str) -> Iterator[str]:
         """The paths in a folder (`a/b/`) and those in it, in order. What comes and goes meanwhile may be missed."""
+
+
+AT_ONCE = 32
+ROOM_S = 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs blocking calls, `at_once` of them; one beyond waits `room_s` seconds for a thread at most.
+
+    It can be pickled, and has its own threads in each process.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, room_s: float = ROOM_S) -> None:
+        self._at_once, self._room_s = at_once, room_s
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="files")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Threads, (self._at_once, self._room_s)
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `call` returns; one that waits for a thread is withdrawn when this is cancelled.
+
+        Raises TimeoutError, and has done nothing, when no thread becomes free in time: then all of them hang.
+        """
+        submitted = self._pool.submit(call, *args, **kwargs)
+        answer = asyncio.wrap_future(submitted)
+        try:
+            await asyncio.wait({answer}, timeout=self._room_s)
+            if submitted.cancel():  # which what has begun does not let happen
+                raise TimeoutError("every thread of the files store is busy")
+            return await answer
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise

@@ -13,8 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from urllib3.exceptions import HTTPError
 
-from gateway.files.blobs import Blob
-from gateway.files.threads import AT_ONCE
+from gateway.files.blobs import AT_ONCE, Blob
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _BEYOND = "InvalidRange"

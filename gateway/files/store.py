@@ -12,8 +12,7 @@ from urllib.parse import quote, unquote
 
 from gateway.errors import StoreUnavailable
 from gateway.files.base import FileInfo, FileTerms, Part, Stored
-from gateway.files.blobs import Blob, Blobs
-from gateway.files.threads import Threads
+from gateway.files.blobs import Blob, Blobs, Threads
 from gateway.images.codec import INPUT_TYPES
 from gateway.policy import Acl
 

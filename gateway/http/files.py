@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES, FileInfo
+from gateway.files.names import disposition
 from gateway.files.store import UNKNOWN_TYPE
 from gateway.http.auth import caller
 from gateway.http.parts import Parts
@@ -18,7 +19,6 @@ from gateway.http.responses import error_response
 from gateway.images.codec import CONTENT_TYPES
 from gateway.keys.tokens import Tokens
 from gateway.policy import decide
-from gateway.uploads.names import disposition
 
 SERVED = ("outputs/", "uploads/")
 SHOWN = frozenset(CONTENT_TYPES.values())  # everything else is downloaded, for a browser might run it

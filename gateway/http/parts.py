@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
+from gateway.files.upload_quota import UploadAccount
 from gateway.keys.base import Keys
 from gateway.ledger.history import SqlHistory
 from gateway.ledger.models import Ledger
 from gateway.settings import GatewaySettings
-from gateway.store_watch import StoreWatch
-from gateway.uploads.account import UploadAccount
 from gateway.work import FamilyState
 from gateway.worker.events import DispatcherLink
 from pipelines.spec import Spec

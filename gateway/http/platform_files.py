@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FileInfo, Files
+from gateway.files.body import spooled
 from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.request_body import json_object
@@ -22,7 +23,6 @@ from gateway.images.sources import OwnFiles
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
 from gateway.policy import MAX_RULES, Acl, AclRule, Decision, FilesAccess
-from gateway.uploads.receiving import spooled
 
 Handler = Callable[[Request], Awaitable[Response]]
 

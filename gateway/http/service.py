@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError, StoreUnavailable
+from gateway.files.availability import TIMEOUT_S as ANSWER_S
 from gateway.http.auth import OPENAPI, caller
 from gateway.http.hosts import origin, queue_root
 from gateway.http.openapi import endpoint_document, service_document
@@ -19,7 +20,6 @@ from gateway.http.request_body import json_object
 from gateway.http.submission import unknown_endpoint
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
 from gateway.ledger.models import Ledger
-from gateway.store_watch import TIMEOUT_S as ANSWER_S
 from gateway.work import FamilyState
 
 READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own

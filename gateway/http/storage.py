@@ -11,6 +11,8 @@ from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES
+from gateway.files.body import Received, received
+from gateway.files.uploads import MAX_PARTS, Grant, Uploads
 from gateway.http.auth import caller
 from gateway.http.hosts import cdn_root
 from gateway.http.parts import Parts
@@ -18,9 +20,6 @@ from gateway.http.request_body import chunks, json_object
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
 from gateway.policy import OF_UPLOADS, lifecycle_of
 from gateway.settings import GatewaySettings
-from gateway.uploads.grants import Grant
-from gateway.uploads.receiving import Received, received
-from gateway.uploads.uploads import MAX_PARTS, Uploads
 
 MAX_BODY_BYTES = 10_000
 MAX_NAME = 1000

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from gateway.files.folder import FolderBlobs
+from gateway.files.backends import FolderBlobs
 from gateway.files.store import PROBE
 from gateway.keys.tokens import FILE as TOKEN_SECRET
 from gateway.ledger.address import parse, shown

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.files.output_names import OutputNames
+from gateway.files.names import OutputNames
 from gateway.files.store import FileStore
 from gateway.settings import OutputSettings
 from pipelines.prompts.phrasebook import Phrasebook

@@ -19,9 +19,9 @@ from deployments.gateway import Door, Gateway, door_of
 from deployments.graph import Stages
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
+from gateway.files.upload_quota import UploadAccount
 from gateway.ledger.database import Database
 from gateway.settings import GatewaySettings
-from gateway.uploads.account import UploadAccount
 from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings

@@ -11,7 +11,7 @@ import pytest
 
 from deployments.postprocessor import Postprocessor
 from gateway.endpoints import app_of
-from gateway.files.output_names import OutputNames
+from gateway.files.names import OutputNames
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
 from gateway.ledger.models import Outcome, State

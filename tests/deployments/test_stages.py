@@ -21,15 +21,15 @@ from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import Checkers, SafetyChecker, checkers_of
 from gateway.errors import StoreUnavailable, ValidationErrors
+from gateway.files.backends import LocalFiles
 from gateway.files.base import Files
-from gateway.files.local import LocalFiles
-from gateway.files.output_names import OutputNames
+from gateway.files.names import OutputNames
 from gateway.files.store import FileStore
+from gateway.files.upload_quota import UploadAccount
 from gateway.images.codec import decode_image
 from gateway.ledger.store import SqlLedger
 from gateway.policy import Acl
 from gateway.settings import GatewaySettings, OutputSettings
-from gateway.uploads.account import UploadAccount
 from gateway.work import Delivery
 from gateway.worker.capacity import Report
 from pipelines.errors import DrawingFault, WeightsFault

@@ -13,7 +13,7 @@ import httpx2
 import psycopg
 import pytest
 
-from gateway.store_watch import EVERY_S
+from gateway.files.availability import EVERY_S
 from tests.cluster import free_port
 from tests.deployments.fakes import wait_until
 from tests.gateway.fakes import PIXEL

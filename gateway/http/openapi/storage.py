@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.files.uploads import MAX_PARTS
 from gateway.http.openapi.wording import (
     OPEN,
     PIECE,
@@ -18,7 +19,6 @@ from gateway.http.openapi.wording import (
 )
 from gateway.http.storage import MAX_NAME
 from gateway.policy import OF_UPLOADS
-from gateway.uploads.uploads import MAX_PARTS
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _NAME: Mapping[str, Any] = {"type": "string", "maxLength": MAX_NAME}

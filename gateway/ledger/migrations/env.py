@@ -2,9 +2,9 @@
 
 from alembic import context
 
+from gateway.files import upload_quota as uploads
 from gateway.keys import sql as keys
 from gateway.ledger.tables import metadata
-from gateway.uploads import tables as uploads
 
 assert keys.api_key.metadata is uploads.upload.metadata is metadata  # noqa: S101 (all tables are known by now)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from gateway.files.backends import FolderBlobs
 from gateway.files.blobs import Blob
-from gateway.files.folder import FolderBlobs
 
 
 class AwayBlobs:

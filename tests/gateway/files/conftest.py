@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.files.backends import FolderBlobs
 from gateway.files.blobs import Blobs
-from gateway.files.folder import FolderBlobs
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
 from tests.gateway.files.s3_server import BUCKET, S3Server, program, serving

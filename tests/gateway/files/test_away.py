@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.files.backends import FolderBlobs
 from gateway.files.base import FileTerms, Stored
-from gateway.files.folder import FolderBlobs
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore, is_key, moment
 from tests.gateway.files.away import AwayBlobs
@@ -84,7 +84,7 @@ def test_a_full_disk_is_away_and_keeps_what_it_has(tmp_path: Path) -> None:
     program = f"""
 import asyncio, pathlib, resource
 from gateway.errors import StoreUnavailable
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 async def fails(call):
     try:
         await call

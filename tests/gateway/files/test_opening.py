@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.files.backends import LocalFiles, files_of
 from gateway.files.base import Stored
-from gateway.files.local import LocalFiles
-from gateway.files.opening import files_of
 from gateway.files.s3 import Bucket
 from gateway.settings import GatewaySettings
 from tests.gateway.files.s3_server import BUCKET, S3Server

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.files.output_names import OutputNames
+from gateway.files.names import OutputNames
 from gateway.files.store import is_key
 from gateway.keys.tokens import FILE, derived
 from gateway.settings import GatewaySettings

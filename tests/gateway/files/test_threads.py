@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.files.threads import Threads
+from gateway.files.blobs import Threads
 
 
 @pytest.fixture

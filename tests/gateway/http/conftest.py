@@ -12,11 +12,11 @@ import uvicorn
 
 from gateway.app import Parts, create_app
 from gateway.endpoints import app_of
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
+from gateway.files.upload_quota import UploadAccount
 from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.uploads.account import UploadAccount
 from gateway.worker.dispatcher import Dispatching
 from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
 

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
-from gateway.files.local import LocalFiles
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.gateway.fakes import FAST, INPUT, FakeRunner

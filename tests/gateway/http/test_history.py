@@ -8,7 +8,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.errors import ModelError
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.http.parts import Parts
 from gateway.http.submission import MAX_TEXT
 from gateway.keys.base import KeyLimits, Scope

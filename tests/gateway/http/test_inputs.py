@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from gateway.errors import StoreUnavailable, ValidationErrors
-from gateway.files.folder import FolderBlobs
-from gateway.files.local import LocalFiles
+from gateway.files.backends import FolderBlobs, LocalFiles
 from gateway.files.store import FileStore
 from gateway.http.inputs import LONGEST_ADDRESS, take_in
 from gateway.images.sources import OwnFiles

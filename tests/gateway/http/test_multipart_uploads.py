@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.files.upload_quota import UploadAccount
 from gateway.ledger.store import SqlLedger
-from gateway.uploads.account import UploadAccount
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 
 CAP = 2_000

@@ -25,11 +25,11 @@ from starlette.applications import Starlette
 
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
+from gateway.files.upload_quota import UploadAccount
 from gateway.http.openapi import service_document
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.uploads.account import UploadAccount
 from gateway.worker.dispatcher import Dispatching
 from tests.gateway.fakes import FakeRunner, LocalDispatcher
 

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.files import body
+from gateway.files.availability import StoreWatch
 from gateway.files.store import FileStore
 from gateway.http.responses import REQUEST_ID
 from gateway.ledger.models import State
-from gateway.store_watch import StoreWatch
-from gateway.uploads import receiving
 from tests.gateway.fakes import FAST, INPUT, PIXEL
 from tests.gateway.files.away import AwayBlobs
 from tests.gateway.http.conftest import Dispatch, Reach
@@ -134,9 +134,9 @@ async def test_an_upload_that_the_disk_of_the_gateway_does_not_take_is_refused(
 ) -> None:
     """/dev/full stands for it: what is larger than memory is allowed to hold lies on disk while it arrives."""
     begun = await Uploader(client).begun()
-    monkeypatch.setattr(receiving, "IN_MEMORY", 10)
+    monkeypatch.setattr(body, "IN_MEMORY", 10)
     monkeypatch.setattr(
-        receiving.tempfile,
+        body.tempfile,
         "TemporaryFile",
         lambda *_, **__: open("/dev/full", "w+b", buffering=0),  # noqa: SIM115
     )

@@ -12,11 +12,10 @@ import pytest
 from gateway.app import Parts, create_app
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
+from gateway.files.upload_quota import Reconciling, UploadAccount
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.store import SqlLedger
-from gateway.uploads.account import UploadAccount
-from gateway.uploads.reconciling import Reconciling
 from tests.gateway.fakes import until
 from tests.gateway.files.away import AwayBlobs
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape

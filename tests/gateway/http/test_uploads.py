@@ -11,10 +11,10 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
+from gateway.files.upload_quota import UploadAccount
+from gateway.files.uploads import Grants
 from gateway.keys.tokens import Purpose, Tokens
 from gateway.ledger.store import SqlLedger
-from gateway.uploads.account import UploadAccount
-from gateway.uploads.grants import Grants
 from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
 
 SMALL_CAP = 5_000

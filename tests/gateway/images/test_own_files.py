@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ModelError
+from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
-from gateway.files.local import LocalFiles
 from gateway.images.sources import OwnFiles
 from gateway.keys.base import Caller, Scope
 from gateway.policy import Acl

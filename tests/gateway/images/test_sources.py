@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gateway.errors import ModelError
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.images.codec import Pixels
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.sources import PictureReader

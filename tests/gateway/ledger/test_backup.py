@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
-from gateway.files.local import LocalFiles
 from gateway.keys.base import KeyLimits
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.__main__ import main
@@ -181,7 +181,7 @@ async def test_the_picture_of_a_request_that_ends_between_ledger_and_files_is_no
         await ledger.finish(claim, Outcome.OK, OK)
 
     def watched(name: str) -> Callable[..., object]:
-        real: Callable[..., object] = getattr(archive, name)
+        real: Callable[..., object] = getattr(backup, name)
 
         def step(*arguments: object) -> object:
             steps.append(name)
@@ -193,7 +193,7 @@ async def test_the_picture_of_a_request_that_ends_between_ledger_and_files_is_no
 
     with monkeypatch.context() as patched:
         for name in ("copy_database", "_copy_files"):
-            patched.setattr(archive, name, watched(name))
+            patched.setattr(backup, name, watched(name))
         await asyncio.to_thread(back_up, settings, tmp_path / "backup")
     assert len(steps) == 2
     assert await ledger.answer("waiting", APP) == OK

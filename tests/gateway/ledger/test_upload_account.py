@@ -11,11 +11,10 @@ import pytest
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.files.base import FileInfo, FileTerms
 from gateway.files.store import UNFINISHED_S, FileStore
+from gateway.files.upload_quota import BATCH, CHECK_S, Reconciling, UploadAccount
 from gateway.ledger.database import Database
 from gateway.ledger.models import TooMany
 from gateway.settings import GatewaySettings
-from gateway.uploads.account import CHECK_S, UploadAccount
-from gateway.uploads.reconciling import BATCH, Reconciling
 from tests.gateway.files.away import AwayBlobs
 from tests.gateway.ledger.works import Clock
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ModelError
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder

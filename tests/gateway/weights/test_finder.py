@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from gateway.errors import PlatformError
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import stored
 from tests.gateway.images.test_fetch import answer, redirect, serving, talking

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.files.store import FileStore
 from gateway.weights.cache import WeightsCache
 from gateway.weights.sharing import KEEP_S, NotShared, WeightsOfNode, WeightsShare

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.files.store import FileStore
 from gateway.worker.reaper import discard
 from tests.gateway.files.away import AwayBlobs

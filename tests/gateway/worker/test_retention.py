@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.files.local import LocalFiles
+from gateway.files.backends import LocalFiles
 from gateway.files.store import FileStore
 from gateway.ledger.models import Outcome, Terms
 from gateway.ledger.store import SqlLedger, utc_now

@@ -1,9 +1,14 @@
-"""Whether a store is there: asked of the store itself, seldom, on behalf of all who want to know."""
+"""A store that is away: whether it is, asked seldom on behalf of all, and storing what is worth waiting for."""
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
+
+from gateway.errors import StoreUnavailable
+from gateway.files.base import Files, FileTerms
+from gateway.rate_limited_log import RateLimitedLog
 
 EVERY_S = 2.0
 TIMEOUT_S = 5.0  # a store that takes longer to answer is as good as away
@@ -69,3 +74,35 @@ class StoreWatch:
         self._up, self._known_until = up, self._clock() + self._every_s
         self._tell(self.store, up)
         return up
+
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 5.0
+
+
+class PatientFiles:
+    """Puts files into a store that may be away.
+
+    patience_s: seconds from the first attempt to the last one's begin. logger: hears now and then that files wait.
+    """
+
+    def __init__(
+        self, files: Files, patience_s: float, logger: logging.Logger, last_pause_s: float = LAST_PAUSE_S
+    ) -> None:
+        self._files, self._patience_s, self._last_pause_s = files, patience_s, last_pause_s
+        self._log = RateLimitedLog(logger)
+
+    async def put(self, key: str, content: bytes, content_type: str, terms: Callable[[], FileTerms]) -> None:
+        """terms: asked at each attempt, so that a file expires from its storing. Raises StoreUnavailable in the end."""
+        end = time.monotonic() + self._patience_s
+        pause = min(FIRST_PAUSE_S, self._last_pause_s)
+        while True:
+            try:
+                return await self._files.put(key, content, content_type, terms())
+            except StoreUnavailable as error:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise
+                self._log.warning("a picture waits for the files store: %r", error.__cause__ or error)
+            # not all at once, for many may wait for the same store
+            await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))
+            pause = min(2 * pause, self._last_pause_s)

@@ -1,10 +1,39 @@
-"""What a client's name and type for its file are good for: a suffix of ours, and the name of a download."""
+"""Names of files: of what was drawn, never to be told from an id, and what a client's own name is good for."""
 
+import hmac
 import unicodedata
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from gateway.files.store import UPLOAD_SUFFIXES
+from gateway.keys.tokens import derived, secret_of
+from gateway.settings import GatewaySettings
+from gateway.work import ImageFormat
+
+PURPOSE = "names of outputs"
+_LENGTH = 32  # hexadecimal digits: 128 bits
+
+
+class OutputNames:
+    """Names pictures under a secret.
+
+    A name is computed when a picture is stored and read from the request's row ever after, so a new secret makes no
+    older file unknown.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = derived(secret, PURPOSE)
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> "OutputNames":
+        """Under the service's own secret."""
+        return cls(secret_of(settings))
+
+    def key(self, request_id: str, number: int, format: ImageFormat) -> str:
+        """The key in the files store of a request's picture, counted from 0."""
+        name = hmac.digest(self._key, f"{request_id}/{number}".encode(), "sha256").hex()[:_LENGTH]
+        return f"outputs/{request_id}/{name}.{format}"
+
 
 MAX_NAME = 100  # characters
 _OTHER = "bin"

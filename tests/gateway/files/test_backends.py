@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms, Stored
-from gateway.files.local import LocalFiles
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 KEY = f"outputs/{ID}/0.png"
@@ -23,7 +23,7 @@ async def test_a_write_that_fails_leaves_nothing(
     def full(_: int) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr("gateway.files.folder.os.fsync", full)
+    monkeypatch.setattr("gateway.files.backends.os.fsync", full)
     with pytest.raises(StoreUnavailable):
         await local.put(KEY, b"x", "image/png")
     assert _files(tmp_path) == []

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.store_watch import StoreWatch
+from gateway.files.availability import StoreWatch
 from tests.gateway.fakes import until
 
 

@@ -1,19 +1,62 @@
-"""How much each key has uploaded: counted before it is stored, in the ledger's database, and bounded."""
+"""How much each key has uploaded: counted before it is stored, bounded, and brought in line with the files store."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from gateway.errors import PlatformError
-from gateway.files.base import FileInfo
+from gateway.files.base import FileInfo, Files
+from gateway.files.body import too_large
 from gateway.files.store import UNFINISHED_S
 from gateway.ledger.database import UPLOADING, Database, take_lock
 from gateway.ledger.models import TooMany
+from gateway.ledger.tables import UtcDateTime, metadata
 from gateway.settings import GatewaySettings
-from gateway.uploads.receiving import too_large
-from gateway.uploads.tables import upload, upload_part
+
+# One row for each file that was uploaded or is on its way.
+upload = Table(
+    "upload",
+    metadata,
+    # its key in the files store
+    Column("file", String(128), primary_key=True),
+    # Whose it is: the id of an API key, empty where the service is open.
+    Column("key", String(64), nullable=False),
+    # staged, of an upload that is unfinished; none otherwise
+    Column("parts", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # when the row is compared with the files store next, and goes if there is no such file
+    Column("check_at", UtcDateTime, nullable=False),
+    Index("upload_of_key", "key", "parts", "bytes"),
+    Index("upload_check", "check_at"),
+)
+
+upload_part = Table(
+    "upload_part",
+    metadata,
+    Column("file", String(128), ForeignKey("upload.file", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
 
 CHECK_S = 7 * 24 * 3600  # after which a file that stays is looked for again
 
@@ -204,3 +247,29 @@ def _full(what: str) -> PlatformError:
     """A 403, for fal's clients send what is answered with 429 again and again, and waiting alone frees nothing."""
     text = f"The key has the {what} that it may have; delete some (DELETE at a file's address), or let them expire."
     return PlatformError("budget_exhausted", text, status=403)
+
+
+BATCH = 200  # rows of one transaction
+
+
+class Reconciling:
+    """Gives back the places of files that expired, were never stored or went in any other way."""
+
+    def __init__(self, account: UploadAccount, files: Files) -> None:
+        self._account, self._files = account, files
+
+    async def sweep(self) -> int:
+        """Compare all rows that are due, batch by batch; return how many places that gave back.
+
+        Raises StoreUnavailable, and has taken nothing for gone, when it cannot be told now.
+        """
+        freed = 0
+        while True:
+            due = await self._account.due(BATCH)
+            found = {file: await self._files.stat(file) for file in due}
+            if found:
+                await self._account.agree(found)
+            freed += sum(info is None for info in found.values())
+            if len(due) < BATCH:
+                return freed
+            await asyncio.sleep(0)  # whoever else writes goes first

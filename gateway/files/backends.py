@@ -1,4 +1,4 @@
-"""A place for bytes in a folder of this machine."""
+"""Where the files store keeps its bytes: in a folder of this machine, or as settings say."""
 
 import errno
 import json
@@ -11,7 +11,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from gateway.files.base import Files
 from gateway.files.blobs import Blob
+from gateway.files.s3 import Bucket, S3Blobs
+from gateway.files.store import FileStore
+from gateway.settings import GatewaySettings
 
 _TRIES = 5
 
@@ -111,3 +115,17 @@ def _sync(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class LocalFiles(FileStore):
+    """`gateway.files.base.Files` under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(FolderBlobs(folder))
+
+
+def files_of(settings: GatewaySettings) -> Files:
+    """A bucket where `files_url` names one, else a folder. It can be pickled, and has nothing to close."""
+    if settings.files_url is None:
+        return LocalFiles(settings.data_dir)
+    return FileStore(S3Blobs(Bucket.at(settings.files_url, settings.files_endpoint_url, settings.files_region)))

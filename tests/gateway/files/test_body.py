@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import PlatformError, StoreUnavailable
-from gateway.uploads.receiving import IN_MEMORY, received, spooled
+from gateway.files.body import IN_MEMORY, received, spooled
 from tests.gateway.http.storing import PNG
 
 

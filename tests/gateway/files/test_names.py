@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.files.names import MAX_NAME, clean_name, disposition, suffix_of
 from gateway.files.store import UPLOAD_SUFFIXES
-from gateway.uploads.names import MAX_NAME, clean_name, disposition, suffix_of
 
 
 @pytest.mark.parametrize(

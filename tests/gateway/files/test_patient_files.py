@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.files.availability import PatientFiles
 from gateway.files.base import FileTerms, Stored
-from gateway.files.patience import PatientFiles
 from gateway.files.store import FileStore
 from tests.gateway.fakes import until
 from tests.gateway.files.away import AwayBlobs
