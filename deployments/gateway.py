@@ -15,7 +15,7 @@ from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from gateway.app import Parts, create_app
-from gateway.endpoints.common import OFFSET_LORA
+from gateway.endpoints.fields import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.availability import StoreWatch
 from gateway.files.backends import files_of

@@ -5,10 +5,7 @@ from types import MappingProxyType
 
 from gateway.endpoints.base import Endpoint, Order, app_of
 from gateway.endpoints.fast_sdxl import FAST_SDXL, FAST_SDXL_IMAGE_TO_IMAGE
-from gateway.endpoints.fooocus import FOOOCUS
-from gateway.endpoints.image_prompt import IMAGE_PROMPT
-from gateway.endpoints.inpaint import INPAINT
-from gateway.endpoints.upscale_or_vary import UPSCALE_OR_VARY
+from gateway.endpoints.fooocus import FOOOCUS, IMAGE_PROMPT, INPAINT, UPSCALE_OR_VARY
 
 __all__ = ["ENDPOINTS", "Endpoint", "Order", "app_of"]
 

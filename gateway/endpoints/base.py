@@ -1,19 +1,119 @@
 """An endpoint: an input schema, an output schema, and the translation of a request into work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.endpoints.lacking import served_without, unexpanded
-from gateway.endpoints.outputs import Output
 from gateway.endpoints.styles import STYLES
 from gateway.errors import ModelError, ValidationErrors
 from gateway.validation import names_at, nearest, validated
-from gateway.work import Delivery, Finished, Work
+from gateway.work import CHECKER, EXPANDER, Delivery, Finished, Image, Work
 from pipelines.spec import Spec
+
+
+class Output(BaseModel):
+    """Output of the four Fooocus endpoints."""
+
+    images: list[Image] = Field(description="The pictures, in the order of their seeds.")
+    timings: dict[str, float] = Field(description="Seconds by stage; queue and wait are waiting.")
+    has_nsfw_concepts: list[bool] = Field(description="For each picture, whether the safety checker fired.")
+
+    @classmethod
+    def of(cls, work: Work, finished: Finished) -> Self:
+        return cls(
+            images=list(finished.images),
+            timings=dict(finished.timings),
+            has_nsfw_concepts=list(finished.nsfw),
+        )
+
+    @model_validator(mode="after")
+    def _parallel(self) -> Self:
+        if len(self.images) != len(self.has_nsfw_concepts):
+            raise ValueError("has_nsfw_concepts runs parallel to images")
+        return self
+
+
+class FooocusOutput(Output):
+    """The pictures of a Fooocus request."""
+
+
+class FastOutput(Output):
+    """The pictures of a fast request, with what repeats them."""
+
+    seed: int = Field(description="Seed of the first picture; picture i has the seed that is i higher.")
+    prompt: str = Field(description="The prompt as it was drawn.")
+
+    @classmethod
+    def of(cls, work: Work, finished: Finished) -> Self:
+        return cls(
+            images=list(finished.images),
+            timings=dict(finished.timings),
+            has_nsfw_concepts=list(finished.nsfw),
+            seed=work.spec.seeds[0],
+            prompt=finished.prompt,
+        )
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedingDefault:
+    """part: what the default needs. without: the value that needs nothing.
+
+    other: a field of which another value than its default asks for something else than the part.
+    """
+
+    part: str
+    without: Any
+    other: str = ""
+
+
+NEEDING: Mapping[str, NeedingDefault] = MappingProxyType(
+    {
+        "enable_safety_checker": NeedingDefault(CHECKER, False, "safety_checker_version"),
+        "loras": NeedingDefault("offset_lora", ()),
+        "enable_refiner": NeedingDefault("refiner", False),
+    }
+)
+
+
+def served_without(asked: Asked, missing: Collection[str]) -> tuple[Asked, tuple[str, ...]]:
+    """A valid input without what nobody asked for and the family lacks, and the names of the fields that it is about.
+
+    What the client asked for stays, to be refused.
+    """
+    left = tuple(
+        name
+        for name, default in NEEDING.items()
+        if default.part in missing
+        and name in type(asked).model_fields
+        and name not in asked.model_fields_set
+        and not _asks(asked, default.other)
+    )
+    return asked.model_copy(update={name: NEEDING[name].without for name in left}), left
+
+
+def unexpanded(spec: Spec, fields: Collection[str], missing: Collection[str]) -> tuple[Spec, tuple[str, ...]]:
+    """A spec without the expansion where the family has nothing for it, and the name of the field that asked for it.
+
+    fields: of the input, of which one does.
+    """
+    if EXPANDER not in missing or not spec.expand_prompt:
+        return spec, ()
+    asking = tuple(name for name in ("expand_prompt", "styles") if name in fields)
+    return spec.model_copy(update={"expand_prompt": False}), asking
+
+
+def _asks(asked: BaseModel, name: str) -> bool:
+    """Whether a field that the input may have has another value than its default."""
+    field = type(asked).model_fields.get(name)
+    return field is not None and getattr(asked, name) != field.default
+
 
 Family = Literal["fooocus", "fast"]
 

@@ -4,10 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.endpoints.base import Endpoint, Family, Input, Part
-from gateway.endpoints.outputs import FastOutput
-from gateway.endpoints.seeds import is_replaced, seeds_of
-from gateway.endpoints.sizes import SizeChoice, chosen_size
+from gateway.endpoints.base import Endpoint, Family, FastOutput, Input, Part
+from gateway.endpoints.fields import SizeChoice, chosen_size, is_replaced, seeds_of
 from gateway.validation import FilledText, Name, OneOf, Prompt, Text, Token
 from gateway.work import Delivery
 from pipelines.performance import LCM_LORA

@@ -11,8 +11,7 @@ from weakref import WeakValueDictionary
 from gateway.errors import ModelError, location
 from gateway.files.base import Files
 from gateway.images.fetch import DownloadFault, Fetcher, too_large
-from gateway.weights.cache import Arriving, Remembered, WeightsCache, making_room
-from gateway.weights.locks import Joint, locked
+from gateway.weights.cache import Arriving, Joint, Remembered, WeightsCache, locked, making_room
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sharing import WeightsShare
 from gateway.weights.sources import (

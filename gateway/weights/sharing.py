@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gateway.files.base import Files, FileTerms
 from gateway.files.store import UNKNOWN_TYPE
-from gateway.weights.cache import WeightsCache, making_room, sha256_of
-from gateway.weights.locks import Joint, locked
+from gateway.weights.cache import Joint, WeightsCache, locked, making_room, sha256_of
 
 KEEP_S = 24 * 3600.0  # after the last request for it, at most twice that: the sweep of the store removes it
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.endpoints.lacking import NEEDING
+from gateway.endpoints.base import NEEDING
 from models.catalogue import ENTRIES, Entry, find
 from models.errors import ToolFault
 from models.presets import PRESETS, entries_of

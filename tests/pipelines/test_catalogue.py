@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.endpoints.common import OFFSET_LORA
+from gateway.endpoints.fields import OFFSET_LORA
 from pipelines.catalogue import Catalogue
 from pipelines.errors import WeightsFault
 from pipelines.parts import Part

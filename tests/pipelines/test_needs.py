@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.endpoints.common import OFFSET_LORA
+from gateway.endpoints.fields import OFFSET_LORA
 from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.needs import ADAPTERS, CONTROLS, MAX_LORAS, PATCHES, faults, loras_of
 from pipelines.spec import (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.endpoints import ENDPOINTS
-from gateway.endpoints.seeds import seeds_of
+from gateway.endpoints.fields import seeds_of
 from gateway.work import Finished, Work
 from pipelines.spec import MAX_SEED
 from tests.gateway.endpoints.documented import FAST, FOUR, ROOT, TWO, order

@@ -13,6 +13,7 @@ from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
 from gateway.keys.base import KeyLimits
 from gateway.keys.sql import SqlKeys
+from gateway.ledger import backup
 from gateway.ledger.__main__ import main
 from gateway.ledger.backup import back_up, restore
 from gateway.ledger.database import TABLES, Database

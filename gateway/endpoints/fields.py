@@ -1,17 +1,122 @@
-"""Fields and types that the four Fooocus endpoints share (fal-protocol 9.1, 9.7)."""
+"""Fields that endpoints share: sizes, seeds, and what the four of Fooocus have in common (fal-protocol 9.1, 9.7)."""
 
-from typing import Annotated, ClassVar, Literal
+import re
+import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from gateway.endpoints.base import Family, Input, Part
-from gateway.endpoints.seeds import is_replaced, seeds_of
-from gateway.endpoints.sizes import AspectRatio, size_of
 from gateway.endpoints.styles import DEFAULT_STYLES, EXPANSION, Style, acting_styles
 from gateway.validation import Name, OneOf, Prompt, Text
 from gateway.work import Delivery
 from pipelines.performance import MODES, PerformanceName
-from pipelines.spec import Lora, Picture, Reference, Refiner, Spec, Structure, StructureKind
+from pipelines.spec import Lora, Picture, Reference, Refiner, Size, Spec, Structure, StructureKind
+
+FOOOCUS_SEED = 2**63 - 1  # the greatest of Fooocus; fal prints greater ones of the fast endpoints
+RANDOM_SEEDS = 2**53  # a drawn seed is below it, so that a JavaScript number can hold it exactly
+
+
+def seeds_of(seed: int | None, count: int, greatest: int = FOOOCUS_SEED) -> tuple[int, ...]:
+    """One seed per picture: `seed`, `seed + 1`, … from 0 again above `greatest`. None and integers outside 0..greatest
+    mean random.
+    """
+    first = secrets.randbelow(RANDOM_SEEDS) if seed is None or is_replaced(seed, greatest) else seed
+    return tuple((first + index) % (greatest + 1) for index in range(count))
+
+
+def is_replaced(seed: int | None, greatest: int = FOOOCUS_SEED) -> bool:
+    """Whether a random seed stands for one that was given."""
+    return seed is not None and not 0 <= seed <= greatest
+
+
+FACTOR = 8  # the VAE's
+MIN_SIDE = 64
+MAX_SIDE = 2048  # hence at most 4,194,304 pixels
+
+_ASPECT_RATIO = re.compile(r"\s*([0-9]{1,6})\s*[xX*×]\s*([0-9]{1,6})\s*")
+
+
+def size_of(aspect_ratio: str) -> Size:
+    """The size that `WIDTHxHEIGHT` names. Raises PydanticCustomError with fal's type for a malformed or unfit one."""
+    found = _ASPECT_RATIO.fullmatch(aspect_ratio)
+    if found is None:
+        raise PydanticCustomError("value_error", "Input should be WIDTHxHEIGHT in pixels, such as 1152x896")
+    width, height = (_side(name, int(text)) for name, text in zip(("Width", "Height"), found.groups(), strict=True))
+    return Size(width=width, height=height)
+
+
+def _side(name: str, side: int) -> int:
+    if side < MIN_SIDE:
+        raise PydanticCustomError("greater_than_equal", f"{name} should be at least {{ge}} pixels", {"ge": MIN_SIDE})
+    if side > MAX_SIDE:
+        raise PydanticCustomError("less_than_equal", f"{name} should be at most {{le}} pixels", {"le": MAX_SIDE})
+    if side % FACTOR:
+        raise PydanticCustomError(
+            "multiple_of", f"{name} should be a multiple of {{multiple_of}} pixels", {"multiple_of": FACTOR}
+        )
+    return side
+
+
+def _fit(aspect_ratio: str) -> str:
+    size_of(aspect_ratio)
+    return aspect_ratio
+
+
+AspectRatio = Annotated[str, AfterValidator(_fit)]
+
+Preset = Annotated[
+    Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"],
+    OneOf(also="an object with width and height"),
+]
+PRESETS: Mapping[str, Size] = MappingProxyType(
+    {
+        "square_hd": Size(width=1024, height=1024),
+        "square": Size(width=512, height=512),
+        "portrait_4_3": Size(width=768, height=1024),
+        "portrait_16_9": Size(width=576, height=1024),
+        "landscape_4_3": Size(width=1024, height=768),
+        "landscape_16_9": Size(width=1024, height=576),
+    }
+)
+
+
+def snapped(side: int) -> int:
+    """The nearest multiple of 8, of two the greater one: what is drawn for a side that is none."""
+    return (side + FACTOR // 2) // FACTOR * FACTOR
+
+
+# fal's own limits are above 0 and at most 14142; these are what can be drawn
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+
+
+class ImageSize(Part):
+    """Width and height in pixels. The nearest multiples of 8 are drawn, and told in the output."""
+
+    width: Side = Field(512, description="Width in pixels; the nearest multiple of 8 is drawn.")
+    height: Side = Field(512, description="Height in pixels; the nearest multiple of 8 is drawn.")
+
+
+def _form(value: Any) -> str:
+    return "<object>" if isinstance(value, dict | ImageSize) else "<preset>"
+
+
+# chosen by its form, so that a violation speaks of the one form that was sent
+SizeChoice = Annotated[
+    Annotated[ImageSize, Tag("<object>")] | Annotated[Preset, Tag("<preset>")],
+    Discriminator(_form),
+]
+
+
+def chosen_size(choice: ImageSize | str) -> Size:
+    """The size of an `image_size` that was validated."""
+    if isinstance(choice, str):
+        return PRESETS[choice]
+    return Size(width=snapped(choice.width), height=snapped(choice.height))
+
 
 OFFSET_LORA = (
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
