@@ -13,7 +13,7 @@ from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
 from gateway.keys.base import KeyLimits
 from gateway.keys.sql import SqlKeys
-from gateway.ledger import backup
+from gateway.ledger import backup as module
 from gateway.ledger.__main__ import main
 from gateway.ledger.backup import back_up, restore
 from gateway.ledger.database import TABLES, Database
@@ -182,7 +182,7 @@ async def test_the_picture_of_a_request_that_ends_between_ledger_and_files_is_no
         await ledger.finish(claim, Outcome.OK, OK)
 
     def watched(name: str) -> Callable[..., object]:
-        real: Callable[..., object] = getattr(backup, name)
+        real: Callable[..., object] = getattr(module, name)
 
         def step(*arguments: object) -> object:
             steps.append(name)
@@ -194,7 +194,7 @@ async def test_the_picture_of_a_request_that_ends_between_ledger_and_files_is_no
 
     with monkeypatch.context() as patched:
         for name in ("copy_database", "_copy_files"):
-            patched.setattr(backup, name, watched(name))
+            patched.setattr(module, name, watched(name))
         await asyncio.to_thread(back_up, settings, tmp_path / "backup")
     assert len(steps) == 2
     assert await ledger.answer("waiting", APP) == OK
