@@ -232,12 +232,12 @@ async def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "_copy_files", fail)
+        patched.setattr(module, "_copy_files", fail)
         assert await asyncio.to_thread(refused, settings, "backup", backup) == "No space left on device"
     assert not backup.exists()
     await asyncio.to_thread(main, words(settings, "backup", backup))
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "restore_database", fail)
+        patched.setattr(module, "restore_database", fail)
         await asyncio.to_thread(refused, new, "restore", backup)
     await asyncio.to_thread(main, words(new, "restore", backup))
 
