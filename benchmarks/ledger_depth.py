@@ -5,9 +5,10 @@ process' work changes neither.
 """
 
 import asyncio
+import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -32,24 +33,20 @@ Costs = Mapping[str, Sequence[float]]
 
 
 class Meter(Protocol):
-    """Counts what the databases of this process do. unit: of what it counts."""
-
-    unit: str
-
-    def counting(self) -> Any:
-        """A context; `counted` is of the last one."""
+    """Counts what the databases of this process do. counted: in the last context of `counting`."""
 
     counted: int
+
+    def counting(self) -> AbstractContextManager[None]: ...
 
 
 class SqliteSteps:
     """Steps of SQLite's virtual machine, in every connection that this process opens from here on."""
 
-    unit = "VM steps on SQLite"
-
     def __init__(self) -> None:
         self.counted = 0
         self._connections: list[Any] = []
+        self._handler: Callable[[], None] | None = None
         event.listen(Engine, "connect", self._opened)
 
     @contextmanager
@@ -66,10 +63,13 @@ class SqliteSteps:
 
     def _opened(self, connection: Any, _: object) -> None:
         self._connections.append(connection)
+        connection.set_progress_handler(self._handler, 1)
 
     def _have_called(self, handler: Callable[[], None] | None) -> None:
+        self._handler = handler
         for connection in self._connections:
-            connection.set_progress_handler(handler, 1)
+            with suppress(sqlite3.ProgrammingError):  # one that was closed
+                connection.set_progress_handler(handler, 1)
 
     def _step(self) -> None:  # returning anything true would end the statement
         self.counted += 1
@@ -77,8 +77,6 @@ class SqliteSteps:
 
 class PostgresqlRows:
     """Rows that the scans of PostgreSQL touch: each statement is explained with its run before it runs."""
-
-    unit = "rows touched on PostgreSQL"
 
     def __init__(self) -> None:
         self.counted = 0

@@ -176,14 +176,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--no-throughput", action="store_true", help="measure Serve's default mode alone")
+    parser.add_argument("--no-depth", action="store_true", help="leave out the cost by the length of the queue")
     parser.add_argument("--postgresql", metavar="ADDRESS", help="of an empty database, which is filled")
     parser.add_argument("--out", type=Path, help="folder for the result")
     options = parser.parse_args(arguments)
     write_family(FAMILY)
     tables: list[Table] = []
     wants: list[Want] = []
-    depths = {"VM steps on SQLite": measure_sqlite()}
-    if options.postgresql is not None:
+    depths = {} if options.no_depth else {"VM steps on SQLite": measure_sqlite()}
+    if options.postgresql is not None and not options.no_depth:
         depths["rows touched on PostgreSQL"] = measure_postgresql(options.postgresql)
     for name in MODES:
         if name == THROUGHPUT and options.no_throughput:
@@ -197,7 +198,12 @@ def main(arguments: Sequence[str]) -> int:
     tables.append(Table("What is wanted", [want.row() for want in wants]))
     shown = [word if word != options.postgresql else "postgresql://..." for word in arguments]  # it holds a password
     command = shlex.join(["python", "-m", "benchmarks.overhead", *shown])
-    facts: dict[str, Cell] = {**machine(torch.device("cpu")), "rounds": options.rounds, "idle seconds": IDLE_S}
+    facts: dict[str, Cell] = {
+        **machine(torch.device("cpu")),
+        "cores": os.cpu_count(),
+        "rounds": options.rounds,
+        "idle seconds": IDLE_S,
+    }
     Report("overhead", command, facts, tables).publish(options.out)
     return 0
 
