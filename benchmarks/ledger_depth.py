@@ -139,7 +139,7 @@ def measure_postgresql(address: str, depths: Sequence[int] = DEPTHS) -> Costs:
 
 async def _measure(meter: Meter, address: str | None, depths: Sequence[int]) -> Costs:
     from gateway.app import Parts, create_app
-    from gateway.files.opening import files_of
+    from gateway.files.backends import files_of
     from gateway.ledger.opening import open_ledger
     from gateway.settings import GatewaySettings
 
