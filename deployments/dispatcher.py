@@ -16,7 +16,7 @@ from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import Reconciling, UploadAccount
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.models import AtOnce
+from gateway.ledger.models import AtOnce, Claim, Place
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
@@ -25,7 +25,7 @@ from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
 from gateway.worker.capacity import Replicas
 from gateway.worker.dispatcher import Dispatching
-from gateway.worker.events import Broadcast, News
+from gateway.worker.events import Broadcast, Changed, News
 from gateway.worker.reaper import Housekeeping, Retention
 
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
@@ -36,7 +36,7 @@ class Dispatcher:
 
     async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report", "poll")
+        leave_out_calls_of("report", "poll", "watch")
         ledger = await open_ledger(settings)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
         self._start(ledger, keys, files, Graph(stages), settings)
@@ -51,13 +51,13 @@ class Dispatcher:
         if keys is not None:
             at_once = partial(limits_of_keys, keys, capacity, settings.key_share)
         self._broadcast = Broadcast()
+        limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
+        self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         well = StoreWatch("files", files.check).well
         leaving = partial(asyncio.to_thread, is_deleted)
         self._dispatching = Dispatching(
-            ledger, runner, settings, owner, capacity, at_once, self._broadcast, well, leaving
+            ledger, runner, settings, owner, capacity, at_once, self._broadcast, well, leaving, self._sender.wake
         )
-        limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
-        self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         retention = Retention(ledger.history, files, settings)
         # after the sweep of files, so that what has expired is gone before its place is given back
         uploads = Reconciling(UploadAccount(ledger.database, settings), files)
@@ -71,15 +71,27 @@ class Dispatcher:
 
     async def report(self, replica: str, capacity: int, variants: tuple[str, ...]) -> None:
         """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
+        before = self._replicas.capacity()
         self._replicas.report(replica, capacity, variants)
+        if self._replicas.capacity() > before:
+            self._dispatching.wake()
 
-    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
-        """A gateway's client waits for a request that is about to be submitted."""
+    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
+        """See `gateway.worker.events.DispatcherLink.reserve`."""
         self._broadcast.follow(listener, request_id, previews)
+        return await self._dispatching.reserve(request_id)
+
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+        """See `gateway.worker.events.DispatcherLink.submitted`."""
+        self._dispatching.submitted(request_id, claim)
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         """What happened to the requests that a gateway's clients wait for. Held while nothing did, for a second."""
         return await self._broadcast.poll(listener, runs)
+
+    async def watch(self, listener: str) -> Changed:
+        """Which requests changed since a gateway last asked. Held while none did, for a second."""
+        return await self._broadcast.watch(listener)
 
     async def wake(self) -> None:
         """Look now for requests that wait."""

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.worker.events import POLL_S, News
+from gateway.ledger.models import Claim, Place
+from gateway.worker.events import POLL_S, Changed, News
 
 ANSWER_S = POLL_S + 2.0
 
@@ -18,12 +19,20 @@ class DispatcherHandle:
     def __init__(self, dispatcher: Handle) -> None:
         self._dispatcher = dispatcher
 
-    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
-        await _answered(self._dispatcher.follow.remote(listener, request_id, previews))
+    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
+        place: Place | None = await _answered(self._dispatcher.reserve.remote(listener, request_id, previews))
+        return place
+
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+        await _answered(self._dispatcher.submitted.remote(request_id, claim))
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         news: News = await _answered(self._dispatcher.poll.remote(listener, runs))
         return news
+
+    async def watch(self, listener: str) -> Changed:
+        changed: Changed = await _answered(self._dispatcher.watch.remote(listener))
+        return changed
 
     async def wake(self) -> None:
         await _answered(self._dispatcher.wake.remote())

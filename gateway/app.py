@@ -48,7 +48,7 @@ def create_app(parts: Parts) -> Starlette:
     """
     settings, max_ongoing = parts.settings, parts.max_ongoing_requests
     tokens = Tokens.of(settings)
-    watching = Watching(parts.ledger)
+    watching = Watching(parts.ledger, parts.dispatcher)
     runs = SyncRuns(parts, watching)
     app = Starlette(
         routes=[

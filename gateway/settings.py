@@ -44,7 +44,7 @@ class GatewaySettings(BaseModel):
     lease_s: how long a silent owner keeps a request; beat_s: how often an owner speaks. run_timeout_s: from the claim
         of a request until it is drawn.
     delivery_patience_s: how long a drawn picture waits for a files store that is away, before its request is put back.
-    tick_s: pause between two looks of the dispatcher into the ledger.
+    tick_s: pause between two looks of the dispatcher into the ledger while nobody wakes it.
     capacity: requests that a dispatcher holds at once at most. It holds what the replicas that live can draw, and
         look_ahead more, which are prepared meanwhile.
     open_calls_of_key: calls of a key that may be open and wait for their pictures (sync runs and their streams), over
@@ -94,7 +94,7 @@ class GatewaySettings(BaseModel):
     beat_s: float = Field(1.0, gt=0)
     run_timeout_s: float = Field(600.0, gt=0)
     delivery_patience_s: float = Field(300.0, ge=0)
-    tick_s: float = Field(0.1, gt=0)
+    tick_s: float = Field(2.0, gt=0)
     capacity: int = Field(256, gt=0)
     look_ahead: int = Field(4, gt=0)
     open_calls_of_key: int = Field(128, gt=0)

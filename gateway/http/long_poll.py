@@ -4,12 +4,15 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from uuid import uuid4
 
 from gateway.ledger.models import Ledger, State, Status
+from gateway.worker.events import PAUSE_S, DispatcherLink
 
-PERIOD_S = 0.25  # between two looks
+PERIOD_S = 0.25  # between two looks at those who move up
+TICK_S = 2.0  # after which all are looked at though nothing was heard
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -37,23 +40,30 @@ class Watch:
 
 
 class Watching:
-    """The listeners of one process. While there are any, it reads the statuses of all their requests in one query a
-    period; a failure of the ledger delays what they hear. Belongs to one event loop.
+    """The listeners of one process. While there are any, the dispatcher says which requests change. Those are looked at
+    in the ledger at once, in one query; all others, which may have moved up, at most every `PERIOD_S`; and all of them
+    when nothing was heard for `TICK_S`. A failure of the ledger delays what they hear. Belongs to one event loop.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, link: DispatcherLink) -> None:
+        self._ledger, self._link = ledger, link
+        self._name = f"watching-{uuid4().hex}"
         self._watches: dict[str, set[Watch]] = {}
-        self._look_now = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._changed: set[str] = set()
+        self._all_at = self._looked_at = 0.0  # when all are to be looked at, and were: times of the loop
+        self._news = asyncio.Event()
+        self._loops: dict[str, asyncio.Task[None]] = {}
 
     @contextmanager
     def watch(self, status: Status) -> Iterator[Watch]:
         """Listen to the request of `status`, which has just been read."""
         watch = Watch(status)
+        if not self._watches:
+            self._all_at = asyncio.get_running_loop().time() + TICK_S
         self._watches.setdefault(status.request_id, set()).add(watch)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name="watching")
+        for name, loop in (("hear", self._hear), ("look", self._look)):
+            if name not in self._loops or self._loops[name].done():
+                self._loops[name] = asyncio.create_task(loop(), name=f"watching-{name}")
         try:
             yield watch
         finally:
@@ -63,26 +73,53 @@ class Watching:
                 del self._watches[status.request_id]
 
     def look(self) -> None:
-        """Look at once: this process has just changed something."""
-        self._look_now.set()
+        """Look at all of them at once: this process has just changed something."""
+        self._all_at = 0.0
+        self._news.set()
+
+    async def _hear(self) -> None:
+        while self._watches:
+            try:
+                changed = await self._link.watch(self._name)
+            except Exception as error:
+                logger.info("the dispatcher does not answer: %s", type(error).__name__)
+                await asyncio.sleep(PAUSE_S)
+                changed = None
+            if changed is None:
+                self.look()
+            elif changed:
+                self._changed |= changed & self._watches.keys()
+                if self._watches.keys() - changed:
+                    self._all_at = min(self._all_at, self._looked_at + PERIOD_S)
+                self._news.set()
 
     async def _look(self) -> None:
+        clock = asyncio.get_running_loop().time
         while self._watches:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PERIOD_S):
-                    await self._look_now.wait()
-            self._look_now.clear()
+            now = clock()
+            if now >= self._all_at:
+                self._looked_at, self._all_at, self._changed = now, now + TICK_S, {*self._watches}
             # who begins to listen meanwhile may know more than this look will find
-            asked = {request_id: tuple(watches) for request_id, watches in self._watches.items()}
-            try:
-                found = await self._ledger.statuses([*asked]) if asked else {}
-            except Exception:
-                logger.exception("the ledger did not tell statuses; it is asked again")
+            asked = {name: tuple(self._watches[name]) for name in self._changed if name in self._watches}
+            self._changed = set()
+            if asked:
+                await self._tell(asked)
                 continue
-            for request_id, watches in asked.items():
-                for watch in watches:
-                    watch.tell(found.get(request_id))
-        self._looking = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._all_at):
+                    await self._news.wait()
+            self._news.clear()
+
+    async def _tell(self, asked: Mapping[str, Sequence[Watch]]) -> None:
+        try:
+            found = await self._ledger.statuses([*asked])
+        except Exception:
+            logger.exception("the ledger did not tell statuses; it is asked again")
+            self._all_at = min(self._all_at, asyncio.get_running_loop().time() + PERIOD_S)
+            return
+        for request_id, watches in asked.items():
+            for watch in watches:
+                watch.tell(found.get(request_id))
 
 
 MAX_HOLD_S = 1.0

@@ -30,6 +30,7 @@ from gateway.http.submission import accept, endpoint_of, submit, terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.models import CancelAnswer, State, Status, TooMany
 from gateway.retries import uninterrupted
+from gateway.worker.events import Waker
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have
@@ -52,6 +53,7 @@ def queue_routes(parts: Parts, watching: Watching) -> list[Route]:
 class _Queue:
     def __init__(self, parts: Parts, watching: Watching) -> None:
         self._parts, self._ledger, self._watching = parts, parts.ledger, watching
+        self._waker = Waker(parts.dispatcher)
         self._streams: Counter[str] = Counter()
         self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
 
@@ -61,6 +63,7 @@ class _Queue:
         order = asked.order
         terms = partial(terms_of, request, asked, self._parts.settings.allow_loopback_urls)
         accepted = await uninterrupted(submit(request, endpoint, asked, terms, self._parts))
+        self._waker.wake()
         request_id = accepted.request_id
         body = {
             "status": "IN_QUEUE",

@@ -79,10 +79,10 @@ class SyncRuns:
     async def _submit(
         self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Accepting, terms: Callable[[], Terms]
     ) -> None:
-        await self.follower.announce(run.request_id)
-        await submit(request, endpoint, asked, terms, self.parts)
+        place = await self.follower.reserve(run.request_id)
+        accepted = await submit(request, endpoint, asked, terms, self.parts, place)
         run.waits = True
-        await self.follower.wake()
+        await self.follower.submitted(run.request_id, accepted.claim)
 
 
 class WaitingRun:

@@ -25,7 +25,7 @@ from gateway.http.request_body import body_bytes, unreadable
 from gateway.images.sources import STORED, OwnFiles
 from gateway.images.ssrf import webhook_address
 from gateway.keys.base import Caller, Keys, spent
-from gateway.ledger.models import Accepted, Idempotency, Priority, Terms
+from gateway.ledger.models import Accepted, Idempotency, Place, Priority, Terms
 from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import nearest
@@ -314,31 +314,38 @@ def pixel_steps(spec: Spec) -> int:
 
 
 async def submit(
-    request: Request, endpoint: Endpoint, asked: Accepting, terms: Callable[[], Terms], parts: Parts
+    request: Request,
+    endpoint: Endpoint,
+    asked: Accepting,
+    terms: Callable[[], Terms],
+    parts: Parts,
+    place: Place | None = None,
 ) -> Accepted:
-    """Add a request to the queue. Raises PlatformError for terms that make no sense, and where its key, or the service,
-    takes no more.
+    """Add a request to the queue, or where nothing waits to the `place` that is free for it. Raises PlatformError for
+    terms that make no sense, and where its key, or the service, takes no more.
 
     To be awaited to its end: a caller that is cancelled in the midst of it would take away the pictures of what was
     accepted just then.
     """
     accepted = None
     try:
-        accepted = await _charged(request, endpoint, asked, terms(), parts)
+        accepted = await _charged(request, endpoint, asked, terms(), parts, place)
     finally:
         if accepted is None or accepted.repeated:
             await asked.forget(parts.files)
     return accepted
 
 
-async def _charged(request: Request, endpoint: Endpoint, asked: Accepting, terms: Terms, parts: Parts) -> Accepted:
+async def _charged(
+    request: Request, endpoint: Endpoint, asked: Accepting, terms: Terms, parts: Parts, place: Place | None
+) -> Accepted:
     work, who, admission, accepted = asked.order.work, caller(request), Admission(parts.keys), None
     # what was accepted before costs its key nothing and is never too much
     if (known := await parts.ledger.repeated(work, terms)) is not None:
         return known
     await admission.charge(who, work.spec)
     try:
-        accepted = await parts.ledger.submit(work, endpoint.app, terms)
+        accepted = await parts.ledger.submit(work, endpoint.app, terms, place)
     finally:
         if accepted is None or accepted.repeated:
             await admission.give_back(who, work.spec)

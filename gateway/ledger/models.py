@@ -146,6 +146,7 @@ class Accepted:
     request_id: str
     position: int
     repeated: bool = False
+    claim: "Claim | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +174,15 @@ class Answer:
 class Claim:
     """A work held by `owner` for this `attempt`; every later write names all three, so a lost holder writes nothing.
 
-    queued_s: since its submission, earlier attempts included.
+    queued_s: since its submission, earlier attempts included. begun: it was born running (`Place`), so nobody has to
+    say that it begins.
     """
 
     work: Work
     owner: str
     attempt: int
     queued_s: float = field(default=0.0, compare=False)
+    begun: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,15 @@ class AtOnce:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sync run can be drawn at once: held by `owner` for `lease_s` seconds, if its key may have one more."""
+
+    owner: str
+    lease_s: float
+    at_once: AtOnce = AtOnce()
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What status routes need; costs one cheap read.
 
@@ -244,7 +256,7 @@ class Ledger(Protocol):
     other keys in the same way.
     """
 
-    async def submit(self, work: Work, app: str, terms: Terms = ...) -> Accepted:
+    async def submit(self, work: Work, app: str, terms: Terms = ..., place: Place | None = None) -> Accepted:
         """Accept a request as QUEUED.
 
         Raises TooMany (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
@@ -325,6 +337,9 @@ class Ledger(Protocol):
 
     async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
         """The answer of a DONE request; None when it is unknown or not DONE (ask `status` which)."""
+
+    async def waits(self) -> bool:
+        """Whether anything is QUEUED."""
 
     async def depth(self) -> int:
         """How many requests are QUEUED, over all apps."""

@@ -25,6 +25,7 @@ from gateway.ledger.models import (
     Limits,
     LogEntry,
     Outcome,
+    Place,
     Report,
     Retried,
     State,
@@ -85,7 +86,7 @@ class SqlLedger:
         """Open the ledger at `url` (see `Database.open`), creating or migrating it where needed."""
         return cls(await Database.open(url, backups), clock, limits)
 
-    async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS) -> Accepted:
+    async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS, place: Place | None = None) -> Accepted:
         def add_request(connection: Connection) -> Accepted:
             take_lock(connection, SUBMITTING)
             if (known := _repeated(connection, work, terms)) is not None:
@@ -298,6 +299,9 @@ class SqlLedger:
             error=row.error,
             error_type=row.error_type,
         )
+
+    async def waits(self) -> bool:
+        return bool(await self.depth())
 
     async def depth(self) -> int:
         return await self.database.read(lambda connection: _count(connection, _WAITS))

@@ -98,8 +98,8 @@ class SendingLimits:
     """at_once: deliveries held by this sender. per_host: of these, under way to one host; waiting: behind those.
 
     timeout_s: of an attempt, from the name's resolution to the answer's head. lease_s: above what waiting and sending
-    can take together, (waiting / per_host + 1) x timeout_s. tick_s: pause between looks into an empty outbox.
-    allow_loopback: for tests and examples on one machine.
+    can take together, (waiting / per_host + 1) x timeout_s. tick_s: pause between looks into an empty outbox,
+    unless it is woken. allow_loopback: for tests and examples on one machine.
     """
 
     at_once: int = 256
@@ -107,7 +107,7 @@ class SendingLimits:
     waiting: int = 16
     timeout_s: float = TIMEOUT_S
     lease_s: float = 60.0
-    tick_s: float = 0.5
+    tick_s: float = 2.0
     allow_loopback: bool = False
 
 
@@ -152,6 +152,7 @@ class Sender(Generic[D]):
         try:
             async with guarded_client(tls, resolve, self._limits.allow_loopback, self._limits.at_once) as client:
                 while not self._stopping.is_set():
+                    self._freed.clear()  # before the look, so that what comes meanwhile is looked for again
                     if not await self._look(client):
                         await self._pause()
                 waiting = [held for lane in self._lanes.values() for held in lane.waiting]
@@ -164,6 +165,10 @@ class Sender(Generic[D]):
                 task.cancel()
             if names is not None:
                 names.close()
+
+    def wake(self) -> None:
+        """Look now for what is due."""
+        self._freed.set()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -266,7 +271,6 @@ class Sender(Generic[D]):
             return "an internal error"
 
     async def _pause(self) -> None:
-        self._freed.clear()
         if self._stopping.is_set():
             return
         try:

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.errors import PlatformError
-from gateway.ledger.models import AtOnce, Claim, Ledger
+from gateway.ledger.models import AtOnce, Claim, Ledger, Place
 from gateway.retries import patiently
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
-from gateway.worker.events import Broadcast, Ended
+from gateway.worker.events import RESERVED_S, Broadcast, Ended
 from gateway.worker.executor import LostClaim, Progress, PutBack, answer_of, execute
 from gateway.worker.lease import Heart, Reaper
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+YOUNG_LEASE_S = 5.0  # of a run that was born running, until the first heartbeat of who was told of it
 UNWRITTEN = answer_of(PlatformError("internal_error", "The end of the request could not be written."))
 
 logger = logging.getLogger("fooocus.gateway")
@@ -37,7 +38,8 @@ class Dispatching:
 
     capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
     them there. stores_are_well: nothing is claimed while they are not, for it could not be drawn or delivered.
-    is_leaving: whether the whole service is being stopped, so that runners which are lost are nobody's fault.
+    is_leaving: whether the whole service is being stopped, so that runners which are lost are nobody's fault. on_end:
+    told whenever a request has ended, which may owe a webhook.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -53,19 +55,22 @@ class Dispatching:
         broadcast: Broadcast | None = None,
         stores_are_well: Callable[[], Awaitable[bool]] | None = None,
         is_leaving: Callable[[], Awaitable[bool]] | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once = capacity, at_once
         self._broadcast = broadcast or Broadcast()
-        self._stores_are_well, self._is_leaving = stores_are_well, is_leaving
+        self._stores_are_well, self._is_leaving, self._on_end = stores_are_well, is_leaving, on_end
         self._reaper = Reaper(ledger, settings.lease_s)
         self._heart = Heart(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
+        self._reserved: dict[str, float] = {}  # places of runs that are being submitted, until a time of the loop
         self._stranded: list[Callable[[], Awaitable[object]]] = []
         self._claiming = asyncio.Lock()
         self._draining = False
         self._stopped = asyncio.Event()
-        self._may_wait, self._may_be_cancelled = asyncio.Event(), asyncio.Event()
+        self._may_wait, self._may_be_cancelled, self._is_stranded = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._left_some = True  # whether more may wait than there was room for
 
     def wake(self) -> None:
         """Look now for requests that wait."""
@@ -75,12 +80,32 @@ class Dispatching:
         """Look now for requests that were cancelled or abandoned."""
         self._may_be_cancelled.set()
 
+    async def reserve(self, request_id: str) -> Place | None:
+        """Keep a free place for a sync run that is being submitted; None where there is none now."""
+        if self._draining or self._free() <= 0:
+            return None
+        if self._stores_are_well is not None and not await self._stores_are_well():
+            return None
+        at_once = AtOnce() if self._at_once is None else await self._at_once()
+        self._reserved[request_id] = asyncio.get_running_loop().time() + RESERVED_S
+        return Place(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), at_once)
+
+    def submitted(self, request_id: str, claim: Claim | None) -> None:
+        """Draw the run of a place, which the ledger holds by `claim`; where it has none, look for what waits."""
+        self._reserved.pop(request_id, None)
+        if claim is None:
+            self.wake()
+        elif self._draining:
+            self._strand(partial(self._ledger.requeue, claim))
+        else:
+            self._start(claim)
+
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._every(self._settings.tick_s, self._claim, self._may_wait))
-                loops.create_task(self._every(self._settings.tick_s, self._put_back_stranded))
+                loops.create_task(self._every(self._settings.tick_s, self._put_back_stranded, self._is_stranded))
                 loops.create_task(self._every(self._settings.beat_s, self._beat, self._may_be_cancelled))
                 loops.create_task(self._every(self._reaper.period_s, self._reap))
         finally:
@@ -101,8 +126,8 @@ class Dispatching:
             await asyncio.wait(drawn, timeout=self._settings.stop_grace_s if grace_s is None else grace_s)
         await self._put_back([*self._held.values()])
         self._stopped.set()
-        self.wake()
-        self.hear()
+        for event in (self._may_wait, self._may_be_cancelled, self._is_stranded):
+            event.set()
 
     async def _every(
         self, period: float, action: Callable[[], Awaitable[None]], now: asyncio.Event | None = None
@@ -127,15 +152,25 @@ class Dispatching:
 
     async def _claim(self) -> None:
         async with self._claiming:
-            free = self._capacity() - len(self._held)
+            free, self._left_some = self._free(), True
+            if self._draining or free <= 0:
+                return
             # looking is a read; claiming takes the write lock
-            if self._draining or free <= 0 or not await self._ledger.depth():
+            self._left_some = await self._ledger.waits()
+            if not self._left_some:
                 return
             if self._stores_are_well is not None and not await self._stores_are_well():
                 return
             at_once = AtOnce() if self._at_once is None else await self._at_once()
-            for claim in await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once):
+            claims = await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once)
+            self._left_some = len(claims) == free or at_once.limits
+            for claim in claims:
                 self._start(claim)
+
+    def _free(self) -> int:
+        now = asyncio.get_running_loop().time()
+        self._reserved = {name: until for name, until in self._reserved.items() if until > now}
+        return self._capacity() - len(self._held) - len(self._reserved)
 
     def _start(self, claim: Claim) -> None:
         request_id = claim.work.request_id
@@ -143,14 +178,17 @@ class Dispatching:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
         task = asyncio.create_task(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
+        self._broadcast.changed(request_id)  # those behind it move up
         task.add_done_callback(lambda done: self._forget(claim, done))
 
     def _forget(self, claim: Claim, done: asyncio.Task[None]) -> None:
         if (held := self._held.get(claim.work.request_id)) is not None and held.task is done:
             del self._held[claim.work.request_id]
+            if self._left_some:
+                self.wake()
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
-            self._stranded.append(partial(self._ledger.requeue, claim))
+            self._strand(partial(self._ledger.requeue, claim))
 
     async def _execute(self, claim: Claim) -> None:
         request_id = claim.work.request_id
@@ -164,20 +202,29 @@ class Dispatching:
                 timeout_s,
                 self._settings.delivery_timeout_s,
                 on_event=partial(self._tell, request_id),
+                on_begun=partial(self._broadcast.changed, request_id),
                 previews=previews,
                 counts=self._counts_faults,
             )
         except PutBack:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
+            self._broadcast.changed(request_id)
+            self.wake()
             return
         except LostClaim:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
         except Exception:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
             # counted, for it may be this end that no ledger takes
-            self._stranded.append(partial(self._ledger.retry, claim, UNWRITTEN))
+            self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
+        self._end(request_id)
+
+    def _end(self, request_id: str) -> None:
         self._broadcast.publish(request_id, Ended())
+        self._broadcast.changed(request_id)
+        if self._on_end is not None:
+            self._on_end()
 
     async def _counts_faults(self) -> bool:
         return not self._draining and (self._is_leaving is None or not await self._is_leaving())
@@ -188,24 +235,33 @@ class Dispatching:
         if not isinstance(event, Delivering):
             self._broadcast.publish(request_id, event)
 
+    def _strand(self, put_back: Callable[[], Awaitable[object]]) -> None:
+        self._stranded.append(put_back)
+        self._is_stranded.set()
+
     async def _put_back_stranded(self) -> None:
         # heartbeats extend every lease of this owner, so a row without a task would be held for ever
         while self._stranded:
             await self._stranded[0]()
             self._stranded.pop(0)
+            self.wake()
 
     async def _beat(self) -> None:
         held = dict(self._held)  # what is claimed during the beat may be missing in its answer
         if not held and not self._stranded:
             return
+        said = self._heart.said()
         heard = await self._heart.beat([one.claim for one in held.values()])
+        for name in said:
+            self._broadcast.changed(name)
         for name, one in held.items():
             lost = heard.held.get(name) != one.claim.attempt
             if (lost or name in heard.cancelled) and not one.task.cancelling():
                 one.task.cancel()  # of a lost claim it writes nothing
 
     async def _reap(self) -> None:
-        await self._reaper.sweep()
+        if await self._reaper.sweep():
+            self.wake()
 
     async def _put_back(self, held: Sequence[_Held]) -> None:
         for one in held:

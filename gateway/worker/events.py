@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 from uuid import uuid4
 
-from gateway.ledger.models import Ledger
+from gateway.ledger.models import Claim, Ledger, Place
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 
@@ -54,22 +54,36 @@ class LatestEvents:
         return found
 
 
+RESERVED_S = 5.0  # for how long a place is kept for a run that is being submitted
 POLL_S = 1.0  # for how long a poll is held; a dispatcher that stops waits for no poll longer than this
 SILENT_S = 10.0  # a listener that has not polled for so long is gone
 
 News = Sequence[tuple[str, RunEvent]]
+Changed = Set[str] | None
 
 
 class DispatcherLink(Protocol):
     """The dispatcher as a gateway reaches it. Every method may fail: then the ledger alone tells how a run goes."""
 
-    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
-        """Keep the events of a request for `listener`, from now on. previews: it also wants these."""
+    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
+        """Keep the events of a sync run for `listener`, from before it is submitted. previews: it also wants these.
+
+        A place that is free to draw it in, kept for `RESERVED_S`; None where it has to wait for its turn.
+        """
+
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+        """The run of `reserve` is in the ledger: held by the claim that its place gave it, or else it waits there."""
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         """What happened since the last poll, as soon as anything has or after `POLL_S`.
 
         runs: all that `listener` follows, with whether it wants previews; others of its runs are forgotten.
+        """
+
+    async def watch(self, listener: str) -> Changed:
+        """The ids of the requests that changed since `listener` last asked, as soon as any has or after `POLL_S`.
+
+        None where the dispatcher does not know it, for then any may have changed.
         """
 
     async def wake(self) -> None:
@@ -104,16 +118,26 @@ class _Box:
         self.previews &= self.runs.keys()
 
 
+class _Changes:
+    """Which requests changed since one listener last asked."""
+
+    def __init__(self, now: float) -> None:
+        self.ids: set[str] = set()
+        self.filled = asyncio.Event()
+        self.polled_at = now
+
+
 class Broadcast:
     """The dispatcher's side: keeps the newest events for each listener until it fetches them. clock: seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._boxes: dict[str, _Box] = {}
+        self._changes: dict[str, _Changes] = {}
         self._stopping = False
 
     def follow(self, listener: str, request_id: str, previews: bool) -> None:
-        """See `DispatcherLink.follow`."""
+        """Keep the events of a request for `listener`, from now on. previews: it also wants these."""
         box = self._box(listener)
         box.add(request_id, previews)
         box.fresh.add(request_id)
@@ -129,6 +153,27 @@ class Broadcast:
             if (events := box.runs.get(request_id)) is not None:
                 events.put(event)
                 box.filled.set()
+
+    def changed(self, request_id: str) -> None:
+        """Tell whoever watches statuses that the ledger holds something new of a request."""
+        for changes in self._changes.values():
+            changes.ids.add(request_id)
+            changes.filled.set()
+
+    async def watch(self, listener: str, timeout_s: float = POLL_S) -> Changed:
+        """See `DispatcherLink.watch`."""
+        self._forget_silent(self._changes)
+        if (changes := self._changes.get(listener)) is None:
+            self._changes[listener] = _Changes(self._clock())
+            return None
+        changes.polled_at = self._clock()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await changes.filled.wait()
+        changes.filled.clear()
+        changes.polled_at = self._clock()
+        found, changes.ids = changes.ids, set()
+        return found
 
     def stop(self) -> None:
         """Tell every listener that the service stops, of every run that it follows or will follow."""
@@ -156,12 +201,15 @@ class Broadcast:
 
     def _box(self, listener: str) -> _Box:
         now = self._clock()
-        for name, box in [*self._boxes.items()]:
-            if box.polled_at < now - SILENT_S:
-                del self._boxes[name]
+        self._forget_silent(self._boxes)
         box = self._boxes.setdefault(listener, _Box(now))
         box.polled_at = now
         return box
+
+    def _forget_silent(self, listeners: dict[str, _Box] | dict[str, _Changes]) -> None:
+        oldest = self._clock() - SILENT_S
+        for name in [name for name, one in listeners.items() if one.polled_at < oldest]:
+            del listeners[name]
 
 
 FOLLOW_S = 1.0  # for how long a run waits for the dispatcher to take notice of it
@@ -197,17 +245,23 @@ class Follower:
         finally:
             del self._events[request_id], self._previews[request_id]
 
-    async def announce(self, request_id: str) -> None:
-        """Tell the dispatcher of a run that is about to be submitted, so that none of its events is missed."""
-        with suppress(Exception):
-            async with asyncio.timeout(FOLLOW_S):
-                await self._link.follow(self.name, request_id, self._previews[request_id])
+    async def reserve(self, request_id: str) -> Place | None:
+        """Tell the dispatcher of a run that is about to be submitted, so that none of its events is missed.
 
-    async def wake(self) -> None:
-        """Let the dispatcher look for what waits. Where it does not hear it looks by itself, a little later."""
+        The place that it keeps for the run; None where there is none, or no dispatcher that hears.
+        """
         with suppress(Exception):
             async with asyncio.timeout(FOLLOW_S):
-                await self._link.wake()
+                return await self._link.reserve(self.name, request_id, self._previews[request_id])
+        return None
+
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+        """Tell the dispatcher that the run is in the ledger. Where it does not hear, it finds it there a little later:
+        a run that waits at its next look, one that is held by `claim` when that has run out.
+        """
+        with suppress(Exception):
+            async with asyncio.timeout(FOLLOW_S):
+                await self._link.submitted(request_id, claim)
 
     async def hear(self) -> None:
         """Let the dispatcher look for what was cancelled. Where it does not hear it looks by itself, a little later."""
@@ -237,3 +291,29 @@ class Follower:
                     await self._ledger.listen(self.name, self.lease_s, [*self._events])
             except Exception as error:
                 self._log.warning("the ledger does not hear that this gateway listens: %s", error)
+
+
+class Waker:
+    """Wakes the dispatcher for what was submitted, in the background: one call under way, and one more for all that
+    came meanwhile. Where it does not hear it looks by itself, a little later. Belongs to one event loop.
+    """
+
+    def __init__(self, link: DispatcherLink) -> None:
+        self._link = link
+        self._waking: asyncio.Task[None] | None = None
+        self._again = False
+
+    def wake(self) -> None:
+        """Let the dispatcher look for waiting requests soon."""
+        if self._waking is not None and not self._waking.done():
+            self._again = True
+        else:
+            self._waking = asyncio.create_task(self._wake(), name="waking")
+
+    async def _wake(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            with suppress(Exception):
+                async with asyncio.timeout(FOLLOW_S):
+                    await self._link.wake()

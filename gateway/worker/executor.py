@@ -58,13 +58,15 @@ async def execute(
     delivery_timeout_s: float | None = None,
     *,
     on_event: OnEvent | None = None,
+    on_begun: Callable[[], None] | None = None,
     previews: bool = False,
     counts: Callable[[], Awaitable[bool]] | None = None,
 ) -> Answer:
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
-    on_event: hears how far it is. previews: these too. counts: whether a fault of the infrastructure costs the request
-    an attempt, asked when one comes; a store that is away never does.
+    on_event: hears how far it is. previews: these too. on_begun: told that the ledger holds it as running. counts:
+    whether a fault of the infrastructure costs the request an attempt, asked when one comes; a store that is away never
+    does.
 
     heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
@@ -83,7 +85,9 @@ async def execute(
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
                 on_drawn = partial(_give_time, limit, delivery_timeout_s)
-                answer, media = await _draw(claim, ledger, heart, runner, run, limit, on_drawn, on_event, previews)
+                answer, media = await _draw(
+                    claim, ledger, heart, runner, run, limit, on_drawn, on_event, on_begun, previews
+                )
             outcome = Outcome.OK
         except TimeoutError:
             if not limit.expired():
@@ -196,6 +200,7 @@ async def _draw(
     limit: asyncio.Timeout,
     on_drawn: Callable[[], None],
     on_event: OnEvent | None,
+    on_begun: Callable[[], None] | None,
     previews: bool,
 ) -> tuple[Answer, Sequence[str]]:
     """The answer, and the keys of the files that it names. run: kept up to date. limit: of the time that it takes."""
@@ -205,10 +210,12 @@ async def _draw(
                 on_event(event)
             match event:
                 case Step(step, steps):
-                    if not run.drawing:
+                    if not run.drawing and not claim.begun:
                         with _standing_still(limit):  # the time that a ledger is away is not the run's
                             if not await patiently(lambda: ledger.running(claim), AWAY_S):
                                 raise LostClaim(claim.work.request_id)
+                    if not run.drawing and on_begun is not None:
+                        on_begun()
                     run.drawing = True
                     heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Note(text, level):

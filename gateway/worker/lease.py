@@ -21,6 +21,10 @@ class Heart:
         """Add a line to the log of a request; it is written at the next beat."""
         self._waiting.setdefault(_name(claim), (claim, []))[1].append((level, message))
 
+    def said(self) -> Sequence[str]:
+        """The requests of which something was said that is not written."""
+        return [request_id for request_id, _ in self._waiting]
+
     async def beat(self, held: Iterable[Claim]) -> Beat:
         """Extend the leases of `held`, write what was said. After a failure it is said again at the next beat."""
         taken, self._waiting = self._waiting, {}

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+from gateway.ledger.models import Claim, Place
 from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
 from gateway.worker.dispatcher import Dispatching
-from gateway.worker.events import Broadcast, News
+from gateway.worker.events import Broadcast, Changed, News
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
@@ -92,13 +93,23 @@ class LocalDispatcher:
         self.dispatching: Dispatching | None = None
         self.away = False
 
-    async def follow(self, listener: str, request_id: str, previews: bool) -> None:
+    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
         self._reach()
         self.broadcast.follow(listener, request_id, previews)
+        return None if self.dispatching is None else await self.dispatching.reserve(request_id)
+
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+        self._reach()
+        if self.dispatching is not None:
+            self.dispatching.submitted(request_id, claim)
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         self._reach()
         return await self.broadcast.poll(listener, runs)
+
+    async def watch(self, listener: str) -> Changed:
+        self._reach()
+        return await self.broadcast.watch(listener)
 
     async def wake(self) -> None:
         self._reach()

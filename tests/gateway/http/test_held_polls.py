@@ -26,7 +26,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 def held_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is answered because its time is over."""
     monkeypatch.setattr(long_poll, "MAX_HOLD_S", 60)
-    monkeypatch.setattr(long_poll, "PERIOD_S", 0.02)
+    monkeypatch.setattr(long_poll, "TICK_S", 0.02)  # no dispatcher says what changes
 
 
 async def submitted(client: httpx2.AsyncClient) -> str:

@@ -1,4 +1,4 @@
-"""Watching: one query for all listeners, at once when told to look, and nothing where nobody listens."""
+"""Watching: what changed is looked at when the dispatcher says so, in one query, and nothing where nobody listens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import pytest
 from gateway.http import long_poll as module
 from gateway.http.long_poll import Watching
 from gateway.ledger.models import State, Status
-from tests.gateway.fakes import until
+from tests.gateway.fakes import LocalDispatcher, until
 
 
 def waiting(name: str, position: int = 0) -> Status:
@@ -22,13 +22,13 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.known: dict[str, Status] = {}
-        self.asked: list[frozenset[str]] = []
+        self.asked: list[set[str]] = []
         self.faults = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
-        self.asked.append(frozenset(request_ids))
+        self.asked.append({*request_ids})
         found = {name: self.known[name] for name in request_ids if name in self.known}
         await self.gate.wait()
         if self.faults:
@@ -44,51 +44,99 @@ class FakeLedger:
 
 
 @pytest.fixture
-def ledger(monkeypatch: pytest.MonkeyPatch) -> FakeLedger:
-    monkeypatch.setattr(module, "PERIOD_S", 0.01)
+def ledger() -> FakeLedger:
     return FakeLedger()
 
 
 @pytest.fixture
-async def watching(ledger: FakeLedger) -> AsyncIterator[Watching]:
-    watching = Watching(ledger)  # type: ignore[arg-type]
+def link() -> LocalDispatcher:
+    return LocalDispatcher()
+
+
+@pytest.fixture
+async def watching(ledger: FakeLedger, link: LocalDispatcher) -> AsyncIterator[Watching]:
+    watching = Watching(ledger, link)  # type: ignore[arg-type]
     yield watching
 
     async def ended() -> bool:
-        return watching._looking is None
+        return all(loop.done() for loop in watching._loops.values())
 
+    link.broadcast.changed("any")  # so that the last question is answered
+    watching.look()
     await until(ended)
 
 
-async def test_all_listeners_share_one_question_a_period(ledger: FakeLedger, watching: Watching) -> None:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked at because a time is over."""
+    monkeypatch.setattr(module, "PERIOD_S", 60)
+    monkeypatch.setattr(module, "TICK_S", 60)
+
+
+async def heard(ledger: FakeLedger) -> None:
+    """The dispatcher knows that somebody watches: the first look at all of them is over."""
+    await ledger.looked(1)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_what_changes_is_told_at_once(ledger: FakeLedger, watching: Watching, link: LocalDispatcher) -> None:
+    ledger.known = {"a": waiting("a"), "b": waiting("b")}
+    with watching.watch(waiting("a")) as changed, watching.watch(waiting("b")) as same:
+        await heard(ledger)
+        ledger.known["a"] = waiting("a", 3)
+        link.broadcast.changed("a")
+        assert await changed.changed(5)
+        assert changed.status == waiting("a", 3)
+        assert not await same.changed(0)
+        assert ledger.asked == [{"a", "b"}, {"a"}]
+
+
+@pytest.mark.usefixtures("slow")
+async def test_all_listeners_share_one_question(ledger: FakeLedger, watching: Watching) -> None:
     names = [f"r{number}" for number in range(50)]
     ledger.known = {name: waiting(name) for name in names}
     with ExitStack() as stack:
         for name in names * 2:
             stack.enter_context(watching.watch(waiting(name)))
-        await ledger.looked(3)
-    assert set(ledger.asked) == {frozenset(names)}
+        await heard(ledger)
+    assert ledger.asked == [set(names)]
 
 
-async def test_a_change_wakes_its_listeners_alone(ledger: FakeLedger, watching: Watching) -> None:
-    ledger.known = {"a": waiting("a", 3), "b": waiting("b")}
-    with watching.watch(waiting("a")) as changed, watching.watch(waiting("b")) as same:
-        assert await changed.changed(5)
-        assert changed.status == waiting("a", 3)
-        assert not await same.changed(0.03)
-        assert not await changed.changed(0.03)
-
-
-async def test_whoever_changes_something_has_it_seen_at_once(
-    ledger: FakeLedger, watching: Watching, monkeypatch: pytest.MonkeyPatch
+async def test_who_waits_hears_that_others_have_gone_before(
+    ledger: FakeLedger, watching: Watching, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PERIOD_S", 60)
-    ledger.known = {"a": waiting("a", 3)}
+    monkeypatch.setattr(module, "TICK_S", 60)
+    ledger.known = {"b": waiting("b", 1)}
+    with watching.watch(waiting("b", 1)) as moved:
+        await heard(ledger)
+        ledger.known = {"b": waiting("b", 0)}
+        link.broadcast.changed("a")
+        assert await moved.changed(5)
+        assert moved.status == waiting("b", 0)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_whoever_changes_something_has_it_seen_at_once(ledger: FakeLedger, watching: Watching) -> None:
+    ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")) as watch:
+        await heard(ledger)
+        ledger.known = {"a": waiting("a", 3)}
         watching.look()
         assert await watch.changed(5)
-        monkeypatch.setattr(module, "PERIOD_S", 0)
-        watching.look()
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["silent", "away"])
+async def test_a_dispatcher_that_says_nothing_delays_and_no_more(
+    away: bool, ledger: FakeLedger, watching: Watching, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TICK_S", 60 if away else 0.02)
+    monkeypatch.setattr(module, "PAUSE_S", 0.02)
+    link.away = away
+    ledger.known = {"a": waiting("a")}
+    with watching.watch(waiting("a")) as watch:
+        await heard(ledger)
+        ledger.known = {"a": waiting("a", 3)}
+        assert await watch.changed(5)
 
 
 async def test_an_older_answer_does_not_undo_what_a_listener_knows(ledger: FakeLedger, watching: Watching) -> None:
@@ -100,32 +148,40 @@ async def test_an_older_answer_does_not_undo_what_a_listener_knows(ledger: FakeL
         ledger.known = {"a": running}
         with watching.watch(running) as late:
             ledger.gate.set()
-            await ledger.looked(3)
+            watching.look()
+            await ledger.looked(2)
             assert not await late.changed(0)
 
 
-async def test_a_request_that_is_gone_is_told(ledger: FakeLedger, watching: Watching) -> None:
+async def test_a_request_that_is_gone_is_told(watching: Watching) -> None:
     with watching.watch(waiting("a")) as watch:
         assert await watch.changed(5)
         assert watch.status is None
 
 
 async def test_a_ledger_that_fails_for_a_moment_delays_and_no_more(
-    ledger: FakeLedger, watching: Watching, caplog: pytest.LogCaptureFixture
+    ledger: FakeLedger, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(module, "TICK_S", 60)
     ledger.known, ledger.faults = {"a": waiting("a", 3)}, 2
     with watching.watch(waiting("a")) as watch:
         assert await watch.changed(5)
     assert "asked again" in caplog.text
 
 
-async def test_nobody_is_asked_when_nobody_listens(ledger: FakeLedger, watching: Watching) -> None:
+async def test_nobody_is_asked_when_nobody_listens(
+    ledger: FakeLedger, watching: Watching, link: LocalDispatcher
+) -> None:
     ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")):
-        await ledger.looked(1)
-    await asyncio.sleep(0.05)
+        await heard(ledger)
+    link.broadcast.changed("a")
+    watching.look()
+
+    async def ended() -> bool:
+        return all(loop.done() for loop in watching._loops.values())
+
+    await until(ended)
     asked = len(ledger.asked)
-    await asyncio.sleep(0.05)
-    assert len(ledger.asked) == asked
     with watching.watch(waiting("a")):
         await ledger.looked(asked + 1)

@@ -16,7 +16,7 @@ from gateway.http.long_poll import Watching
 from gateway.keys.base import Caller, Scope
 from gateway.ledger.models import LogEntry, State, Status
 from gateway.ledger.store import SqlLedger
-from tests.gateway.fakes import FAST, INPUT, FakeRunner
+from tests.gateway.fakes import FAST, INPUT, FakeRunner, LocalDispatcher
 from tests.gateway.http.conftest import APP, Dispatch
 
 
@@ -66,7 +66,7 @@ async def test_a_finished_request_is_one_event(server: str, ledger: SqlLedger, d
 
 
 def following(status: Status, ledger: SqlLedger, with_logs: bool = False) -> AsyncIterator[str]:
-    return responses.status_events(status, ledger, Watching(ledger), "http://x", with_logs)
+    return responses.status_events(status, ledger, Watching(ledger, LocalDispatcher()), "http://x", with_logs)
 
 
 async def test_events_are_ascii(ledger: SqlLedger) -> None:

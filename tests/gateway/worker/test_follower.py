@@ -36,7 +36,7 @@ async def test_what_happens_is_heard_at_once(ledger: SqlLedger) -> None:
     link = LocalDispatcher()
     follower = Follower(link, ledger, 30)
     with follower.follow("a", False) as events:
-        await follower.announce("a")
+        await follower.reserve("a")
         link.broadcast.publish("a", Step(1, 4))
         link.broadcast.publish("a", Ended())
         assert await end_of(events) == [Step(1, 4), Ended()]
@@ -47,8 +47,8 @@ async def test_a_dispatcher_that_was_away_is_asked_again(ledger: SqlLedger) -> N
     link.away = True
     follower = Follower(link, ledger, 30)
     with follower.follow("a", False) as events:
-        await follower.announce("a")
-        await follower.wake()
+        await follower.reserve("a")
+        await follower.submitted("a", None)
         link.away = False
 
         async def known() -> bool:
@@ -88,7 +88,7 @@ async def test_following_begins_again_after_it_has_ended(ledger: SqlLedger) -> N
     follower = Follower(link, ledger, 30)
     for name in ("a", "b"):
         with follower.follow(name, False) as events:
-            await follower.announce(name)
+            await follower.reserve(name)
             link.broadcast.publish(name, Ended())
             assert await end_of(events) == [Ended()]
 
