@@ -76,9 +76,9 @@ class Dispatcher:
         if self._replicas.capacity() > before:
             self._dispatching.wake()
 
-    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
+    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
         """See `gateway.worker.events.DispatcherLink.reserve`."""
-        self._broadcast.follow(listener, request_id, previews)
+        self._broadcast.follow(listener, request_id, progress)
         return await self._dispatching.reserve(request_id)
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:

@@ -19,8 +19,8 @@ class DispatcherHandle:
     def __init__(self, dispatcher: Handle) -> None:
         self._dispatcher = dispatcher
 
-    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
-        place: Place | None = await _answered(self._dispatcher.reserve.remote(listener, request_id, previews))
+    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
+        place: Place | None = await _answered(self._dispatcher.reserve.remote(listener, request_id, progress))
         return place
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:

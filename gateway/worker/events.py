@@ -65,8 +65,9 @@ Changed = Set[str] | None
 class DispatcherLink(Protocol):
     """The dispatcher as a gateway reaches it. Every method may fail: then the ledger alone tells how a run goes."""
 
-    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
-        """Keep the events of a sync run for `listener`, from before it is submitted. previews: it also wants these.
+    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
+        """Keep the events of a sync run for `listener`, from before it is submitted. progress: also its steps
+        and previews, not the end alone.
 
         A place that is free to draw it in, kept for `RESERVED_S`; None where it has to wait for its turn.
         """
@@ -77,7 +78,7 @@ class DispatcherLink(Protocol):
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         """What happened since the last poll, as soon as anything has or after `POLL_S`.
 
-        runs: all that `listener` follows, with whether it wants previews; others of its runs are forgotten.
+        runs: all that `listener` follows, with whether it wants their progress; others of its runs are forgotten.
         """
 
     async def watch(self, listener: str) -> Changed:
@@ -98,24 +99,24 @@ class _Box:
 
     def __init__(self, now: float) -> None:
         self.runs: dict[str, LatestEvents] = {}
-        self.previews: set[str] = set()
+        self.progress: set[str] = set()
         self.fresh: set[str] = set()
         self.filled = asyncio.Event()
         self.polled_at = now
 
-    def add(self, request_id: str, previews: bool) -> None:
+    def add(self, request_id: str, progress: bool) -> None:
         self.runs.setdefault(request_id, LatestEvents())
-        if previews:
-            self.previews.add(request_id)
+        if progress:
+            self.progress.add(request_id)
 
     def keep(self, runs: Mapping[str, bool]) -> None:
         """Follow `runs` and what is fresh, and nothing else."""
         for request_id in self.runs.keys() - runs.keys() - self.fresh:
             del self.runs[request_id]
         self.fresh.clear()
-        for request_id, previews in runs.items():
-            self.add(request_id, previews)
-        self.previews &= self.runs.keys()
+        for request_id, progress in runs.items():
+            self.add(request_id, progress)
+        self.progress &= self.runs.keys()
 
 
 class _Changes:
@@ -136,20 +137,23 @@ class Broadcast:
         self._changes: dict[str, _Changes] = {}
         self._stopping = False
 
-    def follow(self, listener: str, request_id: str, previews: bool) -> None:
-        """Keep the events of a request for `listener`, from now on. previews: it also wants these."""
+    def follow(self, listener: str, request_id: str, progress: bool) -> None:
+        """Keep the events of a request for `listener`, from now on. progress: as in `DispatcherLink.reserve`."""
         box = self._box(listener)
-        box.add(request_id, previews)
+        box.add(request_id, progress)
         box.fresh.add(request_id)
         self._tell_of_stop(box)
 
     def wants_previews(self, request_id: str) -> bool:
         """Whether anybody follows the request who wants them."""
-        return any(request_id in box.previews for box in self._boxes.values())
+        return any(request_id in box.progress for box in self._boxes.values())
 
     def publish(self, request_id: str, event: RunEvent) -> None:
         """Tell whoever follows the request."""
+        is_progress = isinstance(event, Step | Preview)
         for box in self._boxes.values():
+            if is_progress and request_id not in box.progress:
+                continue
             if (events := box.runs.get(request_id)) is not None:
                 events.put(event)
                 box.filled.set()
@@ -230,20 +234,20 @@ class Follower:
         self._link, self._ledger = link, ledger
         self._log = RateLimitedLog(logger)
         self._events: dict[str, LatestEvents] = {}
-        self._previews: dict[str, bool] = {}
+        self._progress: dict[str, bool] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
 
     @contextmanager
-    def follow(self, request_id: str, previews: bool) -> Iterator[LatestEvents]:
+    def follow(self, request_id: str, progress: bool) -> Iterator[LatestEvents]:
         """The events of a request while a client waits for it; none of them come while the dispatcher is away."""
-        self._events[request_id], self._previews[request_id] = LatestEvents(), previews
+        self._events[request_id], self._progress[request_id] = LatestEvents(), progress
         for name, loop in (("poll", self._poll), ("listen", self._listen)):
             if name not in self._loops or self._loops[name].done():
                 self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")
         try:
             yield self._events[request_id]
         finally:
-            del self._events[request_id], self._previews[request_id]
+            del self._events[request_id], self._progress[request_id]
 
     async def reserve(self, request_id: str) -> Place | None:
         """Tell the dispatcher of a run that is about to be submitted, so that none of its events is missed.
@@ -252,7 +256,7 @@ class Follower:
         """
         with suppress(Exception):
             async with asyncio.timeout(FOLLOW_S):
-                return await self._link.reserve(self.name, request_id, self._previews[request_id])
+                return await self._link.reserve(self.name, request_id, self._progress[request_id])
         return None
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
@@ -272,7 +276,7 @@ class Follower:
     async def _poll(self) -> None:
         while self._events:
             try:
-                news = await self._link.poll(self.name, dict(self._previews))
+                news = await self._link.poll(self.name, dict(self._progress))
             except Exception as error:
                 logger.info("the dispatcher does not answer: %s", type(error).__name__)
                 await asyncio.sleep(PAUSE_S)

@@ -93,9 +93,9 @@ class LocalDispatcher:
         self.dispatching: Dispatching | None = None
         self.away = False
 
-    async def reserve(self, listener: str, request_id: str, previews: bool) -> Place | None:
+    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
         self._reach()
-        self.broadcast.follow(listener, request_id, previews)
+        self.broadcast.follow(listener, request_id, progress)
         return None if self.dispatching is None else await self.dispatching.reserve(request_id)
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:

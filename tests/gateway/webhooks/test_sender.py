@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -60,6 +60,26 @@ async def test_a_delivery_arrives_signed() -> None:
     assert verifies(headers, body, jwks(RING))
     assert json.loads(body)["payload"] == {"images": [], "seed": 7}
     assert (outbox.taken, outbox.faults) == (["r1"], [])
+
+
+async def test_who_is_woken_looks_at_once() -> None:
+    async def receive(*_: object) -> int:
+        return 200
+
+    outbox, looked = MemoryOutbox(), asyncio.Event()
+    claim = outbox.claim
+
+    async def noted(owner: str, count: int, lease_s: float) -> Sequence[Owed]:
+        looked.set()
+        return await claim(owner, count, lease_s)
+
+    outbox.claim = noted  # type: ignore[method-assign]
+    limits = SendingLimits(tick_s=60, allow_loopback=True)
+    async with receiving(receive) as url, sending(outbox, limits) as sender:
+        await asyncio.wait_for(looked.wait(), 10)
+        outbox.owe(Owed("r1", f"{url}/hook"))
+        sender.wake()
+        await until(reached(outbox, taken=1))
 
 
 async def test_a_request_without_a_key_verifies_too() -> None:

@@ -19,10 +19,42 @@ async def test_a_slow_listener_gets_the_newest_of_each_kind_and_each_once() -> N
 
 async def test_a_poll_is_answered_as_soon_as_something_happens() -> None:
     broadcast = Broadcast()
-    poll = asyncio.create_task(broadcast.poll("g", {"a": False}, 60))
+    poll = asyncio.create_task(broadcast.poll("g", {"a": True}, 60))
     await asyncio.sleep(0)
     broadcast.publish("a", Step(1, 9))
     assert await asyncio.wait_for(poll, 5) == [("a", Step(1, 9))]
+
+
+async def test_who_waits_for_the_end_alone_is_not_woken_by_steps() -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", "a", False)
+    for event in (Step(1, 9), PREVIEW):
+        broadcast.publish("a", event)
+    assert await broadcast.poll("g", {"a": False}, 0) == []
+    broadcast.publish("a", Ended())
+    assert await broadcast.poll("g", {"a": False}, 0) == [("a", Ended())]
+
+
+async def test_who_watches_hears_what_changed_and_a_stranger_that_anything_may_have() -> None:
+    now = 0.0
+    broadcast = Broadcast(lambda: now)
+    broadcast.changed("before")
+    assert await broadcast.watch("g", 0) is None
+    assert await broadcast.watch("g", 0) == set()
+    for name in ("a", "b", "a"):
+        broadcast.changed(name)
+    assert await broadcast.watch("g", 0) == {"a", "b"}
+    now = SILENT_S + 1
+    assert await broadcast.watch("g", 0) is None
+
+
+async def test_who_watches_is_answered_as_soon_as_something_changes() -> None:
+    broadcast = Broadcast()
+    await broadcast.watch("g")
+    watch = asyncio.create_task(broadcast.watch("g", 60))
+    await asyncio.sleep(0)
+    broadcast.changed("a")
+    assert await asyncio.wait_for(watch, 5) == {"a"}
 
 
 async def test_only_those_who_follow_a_run_hear_of_it() -> None:

@@ -35,7 +35,7 @@ async def end_of(events: LatestEvents) -> list[RunEvent]:
 async def test_what_happens_is_heard_at_once(ledger: SqlLedger) -> None:
     link = LocalDispatcher()
     follower = Follower(link, ledger, 30)
-    with follower.follow("a", False) as events:
+    with follower.follow("a", True) as events:
         await follower.reserve("a")
         link.broadcast.publish("a", Step(1, 4))
         link.broadcast.publish("a", Ended())

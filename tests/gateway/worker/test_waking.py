@@ -1,0 +1,187 @@
+"""Nothing ticks: what is submitted, frees a place or changes is acted on at once, with every tick a minute long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.ledger.models import AtOnce, Claim, State, Terms
+from gateway.ledger.store import SqlLedger
+from gateway.settings import GatewaySettings
+from gateway.worker import dispatcher as module
+from gateway.worker.dispatcher import Dispatching
+from gateway.worker.events import Broadcast, Waker
+from tests.gateway.fakes import FakeRunner, LocalDispatcher, until, work
+from tests.gateway.worker.test_dispatcher import APP, status_of, submit, until_state
+
+LISTENER = Terms(listener="gateway")
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"tick_s": 60.0, "beat_s": 60.0, "capacity": 1})
+
+
+@asynccontextmanager
+async def dispatching(
+    ledger: SqlLedger,
+    runner: FakeRunner,
+    settings: GatewaySettings,
+    broadcast: Broadcast | None = None,
+    at_once: Callable[[], Awaitable[AtOnce]] | None = None,
+    on_end: Callable[[], None] | None = None,
+) -> AsyncIterator[Dispatching]:
+    """One that has had its first look, so that only a call wakes it."""
+    one = Dispatching(
+        ledger, runner, settings, "dispatcher", lambda: settings.capacity, at_once, broadcast, on_end=on_end
+    )
+    looked = asyncio.Event()
+    waits = ledger.waits
+
+    async def noted() -> bool:
+        found = await waits()
+        looked.set()
+        return found
+
+    ledger.waits = noted  # type: ignore[method-assign]
+    task = asyncio.create_task(one.run())
+    await asyncio.wait_for(looked.wait(), 5)
+    try:
+        yield one
+    finally:
+        await one.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def test_what_is_submitted_is_drawn_when_it_is_told(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        await submit(ledger, "a")
+        one.wake()
+        await until_state(ledger, "a", State.DONE)
+
+
+async def test_a_place_that_becomes_free_is_taken_at_once(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        await submit(ledger, "a", "b", "c")
+        one.wake()
+        await until_state(ledger, "c", State.DONE)
+
+
+async def test_every_end_is_told_to_who_owes_webhooks(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    ends: list[None] = []
+    async with dispatching(ledger, FakeRunner(), settings, on_end=lambda: ends.append(None)) as one:
+        await submit(ledger, "a", "b")
+        one.wake()
+        await until_state(ledger, "b", State.DONE)
+
+        async def told() -> bool:
+            return len(ends) == 2
+
+        await until(told)
+
+
+async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    broadcast, runner = Broadcast(), FakeRunner()
+    runner.gate.clear()
+    async with dispatching(ledger, runner, settings, broadcast) as one:
+        assert await broadcast.watch("g") is None  # new here: anything may have changed
+        await submit(ledger, "a")
+        one.wake()
+        assert await broadcast.watch("g", 5) == {"a"}  # claimed
+        runner.gate.set()
+        seen = set()
+        while State.DONE not in seen:
+            assert await broadcast.watch("g", 5) == {"a"}
+            seen.add((await status_of(ledger, "a")).state)
+
+
+async def test_a_run_with_a_place_begins_without_a_look(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        place = await one.reserve("a")
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place)
+        assert (await status_of(ledger, "a")).state is State.RUNNING
+        assert isinstance(accepted.claim, Claim)
+        one.submitted("a", accepted.claim)
+        await until_state(ledger, "a", State.DONE)
+
+
+async def test_no_place_is_given_twice(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        assert await one.reserve("a") is not None
+        assert await one.reserve("b") is None
+        one.submitted("a", None)  # it waits for its turn, and gives its place back
+        assert await one.reserve("b") is not None
+
+
+async def test_a_place_that_nobody_takes_is_free_again(
+    ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESERVED_S", 0.01)
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        assert await one.reserve("a") is not None
+
+        async def free() -> bool:
+            return await one.reserve("b") is not None
+
+        await until(free)
+
+
+async def test_where_others_wait_a_run_takes_its_turn_behind_them(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings) as one:
+        place = await one.reserve("b")
+        await submit(ledger, "a")
+        accepted = await ledger.submit(work("b"), APP, LISTENER, place)
+        assert accepted.claim is None
+        one.submitted("b", accepted.claim)
+        await until_state(ledger, "b", State.DONE)
+    assert runner.ids == ["a", "b"]
+
+
+async def test_a_key_that_may_have_no_more_at_once_gets_no_place(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async def none() -> AtOnce:
+        return AtOnce(of_key={"mine": 0})
+
+    async with dispatching(ledger, FakeRunner(), settings, at_once=none) as one:
+        terms = Terms(key="mine", listener="gateway")
+        accepted = await ledger.submit(work("a"), APP, terms, await one.reserve("a"))
+        assert accepted.claim is None
+        assert (await status_of(ledger, "a")).state is State.QUEUED
+
+
+async def test_a_run_whose_dispatcher_stops_meanwhile_waits_again(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        accepted = await ledger.submit(work("a"), APP, LISTENER, await one.reserve("a"))
+        stopping = asyncio.create_task(one.stop())
+        await asyncio.sleep(0)
+        one.submitted("a", accepted.claim)
+        await until_state(ledger, "a", State.QUEUED)
+        await stopping
+
+
+async def test_a_hundred_submits_at_once_wake_the_dispatcher_twice() -> None:
+    calls: list[None] = []
+
+    class Counting(LocalDispatcher):
+        async def wake(self) -> None:
+            calls.append(None)
+            await asyncio.sleep(0.01)
+
+    waker = Waker(Counting())
+    for _ in range(100):
+        waker.wake()
+
+    async def settled() -> bool:
+        return waker._waking is not None and waker._waking.done()
+
+    await until(settled)
+    assert len(calls) == 1
+    waker.wake()
+    await asyncio.sleep(0)
+    for _ in range(100):
+        waker.wake()
+    await until(settled)
+    assert len(calls) == 3
