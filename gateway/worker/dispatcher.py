@@ -129,7 +129,7 @@ class Dispatching:
         async with self._claiming:
             free = self._capacity() - len(self._held)
             # looking is a read; claiming takes the write lock
-            if self._draining or free <= 0 or not await self._ledger.depth():
+            if self._draining or free <= 0 or not await self._ledger.waits():
                 return
             if self._stores_are_well is not None and not await self._stores_are_well():
                 return
