@@ -32,12 +32,12 @@ async def submit(calls: int, at_once: int) -> dict[str, float]:
 
     from gateway.app import Parts, create_app
     from gateway.files.backends import LocalFiles
-    from gateway.ledger.store import SqlLedger
+    from gateway.ledger.opening import open_ledger
     from gateway.settings import GatewaySettings
 
     with tempfile.TemporaryDirectory() as folder:
         settings = GatewaySettings(data_dir=Path(folder), allowed_hosts=("bench",))
-        ledger = await SqlLedger.open(settings.ledger_address)
+        ledger = await open_ledger(settings)
         nobody: Any = None  # draws: a submit only adds to the ledger
         app = create_app(Parts(settings, ledger, LocalFiles(settings.data_dir), nobody))
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as client:

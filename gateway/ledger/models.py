@@ -138,18 +138,6 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A submission's answer. repeated: its idempotency key was known, so that nothing was added; request_id is the
-    first one's. position: as in `Status`; 0 once it has begun.
-    """
-
-    request_id: str
-    position: int
-    repeated: bool = False
-    claim: "Claim | None" = None
-
-
-@dataclass(frozen=True, slots=True)
 class LogEntry:
     """One line of a request's log. number counts from 1 within the request."""
 
@@ -186,6 +174,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission's answer. repeated: its idempotency key was known, so that nothing was added; request_id is the
+    first one's. position: as in `Status`; 0 once it has begun. claim: of one that took the free place it was given.
+    """
+
+    request_id: str
+    position: int
+    repeated: bool = False
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """That a holder still has a request, and what it says since its last heartbeat: (level, message) of its log."""
 
@@ -215,14 +215,20 @@ class AtOnce:
         """Whether there is any limit."""
         return self.default is not None or bool(self.of_key)
 
+    def most(self, key: str) -> int | None:
+        return self.of_key.get(key, self.default)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sync run can be drawn at once: held by `owner` for `lease_s` seconds, if its key may have one more."""
+    """A free place of `owner`, in which a submission may begin at once, with a lease of so many seconds.
+
+    at_once: how many of its key all owners may hold, as at a claim.
+    """
 
     owner: str
     lease_s: float
-    at_once: AtOnce = AtOnce()
+    at_once: AtOnce = field(default_factory=AtOnce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +236,9 @@ class Status:
     """What status routes need; costs one cheap read.
 
     position: the requests of the same app that are not begun and ahead of it; only while QUEUED or CLAIMED. It is exact
-    for the moment: claims take what waits in just this order, past keys that may not have more at once. It grows when a
-    request is put back before it, when a key with a shorter queue submits, or NORMAL ones pass a LOW one (the bound is
-    stated in `ordering`).
+    for the moment in which the ledger last read its order (`positions`): claims take what waits in just this order,
+    past keys that may not have more at once. It grows when a request is put back before it, when a key with a shorter
+    queue submits, or NORMAL ones pass a LOW one.
 
     lines: how many its log has.
     """
@@ -257,9 +263,11 @@ class Ledger(Protocol):
     """
 
     async def submit(self, work: Work, app: str, terms: Terms = ..., place: Place | None = None) -> Accepted:
-        """Accept a request as QUEUED.
+        """Accept a request: as QUEUED, or held in `place` where nothing waits and its key may have one more at once.
 
-        Raises TooMany (nothing was added) and IdempotencyConflict. A repeated submission is never refused as full.
+        What is held there is RUNNING from the beginning; CLAIMED where it has a deadline, which is to start
+        (`running`). Its lease is to be kept as after a claim. Raises TooMany (nothing was added) and
+        IdempotencyConflict. A repeated submission is never refused as full.
         """
 
     async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
@@ -316,10 +324,17 @@ class Ledger(Protocol):
     async def log(self, claim: Claim, lines: Sequence[tuple[str, str]]) -> None:
         """Append (level, message) lines in order; does nothing when the claim was lost."""
 
-    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+    async def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        answer: Answer,
+        media: Sequence[str] = (),
+        lines: Sequence[tuple[str, str]] = (),
+    ) -> bool:
         """Complete a held request, once, and owe its webhook. False when the claim was lost (nothing is written).
 
-        media: the keys of its stored outputs, to be deleted with it.
+        media: the keys of its stored outputs, to be deleted with it. lines: the last ones of its log, as for `log`.
         """
 
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
@@ -339,7 +354,7 @@ class Ledger(Protocol):
         """The answer of a DONE request; None when it is unknown or not DONE (ask `status` which)."""
 
     async def waits(self) -> bool:
-        """Whether anything is QUEUED."""
+        """Whether any request is QUEUED; one step, however many there are."""
 
     async def depth(self) -> int:
         """How many requests are QUEUED, over all apps."""

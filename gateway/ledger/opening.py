@@ -16,11 +16,15 @@ from gateway.ledger.models import Limits
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 
+POSITIONS_AGE_S = 0.5  # of the order by which clients are told their positions
+
 
 async def open_ledger(settings: GatewaySettings) -> SqlLedger:
     """Open it, creating or migrating it where needed. Whoever opens it closes it."""
     limits = Limits(settings.max_waiting, settings.max_retries, settings.max_crashes)
-    return await SqlLedger.open(settings.ledger_address, limits=limits, backups=settings.data_dir)
+    return await SqlLedger.open(
+        settings.ledger_address, limits=limits, backups=settings.data_dir, positions_age_s=POSITIONS_AGE_S
+    )
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, and_, select
 
 from gateway.errors import PlatformError
-from gateway.ledger.database import CLAIMING, SUBMITTING, Database, take_lock
-from gateway.ledger.fetch import ORDER, POSITION, choose, next_turn, note_claimed
+from gateway.ledger.admission import Admission
+from gateway.ledger.database import CLAIMING, Database, take_lock
+from gateway.ledger.fetch import choose, note_claimed
 from gateway.ledger.former_work import read_work
 from gateway.ledger.history import SqlHistory
 from gateway.ledger.models import (
@@ -21,7 +22,6 @@ from gateway.ledger.models import (
     Beat,
     CancelAnswer,
     Claim,
-    IdempotencyConflict,
     Limits,
     LogEntry,
     Outcome,
@@ -31,25 +31,39 @@ from gateway.ledger.models import (
     State,
     Status,
     Terms,
-    TooMany,
 )
 from gateway.ledger.outbox import SqlOutbox
-from gateway.ledger.tables import log, request
+from gateway.ledger.positions import NOT_BEGUN, Line, Positions
+from gateway.ledger.statements import (
+    ANSWER,
+    CLAIM,
+    DEPTH,
+    EXTEND_LEASES,
+    EXTEND_LISTENING,
+    FLAG_CANCELLATION,
+    HELD_BY_OWNER,
+    LISTENED_TO,
+    LOGS,
+    STATUS,
+    STATUSES,
+    TO_CANCEL,
+    WAITS,
+)
+from gateway.ledger.submitting import Submitted, find_repeated, submit_request
+from gateway.ledger.tables import request
 from gateway.ledger.transitions import (
-    HELD,
     Fault,
-    add,
+    Lines,
     append_lines,
+    begin,
     cancelled_answer,
     end,
     fence,
-    late,
     late_answer,
     let_go,
     lost_answer,
     over,
     platform_answer,
-    start,
     to_let_go,
 )
 from gateway.work import Work
@@ -57,6 +71,7 @@ from gateway.work import Work
 _NO_TERMS = Terms()
 _USUAL = Limits()
 _NO_LIMITS = AtOnce()
+_IDS = 1000  # in one statement
 
 
 def utc_now() -> datetime:
@@ -68,10 +83,19 @@ class SqlLedger:
     """`gateway.ledger.models.Ledger` in a database, with its outbox and its history.
 
     Several processes may hold one each on the same database; their clocks should agree within a fraction of a lease.
+    positions_age_s: how old the order may be by which positions are told; 0 reads it anew for each call.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now, limits: Limits = _USUAL) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime] = utc_now,
+        limits: Limits = _USUAL,
+        positions_age_s: float = 0.0,
+    ) -> None:
         self.database, self._clock, self._limits = database, clock, limits
+        self._admission = Admission(limits)
+        self._positions = Positions(database, positions_age_s)
         self.outbox = SqlOutbox(database, clock, limits)
         self.history = SqlHistory(database)
 
@@ -82,26 +106,23 @@ class SqlLedger:
         clock: Callable[[], datetime] = utc_now,
         limits: Limits = _USUAL,
         backups: Path | None = None,
+        positions_age_s: float = 0.0,
     ) -> "SqlLedger":
         """Open the ledger at `url` (see `Database.open`), creating or migrating it where needed."""
-        return cls(await Database.open(url, backups), clock, limits)
+        return cls(await Database.open(url, backups), clock, limits, positions_age_s)
 
     async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS, place: Place | None = None) -> Accepted:
-        def add_request(connection: Connection) -> Accepted:
-            take_lock(connection, SUBMITTING)
-            if (known := _repeated(connection, work, terms)) is not None:
-                return known
-            self._admit(connection, terms)
-            turn = next_turn(connection, terms.key, terms.priority)
-            seq = add(connection, work, app, terms, turn, self._clock())
-            return Accepted(work.request_id, connection.execute(_POSITION, {"seq": seq}).scalar_one())
-
-        return await self.database.write(add_request)
+        done = await self.database.write(
+            lambda connection: submit_request(connection, self._admission, work, app, terms, place, self._clock)
+        )
+        self._admission.remember(done.counts)
+        return await self._accepted(done)
 
     async def repeated(self, work: Work, terms: Terms) -> Accepted | None:
         if terms.idempotency is None:
             return None
-        return await self.database.read(lambda connection: _repeated(connection, work, terms))
+        known = await self.database.read(lambda connection: find_repeated(connection, work, terms))
+        return None if known is None else await self._accepted(known)
 
     async def claim(self, owner: str, count: int, lease_s: float, at_once: AtOnce = _NO_LIMITS) -> Sequence[Claim]:
         if count <= 0:
@@ -114,18 +135,8 @@ class SqlLedger:
             chosen = choose(connection, count, now, at_once)
             if not chosen:
                 return []
-            taken = (
-                update(request)
-                .where(request.c.seq.in_(chosen))
-                .values(
-                    state=State.CLAIMED,
-                    owner=owner,
-                    lease_until=now + timedelta(seconds=lease_s),
-                    attempt=request.c.attempt + 1,
-                )
-                .returning(*ORDER, request.c.key, request.c.attempt, request.c.work, request.c.created_at)
-            )
-            rows = connection.execute(taken).all()
+            taken = {"chosen": chosen, "by": owner, "until": now + timedelta(seconds=lease_s)}
+            rows = connection.execute(CLAIM, taken).all()
             note_claimed(connection, [(row.priority, row.key, row.turn) for row in rows])
             claims = []
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
@@ -143,42 +154,31 @@ class SqlLedger:
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
         now = self._clock()
         told = {report.claim.work.request_id: report for report in reports if report.claim.owner == owner}
-        mine = (
-            select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested)
-            .where(HELD, request.c.owner == owner)
-            .order_by(request.c.seq)
-            .with_for_update()
-        )
-        longer = {"lease_until": now + timedelta(seconds=lease_s)}
+        until = now + timedelta(seconds=lease_s)
 
         def extend(connection: Connection) -> Beat:
             # a row that its owner does not name was claimed without an answer: its lease brings it back
             rows = {
                 row.id: row
-                for row in connection.execute(mine)
+                for row in connection.execute(HELD_BY_OWNER, {"by": owner})
                 if row.id in told and told[row.id].claim.attempt == row.attempt
             }
             for name, row in rows.items():
                 append_lines(connection, request.c.seq == row.seq, told[name].lines, now)
-            kept = request.c.seq.in_([row.seq for row in rows.values()])
-            connection.execute(update(request).where(kept).values(longer))
+            if rows:
+                connection.execute(EXTEND_LEASES, {"seqs": [row.seq for row in rows.values()], "until": until})
             cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
             return Beat({name: row.attempt for name, row in rows.items()}, cancelled)
 
         return await self.database.write(extend)
 
     async def listen(self, listener: str, lease_s: float, request_ids: Sequence[str]) -> None:
-        longer = {"listened_until": self._clock() + timedelta(seconds=lease_s)}
-        mine = (
-            select(request.c.seq)
-            .where(request.c.listener == listener, request.c.state.in_(_GOING), request.c.id.in_(request_ids))
-            .order_by(request.c.seq)
-            .with_for_update()
-        )
+        until = self._clock() + timedelta(seconds=lease_s)
 
         def extend(connection: Connection) -> None:
-            which = request.c.seq.in_(connection.execute(mine).scalars().all())
-            connection.execute(update(request).where(which).values(longer))
+            listened = connection.execute(LISTENED_TO, {"by": listener, "ids": list(request_ids)}).scalars().all()
+            if listened:
+                connection.execute(EXTEND_LISTENING, {"seqs": listened, "until": until})
 
         await self.database.write(extend)
 
@@ -217,39 +217,33 @@ class SqlLedger:
 
     async def running(self, claim: Claim) -> bool:
         now = self._clock()
+        return await self.database.write(lambda connection: begin(connection, claim, now))
 
-        def begin(connection: Connection) -> bool:
-            if end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now):
-                return False
-            return start(connection, fence(claim), now) == 1
-
-        return await self.database.write(begin)
-
-    async def log(self, claim: Claim, lines: Sequence[tuple[str, str]]) -> None:
+    async def log(self, claim: Claim, lines: Lines) -> None:
         if lines:
             now = self._clock()
             await self.database.write(lambda connection: append_lines(connection, fence(claim), lines, now))
 
-    async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+    async def finish(
+        self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = (), lines: Lines = ()
+    ) -> bool:
         now = self._clock()
         return await self.database.write(
-            lambda connection: end(connection, fence(claim), outcome, answer, now, media) == 1
+            lambda connection: end(connection, fence(claim), outcome, answer, now, media, lines) == 1
         )
 
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
-        found = select(request.c.seq, request.c.state).where(_named(request_id, app, key)).with_for_update()
-
         def end_or_flag(connection: Connection) -> CancelAnswer:
-            row = connection.execute(found).first()
-            if row is None:
+            row = connection.execute(TO_CANCEL, _named(request_id, app)).first()
+            if row is None or key not in (None, row.key):
                 return CancelAnswer.UNKNOWN
-            this = request.c.seq == row.seq
             match State(row.state):
                 case State.QUEUED:
+                    this = request.c.seq == row.seq
                     end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
                     return CancelAnswer.REMOVED
                 case State.CLAIMED | State.RUNNING:
-                    connection.execute(update(request).where(this).values(cancel_requested=True))
+                    connection.execute(FLAG_CANCELLATION, {"this": row.seq})
                     return CancelAnswer.REQUESTED
                 case State.DONE:
                     return CancelAnswer.ALREADY_DONE
@@ -257,40 +251,30 @@ class SqlLedger:
         return await self.database.write(end_or_flag)
 
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
-        named = {"request_id": request_id, "app": app}
-        row = await self.database.read(lambda connection: connection.execute(_STATUS, named).first())
-        return None if row is None or key not in (None, row.key) else _status(row)
+        named = _named(request_id, app)
+        row = await self.database.read(lambda connection: connection.execute(STATUS, named).first())
+        if row is None or key not in (None, row.key):
+            return None
+        return _status(row, await self._lines_for([row]))
 
     async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
-        def look(connection: Connection) -> Mapping[str, Status]:
-            found: dict[str, Status] = {}
-            for first in range(0, len(request_ids), _AT_ONCE):
-                asked = {"request_ids": list(request_ids[first : first + _AT_ONCE])}
-                found |= {row.id: _status(row) for row in connection.execute(_STATUSES, asked)}
-            return found
+        def look(connection: Connection) -> Sequence[Any]:
+            parts = [list(request_ids[first : first + _IDS]) for first in range(0, len(request_ids), _IDS)]
+            return [row for ids in parts for row in connection.execute(STATUSES, {"ids": ids})]
 
-        return await self.database.read(look)
+        rows = await self.database.read(look)
+        lines = await self._lines_for(rows)
+        return {row.id: _status(row, lines) for row in rows}
 
     async def logs(self, request_id: str, after: int = 0) -> Sequence[LogEntry]:
-        entries = (
-            select(log.c.number, log.c.at, log.c.level, log.c.message)
-            .join(request, request.c.seq == log.c.request_seq)
-            .where(request.c.id == request_id, log.c.number > after)
-            .order_by(log.c.number)
-        )
-        rows = await self.database.read(lambda connection: connection.execute(entries).all())
+        asked = {"named": request_id, "after": after}
+        rows = await self.database.read(lambda connection: connection.execute(LOGS, asked).all())
         return [LogEntry(*row) for row in rows]
 
     async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
-        done = select(
-            request.c.answer_status,
-            request.c.answer_body,
-            request.c.answer_headers,
-            request.c.error,
-            request.c.error_type,
-        ).where(_named(request_id, app, key), request.c.state == State.DONE)
-        row = await self.database.read(lambda connection: connection.execute(done).first())
-        if row is None:
+        named = _named(request_id, app)
+        row = await self.database.read(lambda connection: connection.execute(ANSWER, named).first())
+        if row is None or key not in (None, row.key):
             return None
         return Answer(
             status=row.answer_status,
@@ -301,30 +285,25 @@ class SqlLedger:
         )
 
     async def waits(self) -> bool:
-        return bool(await self.depth())
+        return await self.database.read(lambda connection: bool(connection.execute(WAITS).scalar_one()))
 
     async def depth(self) -> int:
-        return await self.database.read(lambda connection: _count(connection, _WAITS))
+        return await self.database.read(lambda connection: int(connection.execute(DEPTH).scalar_one()))
 
     async def close(self) -> None:
         await self.database.close()
 
-    def _admit(self, connection: Connection, terms: Terms) -> None:
-        waiting = connection.execute(_WAITING).scalar_one()
-        if waiting >= self._limits.waiting:
-            raise TooMany(f"{waiting} requests are waiting, and the service takes no more.")
-        if terms.max_ahead is not None and waiting > terms.max_ahead:
-            raise TooMany(f"More than {terms.max_ahead} requests are waiting.")
-        if terms.max_of_key is not None:
-            of_key = _count(connection, _WAITS, request.c.key == terms.key)
-            if of_key >= terms.max_of_key:
-                raise TooMany(f"{of_key} requests of this key are waiting, and it may have no more.")
-        if terms.listener is not None and terms.max_open is not None:
-            opened = _count(
-                connection, request.c.key == terms.key, request.c.state.in_(_GOING), request.c.listener.is_not(None)
-            )
-            if opened >= terms.max_open:
-                raise TooMany(f"{opened} calls of this key are open and wait for their pictures; it may have no more.")
+    async def _accepted(self, done: Submitted) -> Accepted:
+        position = 0
+        if done.state in NOT_BEGUN:
+            if not done.repeated:
+                self._positions.enter(done.app, done.state, done.rank)
+            position = await self._positions.position(done.app, done.state, done.rank)
+        return Accepted(done.request_id, position, done.repeated, done.claim)
+
+    async def _lines_for(self, rows: Sequence[Any]) -> Mapping[str, Line]:
+        """The lines in which `rows` stand; none are read where all have begun."""
+        return await self._positions.lines() if any(row.state in NOT_BEGUN for row in rows) else {}
 
     async def _take_back(self, claim: Claim, fault: Fault) -> Retried:
         now = self._clock()
@@ -336,35 +315,19 @@ class SqlLedger:
         return await self.database.write(take)
 
 
-# Asked ten times a second by every waiting client, so it is built once; its columns stand before the large ones.
-_COLUMNS = (
-    request.c.id,
-    request.c.app,
-    request.c.key,
-    request.c.state,
-    case((request.c.state.in_((State.QUEUED, State.CLAIMED)), POSITION)).label("position"),
-    request.c.outcome,
-    request.c.error,
-    request.c.error_type,
-    request.c.started_at,
-    request.c.finished_at,
-    request.c.lines,
-)
-_STATUS = select(*_COLUMNS).where(request.c.id == bindparam("request_id"), request.c.app == bindparam("app"))
-_STATUSES = select(*_COLUMNS).where(request.c.id.in_(bindparam("request_ids", expanding=True)))
-_WAITS = request.c.state == State.QUEUED
-_WAITING = select(func.count()).select_from(request).where(_WAITS)
-_POSITION = select(POSITION).where(request.c.seq == bindparam("seq"))
-_GOING = (State.QUEUED, State.CLAIMED, State.RUNNING)
-_AT_ONCE = 1000  # ids in one statement
+def _named(request_id: str, app: str) -> Mapping[str, str]:
+    return {"named": request_id, "of_app": app}
 
 
-def _status(row: Any) -> Status:
+def _status(row: Any, lines: Mapping[str, Line]) -> Status:
+    state = State(row.state)
     return Status(
         request_id=row.id,
         app=row.app,
-        state=State(row.state),
-        position=row.position,
+        state=state,
+        position=lines.get(row.app, Line()).position(state, (row.priority, row.turn, row.seq))
+        if state in NOT_BEGUN
+        else None,
         outcome=None if row.outcome is None else Outcome(row.outcome),
         error=row.error,
         error_type=row.error_type,
@@ -373,31 +336,5 @@ def _status(row: Any) -> Status:
     )
 
 
-def _named(request_id: str, app: str, key: str | None) -> ColumnElement[bool]:
-    named = and_(request.c.id == request_id, request.c.app == app)
-    return named if key is None else and_(named, request.c.key == key)
-
-
 def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else (end - begin).total_seconds()
-
-
-def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
-    counted = select(func.count()).select_from(request).where(*which)
-    return int(connection.execute(counted).scalar_one())
-
-
-def _repeated(connection: Connection, work: Work, terms: Terms) -> Accepted | None:
-    if terms.idempotency is None:
-        return None
-    same = select(request.c.id, request.c.fingerprint, func.coalesce(POSITION, 0).label("position")).where(
-        request.c.key == terms.key,
-        request.c.endpoint == work.endpoint,
-        request.c.idempotency_key == terms.idempotency.key,
-    )
-    row = connection.execute(same).first()
-    if row is None:
-        return None
-    if row.fingerprint != terms.idempotency.fingerprint:
-        raise IdempotencyConflict
-    return Accepted(row.id, row.position, repeated=True)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -47,6 +48,8 @@ class Name(TypeDecorator[str]):
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
+
+_OPEN = text("listened_until IS NOT NULL")
 
 request = Table(
     "request",
@@ -106,6 +109,8 @@ request = Table(
     Index("request_history", "key", "endpoint", "seq"),
     Index("request_finished", "state", "finished_at"),
     Index("request_payload", "payload", "finished_at"),
+    # Of sync runs whose clients wait: few, of many that have ended.
+    Index("request_open", "key", sqlite_where=_OPEN, postgresql_where=_OPEN),
     Index("request_idempotency", "key", "endpoint", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )

@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
 
 from gateway.errors import PlatformError
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Payload, Retried, State, Terms
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Payload, Place, Retried, State, Terms
 from gateway.ledger.outbox import Owed
+from gateway.ledger.statements import ADD, GOING, HELD
 from gateway.ledger.tables import delivery, log, request
 from gateway.work import Work
 
-HELD = request.c.state.in_((State.CLAIMED, State.RUNNING))
+Lines = Sequence[tuple[str, str]]  # (level, message) of a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,19 @@ def late(now: datetime) -> ColumnElement[bool]:
     )
 
 
+def in_time(now: datetime) -> ColumnElement[bool]:
+    """True for rows that are not `late`."""
+    return or_(
+        request.c.state == State.RUNNING,
+        request.c.start_by.is_(None),
+        request.c.start_by > now,
+        request.c.cancel_requested,
+    )
+
+
 def unheard(now: datetime) -> ColumnElement[bool]:
     """True for rows whose listener has gone without a word."""
-    return and_(request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING)), request.c.listened_until < now)
+    return and_(GOING, request.c.listened_until < now)
 
 
 def end(
@@ -55,8 +66,13 @@ def end(
     answer: Answer,
     now: datetime,
     media: Sequence[str] = (),
+    lines: Lines = (),
 ) -> int:
-    """Complete the rows that `which` names, as far as they are not DONE, and owe their webhooks; return how many."""
+    """Complete the rows that `which` names, as far as they are not DONE, and owe their webhooks; return how many.
+
+    lines: the last ones of their logs.
+    """
+    longer = {"lines": request.c.lines + len(lines)} if lines else {}
     done = (
         update(request)
         .where(which, request.c.state != State.DONE)
@@ -72,10 +88,13 @@ def end(
             error=answer.error and storable(answer.error),
             error_type=answer.error_type,
             output_media=json.dumps(list(media)),
+            **longer,
         )
-        .returning(request.c.seq, request.c.webhook)
+        .returning(request.c.seq, request.c.lines, request.c.webhook)
     )
-    rows = (connection.execute(done)).all()
+    rows = connection.execute(done).all()
+    for row in rows:
+        _add_lines(connection, row.seq, row.lines, lines, now)
     owed = [
         {"request_seq": row.seq, "state": Owed.WAITING, "attempt": 0, "next_at": now}
         for row in rows
@@ -158,18 +177,34 @@ def late_answer() -> Answer:
     return Answer(answer.status, answer.body, headers, answer.error, answer.error_type)
 
 
-def add(connection: Connection, work: Work, app: str, terms: Terms, turn: int, now: datetime) -> int:
-    """A new row, QUEUED; return its seq. turn: its place among the keys."""
-    start_by = None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s)
-    values: Mapping[str, Any] = {
+def add(
+    connection: Connection, work: Work, app: str, terms: Terms, turn: int, now: datetime, place: Place | None = None
+) -> int:
+    """A new row, QUEUED, or held in `place`; return its seq. turn: its place among the keys."""
+    return int(connection.execute(ADD, _new_row(work, app, terms, turn, now, place)).scalar_one())
+
+
+def first_state(terms: Terms, place: Place | None) -> State:
+    """Whose deadline is to start has not started before its runner says so; others begin with their place."""
+    if place is None:
+        return State.QUEUED
+    return State.RUNNING if terms.start_within_s is None else State.CLAIMED
+
+
+def _new_row(work: Work, app: str, terms: Terms, turn: int, now: datetime, place: Place | None) -> Mapping[str, Any]:
+    state = first_state(terms, place)
+    return {
         "id": work.request_id,
         "app": app,
         "endpoint": work.endpoint,
         "key": terms.key,
         "work": work.model_dump_json(),
-        "state": State.QUEUED,
+        "state": state,
         "turn": turn,
-        "attempt": 0,
+        "attempt": 0 if place is None else 1,
+        "owner": None if place is None else place.owner,
+        "lease_until": None if place is None else now + timedelta(seconds=place.lease_s),
+        "started_at": now if state is State.RUNNING else None,
         "sync": terms.listener is not None,
         "listener": terms.listener,
         "listened_until": None if terms.listener is None else now + timedelta(seconds=terms.listen_s),
@@ -181,7 +216,7 @@ def add(connection: Connection, work: Work, app: str, terms: Terms, turn: int, n
         "input": terms.input if terms.store_io else None,
         "cancel_requested": False,
         "created_at": now,
-        "start_by": start_by,
+        "start_by": None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s),
         "lines": 0,
         "idempotency_key": terms.idempotency and terms.idempotency.key,
         "fingerprint": terms.idempotency and terms.idempotency.fingerprint,
@@ -189,21 +224,22 @@ def add(connection: Connection, work: Work, app: str, terms: Terms, turn: int, n
         "input_media": json.dumps(list(terms.media)),
         "output_media": "[]",
     }
-    return int(connection.execute(_ADDED, values).scalar_one())
 
 
-_ADDED = insert(request).returning(request.c.seq)
+def begin(connection: Connection, claim: Claim, now: datetime) -> bool:
+    """Mark a held row as RUNNING. False where the claim was lost, or its time to start is over, which ends it."""
+    begun = (
+        update(request)
+        .where(fence(claim), in_time(now))
+        .values(state=State.RUNNING, started_at=func.coalesce(request.c.started_at, now))
+    )
+    if connection.execute(begun).rowcount:
+        return True
+    end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now)
+    return False
 
 
-def start(connection: Connection, which: ColumnElement[bool], now: datetime) -> int:
-    """Mark held rows as RUNNING; return how many there were."""
-    begun = {"state": State.RUNNING, "started_at": func.coalesce(request.c.started_at, now)}
-    return (connection.execute(update(request).where(which, HELD).values(begun))).rowcount
-
-
-def append_lines(
-    connection: Connection, which: ColumnElement[bool], lines: Sequence[tuple[str, str]], now: datetime
-) -> None:
+def append_lines(connection: Connection, which: ColumnElement[bool], lines: Lines, now: datetime) -> None:
     """Append to the log of the one row that `which` names, or to none."""
     if not lines:
         return
@@ -213,11 +249,15 @@ def append_lines(
         .values(lines=request.c.lines + len(lines))
         .returning(request.c.seq, request.c.lines)
     )
-    row = (connection.execute(counted)).first()
-    if row is None:
-        return
+    if (row := connection.execute(counted).first()) is not None:
+        _add_lines(connection, row.seq, row.lines, lines, now)
+
+
+def _add_lines(connection: Connection, seq: int, last: int, lines: Lines, now: datetime) -> None:
+    """Write lines whose numbers the row has counted already, up to `last`."""
     entries = [
-        {"request_seq": row.seq, "number": number, "at": now, "level": level, "message": storable(message)}
-        for number, (level, message) in enumerate(lines, row.lines - len(lines) + 1)
+        {"request_seq": seq, "number": number, "at": now, "level": level, "message": storable(message)}
+        for number, (level, message) in enumerate(lines, last - len(lines) + 1)
     ]
-    connection.execute(insert(log), entries)
+    if entries:
+        connection.execute(insert(log), entries)

@@ -235,8 +235,8 @@ async def _draw(
 async def _finish(
     claim: Claim, ledger: Ledger, heart: Heart, outcome: Outcome, answer: Answer, media: Sequence[str] = ()
 ) -> bool:
-    await _write_log(claim, ledger, heart)
-    return await patiently(lambda: ledger.finish(claim, outcome, answer, media), AWAY_S)
+    lines = heart.last_words(claim)
+    return await patiently(lambda: ledger.finish(claim, outcome, answer, media, lines), AWAY_S)
 
 
 async def _write_log(claim: Claim, ledger: Ledger, heart: Heart) -> None:

@@ -82,7 +82,7 @@ class Reaper:
         try:
             if self._was_away:
                 # first whether it is back: what hung with it must not free anything in the moment of its return
-                await self._ledger.depth()
+                await self._ledger.waits()
                 self._was_away, self._next_at = False, self._clock() + self._lease_s
                 return 0
             requeued = await self._ledger.expire()

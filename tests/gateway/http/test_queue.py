@@ -11,6 +11,7 @@ import pytest
 
 from gateway.errors import ModelError, PlatformError
 from gateway.ledger.models import State
+from gateway.ledger.positions import Positions
 from gateway.ledger.store import SqlLedger
 from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
 from tests.gateway.http.conftest import Dispatch, Reach
@@ -226,7 +227,8 @@ async def test_nothing_is_named_when_all_acts(client: httpx2.AsyncClient) -> Non
 async def test_a_status_costs_one_read(
     client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted = await submit(client)
+    monkeypatch.setattr(ledger, "_positions", Positions(ledger.database, age_s=60))
+    submitted = await submit(client)  # for which the order is read, as for all within the age
     reading = Mock(wraps=ledger.database.read)
     monkeypatch.setattr(ledger.database, "read", reading)
     await client.get(submitted["status_url"])

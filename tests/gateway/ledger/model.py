@@ -60,8 +60,8 @@ class Model:
         self.claimed: dict[tuple[Priority, str], int] = {}
         self.debts: Counter[tuple[Priority, str]] = Counter()
 
-    def submit(self, name: str, terms: Terms, now: datetime) -> int | None:
-        """The position, or None where the queue is full."""
+    def submit(self, name: str, terms: Terms, now: datetime, owner: str | None = None) -> int | None:
+        """The position, 0 of what has begun, or None where the queue is full. owner: of a place that is free."""
         if len(self.waiting()) >= self.limits.waiting or self._too_many_calls(terms):
             return None
         group = terms.priority, terms.key
@@ -75,8 +75,13 @@ class Model:
         row = Row(name, terms, len(self.rows), turn, start_by, bound)
         if terms.listener is not None:
             row.listened_until = now + timedelta(seconds=terms.listen_s)
+        is_first = not self.waiting()
         self.rows[name] = row
-        return self.position(name)
+        if owner is not None and is_first:
+            self._hold(row, owner, now)
+            if start_by is None:
+                row.state = State.RUNNING
+        return self.position(name) or 0
 
     def _too_many_calls(self, terms: Terms) -> bool:
         mine = [row for row in self.rows.values() if row.terms.key == terms.key and row.listened_until is not None]
@@ -97,14 +102,16 @@ class Model:
     def claim(self, owner: str, count: int, now: datetime) -> list[Hold]:
         in_time = [row for row in self.waiting() if row.start_by is None or row.start_by > now]
         taken = in_time[:count]
-        for row in taken:
-            if row.attempt == 0:
-                self._first_claim(row)
-            group = row.terms.priority, row.terms.key
-            self.claimed[group] = max(row.turn, self.claimed.get(group, -1))
-            row.state, row.owner, row.attempt = State.CLAIMED, owner, row.attempt + 1
-            row.lease_until = now + timedelta(seconds=LEASE_S)
-        return [Hold(row.name, owner, row.attempt) for row in taken]
+        return [self._hold(row, owner, now) for row in taken]
+
+    def _hold(self, row: Row, owner: str, now: datetime) -> Hold:
+        if row.attempt == 0:
+            self._first_claim(row)
+        group = row.terms.priority, row.terms.key
+        self.claimed[group] = max(row.turn, self.claimed.get(group, -1))
+        row.state, row.owner, row.attempt = State.CLAIMED, owner, row.attempt + 1
+        row.lease_until = now + timedelta(seconds=LEASE_S)
+        return Hold(row.name, owner, row.attempt)
 
     def _first_claim(self, row: Row) -> None:
         assert all(count <= row.bound for count in row.others.values()), f"{row.name} waited beyond the bound"
@@ -132,9 +139,10 @@ class Model:
                 held[row.name] = row.attempt
         return held
 
-    def finish(self, hold: Hold, answer: object) -> bool:
+    def finish(self, hold: Hold, answer: object, line: str) -> bool:
         row = self.of(hold)
         if row is not None:
+            row.lines.append(line)
             self._end(row, Outcome.OK, answer)
         return row is not None
 
@@ -183,6 +191,9 @@ class Model:
 
     def done(self) -> Iterator[Row]:
         return (row for row in self.rows.values() if row.state is State.DONE)
+
+    def holds(self) -> list[Hold]:
+        return [Hold(row.name, row.owner, row.attempt) for row in self.rows.values() if row.held and row.owner]
 
     def of(self, hold: Hold) -> Row | None:
         """The row that `hold` still holds."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, exists, func, or_, select
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.history import SqlHistory, StillInProgress
-from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Report, State, Terms, TooMany
+from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Place, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, SqlOutbox
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import delivery, log, request, turn
@@ -53,12 +53,13 @@ class Chaos:
             SqlLedger.expire: ledger.expire,
             SqlLedger.running: lambda: ledger.running(self.held()),
             SqlLedger.log: lambda: ledger.log(self.held(), [("INFO", "one"), ("INFO", "two")]),
-            SqlLedger.finish: lambda: ledger.finish(self.held(), Outcome.OK, OK),
+            SqlLedger.finish: lambda: ledger.finish(self.held(), Outcome.OK, OK, (), [("INFO", "last")]),
             SqlLedger.cancel: lambda: ledger.cancel(self.name(), APP),
             SqlLedger.status: lambda: ledger.status(self.name(), APP),
             SqlLedger.statuses: lambda: ledger.statuses([self.name() for _ in range(5)]),
             SqlLedger.logs: lambda: ledger.logs(self.name()),
             SqlLedger.answer: lambda: ledger.answer(self.name(), APP),
+            SqlLedger.waits: ledger.waits,
             SqlLedger.depth: ledger.depth,
             SqlOutbox.claim: self.take_deliveries,
             SqlOutbox.delivered: lambda: outbox.delivered(self.delivery()),
@@ -101,8 +102,11 @@ class Chaos:
             idempotency=Idempotency(name, "body"),
             store_io=self.random.random() < 0.5,
         )
-        await self.ledger.submit(work(name), APP, terms)
+        place = self.random.choice([None, Place("one", self.random.choice([-1, 60]), AtOnce(default=20))])
+        accepted = await self.ledger.submit(work(name), APP, terms, place)
         self.added.add(name)
+        if accepted.claim is not None:
+            self.claims.append(accepted.claim)
 
     async def claim(self) -> None:
         lease_s = self.random.choice([-1, 60])

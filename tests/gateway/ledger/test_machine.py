@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete
 
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Priority, Report, State, Terms, TooMany
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Place, Priority, Report, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, Owed
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request, turn
@@ -96,6 +96,7 @@ class Machine(RuleBasedStateMachine):
         start_within_s=st.sampled_from([None, None, 20.0]),
         webhook=st.sampled_from([None, HOOK]),
         listener=st.sampled_from([None, None, "here", "there"]),
+        owner=st.sampled_from([None, None, "one", "two"]),
         count=st.integers(1, 4),
     )
     def submit(
@@ -105,22 +106,32 @@ class Machine(RuleBasedStateMachine):
         start_within_s: float | None,
         webhook: str | None,
         listener: str | None,
+        owner: str | None,
         count: int,
     ) -> Any:
+        place = None if owner is None else Place(owner, LEASE_S)
         terms = Terms(
             key, priority, start_within_s, webhook=webhook, listener=listener, listen_s=LEASE_S, max_open=MAX_OPEN
         )
         accepted = []
         for _ in range(count):
             name = self.name()
-            position = self.model.submit(name, terms, self.now)
+            position = self.model.submit(name, terms, self.now, owner)
             if position is None:
                 with pytest.raises(TooMany):
-                    self.do(self.ledger.submit(work(name), APP, terms))
+                    self.do(self.ledger.submit(work(name), APP, terms, place))
                 continue
-            assert self.do(self.ledger.submit(work(name), APP, terms)).position == position
+            answer = self.do(self.ledger.submit(work(name), APP, terms, place))
+            held = [hold for hold in self.model.holds() if hold.name == name]
+            assert answer.position == position
+            assert [answer.claim] == ([claim_of(hold) for hold in held] or [None])
             accepted.append(name)
         return multiple(*accepted)
+
+    @rule(target=holds)
+    def hold(self) -> Any:
+        """What was born held is written to as what was claimed is."""
+        return multiple(*self.model.holds())
 
     @rule(listener=LISTENERS)
     def listen(self, listener: str) -> None:
@@ -159,7 +170,8 @@ class Machine(RuleBasedStateMachine):
     @rule(hold=holds)
     def finish(self, hold: Hold) -> None:
         answer = Answer(200, [hold.name, hold.owner, hold.attempt])
-        assert self.do(self.ledger.finish(claim_of(hold), Outcome.OK, answer)) == self.model.finish(hold, answer)
+        finished = self.do(self.ledger.finish(claim_of(hold), Outcome.OK, answer, (), [("INFO", "end")]))
+        assert finished == self.model.finish(hold, answer, "end")
 
     @rule(hold=holds, crashed=st.booleans())
     def retry(self, hold: Hold, crashed: bool) -> None:

@@ -1,11 +1,14 @@
 """The ledger is held to what the operator allows."""
 
+from time import monotonic
+
 import pytest
 
-from gateway.ledger.models import Retried, TooMany
+from gateway.ledger.models import Retried, Terms, TooMany
 from gateway.ledger.opening import open_ledger
+from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.ledger.works import APP, FAULT, work
+from tests.gateway.ledger.works import APP, FAULT, position, work
 
 
 async def test_settings_bound_what_waits_and_what_is_tried_again(settings: GatewaySettings) -> None:
@@ -23,3 +26,19 @@ async def test_settings_bound_what_waits_and_what_is_tried_again(settings: Gatew
         assert await ledger.retry(b, FAULT) is Retried.ENDED
     finally:
         await ledger.close()
+
+
+async def test_a_service_tells_positions_by_an_order_that_is_a_moment_old(settings: GatewaySettings) -> None:
+    ledger = await open_ledger(settings)
+    other = await SqlLedger.open(settings.ledger_address)
+    try:
+        await other.submit(work("first"), APP, Terms("k1"))
+        assert (await ledger.submit(work("a"), APP, Terms("k1"))).position == 1
+        ledger._positions._begun_at = monotonic()  # as if it had been read just now
+        await other.cancel("first", APP)
+        assert await position(ledger, "a") == 1
+        ledger._positions._begun_at -= ledger._positions._lasts_s
+        assert await position(ledger, "a") == 0
+    finally:
+        await ledger.close()
+        await other.close()

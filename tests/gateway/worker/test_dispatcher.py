@@ -13,6 +13,7 @@ from gateway.errors import ModelError, PlatformError, StoreUnavailable
 from gateway.ledger.database import Database
 from gateway.ledger.models import Answer, CancelAnswer, Claim, Limits, Outcome, State, Status
 from gateway.ledger.store import SqlLedger
+from gateway.ledger.transitions import Lines
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Runner, Work
 from gateway.worker.dispatcher import Dispatching
@@ -119,11 +120,11 @@ async def test_a_ledger_that_fails_for_a_moment_does_not_end_the_loop(
     class Failing(SqlLedger):
         failures = 2
 
-        async def depth(self) -> int:
+        async def waits(self) -> bool:
             if Failing.failures:
                 Failing.failures -= 1
                 raise OSError("disk")
-            return await super().depth()
+            return await super().waits()
 
     await submit(ledger, "a")
     async with dispatching(Failing(ledger.database), FakeRunner(), settings):
@@ -138,11 +139,13 @@ async def test_a_request_whose_end_cannot_be_written_is_drawn_again(
     class Failing(SqlLedger):
         failures = 1
 
-        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+        async def finish(
+            self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = (), lines: Lines = ()
+        ) -> bool:
             if Failing.failures:
                 Failing.failures -= 1
                 raise OSError("disk")
-            return await super().finish(claim, outcome, answer, media)
+            return await super().finish(claim, outcome, answer, media, lines)
 
     monkeypatch.setattr(retries, "PAUSES_S", ())
     await submit(ledger, "a")
@@ -157,7 +160,9 @@ async def test_a_request_whose_end_can_never_be_written_is_given_up(
     settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(SqlLedger):
-        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+        async def finish(
+            self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = (), lines: Lines = ()
+        ) -> bool:
             raise OSError("disk")
 
     monkeypatch.setattr(retries, "PAUSES_S", ())

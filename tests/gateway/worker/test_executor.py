@@ -11,6 +11,7 @@ from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
 from gateway.ledger.models import Answer, Claim, Limits, Outcome, Retried, State, Terms
 from gateway.ledger.store import SqlLedger
+from gateway.ledger.transitions import Lines
 from gateway.work import Event, Finished, Note, Runner, Step, Work
 from gateway.worker.executor import LostClaim, PutBack, execute
 from gateway.worker.lease import Heart
@@ -296,11 +297,13 @@ async def test_a_result_survives_a_ledger_that_fails_for_a_moment(
     class Failing(SqlLedger):
         failures = 2
 
-        async def finish(self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = ()) -> bool:
+        async def finish(
+            self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = (), lines: Lines = ()
+        ) -> bool:
             if Failing.failures:
                 Failing.failures -= 1
                 raise OSError("disk")
-            return await super().finish(claim, outcome, answer, media)
+            return await super().finish(claim, outcome, answer, media, lines)
 
     monkeypatch.setattr(retries, "PAUSES_S", (0.01, 0.01, 0.01))
     answer = await run(await claimed(ledger), Failing(ledger.database), FakeRunner())

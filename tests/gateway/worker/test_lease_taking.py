@@ -23,10 +23,10 @@ class Shaky(SqlLedger):
             raise StoreUnavailable("ledger")
         return await super().expire()
 
-    async def depth(self) -> int:
+    async def waits(self) -> bool:
         if self.away:
             raise StoreUnavailable("ledger")
-        return await super().depth()
+        return await super().waits()
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+"""An index of the sync runs whose clients wait, so that a key's are counted however much else it has asked for."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    opened = sa.text("listened_until IS NOT NULL")
+    op.create_index("request_open", "request", ["key"], sqlite_where=opened, postgresql_where=opened)
+
+
+def downgrade() -> None:
+    op.drop_index("request_open", "request")

@@ -1,0 +1,155 @@
+"""The ledger's statements that have one form, built once, to be read as a list. Those whose conditions vary, by which
+rows leave their owners or end, stand in `transitions`; those of the past in `history`, of webhooks in `outbox`.
+
+A name in `bindparam` is what the caller gives. Each says which index it goes by, so that its cost stays flat.
+"""
+
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, exists, func, insert, select, true, update
+
+from gateway.ledger.models import State
+from gateway.ledger.tables import log, request, turn
+
+QUEUED = request.c.state == State.QUEUED
+HELD = request.c.state.in_((State.CLAIMED, State.RUNNING))
+GOING = request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING))
+LISTENED = request.c.listened_until.is_not(None)  # an end clears it
+
+# What waits is claimed in this order (request_claim).
+RANK = (request.c.priority, request.c.turn, request.c.seq)
+
+
+def _at_most(*which: ColumnElement[bool]) -> Select[int]:
+    """How many rows there are, read no further than to the number `most`."""
+    some = select(request.c.seq).where(*which).limit(bindparam("most", type_=Integer)).subquery()
+    return select(func.count()).select_from(some)
+
+
+# --- Submitting, under the lock of those who submit ---
+
+# The first submission under an idempotency key (request_idempotency).
+REPEATED = select(request.c.id, request.c.fingerprint, request.c.app, request.c.state, *RANK).where(
+    request.c.key == bindparam("of_key"),
+    request.c.endpoint == bindparam("of_endpoint"),
+    request.c.idempotency_key == bindparam("repeats"),
+)
+
+# What a new request is placed by, one row, each value a step into an index. claimed: the last turn of its key that was
+# claimed; round: of its priority; last: the last turn of what its key has waiting (request_of_key). newest: the
+# greatest seq; waits: whether anything does.
+_OF_KEY = request.c.key == bindparam("of_key"), request.c.priority == bindparam("of_priority")
+PLACING = select(
+    select(turn.c.claimed)
+    .where(turn.c.priority == bindparam("of_priority"), turn.c.key == bindparam("of_key"))
+    .scalar_subquery()
+    .label("claimed"),
+    select(func.max(turn.c.claimed))
+    .where(turn.c.priority == bindparam("of_priority"))
+    .scalar_subquery()
+    .label("round"),
+    select(func.max(request.c.turn)).where(*_OF_KEY, QUEUED).scalar_subquery().label("last"),
+    select(func.max(request.c.seq)).scalar_subquery().label("newest"),
+    exists().where(QUEUED).label("waits"),
+)
+
+# How many there are that are not DONE; asked only where a limit may be reached (request_claim, request_of_key).
+COUNT_STATES = select(request.c.state, func.count().label("number")).where(GOING).group_by(request.c.state)
+COUNT_STATES_OF_KEY = COUNT_STATES.where(request.c.key == bindparam("of_key"))
+
+# Counts that are compared with a number which is mostly small (request_claim, request_open, request_of_key).
+COUNT_WAITING = _at_most(QUEUED)
+COUNT_OPEN = _at_most(request.c.key == bindparam("of_key"), LISTENED)
+COUNT_HELD = _at_most(request.c.key == bindparam("of_key"), HELD)
+
+ADD = insert(request).returning(request.c.seq)
+ADD_TURN = insert(turn)
+
+# The rounds go on after a claim.
+CLAIMED_TURN = (
+    update(turn)
+    .where(turn.c.priority == bindparam("of_priority"), turn.c.key == bindparam("of_key"))
+    .where(turn.c.claimed < bindparam("to"))
+    .values(claimed=bindparam("to"))
+)
+
+# --- Claiming ---
+
+WAITS = select(exists().where(QUEUED))
+DEPTH = select(func.count()).select_from(request).where(QUEUED)
+HELD_BY_KEY = select(request.c.key, func.count().label("number")).where(HELD).group_by(request.c.key)
+
+# The rows that are chosen become an owner's.
+CLAIM = (
+    update(request)
+    .where(request.c.seq.in_(bindparam("chosen", expanding=True)))
+    .values(
+        state=State.CLAIMED,
+        owner=bindparam("by"),
+        lease_until=bindparam("until"),
+        attempt=request.c.attempt + 1,
+    )
+    .returning(*RANK, request.c.key, request.c.attempt, request.c.work, request.c.created_at)
+)
+
+# --- Keeping ---
+
+# By ascending seq, as all who lock several rows do (request_owner, request_listener).
+HELD_BY_OWNER = (
+    select(request.c.seq, request.c.id, request.c.attempt, request.c.cancel_requested)
+    .where(HELD, request.c.owner == bindparam("by"))
+    .order_by(request.c.seq)
+    .with_for_update()
+)
+LISTENED_TO = (
+    select(request.c.seq)
+    .where(request.c.listener == bindparam("by"), GOING, request.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(request.c.seq)
+    .with_for_update()
+)
+_THESE = request.c.seq.in_(bindparam("seqs", expanding=True))
+EXTEND_LEASES = update(request).where(_THESE).values(lease_until=bindparam("until"))
+EXTEND_LISTENING = update(request).where(_THESE).values(listened_until=bindparam("until"))
+
+# --- Asking (by the unique id) ---
+
+_NAMED = request.c.id == bindparam("named"), request.c.app == bindparam("of_app")
+
+# Asked ten times a second by every waiting client; its columns stand before the large ones.
+_STATUS = (
+    request.c.id,
+    request.c.app,
+    request.c.key,
+    request.c.state,
+    *RANK,
+    request.c.outcome,
+    request.c.error,
+    request.c.error_type,
+    request.c.started_at,
+    request.c.finished_at,
+    request.c.lines,
+)
+STATUS = select(*_STATUS).where(*_NAMED)
+STATUSES = select(*_STATUS).where(request.c.id.in_(bindparam("ids", expanding=True)))
+
+# All that is not begun, for the positions of all (request_claim).
+ORDER_OF_QUEUE = (
+    select(request.c.app, request.c.state, *RANK)
+    .where(request.c.state.in_((State.CLAIMED, State.QUEUED)))
+    .order_by(request.c.state, *RANK)
+)
+
+ANSWER = select(
+    request.c.key,
+    request.c.answer_status,
+    request.c.answer_body,
+    request.c.answer_headers,
+    request.c.error,
+    request.c.error_type,
+).where(*_NAMED, request.c.state == State.DONE)
+TO_CANCEL = select(request.c.seq, request.c.state, request.c.key).where(*_NAMED).with_for_update()
+FLAG_CANCELLATION = update(request).where(request.c.seq == bindparam("this")).values(cancel_requested=true())
+LOGS = (
+    select(log.c.number, log.c.at, log.c.level, log.c.message)
+    .join(request, request.c.seq == log.c.request_seq)
+    .where(request.c.id == bindparam("named"), log.c.number > bindparam("after"))
+    .order_by(log.c.number)
+)
