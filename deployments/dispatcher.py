@@ -83,7 +83,7 @@ class Dispatcher:
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
         """See `gateway.worker.events.DispatcherLink.submitted`."""
-        self._dispatching.submitted(request_id, claim)
+        await self._dispatching.submitted(request_id, claim)
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         """What happened to the requests that a gateway's clients wait for. Held while nothing did, for a second."""

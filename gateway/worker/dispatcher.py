@@ -90,13 +90,13 @@ class Dispatching:
         self._reserved[request_id] = asyncio.get_running_loop().time() + RESERVED_S
         return Place(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), at_once)
 
-    def submitted(self, request_id: str, claim: Claim | None) -> None:
+    async def submitted(self, request_id: str, claim: Claim | None) -> None:
         """Draw the run of a place, which the ledger holds by `claim`; where it has none, look for what waits."""
         self._reserved.pop(request_id, None)
         if claim is None:
             self.wake()
         elif self._draining:
-            self._strand(partial(self._ledger.requeue, claim))
+            await self._ledger.requeue(claim)  # where this fails its young lease brings it back
         else:
             self._start(claim)
 

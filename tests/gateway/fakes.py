@@ -101,7 +101,7 @@ class LocalDispatcher:
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
         self._reach()
         if self.dispatching is not None:
-            self.dispatching.submitted(request_id, claim)
+            await self.dispatching.submitted(request_id, claim)
 
     async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
         self._reach()

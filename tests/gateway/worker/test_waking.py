@@ -104,7 +104,7 @@ async def test_a_run_with_a_place_begins_without_a_look(ledger: SqlLedger, setti
         accepted = await ledger.submit(work("a"), APP, LISTENER, place)
         assert (await status_of(ledger, "a")).state is State.RUNNING
         assert isinstance(accepted.claim, Claim)
-        one.submitted("a", accepted.claim)
+        await one.submitted("a", accepted.claim)
         await until_state(ledger, "a", State.DONE)
 
 
@@ -112,7 +112,7 @@ async def test_no_place_is_given_twice(ledger: SqlLedger, settings: GatewaySetti
     async with dispatching(ledger, FakeRunner(), settings) as one:
         assert await one.reserve("a") is not None
         assert await one.reserve("b") is None
-        one.submitted("a", None)  # it waits for its turn, and gives its place back
+        await one.submitted("a", None)  # it waits for its turn, and gives its place back
         assert await one.reserve("b") is not None
 
 
@@ -136,7 +136,7 @@ async def test_where_others_wait_a_run_takes_its_turn_behind_them(ledger: SqlLed
         await submit(ledger, "a")
         accepted = await ledger.submit(work("b"), APP, LISTENER, place)
         assert accepted.claim is None
-        one.submitted("b", accepted.claim)
+        await one.submitted("b", accepted.claim)
         await until_state(ledger, "b", State.DONE)
     assert runner.ids == ["a", "b"]
 
@@ -157,7 +157,7 @@ async def test_a_run_whose_dispatcher_stops_meanwhile_waits_again(ledger: SqlLed
         accepted = await ledger.submit(work("a"), APP, LISTENER, await one.reserve("a"))
         stopping = asyncio.create_task(one.stop())
         await asyncio.sleep(0)
-        one.submitted("a", accepted.claim)
+        await one.submitted("a", accepted.claim)
         await until_state(ledger, "a", State.QUEUED)
         await stopping
 
