@@ -49,7 +49,7 @@ def create_app(parts: Parts) -> Starlette:
     settings, max_ongoing = parts.settings, parts.max_ongoing_requests
     tokens = Tokens.of(settings)
     watching = Watching(parts.ledger, parts.dispatcher)
-    runs = SyncRuns(parts, watching)
+    runs = SyncRuns(parts)
     app = Starlette(
         routes=[
             *history_routes(parts),

@@ -107,14 +107,13 @@ class _Queue:
                 del self._streams[key]
 
     async def result(self, request: Request) -> Response:
-        status = await self._known(request)
-        answer = None
-        if status.state is State.DONE:
-            answer = await self._ledger.answer(status.request_id, status.app, _owner(request))
+        app, request_id = _named(request)
+        answer = await self._ledger.answer(request_id, app, _owner(request))
         if answer is None:
+            status = await self._known(request)
             pending = PlatformError("bad_request", "Request is still in progress")
             return error_response(pending, {REQUEST_ID: status.request_id})
-        return replayed(answer, status.request_id)
+        return replayed(answer, request_id)
 
     async def cancel(self, request: Request) -> Response:
         app, request_id = _named(request)

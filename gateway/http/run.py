@@ -5,7 +5,7 @@ import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.endpoints import Endpoint, Order
-from gateway.errors import PlatformError, ServiceError, StoreUnavailable
-from gateway.http.long_poll import Watching
+from gateway.errors import PlatformError, ServiceError
 from gateway.http.parts import Parts
 from gateway.http.responses import (
     KEEP_ALIVE,
@@ -30,11 +29,11 @@ from gateway.http.responses import (
     replayed,
 )
 from gateway.http.submission import Accepting, accept, endpoint_of, run_terms_of, start_within, submit
-from gateway.ledger.models import Answer, Outcome, State, Terms
+from gateway.ledger.models import Answer, Outcome, Terms
 from gateway.ledger.transitions import late_answer, left_answer, platform_answer
 from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.work import Preview, Step
-from gateway.worker.events import Ended, Follower, LatestEvents, Stopping
+from gateway.worker.events import Ended, Follower, Gone, LatestEvents, Stopping
 from gateway.worker.executor import answer_of
 
 Listen = Callable[[Step | Preview], None]
@@ -53,8 +52,8 @@ def run_routes(runs: "SyncRuns") -> list[Route]:
 class SyncRuns:
     """Puts runs into the queue, where they take their turn, and waits for their ends at the client's connection."""
 
-    def __init__(self, parts: Parts, watching: Watching) -> None:
-        self.parts, self.watching = parts, watching
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self.follower = Follower(parts.dispatcher, parts.ledger, parts.settings.lease_s)
 
     async def begin(self, request: Request, endpoint: Endpoint, listen: Listen | None = None) -> "WaitingRun":
@@ -98,7 +97,7 @@ class WaitingRun:
         listen: Listen | None,
     ) -> None:
         self.order = order
-        self._ledger, self._follower, self._watching = runs.parts.ledger, runs.follower, runs.watching
+        self._ledger, self._follower = runs.parts.ledger, runs.follower
         self._request, self._app, self._start_within_s, self._listen = request, app, start_within_s, listen
         self._following = ExitStack()
         self._events: LatestEvents = self._following.enter_context(
@@ -112,7 +111,7 @@ class WaitingRun:
 
     async def answer(self) -> Answer:
         """The answer, whoever ended the request. Cancelling this ends the request, for its client has left."""
-        ends = [asyncio.create_task(end) for end in (self._told(), self._written(), self._left(), self._too_late())]
+        ends = [asyncio.create_task(end) for end in (self._told(), self._left(), self._too_late())]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             found = next(end.result() for end in ends if end.done())
@@ -133,7 +132,7 @@ class WaitingRun:
             await self._abandon(Outcome.CANCELLED, left_answer())
 
     async def _told(self) -> Answer:
-        """What the dispatcher says of it, at once."""
+        """What the dispatcher says of it, at once, or else the ledger, where the dispatcher is lost."""
         while True:
             await self._events.filled.wait()
             for event in self._events.take():
@@ -142,25 +141,13 @@ class WaitingRun:
                         if self._listen is not None:
                             self._listen(event)
                     case Ended():
-                        with suppress(StoreUnavailable):  # then whoever watches the ledger finds it
-                            if (found := await self._stored()) is not None:
-                                return found
+                        if (found := await self._stored(AWAY_S)) is not None:
+                            return found
+                    case Gone():
+                        return _lost()
                     case Stopping():
                         stopping = platform_answer(PlatformError("runner_disconnected", "The service is stopping."))
                         return await self._abandon(Outcome.ERROR, stopping) or stopping
-
-    async def _written(self) -> Answer:
-        """What the ledger says of it, for a dispatcher that is lost says nothing. One that is away is waited for."""
-        status = await patiently(lambda: self._ledger.status(self.request_id, self._app), AWAY_S)
-        if status is None:
-            return _lost()
-        with self._watching.watch(status) as watch:
-            while status.state is not State.DONE:
-                await watch.changed(3600)
-                if watch.status is None:  # somebody has deleted it
-                    return _lost()
-                status = watch.status
-        return await self._stored(AWAY_S) or _lost()
 
     async def _left(self) -> Answer:
         try:

@@ -70,10 +70,12 @@ class Dispatching:
         self._draining = False
         self._stopped = asyncio.Event()
         self._may_wait, self._may_be_cancelled, self._is_stranded = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._some_wait = False  # whether somebody said so since the last look
         self._left_some = True  # whether more may wait than there was room for
 
     def wake(self) -> None:
-        """Look now for requests that wait."""
+        """Look now for requests that wait: some do."""
+        self._some_wait = True
         self._may_wait.set()
 
     def hear(self) -> None:
@@ -156,7 +158,8 @@ class Dispatching:
             if self._draining or free <= 0:
                 return
             # looking is a read; claiming takes the write lock
-            self._left_some = await self._ledger.waits()
+            woken, self._some_wait = self._some_wait, False
+            self._left_some = woken or await self._ledger.waits()
             if not self._left_some:
                 return
             if self._stores_are_well is not None and not await self._stores_are_well():

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 from uuid import uuid4
 
-from gateway.ledger.models import Claim, Ledger, Place
+from gateway.ledger.models import Claim, Ledger, Place, State
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 
@@ -20,11 +20,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Nobody knows the request any more: somebody has deleted it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The service stops: what has not ended by now will not be drawn for a client that waits."""
 
 
-RunEvent = Step | Preview | Ended | Stopping
+RunEvent = Step | Preview | Ended | Gone | Stopping
 
 
 class LatestEvents:
@@ -34,7 +39,7 @@ class LatestEvents:
         self.filled = asyncio.Event()
         self._step: Step | None = None
         self._preview: Preview | None = None
-        self._end: Ended | Stopping | None = None
+        self._end: Ended | Gone | Stopping | None = None
 
     def put(self, event: RunEvent) -> None:
         match event:
@@ -217,6 +222,7 @@ class Broadcast:
 
 
 FOLLOW_S = 1.0  # for how long a run waits for the dispatcher to take notice of it
+CHECK_S = 2.0  # between two questions to the ledger
 PAUSE_S = 0.5  # before a dispatcher that did not answer is asked again
 
 logger = logging.getLogger("fooocus.gateway")
@@ -224,6 +230,8 @@ logger = logging.getLogger("fooocus.gateway")
 
 class Follower:
     """The runs whose clients wait at this process: one poll of the dispatcher and one lease for all of them.
+
+    The ledger is asked for them now and then too, in one query, for a dispatcher that is lost says nothing.
 
     name: what the ledger and the dispatcher know this process by. Belongs to one event loop.
     """
@@ -241,7 +249,7 @@ class Follower:
     def follow(self, request_id: str, progress: bool) -> Iterator[LatestEvents]:
         """The events of a request while a client waits for it; none of them come while the dispatcher is away."""
         self._events[request_id], self._progress[request_id] = LatestEvents(), progress
-        for name, loop in (("poll", self._poll), ("listen", self._listen)):
+        for name, loop in (("poll", self._poll), ("listen", self._listen), ("check", self._check)):
             if name not in self._loops or self._loops[name].done():
                 self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")
         try:
@@ -286,6 +294,23 @@ class Follower:
                     events.put(event)
             if any(isinstance(event, Stopping) for _, event in news):
                 await asyncio.sleep(PAUSE_S)  # it says so at every poll, until the runs are told
+
+    async def _check(self) -> None:
+        asked: list[str] = []  # who was there at the last check: short runs cost the ledger nothing
+        while self._events:
+            await asyncio.sleep(CHECK_S)
+            asked, before = [*self._events], asked
+            if not (old := [request_id for request_id in before if request_id in self._events]):
+                continue
+            try:
+                found = await self._ledger.statuses(old)
+            except Exception as error:
+                self._log.warning("the ledger does not tell how runs go: %s", error)
+                continue
+            for request_id in old:
+                status, events = found.get(request_id), self._events.get(request_id)
+                if events is not None and (status is None or status.state is State.DONE):
+                    events.put(Gone() if status is None else Ended())
 
     async def _listen(self) -> None:
         while self._events:
