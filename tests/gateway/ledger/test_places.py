@@ -8,6 +8,7 @@ from sqlalchemy import text
 from gateway.ledger.database import CLAIMING, take_lock
 from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Place, Report, State, Terms, TooMany
 from gateway.ledger.store import SqlLedger
+from tests.gateway.fakes import until
 from tests.gateway.ledger.works import APP, OK, Clock, engine_of, position, state, work
 
 HERE = Place("here", 10)
@@ -117,9 +118,12 @@ async def test_whoever_takes_a_place_within_limits_waits_for_those_who_claim(pos
         take_lock(other, CLAIMING)
         assert await take_place(ledger, "a") is not None  # without limits nothing is counted
         taking = asyncio.create_task(take_place(ledger, "b", Terms("k"), Place("here", 60, AtOnce(default=1))))
-        while not other.execute(waiting).scalar_one():
-            await asyncio.sleep(0.01)
-        assert not taking.done()
+
+        async def waits() -> bool:
+            assert not taking.done()
+            return bool(other.execute(waiting).scalar_one())
+
+        await until(waits)
         other.rollback()
     assert await taking is not None
     engine.dispose()
