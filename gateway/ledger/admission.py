@@ -22,7 +22,7 @@ class Counted:
     newest: int
 
     def at_most(self, newest: int) -> int:
-        return self.going + newest - self.newest
+        return self.going + max(0, newest - self.newest)  # it goes back where the newest were deleted
 
 
 Counts = Mapping[str | None, Counted]  # by key; None: of all keys
@@ -71,8 +71,7 @@ class Admission:
     ) -> int | None:
         """How many are waiting, of `key` or of all, where that is `limit` or more."""
         known = self._counted.get(key)
-        # a greatest seq that has gone back was deleted since
-        if known is not None and newest >= known.newest and known.at_most(newest) < limit:
+        if known is not None and known.at_most(newest) < limit:
             return None
         if key is None:
             rows = connection.execute(COUNT_STATES).all()

@@ -11,7 +11,7 @@ from gateway.http.long_poll import PollRate
 from gateway.ledger.models import Status
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.fakes import FAST, INPUT
+from tests.gateway.fakes import FAST, INPUT, until
 from tests.gateway.http.conftest import APP
 
 RATE = 10
@@ -80,7 +80,11 @@ async def test_above_it_all_wait_for_a_change_with_one_question_for_all(
     for name in names:
         await poll(client, name)
     polls = [asyncio.create_task(poll(client, name)) for name in names * 10]
-    await asyncio.sleep(0.3)
+
+    async def all_are_watched() -> bool:
+        return bool(asked) and asked[-1] == len(names)
+
+    await until(all_are_watched)
     held = [task for task in polls if not task.done()]
     assert len(held) >= len(polls) - RATE
     assert max(asked) <= len(names)

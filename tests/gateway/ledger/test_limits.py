@@ -87,14 +87,18 @@ async def test_a_limit_that_was_reached_lets_in_again_what_has_room(two: tuple[S
         await fill(two[0], "l")
 
 
-async def test_requests_that_were_deleted_leave_the_limits_as_they_are(two: tuple[SqlLedger, SqlLedger]) -> None:
-    await fill(two[0], "abcdefg")
-    for name in "efg":
-        await two[0].cancel(name, APP)
+async def test_requests_that_were_deleted_make_no_room(two: tuple[SqlLedger, SqlLedger]) -> None:
+    await fill(two[1], "abcdefgh")
+    held = await two[1].claim("one", 2, 60)
+    for ledger, name in zip(two[::-1], "xy", strict=True):  # x has ended when the other one counts
+        await fill(ledger, name)
+        await ledger.cancel(name, APP)
+    for name in "xy":
         await two[0].history.delete(name)
-    await fill(two[0], "hijk")
+    for claim in held:
+        await two[1].requeue(claim)
     with pytest.raises(TooMany):
-        await fill(two[0], "l")
+        await fill(two[0], "i")
     assert await two[0].depth() == 8
 
 

@@ -3,10 +3,13 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
+from gateway.ledger.database import CLAIMING, take_lock
 from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Place, Report, State, Terms, TooMany
 from gateway.ledger.store import SqlLedger
-from tests.gateway.ledger.works import APP, OK, Clock, position, state, work
+from tests.gateway.fakes import until
+from tests.gateway.ledger.works import APP, OK, Clock, engine_of, position, state, work
 
 HERE = Place("here", 10)
 ROUNDS = 20
@@ -104,6 +107,27 @@ async def test_submissions_and_claims_at_once_hold_no_more_of_a_key_than_it_may_
         await ledgers[0].expire()
     for ledger in ledgers:
         await ledger.close()
+
+
+async def test_whoever_takes_a_place_within_limits_waits_for_those_who_claim(postgresql_url: str, clock: Clock) -> None:
+    """What they have counted stays true until their claims are counted too."""
+    ledger = await SqlLedger.open(postgresql_url, clock)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    engine = engine_of(postgresql_url)
+    with engine.connect() as other:
+        take_lock(other, CLAIMING)
+        assert await take_place(ledger, "a") is not None  # without limits nothing is counted
+        taking = asyncio.create_task(take_place(ledger, "b", Terms("k"), Place("here", 60, AtOnce(default=1))))
+
+        async def waits() -> bool:
+            assert not taking.done()
+            return bool(other.execute(waiting).scalar_one())
+
+        await until(waits)
+        other.rollback()
+    assert await taking is not None
+    engine.dispose()
+    await ledger.close()
 
 
 async def test_its_key_has_had_its_turn(ledger: SqlLedger) -> None:
