@@ -41,6 +41,14 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Complete:
+    """All pictures of a job are drawn; their pixels follow apart from this. timings: as in `Drawn`."""
+
+    pictures: int
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """What each picture of a job is drawn from, in the order of its seeds."""
 

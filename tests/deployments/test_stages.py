@@ -33,7 +33,7 @@ from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivery
 from gateway.worker.capacity import Report
 from pipelines.errors import DrawingFault, WeightsFault
-from pipelines.events import Drawn, Pixels
+from pipelines.events import Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.prompts.assembly import Texts
 from pipelines.settings import DrawingSettings
@@ -46,8 +46,8 @@ REQUEST = str(uuid4())
 NAMES = OutputNames(b"s" * 32)
 
 
-def drawn(*values: int, side: int = 8) -> Drawn:
-    return Drawn(np.stack([np.full((side, side, 3), value, np.uint8) for value in values]), {})
+def drawn(*values: int, side: int = 8) -> Pixels:
+    return np.stack([np.full((side, side, 3), value, np.uint8) for value in values])
 
 
 def postprocessor(files: Files, names: OutputNames = NAMES, patience_s: float = 10) -> Postprocessor:
