@@ -111,6 +111,7 @@ class Postprocessor:
             file_size=len(content),
             width=width,
             height=height,
+            key=None if delivery.inline else key,
         )
 
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from gateway.policy import Acl
 from pipelines.spec import Spec
@@ -77,6 +78,8 @@ class Image(BaseModel):
     file_size: int
     width: int
     height: int
+    # of its file in the store, where it has one: for whoever keeps account of files, not for clients
+    key: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 
 
 @dataclass(frozen=True, slots=True)
