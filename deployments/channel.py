@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from gateway.latest import Latest
-from pipelines.events import Drawn, Event, Note, Preview, Progress
+from pipelines.events import Drawn, Event, Note, Preview, Step
 
 
 class Channel:
@@ -14,7 +14,7 @@ class Channel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._latest: Latest[Event | BaseException] = Latest((Progress, Preview), every=Note)
+        self._latest: Latest[Event | BaseException] = Latest((Step, Preview), every=Note)
 
     def put(self, event: Event | BaseException) -> None:
         """Hand over an event, from any thread; never blocks on the reader."""

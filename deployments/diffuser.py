@@ -14,7 +14,7 @@ from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
 from deployments.weights import Brings
-from pipelines.events import Complete, Drawn, Event, Note, Pixels, Progress, Words
+from pipelines.events import Complete, Drawn, Event, Note, Pixels, Step, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
@@ -92,7 +92,7 @@ class Diffuser:
         previews: bool = False,
         asked_at: float = 0.0,
     ) -> AsyncIterator[Event | Words | Complete | Pixels]:
-        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, behind the first one its words, with
+        """Draw a spec: notes of its inputs and of its LoRAs, `Step` events, behind the first one its words, with
         `previews` also `Preview` events, then `Complete`, and last the pixels, (n, height, width, 3) uint8 RGB.
 
         The pixels are an item of their own, so that a caller who only passes them on need not read them. They belong
@@ -180,7 +180,7 @@ class Timing:
         self._draws = False
 
     def hear(self, event: Event) -> None:
-        if not self._draws and isinstance(event, Progress | Drawn):  # the first step says that all is prepared
+        if not self._draws and isinstance(event, Step | Drawn):  # the first step says that all is prepared
             self._draws, self._prepare_s = True, self._prepare_s + monotonic() - self._since
 
     def of(self, drawn: Drawn) -> dict[str, float]:

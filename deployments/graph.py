@@ -11,9 +11,8 @@ from deployments.expanding import ask_for_words
 from deployments.faults import service_error
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
-from gateway.work import Delivering, Event, Finished, Note, Step, Work
-from pipelines import events
-from pipelines.events import Complete, Preview
+from gateway.work import Delivering, Event, Finished, Note, Work
+from pipelines.events import Complete, Preview, Words
 from pipelines.prompts.assembly import Texts
 from pipelines.prompts.telling import told
 from pipelines.spec import Spec
@@ -78,14 +77,12 @@ class Graph:
                 if isinstance(event, Preview):
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
-                elif isinstance(event, events.Words):
+                elif isinstance(event, Words):
                     texts = event.texts
                     for line in told(texts, guided=spec.guidance.acts):
                         yield Note(line, "INFO")
-                elif isinstance(event, events.Note):
-                    yield Note(event.text, event.level)
                 else:
-                    yield Step(event.step, event.steps)
+                    yield event
             pixels = await _next_unread(stream)
             calls.remove(drawing)  # it has given all that it had to give
             clock.lap("inference")

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from gateway.policy import Acl
+from pipelines.progress import Note as Note
+from pipelines.progress import Step as Step
 from pipelines.spec import Spec
 
 CHECKER = "safety_checker"  # the part without which pictures are not checked
@@ -83,14 +85,6 @@ class Image(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """`step` of `steps` sampling steps are done; the first one says that drawing began (step 0)."""
-
-    step: int
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
 class Preview:
     """How the pictures look after `step` of `steps`: one small file each, in their order, of `content_type`.
 
@@ -103,14 +97,6 @@ class Preview:
     content_type: str
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence for the request's log about what was made of its input."""
-
-    text: str
-    level: Literal["INFO", "WARNING"] = "WARNING"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from skimage import data
 from gateway.errors import ModelError
 from gateway.weights.sources import Kind
 from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Complete, Drawn, Event, Pixels, Preview, Progress
+from pipelines.events import Complete, Drawn, Event, Pixels, Preview, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
@@ -74,7 +74,7 @@ class FakeDrawer:
         previews: bool,
     ) -> None:
         height, width, prompt = inputs.size.height, inputs.size.width, inputs.texts[0].main
-        on_event(Progress(0, spec.steps))
+        on_event(Step(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
             del self._cancelled[job_id]
             fault = InputFault("image_too_small", "too small", "image_prompt_1.image_url", {"min_width": 8})
@@ -88,7 +88,7 @@ class FakeDrawer:
             if "die" in prompt:
                 os._exit(1)
             self._steps += 1
-            on_event(Progress(step + 1, spec.steps))
+            on_event(Step(step + 1, spec.steps))
             if previews:
                 pixels = np.full((len(spec.seeds), height // 8, width // 8, 3), step, np.uint8)
                 on_event(Preview(step + 1, spec.steps, pixels))
