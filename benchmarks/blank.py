@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipelines.errors import JobCancelled
-from pipelines.events import Drawn, EngineStats, Event, Progress
+from pipelines.events import Drawn, EngineStats, Event, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
@@ -37,7 +37,7 @@ class BlankDrawer:
         self, job_id: str, spec: Spec, cancelled: threading.Event, on_event: Callable[[Event | BaseException], None]
     ) -> None:
         for step in range(spec.steps + 1):
-            on_event(Progress(step, spec.steps))
+            on_event(Step(step, spec.steps))
             if step < spec.steps and cancelled.wait(self._seconds / spec.steps):
                 on_event(JobCancelled("the job was cancelled"))
                 return

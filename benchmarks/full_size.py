@@ -31,7 +31,7 @@ from benchmarks.report import Cell, Report, Table, machine
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from pipelines.catalogue import FILE
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Event, Progress
+from pipelines.events import Drawn, Event, Step
 from pipelines.parts import CONFIGS
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
@@ -147,7 +147,7 @@ def measure(folder: Path, dtype: str) -> dict[str, float]:
         heard: Queue[Event | BaseException] = Queue()
         with watched(found, "draw"):
             drawer.submit("one", spec, prepare(spec, [], []), heard.put)
-            while isinstance(event := heard.get(), Progress):
+            while isinstance(event := heard.get(), Step):
                 print(f"step {event.step}/{event.steps}", file=sys.stderr, flush=True)
         if not isinstance(event, Drawn):
             raise event if isinstance(event, BaseException) else RuntimeError(repr(event))

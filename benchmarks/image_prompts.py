@@ -23,7 +23,7 @@ from models.pocket.write import write_family
 from pipelines.device import PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Step
 from pipelines.performance import MODES
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Guidance, Reference, Size, Spec
@@ -55,7 +55,7 @@ class Requests:
         for at, (spec, inputs) in enumerate(jobs):
             self._drawer.submit(str(at), spec, inputs, events.put)
         for _ in jobs:
-            while isinstance(event := events.get(), Progress):
+            while isinstance(event := events.get(), Step):
                 pass
             if not isinstance(event, Drawn):
                 raise event

@@ -31,7 +31,7 @@ from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Step
 from pipelines.inputs import FoundLora
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
@@ -97,7 +97,7 @@ def first_step(drawer: Drawer, path: Path, size: int) -> float:
     events: queue.Queue[Any] = queue.Queue()
     began, first = time.perf_counter(), 0.0
     drawer.submit("one", spec, prepare(spec, (), (FoundLora(lora, path),)), events.put)
-    while isinstance(event := events.get(), Progress):
+    while isinstance(event := events.get(), Step):
         if event.step and not first:
             first = time.perf_counter() - began
     if not isinstance(event, Drawn):

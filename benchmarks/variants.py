@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Step
 from pipelines.inputs import FoundLora
 from pipelines.preparing import prepare
 from pipelines.settings import DrawingSettings
@@ -69,7 +69,7 @@ def requests(folder: Path, repeats: int, size: int, steps: int) -> dict[str, flo
         spec = Spec(prompt=text, size=side, seeds=(1,), steps=steps, sampler="lcm", schedule="lcm", loras=loras)
         events: queue.Queue[Any] = queue.Queue()
         drawer.submit("one", spec, prepare(spec, (), found), events.put)
-        while isinstance(event := events.get(), Progress):
+        while isinstance(event := events.get(), Step):
             pass
         if not isinstance(event, Drawn):
             raise event

@@ -14,7 +14,7 @@ from deployments.faults import service_errors
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
 from deployments.weights import Brings
-from pipelines.events import Drawn, Event, Note, Progress, Words
+from pipelines.events import Complete, Drawn, Event, Note, Pixels, Step, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
@@ -91,9 +91,12 @@ class Diffuser:
         expansions: Sequence[str] = (),
         previews: bool = False,
         asked_at: float = 0.0,
-    ) -> AsyncIterator[Event | Words]:
-        """Draw a spec: notes of its inputs and of its LoRAs, `Progress` events, behind the first one its words, with
-        `previews` also `Preview` events, then one `Drawn`, whose array belongs to the caller.
+    ) -> AsyncIterator[Event | Words | Complete | Pixels]:
+        """Draw a spec: notes of its inputs and of its LoRAs, `Step` events, behind the first one its words, with
+        `previews` also `Preview` events, then `Complete`, and last the pixels, (n, height, width, 3) uint8 RGB.
+
+        The pixels are an item of their own, so that a caller who only passes them on need not read them. They belong
+        to that caller, and outlive this replica.
 
         expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. asked_at:
         when the caller asked, in seconds since 1970. Closing or cancelling it takes the job's rows out of the batch at
@@ -114,7 +117,12 @@ class Diffuser:
                 async for event in channel.events():
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()
-                    yield timing.told(event)
+                    if isinstance(event, Drawn):
+                        yield Complete(len(event.images), timing.of(event))
+                        yield event.images
+                        return
+                    timing.hear(event)
+                    yield event
                     if not told:  # behind the first step, which says when the drawing began
                         told = True
                         yield Words(inputs.texts)
@@ -171,14 +179,15 @@ class Timing:
         self._prepare_s, self._since = inputs.took_s, monotonic()
         self._draws = False
 
-    def told(self, event: Event) -> Event:
-        """The event; the last one with `prepare`, and with the way to this place as part of `wait`."""
-        if not self._draws and isinstance(event, Progress | Drawn):  # the first step says that all is prepared
+    def hear(self, event: Event) -> None:
+        if not self._draws and isinstance(event, Step | Drawn):  # the first step says that all is prepared
             self._draws, self._prepare_s = True, self._prepare_s + monotonic() - self._since
-        if not isinstance(event, Drawn):
-            return event
-        waited = self._placed_s + event.timings.get("wait", 0.0)
-        return replace(event, timings={**event.timings, "prepare": self._prepare_s, "wait": waited})
+
+    def of(self, drawn: Drawn) -> dict[str, float]:
+        """The timings of the last event with `prepare`, and with the way to this place as part of `wait`."""
+        self.hear(drawn)
+        waited = self._placed_s + drawn.timings.get("wait", 0.0)
+        return {**drawn.timings, "prepare": self._prepare_s, "wait": waited}
 
 
 def drawer_of(settings: "DrawingSettings") -> Draws:

@@ -11,9 +11,8 @@ from deployments.expanding import ask_for_words
 from deployments.faults import service_error
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
-from gateway.work import Delivering, Event, Finished, Note, Step, Work
-from pipelines import events
-from pipelines.events import Drawn, Preview
+from gateway.work import Delivering, Event, Finished, Note, Work
+from pipelines.events import Complete, Preview, Words
 from pipelines.prompts.assembly import Texts
 from pipelines.prompts.telling import told
 from pipelines.spec import Spec
@@ -56,7 +55,9 @@ class Graph:
         calls: list[Handle] = []
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
-            # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here.
+            # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here. No
+            # request can do without them: all that is drawn has texts, which need what the Preprocessor's node has of
+            # styles, wildcards and embeddings, and what is not drawn has a picture that is to be fetched.
             inputs = _begun(calls, stages.preprocessor.prepare.remote(spec, work.delivery.owner))
             expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
@@ -67,36 +68,31 @@ class Graph:
                     yield Note(words.note)
             diffuser = stages.diffuser.options(stream=True)
             drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews, time()))
-            drawn: Any = None
             texts: tuple[Texts, ...] = ()
-            async for reference in await drawing._to_object_ref_gen():
+            stream = await drawing._to_object_ref_gen()
+            async for reference in stream:
                 event = await reference
-                if isinstance(event, Drawn):
-                    drawn = reference
+                if isinstance(event, Complete):
                     break
                 if isinstance(event, Preview):
                     seen = event.pixels, event.step, event.steps
                     yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
-                elif isinstance(event, events.Words):
+                elif isinstance(event, Words):
                     texts = event.texts
                     for line in told(texts, guided=spec.guidance.acts):
                         yield Note(line, "INFO")
-                elif isinstance(event, events.Note):
-                    yield Note(event.text, event.level)
                 else:
-                    yield Step(event.step, event.steps)
-            if drawn is None:
-                raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
+                    yield event
+            pixels = await _next_unread(stream)
             calls.remove(drawing)  # it has given all that it had to give
             clock.lap("inference")
             yield Delivering()
-            # The event belongs to us who called, so the reference outlives the replica that drew and goes on uncopied.
-            checked: Any = [0.0] * len(event.images)
+            checked: Any = [0.0] * event.pictures
             if spec.check_safety:
-                checking = stages.safety_checker.check.remote(drawn, spec.safety_checker_version)
+                checking = stages.safety_checker.check.remote(pixels, spec.safety_checker_version)
                 checked = _begun(calls, checking)
             delivery = (work.request_id, work.delivery, work.base_url)
-            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, drawn, checked, spec, texts))
+            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, pixels, checked, spec, texts))
             objections = await checked if spec.check_safety else checked
             for text in _blacked_out(spec, objections):
                 yield Note(text)
@@ -143,6 +139,18 @@ class Clock:
     def lap(self, name: str) -> None:
         now = perf_counter()
         self.laps[name], self._since = now - self._since, now
+
+
+async def _next_unread(stream: Handle) -> Handle:
+    """The reference of the item that ends a drawing's stream, whose value stays where it was made.
+
+    The item belongs to us who called, so it outlives the replica that made it. What failed in its place is raised by
+    whoever gets the reference. A thread waits for it: Ray's own wait on a loop would fetch the value.
+    """
+    reference = await asyncio.to_thread(next, stream, None)
+    if reference is None:
+        raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
+    return reference
 
 
 def _by_reference(handle: Handle) -> Handle:

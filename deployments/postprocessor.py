@@ -21,7 +21,7 @@ from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, meta
 from gateway.settings import OutputSettings
 from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
-from pipelines.events import Drawn, Pixels
+from pipelines.events import Pixels
 from pipelines.images.black_out import black_out
 from pipelines.needs import loras_of
 from pipelines.prompts.assembly import Texts
@@ -58,17 +58,18 @@ class Postprocessor:
         request_id: str,
         delivery: Delivery,
         base_url: str,
-        drawn: Drawn,
+        images: Pixels,
         objections: Sequence[float],
         spec: Spec,
         texts: Sequence[Texts] = (),
     ) -> list[Image]:
-        """The pictures of `drawn` as the client gets them, in their order; those with an objection above 0 are black.
+        """The pictures as the client gets them, in their order; those with an objection above 0 are black.
 
-        spec: what they were drawn from. texts: of each, where they were drawn from any.
+        images: (n, height, width, 3) uint8 RGB. spec: what they were drawn from. texts: of each, where they were drawn
+        from any.
         """
         with service_errors():
-            images = black_out(drawn.images, [each > 0 for each in objections])
+            images = black_out(images, [each > 0 for each in objections])
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
             told = await asyncio.to_thread(self._told, images, spec, texts)
             deliveries = map(self._deliver, keys, images, told, repeat(delivery), repeat(base_url))
@@ -110,6 +111,7 @@ class Postprocessor:
             file_size=len(content),
             width=width,
             height=height,
+            key=None if delivery.inline else key,
         )
 
 

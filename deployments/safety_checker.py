@@ -11,7 +11,7 @@ from ray import serve
 from deployments.faults import service_errors
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault
-from pipelines.events import Drawn, Pixels
+from pipelines.events import Pixels
 from pipelines.needs import CHECKERS
 from pipelines.settings import DrawingSettings
 from pipelines.spec import SafetyCheckerVersion
@@ -34,40 +34,40 @@ class SafetyChecker:
         """open_checkers: answers those that there are; no picture may come here for another."""
         self._checkers = await asyncio.to_thread(open_checkers)
 
-    async def check(self, drawn: Drawn, version: SafetyCheckerVersion) -> list[float]:
-        """How much each picture of a drawing is objected to: above 0 it may not be shown."""
+    async def check(self, images: Pixels, version: SafetyCheckerVersion) -> list[float]:
+        """How much each picture of a request is objected to: above 0 it may not be shown. images: (n, height, width, 3)
+        uint8 RGB."""
         match version:
             case "v1":
-                found: list[float] = await self._first(drawn)
+                found: list[float] = await self._first(images)
             case "v2":
-                found = await self._second(drawn)
+                found = await self._second(images)
             case _:
                 assert_never(version)
         return found
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def _first(self, drawings: list[Drawn]) -> list[list[float]]:
+    async def _first(self, drawings: list[Pixels]) -> list[list[float]]:
         with service_errors():
             return await asyncio.to_thread(self._check, "v1", drawings)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def _second(self, drawings: list[Drawn]) -> list[list[float]]:
+    async def _second(self, drawings: list[Pixels]) -> list[list[float]]:
         with service_errors():
             return await asyncio.to_thread(self._check, "v2", drawings)
 
-    def _check(self, version: SafetyCheckerVersion, drawings: Sequence[Drawn]) -> list[list[float]]:
+    def _check(self, version: SafetyCheckerVersion, drawings: Sequence[Pixels]) -> list[list[float]]:
         checker = self._checkers.get(version)
         if checker is None:  # of a request from before the service had another family
             raise DrawingFault(f"its pictures cannot be checked, for the model family lacks {CHECKERS[version]}")
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, drawn in enumerate(drawings):
-            by_size[drawn.images.shape[1:]].append(place)
+        for place, images in enumerate(drawings):
+            by_size[images.shape[1:]].append(place)
         found: list[list[float]] = [[] for _ in drawings]
         for places in by_size.values():
-            images = np.concatenate([drawings[place].images for place in places])
-            objections = iter(checker.objections(images))
+            objections = iter(checker.objections(np.concatenate([drawings[place] for place in places])))
             for place in places:
-                found[place] = [next(objections) for _ in drawings[place].images]
+                found[place] = [next(objections) for _ in drawings[place]]
         return found
 
 

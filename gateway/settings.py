@@ -16,17 +16,20 @@ DAY_S = 86_400.0
 
 
 class OutputSettings(BaseModel):
-    """How pictures are written. The defaults are Fooocus' (fooocus-facts 8.4 and 8.5).
+    """How pictures are written. The defaults are Fooocus' (fooocus-facts 8.4 and 8.5), but for what costs much CPU and
+    only makes files smaller (benchmarks/results/encoding.md).
 
-    jpeg_quality, webp_quality: 1 to 100; a webp of 100 is lossy too. png_compression: 0 is none, 9 the most and the
-    slowest. metadata: what a picture says of its making, in a scheme of Fooocus'; off says nothing.
+    jpeg_quality, webp_quality: 1 to 100; a webp of 100 is lossy too. jpeg_optimize: the same pixels in a smaller file,
+    optimised and progressive. png_compression: 0 is none, 1 looks for runs alone, 9 is the most and the slowest.
+    metadata: what a picture says of its making, in a scheme of Fooocus'; off says nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jpeg_quality: int = Field(95, ge=1, le=100)
     webp_quality: int = Field(95, ge=1, le=100)
-    png_compression: int = Field(6, ge=0, le=9)
+    jpeg_optimize: bool = False
+    png_compression: int = Field(1, ge=0, le=9)
     metadata: Literal["off"] | Scheme = "off"
 
     @field_validator("metadata", mode="before")

@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from gateway.policy import Acl
+from pipelines.progress import Note as Note
+from pipelines.progress import Step as Step
 from pipelines.spec import Spec
 
 CHECKER = "safety_checker"  # the part without which pictures are not checked
@@ -77,14 +80,8 @@ class Image(BaseModel):
     file_size: int
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`step` of `steps` sampling steps are done; the first one says that drawing began (step 0)."""
-
-    step: int
-    steps: int
+    # of its file in the store, where it has one: for whoever keeps account of files, not for clients
+    key: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +97,6 @@ class Preview:
     content_type: str
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence for the request's log about what was made of its input."""
-
-    text: str
-    level: Literal["INFO", "WARNING"] = "WARNING"
 
 
 @dataclass(frozen=True, slots=True)

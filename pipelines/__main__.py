@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault, EngineDead, InputFault, WeightsFault
-from pipelines.events import Drawn, Event, Note, Pixels, Progress
+from pipelines.events import Drawn, Event, Note, Pixels, Step
 from pipelines.needs import CHECKERS, needed_parts, well_known
 from pipelines.options import Options, parse
 from pipelines.prompts.folders import FolderFault
@@ -158,13 +158,13 @@ def _settings(given: Options) -> "DrawingSettings":
     return DrawingSettings.model_validate({"family": given.family, "device": device, "dtype": dtype})
 
 
-def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progress], None]) -> Pixels:
+def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Step], None]) -> Pixels:
     events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
     drawer.submit("picture", spec, inputs, events.put)
     while not isinstance(event := events.get(), Drawn):
         if isinstance(event, BaseException):
             raise event
-        if isinstance(event, Progress):
+        if isinstance(event, Step):
             show(event)
         elif isinstance(event, Note):
             _told(event.text)
@@ -172,7 +172,7 @@ def _wait(drawer: "Drawer", spec: Spec, inputs: "Inputs", show: Callable[[Progre
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Progress], None]]:
+def _shown() -> Iterator[Callable[[Step], None]]:
     """A bar for the steps, on the terminal that errors go to; none where that is no terminal."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -15,7 +15,7 @@ from pipelines.denoising.sigma_schedule import sigma_schedule
 from pipelines.device import Device, PinnedDevice, PlainDevice, set_arithmetic
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Job, Stage, Start
-from pipelines.events import EngineStats, Event, Note, Preview, Progress
+from pipelines.events import EngineStats, Event, Note, Preview, Step
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.listeners import OnEvent
 from pipelines.memory.plan import MemoryPlan
@@ -162,7 +162,7 @@ class Drawer:
         previews: bool = False,
     ) -> None:
         """Draw a spec. Returns at once. on_event is called on threads of the drawer's and must not block: a `Note` of
-        each LoRA that the client named, and one where rows cannot carry them; `Progress` events; then once `Drawn` or
+        each LoRA that the client named, and one where rows cannot carry them; `Step` events; then once `Drawn` or
         an exception; with `previews` also `Preview` events, at most one each half second, of which one that is just
         being made may come after the end. Raises EngineDead when nobody would draw it."""
         ended = threading.Event()  # and not the job itself: it would hold itself
@@ -174,9 +174,9 @@ class Drawer:
         seen = Previews(len(spec.seeds), self._family.catalogue.colours, self._previewer, preview) if previews else None
 
         def tell(event: Event | BaseException) -> None:
-            if not isinstance(event, Progress | Note):
+            if not isinstance(event, Step | Note):
                 ended.set()
-            elif seen is not None and isinstance(event, Progress):
+            elif seen is not None and isinstance(event, Step):
                 seen.heard(event)
             on_event(event)
 

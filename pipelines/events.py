@@ -2,22 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.progress import Note as Note
+from pipelines.progress import Step as Step
 from pipelines.prompts.assembly import Texts
 
 Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`step` of `steps` sampling steps are done, counted over all pictures of the job; 0 means that drawing began."""
-
-    step: int
-    steps: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,21 +34,21 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Complete:
+    """All pictures of a job are drawn; their pixels follow apart from this. timings: as in `Drawn`."""
+
+    pictures: int
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """What each picture of a job is drawn from, in the order of its seeds."""
 
     texts: tuple[Texts, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence about what was made of a job's inputs or weights, for whoever asked."""
-
-    text: str
-    level: Literal["INFO", "WARNING"] = "WARNING"
-
-
-Event = Progress | Preview | Drawn | Note
+Event = Step | Preview | Drawn | Note
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.events import Event, Progress
+from pipelines.events import Event, Step
 
-PROGRESS_S = 0.25  # at least, between two `Progress` of a job
+PROGRESS_S = 0.25  # at least, between two `Step` of a job
 
 OnEvent = Callable[[Event | BaseException], None]
 
@@ -20,7 +20,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "listeners")
-        self._told: dict[str, tuple[int, float]] = {}  # by job: its last `Progress`, and when
+        self._told: dict[str, tuple[int, float]] = {}  # by job: its last `Step`, and when
         self._lock = threading.Lock()  # of the above: nothing is told after a last event
 
     def begin(self, job: str) -> None:
@@ -28,7 +28,7 @@ class Listeners:
         with self._lock:
             self._told[job] = -1, 0.0
 
-    def tell_progress(self, job: str, on_event: OnEvent, progress: Progress) -> None:
+    def tell_progress(self, job: str, on_event: OnEvent, progress: Step) -> None:
         """A job has come on; its listener hears of it now and then, and of its last step in any case."""
         now = time.monotonic()
         with self._lock:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.catalogue import LatentColours
-from pipelines.events import Pixels, Preview, Progress
+from pipelines.events import Pixels, Preview, Step
 
 PERIOD_S = 0.5  # at least, between two previews of a job
 
@@ -34,7 +34,7 @@ class Previews:
     ) -> None:
         self._count, self._colours, self._makers, self._on_preview = count, colours, makers, on_preview
         self._clock = clock
-        self._progress = Progress(0, 0)
+        self._progress = Step(0, 0)
         self._latest: dict[int, Tensor] = {}
         self._next_at = 0.0
         self._making: Future[None] | None = None
@@ -43,7 +43,7 @@ class Previews:
         """The job begins, maybe anew: what an earlier run of it had is shown no more."""
         self._latest.clear()
 
-    def heard(self, progress: Progress) -> None:
+    def heard(self, progress: Step) -> None:
         """How far the job is."""
         self._progress = progress
 
@@ -59,7 +59,7 @@ class Previews:
         with suppress(RuntimeError):  # the drawer is being closed
             self._making = self._makers.submit(self._make, latents, self._progress)
 
-    def _make(self, latents: Tensor, progress: Progress) -> None:
+    def _make(self, latents: Tensor, progress: Step) -> None:
         try:
             self._on_preview(Preview(progress.step, progress.steps, pixels_of(latents, self._colours)))
         except Exception:

@@ -1,6 +1,7 @@
 """Pictures as bytes and as pixels: what they are by content, how large by header, decoding, encoding, previews."""
 
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -111,10 +112,15 @@ def encode_image(
     has a place for it: text chunks, or EXIF as Fooocus fills it (fooocus-facts 8.5)."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     file = BytesIO()
+    options: dict[str, Any]
     if format == "png":
-        image.save(file, "PNG", compress_level=output.png_compression, pnginfo=_chunks(metadata))
+        # of zlib's lowest level the search is dearer and the file larger than of its search for runs alone
+        search = zlib.Z_RLE if output.png_compression == 1 else zlib.Z_DEFAULT_STRATEGY
+        options = {"compress_level": output.png_compression, "compress_type": search}
+        image.save(file, "PNG", **options, pnginfo=_chunks(metadata))
     elif format == "jpeg":
-        options: dict[str, Any] = {"quality": output.jpeg_quality, "optimize": True, "progressive": True}
+        smaller = output.jpeg_optimize
+        options = {"quality": output.jpeg_quality, "optimize": smaller, "progressive": smaller}
         image.save(file, "JPEG", **options, exif=_exif(metadata))
     else:
         image.save(file, "WEBP", quality=output.webp_quality, exif=_exif(metadata))

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Protocol
 from uuid import uuid4
 
+from gateway.latest import Latest
 from gateway.ledger.models import Claim, Ledger, Place, State
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
@@ -32,32 +33,8 @@ class Stopping:
 RunEvent = Step | Preview | Ended | Gone | Stopping
 
 
-class LatestEvents:
-    """A reader that is slow skips what is no longer news. Belongs to one event loop."""
-
-    def __init__(self) -> None:
-        self.filled = asyncio.Event()
-        self._step: Step | None = None
-        self._preview: Preview | None = None
-        self._end: Ended | Gone | Stopping | None = None
-
-    def put(self, event: RunEvent) -> None:
-        match event:
-            case Step():
-                self._step = event
-            case Preview():
-                self._preview = event
-            case _:
-                self._end = event
-        self.filled.set()
-
-    def take(self) -> list[RunEvent]:
-        """What is new, in order; an end is the last."""
-        found = [event for event in (self._step, self._preview, self._end) if event is not None]
-        self._step = self._preview = self._end = None
-        self.filled.clear()
-        return found
-
+LatestEvents = Latest[RunEvent]
+PASSING = (Step, Preview)  # of which the newest alone is news
 
 RESERVED_S = 5.0  # for how long a place is kept for a run that is being submitted
 POLL_S = 1.0  # for how long a poll is held; a dispatcher that stops waits for no poll longer than this
@@ -110,7 +87,7 @@ class _Box:
         self.polled_at = now
 
     def add(self, request_id: str, progress: bool) -> None:
-        self.runs.setdefault(request_id, LatestEvents())
+        self.runs.setdefault(request_id, Latest(PASSING))
         if progress:
             self.progress.add(request_id)
 
@@ -248,7 +225,7 @@ class Follower:
     @contextmanager
     def follow(self, request_id: str, progress: bool) -> Iterator[LatestEvents]:
         """The events of a request while a client waits for it; none of them come while the dispatcher is away."""
-        self._events[request_id], self._progress[request_id] = LatestEvents(), progress
+        self._events[request_id], self._progress[request_id] = Latest(PASSING), progress
         for name, loop in (("poll", self._poll), ("listen", self._listen), ("check", self._check)):
             if name not in self._loops or self._loops[name].done():
                 self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")

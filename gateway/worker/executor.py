@@ -17,7 +17,6 @@ from gateway.errors import (
     StoreUnavailable,
     ValidationErrors,
 )
-from gateway.files.base import FILES
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, Retried
 from gateway.retries import AWAY_S, patiently, uninterrupted
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
@@ -226,9 +225,7 @@ async def _draw(
                 case Finished():
                     event = replace(event, timings={"queue": claim.queued_s, **event.timings})
                     answer = Answer(200, ENDPOINTS[claim.work.endpoint].result(claim.work, event))
-                    files = f"{claim.work.base_url}{FILES}"
-                    urls = (image.url for image in event.images)
-                    return answer, [url.removeprefix(files) for url in urls if url.startswith(files)]
+                    return answer, [image.key for image in event.images if image.key is not None]
     raise PlatformError("runner_incomplete_response", "The run ended without a result.")
 
 

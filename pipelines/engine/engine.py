@@ -22,7 +22,7 @@ from pipelines.engine.executor import Executor
 from pipelines.engine.scheduler import Scheduler
 from pipelines.engine.tasks import WAIT, Advance, Answer, AnyStage, Fork, Job, Routine, Task
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
-from pipelines.events import EngineStats, Progress
+from pipelines.events import EngineStats, Step
 from pipelines.listeners import Listeners
 from pipelines.memory.row_limits import explain
 from pipelines.watchdog import Watchdog
@@ -270,7 +270,7 @@ class Engine:
         return [] if parent.missing else [(parent, parent.results)]
 
     def _tell_progress(self, job: Job) -> None:
-        self._listeners.tell_progress(job.id, job.on_event, Progress(job.done, job.steps))
+        self._listeners.tell_progress(job.id, job.on_event, Step(job.done, job.steps))
 
     def _drop_tasks(self, job: Job) -> None:
         for task in job.tasks:

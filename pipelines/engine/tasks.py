@@ -107,7 +107,7 @@ class Job:
 
     prepare: what comes before its routine and needs no device, called once on a worker; gives what starts the routine,
     on the engine's thread, and again if neighbours spoilt it. steps: sampling steps over all its trajectories.
-    on_event: called on the listeners' thread with `Progress` events, then once with the last event or an exception; a
+    on_event: called on the listeners' thread with `Step` events, then once with the last event or an exception; a
     slow one delays others' events, never a call.
 
     The rest is the engine's. number: of its arrival, 0 before. ready_at: when it was prepared, by `time.monotonic`.

@@ -1,49 +1,35 @@
 """A decoded picture as pixels, by one rule wherever one comes in: upright, three colours of eight bits, on white."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.events import Pixels
-
-_ORIENTATION = 0x0112
-# EXIF 2.3, table of Orientation: what undoes each value.
-_UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
-    {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-)
 
 
 def to_pixels(image: Image.Image) -> Pixels:
     """`image` upright as (height, width, 3) uint8 RGB.
 
     Gray is repeated, palettes and CMYK are converted, of 16 bits the high byte is taken, transparency lies on white; of
-    an animation it is the frame that the image stands at. Raises whatever Pillow raises for broken data.
+    an animation it is the frame that the image stands at. The image itself is turned. Raises whatever Pillow raises for
+    broken data.
     """
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    picture = _rgb(image)
-    return np.array(picture if turn is None else picture.transpose(turn), dtype=np.uint8)
+    _turn_upright(image)
+    return np.array(_rgb(image), dtype=np.uint8)
 
 
-def _orientation(image: Image.Image) -> int:
-    """1, which is upright, where the EXIF data is broken or says no whole number: it is a picture all the same."""
+def _turn_upright(image: Image.Image) -> None:
+    """Where its EXIF says no orientation, or is broken before it says one, it is a picture all the same.
+
+    In place, so that what is upright is not copied, and what is turned stays so where only the rest of its EXIF is
+    broken.
+    """
     try:
-        said = image.getexif().get(_ORIENTATION, 1)
+        ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     except Exception:
-        return 1
-    return said if isinstance(said, int) else 1
+        return
 
 
 def _rgb(image: Image.Image) -> Image.Image:

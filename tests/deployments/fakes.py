@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage import data
 
+from gateway.errors import ModelError
 from gateway.weights.sources import Kind
 from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Drawn, Event, Pixels, Preview, Progress
+from pipelines.events import Complete, Drawn, Event, Pixels, Preview, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 
@@ -73,7 +74,7 @@ class FakeDrawer:
         previews: bool,
     ) -> None:
         height, width, prompt = inputs.size.height, inputs.size.width, inputs.texts[0].main
-        on_event(Progress(0, spec.steps))
+        on_event(Step(0, spec.steps))
         if "fault" in prompt or "broken" in prompt:
             del self._cancelled[job_id]
             fault = InputFault("image_too_small", "too small", "image_prompt_1.image_url", {"min_width": 8})
@@ -87,7 +88,7 @@ class FakeDrawer:
             if "die" in prompt:
                 os._exit(1)
             self._steps += 1
-            on_event(Progress(step + 1, spec.steps))
+            on_event(Step(step + 1, spec.steps))
             if previews:
                 pixels = np.full((len(spec.seeds), height // 8, width // 8, 3), step, np.uint8)
                 on_event(Preview(step + 1, spec.steps, pixels))
@@ -113,6 +114,17 @@ class FakeDrawer:
 
     def close(self) -> None:
         self.dead = True
+
+
+class HalfwayDiffuser:
+    """A Diffuser whose pixels never come: it says that all is drawn, and raises, or with `die` ends its process."""
+
+    async def draw(self, request_id: str, spec: Spec, *given: object) -> AsyncIterator[Complete]:
+        yield Complete(len(spec.seeds), {})
+        if "die" in spec.prompt:
+            await asyncio.sleep(0.5)  # until it was heard
+            os._exit(1)
+        raise ModelError("image_too_small", "too small", ("image_url",))
 
 
 class UnportableError(Exception):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deployments.channel import Channel
-from pipelines.events import Drawn, Note, Preview, Progress
+from pipelines.events import Drawn, Note, Preview, Step
 
 DRAWN = Drawn(np.zeros((1, 8, 8, 3), np.uint8), {})
 
@@ -15,17 +15,17 @@ DRAWN = Drawn(np.zeros((1, 8, 8, 3), np.uint8), {})
 async def test_a_slow_reader_gets_the_newest_progress_and_the_end() -> None:
     channel = Channel(asyncio.get_running_loop())
     for step in range(1000):
-        channel.put(Progress(step, 1000))
+        channel.put(Step(step, 1000))
     channel.put(DRAWN)
-    assert [event async for event in channel.events()] == [Progress(999, 1000), DRAWN]
+    assert [event async for event in channel.events()] == [Step(999, 1000), DRAWN]
 
 
 async def test_every_note_is_read_once_and_before_what_comes_with_it() -> None:
     channel = Channel(asyncio.get_running_loop())
-    for event in (Note("one"), Progress(0, 2), Note("two")):
+    for event in (Note("one"), Step(0, 2), Note("two")):
         channel.put(event)
     events = channel.events()
-    assert [await anext(events) for _ in range(3)] == [Note("one"), Note("two"), Progress(0, 2)]
+    assert [await anext(events) for _ in range(3)] == [Note("one"), Note("two"), Step(0, 2)]
     channel.put(Note("three"))
     channel.put(DRAWN)
     assert [event async for event in events] == [Note("three"), DRAWN]
@@ -34,10 +34,10 @@ async def test_every_note_is_read_once_and_before_what_comes_with_it() -> None:
 async def test_the_newest_preview_comes_after_its_progress() -> None:
     channel = Channel(asyncio.get_running_loop())
     older, newer = (Preview(step, 9, np.zeros((1, 1, 1, 3), np.uint8)) for step in (1, 2))
-    for event in (older, Progress(1, 9), newer, Progress(2, 9)):
+    for event in (older, Step(1, 9), newer, Step(2, 9)):
         channel.put(event)
     events = channel.events()
-    assert await anext(events) == Progress(2, 9)
+    assert await anext(events) == Step(2, 9)
     assert await anext(events) is newer
     channel.put(older)
     channel.put(DRAWN)
@@ -49,14 +49,14 @@ async def test_a_thread_is_heard_without_waiting_for_its_end() -> None:
     read = threading.Event()
 
     def engine() -> None:
-        channel.put(Progress(0, 2))
+        channel.put(Step(0, 2))
         assert read.wait(10)
         channel.put(DRAWN)
 
     thread = threading.Thread(target=engine)
     thread.start()
     events = channel.events()
-    assert await anext(events) == Progress(0, 2)
+    assert await anext(events) == Step(0, 2)
     read.set()
     assert await anext(events) is DRAWN
     thread.join()

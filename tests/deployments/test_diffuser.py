@@ -15,7 +15,7 @@ from deployments.diffuser import Diffuser
 from gateway.errors import RETRYABLE_PLATFORM, PlatformError
 from gateway.weights.sharing import WeightsOfNode
 from pipelines.errors import EngineDead, FileGone
-from pipelines.events import Drawn, Preview, Progress, Words
+from pipelines.events import Complete, Preview, Step, Words
 from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
 from pipelines.prompts.assembly import Texts
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
@@ -67,9 +67,10 @@ async def test_it_can_hold_what_it_was_told_until_its_engine_is_dead(diffuser: A
 async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
     events = [event async for event in diffuser.draw("r", SPEC, saying("a cube"))]
     assert isinstance(events[1], Words)
-    assert isinstance(events[-1], Drawn)
-    assert all(isinstance(event, Progress) for event in (events[0], *events[2:-1]))
-    assert np.unique(events[-1].images) == [1]
+    assert all(isinstance(event, Step) for event in (events[0], *events[2:-2]))
+    assert isinstance(events[-2], Complete)
+    assert events[-2].pictures == len(events[-1]) == 1
+    assert np.unique(events[-1]) == [1]
 
 
 async def test_words_that_were_added_go_to_the_drawer_and_are_told(diffuser: Any) -> None:
@@ -81,7 +82,7 @@ async def test_words_that_were_added_go_to_the_drawer_and_are_told(diffuser: Any
 async def test_previews_come_where_they_are_asked_for(diffuser: Any) -> None:
     slow = SPEC.model_copy(update={"steps": 200})
     events = diffuser.draw("r", slow, saying("slow"), previews=True)
-    assert isinstance(await anext(event async for event in events if not isinstance(event, Words | Progress)), Preview)
+    assert isinstance(await anext(event async for event in events if not isinstance(event, Words | Step)), Preview)
     await events.aclose()
 
 
@@ -115,7 +116,7 @@ async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatc
     monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.0)
     events = diffuser.draw("r", SPEC.model_copy(update={"steps": 200}), saying("slow"))
     async for event in events:
-        if isinstance(event, Progress) and event.step == 3:
+        if isinstance(event, Step) and event.step == 3:
             break
     assert diffuser._unet_calls.value >= 2
     await events.aclose()
@@ -163,7 +164,7 @@ async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: p
 
 async def test_the_way_to_a_place_is_waiting_and_making_ready_is_work(diffuser: Any) -> None:
     made = replace(saying("a cube"), took_s=2.0, ready_at=time.time() - 5)
-    *_, last = [event async for event in diffuser.draw("r", SPEC, made)]
+    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made)]
     assert set(last.timings) == {"prepare", "wait", "denoise"}
     assert 2.0 <= last.timings["prepare"] < 4.0
     assert 5.0 <= last.timings["wait"] < 7.0
@@ -172,13 +173,13 @@ async def test_the_way_to_a_place_is_waiting_and_making_ready_is_work(diffuser: 
 
 async def test_a_clock_that_is_ahead_gives_no_time_back(diffuser: Any) -> None:
     made = replace(saying("a cube"), ready_at=time.time() + 60)
-    *_, last = [event async for event in diffuser.draw("r", SPEC, made)]
+    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made)]
     assert last.timings["wait"] == 0.0
 
 
 async def test_what_the_caller_still_waited_for_is_not_the_way_to_a_place(diffuser: Any) -> None:
     made = replace(saying("a cube"), ready_at=time.time() - 60)
-    *_, last = [event async for event in diffuser.draw("r", SPEC, made, asked_at=time.time() - 5)]
+    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made, asked_at=time.time() - 5)]
     assert 5.0 <= last.timings["wait"] < 30.0
 
 

@@ -1,6 +1,7 @@
 """The graph through real Ray handles: faults, callers who leave, replicas that die, and stores that are away."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.images.codec import decode_image
 from gateway.work import Delivering, Finished, Step
 from pipelines.spec import Lora, Start, Structure
 from tests.cluster import kill_replicas
+from tests.deployments.fakes import HalfwayDiffuser
 from tests.deployments.graph_on_ray import APP, SIDE, run, work
 from tests.gateway.files.away import AwayBlobs
 
@@ -131,6 +133,30 @@ async def test_a_replica_that_dies_after_its_last_event_loses_nothing(stages: An
         stored = await files.get(image.url.removeprefix("http://127.0.0.1:8000/files/"))
         assert stored is not None
         assert np.array_equal(decode_image(stored.content, 10**6, ""), np.full((SIDE, SIDE, 3), value))
+
+
+@pytest.fixture(scope="module")
+def halfway(stages: Any) -> Iterator[Any]:
+    from ray import serve
+
+    name = "halfway"
+    options = {"graceful_shutdown_timeout_s": 0.1, "ray_actor_options": {"num_cpus": 0.1}}
+    serve.run(serve.deployment(**options)(HalfwayDiffuser).bind(), name=name, route_prefix=None)
+    yield replace(stages, diffuser=serve.get_app_handle(name))
+    serve.delete(name)
+
+
+@pytest.mark.parametrize("check_safety", [True, False])
+async def test_pixels_that_fail_to_come_are_a_fault_of_their_request(halfway: Any, check_safety: bool) -> None:
+    with pytest.raises(ModelError) as caught:
+        await run(halfway, work(check_safety=check_safety))
+    assert caught.value.type == "image_too_small"
+
+
+async def test_pixels_that_die_with_their_replica_are_a_clear_retryable_error(halfway: Any) -> None:
+    with pytest.raises(PlatformError) as caught:
+        await run(halfway, work("die"))
+    assert caught.value.error_type == "runner_disconnected"
 
 
 class KillsBeforeChecking:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.files.store import FileStore
 from gateway.images.codec import decode_image
-from gateway.work import Finished, Note, Preview, Step
+from gateway.work import Finished, Note, Preview
 from pipelines.images.face import FaceFinder
 from pipelines.images.resize import stretch
 from pipelines.spec import Reference, Size, Start, Structure
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 async def test_steps_come_before_the_pictures(stages: Any, files: FileStore) -> None:
     request = work(seeds=(7, 13))
     steps, finished = await run(stages, request)
-    assert steps[0] == Step(0, 20)
+    assert {step.steps for step in steps} == {20}  # not each of them comes: a reader gets the newest
     assert [step.step for step in steps] == sorted(step.step for step in steps)
     assert finished.nsfw == [False, True]
     assert finished.prompt == "a red cube"
@@ -147,7 +147,9 @@ async def test_without_its_words_a_request_is_drawn_as_it_was(stages: Any, promp
 
 async def test_handles_by_value_carry_pictures_beyond_the_size_of_a_message(stages: Any) -> None:
     names = [stage.name for stage in fields(stages) if stage.name != "expanding_limit_s"]
-    by_value = replace(stages, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
+    # the expander's replica may still be on its way back from the test before
+    patient = replace(stages, expanding_limit_s=60)
+    by_value = replace(patient, **{name: getattr(stages, name).options(_by_reference=False) for name in names})
     size = Size(width=1280, height=1280)  # 4.9 MB, as a start, a hint and a picture each
     start = Start(source="a start", strength=0.5, field="f")
     edges = Structure(kind="PyraCanny", source="a structure", field="g")

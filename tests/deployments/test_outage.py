@@ -19,7 +19,6 @@ from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivering, Event, Finished, Step, Work
 from gateway.worker.dispatcher import Dispatching
-from pipelines.events import Drawn
 from tests.deployments.fakes import no_models
 from tests.gateway.fakes import FAST, work
 from tests.gateway.files.s3_server import BUCKET, program, serving
@@ -39,7 +38,7 @@ class Drawing:
         yield Step(1, 1)
         self.drawn[work.request_id] = self.drawn.get(work.request_id, 0) + 1
         yield Delivering()
-        drawn = Drawn(np.zeros((1, 64, 64, 3), np.uint8), {})
+        drawn = np.zeros((1, 64, 64, 3), np.uint8)
         given = work.request_id, work.delivery, work.base_url, drawn, [False], work.spec
         yield Finished(await self._postprocessor.deliver(*given), [False], {}, work.spec.prompt)
 

@@ -33,7 +33,7 @@ from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivery
 from gateway.worker.capacity import Report
 from pipelines.errors import DrawingFault, WeightsFault
-from pipelines.events import Drawn, Pixels
+from pipelines.events import Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
 from pipelines.prompts.assembly import Texts
 from pipelines.settings import DrawingSettings
@@ -46,8 +46,8 @@ REQUEST = str(uuid4())
 NAMES = OutputNames(b"s" * 32)
 
 
-def drawn(*values: int, side: int = 8) -> Drawn:
-    return Drawn(np.stack([np.full((side, side, 3), value, np.uint8) for value in values]), {})
+def drawn(*values: int, side: int = 8) -> Pixels:
+    return np.stack([np.full((side, side, 3), value, np.uint8) for value in values])
 
 
 def postprocessor(files: Files, names: OutputNames = NAMES, patience_s: float = 10) -> Postprocessor:
@@ -60,7 +60,8 @@ async def test_a_stored_picture_is_described_as_it_is(tmp_path: Path) -> None:
     (image,) = await postprocessor(files).deliver(REQUEST, delivery, "http://here:1", drawn(9), [False], SPEC)
     assert image.url.startswith(f"http://here:1/files/outputs/{REQUEST}/")
     assert image.url.endswith(image.file_name)
-    stored = await files.get(image.url.removeprefix("http://here:1/files/"))
+    assert image.url == f"http://here:1/files/{image.key}"
+    stored = await files.get(image.key or "")
     assert stored is not None
     assert (image.file_size, image.width, image.height) == (len(stored.content), 8, 8)
     assert image.content_type == stored.content_type == "image/png"
@@ -73,6 +74,7 @@ async def test_an_inline_picture_is_a_data_uri_and_no_file(tmp_path: Path) -> No
     )
     head, _, content = image.url.partition(",")
     assert head == "data:image/webp;base64"
+    assert image.key is None
     assert decode_image(base64.b64decode(content), 100, "").shape == (8, 8, 3)
     assert not await asyncio.to_thread(lambda: list(tmp_path.rglob("*.webp")))
 

@@ -28,13 +28,15 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def finished(work: Work) -> Finished:
+    key = f"outputs/{work.request_id}/0.png"
     image = Image(
-        url=f"{work.base_url}/files/outputs/{work.request_id}/0.png",
+        url=f"{work.base_url}/files/{key}",
         content_type="image/png",
         file_name="0.png",
         file_size=10,
         width=8,
         height=8,
+        key=key,
     )
     return Finished(images=[image], nsfw=[False], timings={"inference": 0.1}, prompt=work.spec.prompt)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.events import Event, Progress
+from pipelines.events import Event, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 from tests.deployments.fakes import FakeDrawer
@@ -27,7 +27,7 @@ class HoldingDrawer(FakeDrawer):
         on_event: Callable[[Event | BaseException], None],
         previews: bool,
     ) -> None:
-        on_event(Progress(0, spec.steps))
+        on_event(Step(0, spec.steps))
         while spec.seeds[0] >= FREE and self._hold.exists() and not self._cancelled[job_id].wait(STEP_S):
             pass
         super()._draw(job_id, spec, inputs, on_event, previews)

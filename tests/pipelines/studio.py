@@ -14,7 +14,7 @@ from pipelines.device import Download, PlainDevice
 from pipelines.drawing import Drawer, stages
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Advance, Answers, Job, Last, Routine, ask
-from pipelines.events import Drawn, Note, Pixels, Progress
+from pipelines.events import Drawn, Note, Pixels, Step
 from pipelines.inputs import Inputs
 from pipelines.preparing import find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
@@ -85,7 +85,7 @@ def held_up(studio: Studio) -> Iterator[None]:
 
 
 def last(events: "queue.Queue[Any]") -> Any:
-    while isinstance(event := events.get(timeout=120), Progress | Note):
+    while isinstance(event := events.get(timeout=120), Step | Note):
         pass
     return event
 

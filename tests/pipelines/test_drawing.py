@@ -16,7 +16,7 @@ from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.conditioning import Conditioning, Prompt
 from pipelines.drawing import Drawer
 from pipelines.errors import InputFault, JobCancelled
-from pipelines.events import Drawn, Pixels, Progress
+from pipelines.events import Drawn, Pixels, Step
 from pipelines.preparing import prepare
 from pipelines.prompts.assembly import expanded
 from pipelines.prompts.limits import MAX_CHUNKS
@@ -83,7 +83,7 @@ def test_progress_counts_the_steps_of_all_images(studio: Studio, monkeypatch: py
     monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     events = studio.submit("steps", spec(seeds=(1, 2), steps=3))
     seen = []
-    while isinstance(event := events.get(timeout=60), Progress):
+    while isinstance(event := events.get(timeout=60), Step):
         seen.append((event.step, event.steps))
     assert seen == [(step, 6) for step in range(7)]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipelines.catalogue import LatentColours
-from pipelines.events import Drawn, Preview, Progress
+from pipelines.events import Drawn, Preview, Step
 from pipelines.previews import PERIOD_S, Previews, pixels_of
 from pipelines.spec import Size
 from pipelines.trajectory import draw
@@ -66,7 +66,7 @@ def test_there_are_at_most_two_in_a_second(makers: Held) -> None:
     now, seen = 100.0, list[Preview]()
     previews = Previews(1, COLOURS, makers, seen.append, lambda: now)
     for step in range(24):  # three seconds of eight steps each
-        previews.heard(Progress(step, 24))
+        previews.heard(Step(step, 24))
         previews.note(0, latent(0))
         makers.work()
         now += 0.125

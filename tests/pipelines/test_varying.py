@@ -15,7 +15,7 @@ from benchmarks.pocket.world.exam import held_out
 from benchmarks.pocket.world.oracle import Oracle
 from benchmarks.pocket.world.scenes import Scene, Thing
 from pipelines.errors import DrawingFault, InputFault, JobCancelled
-from pipelines.events import Drawn, Pixels, Progress
+from pipelines.events import Drawn, Pixels, Step
 from pipelines.inputs import Enlarging, Inputs
 from pipelines.performance import LIGHTNING_LORA
 from pipelines.preparing import find_loras
@@ -95,7 +95,7 @@ def test_what_is_just_enlarged_is_one_picture_without_a_denoising(
     enlarging = Enlarging(photograph(75, 131), 262, 150, denoised=False)
     events = submit(studio, "alone", wanted, enlarging=enlarging)
     seen = []
-    while isinstance(event := events.get(timeout=60), Progress):
+    while isinstance(event := events.get(timeout=60), Step):
         seen.append((event.step, event.steps))
     assert event.images.shape == (1, 150, 262, 3)
     assert seen == [(tile, 6) for tile in range(7)]
@@ -125,7 +125,7 @@ def test_an_enlarging_can_be_cancelled_between_its_tiles(studio: Studio, monkeyp
     monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     wanted = spec(steps=0, loras=(), pictures=(ENLARGE,))
     events = submit(studio, "long", wanted, enlarging=Enlarging(photograph(700, 700), 1400, 1400, denoised=False))
-    while not (isinstance(event := events.get(timeout=60), Progress) and event.step):
+    while not (isinstance(event := events.get(timeout=60), Step) and event.step):
         pass
     studio.drawer.cancel("long")
     assert isinstance(last(events), JobCancelled)

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.pocket.world.drawing import Pixels
 from models.pocket.names import LCM, LIGHTNING
 from pipelines.drawing import Drawer
-from pipelines.events import Drawn, Progress
+from pipelines.events import Drawn, Step
 from pipelines.inputs import Inputs
 from pipelines.preparing import LoraCatalogue, find_loras, prepare
 from pipelines.spec import Guidance, Lora, Size, Spec
@@ -62,7 +62,7 @@ def take(drawer: Drawer, jobs: Iterable[tuple[Spec, Inputs]]) -> list[Pixels]:
 
 
 def _picture(events: "queue.Queue[Any]") -> Pixels:
-    while isinstance(event := events.get(), Progress):
+    while isinstance(event := events.get(), Step):
         pass
     if not isinstance(event, Drawn):
         raise event

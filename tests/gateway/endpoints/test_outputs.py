@@ -15,6 +15,7 @@ PICTURE = Image(
     file_size=1234,
     width=1024,
     height=768,
+    key="outputs/request-1/0.jpeg",  # ours alone, so the answers below are without it
 )
 FINISHED = Finished(
     images=(PICTURE, PICTURE), nsfw=(False, True), timings={"inference": 1.5, "safety": 0.25}, prompt="a fox, drawn"

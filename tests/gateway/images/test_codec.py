@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from gateway.errors import ModelError
 from gateway.images.codec import CONTENT_TYPES, check_image, decode_image, encode_image, sniff
@@ -188,6 +189,22 @@ def test_more_compression_is_a_smaller_png_of_the_same_picture() -> None:
     none, most = (encode_image(flat, "png", OutputSettings(png_compression=each)) for each in (0, 9))
     assert len(none) > len(most)
     assert (decode_image(none, CAP, "") == decode_image(most, CAP, "")).all()
+
+
+def test_png_by_default_is_as_small_as_by_a_slow_search_where_a_picture_is_no_drawing() -> None:
+    photograph = data.astronaut()[:96, 180:276]
+    default, slow = (
+        encode_image(photograph, "png", each) for each in (OutputSettings(), OutputSettings(png_compression=6))
+    )
+    assert len(default) <= len(slow) * 1.02
+    assert (decode_image(default, CAP, "") == photograph).all()
+
+
+def test_an_optimised_jpeg_is_a_smaller_file_of_the_same_pixels() -> None:
+    photograph = data.astronaut()[:96, 180:276]
+    plain, smaller = (encode_image(photograph, "jpeg", OutputSettings(jpeg_optimize=each)) for each in (False, True))
+    assert len(smaller) < len(plain)
+    assert (decode_image(smaller, CAP, "") == decode_image(plain, CAP, "")).all()
 
 
 def test_a_picture_says_nothing_of_its_making_unless_it_is_asked_to() -> None:

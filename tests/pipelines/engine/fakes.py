@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Advance, Answers, Ask, Fork, Job, Last, Routine, Stage, Task, ask
-from pipelines.events import Progress
+from pipelines.events import Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.events: queue.Queue[Any] = queue.Queue()
-        self.steps: list[Progress] = []
+        self.steps: list[Step] = []
 
     def __call__(self, event: Any) -> None:
         self.events.put(event)
@@ -111,7 +111,7 @@ class Listener:
     def last(self) -> Any:
         while True:
             event = self.events.get(timeout=20)
-            if not isinstance(event, Progress):
+            if not isinstance(event, Step):
                 return event
             self.steps.append(event)
 

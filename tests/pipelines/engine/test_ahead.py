@@ -13,7 +13,7 @@ from pipelines.device import Download
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Routine, ask
 from pipelines.errors import DrawingFault, InputFault
-from pipelines.events import Progress
+from pipelines.events import Step
 from pipelines.spec import Guidance, Spec
 from pipelines.weights.family import Family
 from tests.pipelines.engine.fakes import (
@@ -73,7 +73,7 @@ def noted(*, ahead: bool, steps: int = 3) -> list[str]:
     made, listener = job("a", lambda: painted(climb(steps)))
 
     def listen(event: Any) -> None:
-        if not isinstance(event, Progress):
+        if not isinstance(event, Step):
             notes.append("told")
         listener(event)
 

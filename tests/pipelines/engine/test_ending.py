@@ -11,7 +11,7 @@ from pipelines.engine.executor import Executor, Outcome
 from pipelines.engine.scheduler import Scheduler
 from pipelines.engine.tasks import Job, Start
 from pipelines.errors import EngineDead, JobCancelled
-from pipelines.events import Progress
+from pipelines.events import Step
 from tests.pipelines.engine.fakes import (
     Counting,
     Listener,
@@ -42,8 +42,8 @@ def test_everything_is_told_before_an_engine_is_closed(stage: Counting) -> None:
     engine.close()
     for listener in listeners:
         events = list(listener.events.queue)
-        assert not isinstance(events[-1], Progress)
-        assert all(isinstance(event, Progress) for event in events[:-1])
+        assert not isinstance(events[-1], Step)
+        assert all(isinstance(event, Step) for event in events[:-1])
 
 
 def test_a_job_that_is_being_prepared_while_the_engine_closes_learns_it(engine: Engine) -> None:

@@ -14,7 +14,7 @@ import torch
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Answers, Ask, Job, Routine, Start, ask
 from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
-from pipelines.events import Progress
+from pipelines.events import Step
 from tests.pipelines.engine.fakes import (
     AtOnce,
     Count,
@@ -36,7 +36,7 @@ def test_a_job_runs_to_its_result_and_tells_its_steps(engine: Engine) -> None:
     result, timings = listener.last()
     assert result == 3
     assert set(timings) == {"count"}
-    assert listener.steps == [Progress(done, 3) for done in range(4)]
+    assert listener.steps == [Step(done, 3) for done in range(4)]
 
 
 def test_a_job_tells_of_its_steps_at_most_four_times_a_second_and_of_the_last(engine: Engine, stage: Counting) -> None:
@@ -48,7 +48,7 @@ def test_a_job_tells_of_its_steps_at_most_four_times_a_second_and_of_the_last(en
         stage.gate.release()
     assert listener.last()[0] == 80
     assert 3 <= len(listener.steps) <= 2 + 4 * (time.monotonic() - began)
-    assert (listener.steps[0], listener.steps[-1]) == (Progress(0, 80), Progress(80, 80))
+    assert (listener.steps[0], listener.steps[-1]) == (Step(0, 80), Step(80, 80))
 
 
 def test_asks_with_equal_keys_share_calls(engine: Engine, stage: Counting) -> None:

@@ -1,0 +1,113 @@
+"""The graph over handles that are no Ray's: what it reads of what passes through it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from deployments.graph import Graph, Stages
+from gateway.errors import PlatformError
+from gateway.work import Delivering, Finished, Step
+from pipelines.events import Complete
+from tests.deployments.graph_on_ray import work
+
+
+class Reference:
+    """What stands for an item of a stream: awaiting it reads the value."""
+
+    def __init__(self, value: Any = None, *, may_be_read: bool = True) -> None:
+        self._value, self._may_be_read = value, may_be_read
+
+    def __await__(self) -> Iterator[Any]:
+        assert self._may_be_read, "the pixels were read by who only passes them on"
+        return asyncio.sleep(0, self._value).__await__()
+
+
+class Stream:
+    """As Ray's: waiting for an item on a loop reads it, waiting for it in a thread does not."""
+
+    def __init__(self, *references: Reference) -> None:
+        self._references = iter(references)
+
+    def __next__(self) -> Reference:
+        return next(self._references)
+
+    def __aiter__(self) -> AsyncIterator[Reference]:
+        return self
+
+    async def __anext__(self) -> Reference:
+        reference = next(self._references, None)
+        if reference is None:
+            raise StopAsyncIteration
+        await reference
+        return reference
+
+    async def _to_object_ref_gen(self) -> "Stream":
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+
+class Handle:
+    """A handle whose every method answers with what `answer` gives. given: the arguments of the calls."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+        self.given: list[Any] = []
+
+    def options(self, **_: object) -> "Handle":
+        return self
+
+    def __getattr__(self, method: str) -> "Handle":
+        return self
+
+    def remote(self, *given: Any) -> Any:
+        self.given += given
+        return self._answer()
+
+
+PIXELS = Reference(may_be_read=False)
+INPUTS = Reference(may_be_read=False)
+
+
+def graph(*items: Reference) -> tuple[Graph, Stages]:
+    stages = Stages(
+        preprocessor=Handle(lambda: INPUTS),
+        prompt_expander=Handle(lambda: None),
+        diffuser=Handle(lambda: Stream(*items)),
+        safety_checker=Handle(lambda: Reference([0.5, -0.5])),
+        postprocessor=Handle(lambda: Reference(["one", "two"])),
+        expanding_limit_s=1,
+    )
+    return Graph(stages), stages
+
+
+async def test_pixels_go_on_unread_to_the_stages_that_use_them() -> None:
+    drawing, stages = graph(Reference(Step(0, 2)), Reference(Complete(2, {"denoise": 0.5})), PIXELS)
+    first, *_, delivering, black, finished = [event async for event in drawing.run(work(seeds=(1, 2)))]
+    assert (first, delivering) == (Step(0, 2), Delivering())
+    assert "picture 1 of 2 (seed 1) is black" in black.text
+    assert isinstance(finished, Finished)
+    assert (finished.images, finished.nsfw) == (["one", "two"], [True, False])
+    assert finished.timings["denoise"] == 0.5
+    assert INPUTS in stages.diffuser.given
+    assert PIXELS in stages.safety_checker.given
+    assert PIXELS in stages.postprocessor.given
+
+
+async def test_as_many_pictures_as_were_drawn_pass_without_a_check() -> None:
+    drawing, stages = graph(Reference(Complete(2, {})), PIXELS)
+    *_, finished = [event async for event in drawing.run(work(seeds=(1, 2), check_safety=False))]
+    assert isinstance(finished, Finished)
+    assert finished.nsfw == [False, False]
+    assert stages.safety_checker.given == []
+
+
+@pytest.mark.parametrize("items", [[Step(0, 2)], [Step(0, 2), Complete(1, {})]])
+async def test_a_drawing_that_ends_without_its_pictures_is_our_fault(items: list[Any]) -> None:
+    drawing, _ = graph(*map(Reference, items))
+    with pytest.raises(PlatformError) as caught:
+        assert [event async for event in drawing.run(work())]
+    assert caught.value.error_type == "runner_incomplete_response"
