@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
-from gateway.http.auth import is_open, reads_a_file
 from gateway.http.hosts import HOSTS
 from gateway.http.responses import error_response
+from gateway.http.routes import called
 from gateway.settings import GatewaySettings
 
 
@@ -72,7 +72,8 @@ class OwnPages:
 
 
 def _is_harmless(scope: Scope) -> bool:
-    return is_open(scope["path"]) or reads_a_file(scope)
+    call = called(scope)
+    return call.is_open or call.reads_a_file
 
 
 def _name(host: str) -> str:
