@@ -53,7 +53,7 @@ class OwnPages:
         self._app, self._origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_harmless(scope) and self._is_foreign(Headers(scope=scope)):
+        if scope["type"] == "http" and self._is_foreign(Headers(scope=scope)) and not _is_harmless(scope):
             text = "A page of this origin may not call the service; its operator can add it to cors_origins."
             return await error_response(PlatformError("forbidden", text, status=403))(scope, receive, send)
         return await self._app(scope, receive, send)

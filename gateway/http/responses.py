@@ -35,9 +35,10 @@ def error_response(error: ServiceError, headers: Mapping[str, str] | None = None
 
 def replayed(answer: Answer, request_id: str, inactive: Sequence[str] = ()) -> Response:
     """The model's own answer, success or failure (fal-protocol 0.7)."""
-    return JSONResponse(
-        answer.body, answer.status, {**answer.headers, REQUEST_ID: request_id, **inactive_headers(inactive)}
-    )
+    headers = {**answer.headers, REQUEST_ID: request_id, **inactive_headers(inactive)}
+    if answer.text is None:
+        return JSONResponse(answer.body, answer.status, headers)
+    return Response(answer.text, answer.status, headers, JSONResponse.media_type)
 
 
 def inactive_headers(inactive: Sequence[str]) -> dict[str, str]:

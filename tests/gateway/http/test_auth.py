@@ -1,7 +1,6 @@
 """Where keys are required, nothing that is somebody's is reached without the right one."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,19 +21,6 @@ FREE = KeyLimits()
 
 pytestmark = pytest.mark.usefixtures("dispatched")
 ALIAS = FAST.split("/")[1]
-
-
-@pytest.fixture
-async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
-    opened = await SqlKeys.open(parts.settings.ledger_address)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def locked(parts: Parts, keys: SqlKeys) -> Parts:
-    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return replace(parts, settings=settings, keys=keys)
 
 
 @pytest.fixture

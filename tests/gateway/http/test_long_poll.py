@@ -53,7 +53,10 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> FakeLedger:
 async def watching(ledger: FakeLedger) -> AsyncIterator[Watching]:
     watching = Watching(ledger)  # type: ignore[arg-type]
     yield watching
+    await until_nobody_looks(watching)
 
+
+async def until_nobody_looks(watching: Watching) -> None:
     async def ended() -> bool:
         return watching._looking is None
 
@@ -75,8 +78,9 @@ async def test_a_change_wakes_its_listeners_alone(ledger: FakeLedger, watching: 
     with watching.watch(waiting("a")) as changed, watching.watch(waiting("b")) as same:
         assert await changed.changed(5)
         assert changed.status == waiting("a", 3)
-        assert not await same.changed(0.03)
-        assert not await changed.changed(0.03)
+        await ledger.looked(len(ledger.asked) + 2)
+        assert not await same.changed(0)
+        assert not await changed.changed(0)
 
 
 async def test_whoever_changes_something_has_it_seen_at_once(
@@ -123,9 +127,8 @@ async def test_nobody_is_asked_when_nobody_listens(ledger: FakeLedger, watching:
     ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")):
         await ledger.looked(1)
-    await asyncio.sleep(0.05)
+    await until_nobody_looks(watching)
+    assert "watching" not in {task.get_name() for task in asyncio.all_tasks()}
     asked = len(ledger.asked)
-    await asyncio.sleep(0.05)
-    assert len(ledger.asked) == asked
     with watching.watch(waiting("a")):
         await ledger.looked(asked + 1)
