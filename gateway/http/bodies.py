@@ -14,7 +14,7 @@ from gateway.policy import MAX_RULES, AclRule, Decision
 
 APPS = tuple(sorted({endpoint_id.split("/")[1] for endpoint_id in ENDPOINTS}))
 LONGEST_SIGNED_S = 7 * 24 * 3600
-MAX_NAME = 1000  # characters of a client's words for a file
+MAX_FILE_NAME = 1000  # characters of a client's words for a file
 MOST_LISTED = 100  # requests of a page of the history
 
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
@@ -119,8 +119,8 @@ class Deletion(TypedDict):
 
 
 class UploadRequest(BaseModel):
-    content_type: str | None = Field(None, max_length=MAX_NAME)
-    file_name: str | None = Field(None, max_length=MAX_NAME)
+    content_type: str | None = Field(None, max_length=MAX_FILE_NAME)
+    file_name: str | None = Field(None, max_length=MAX_FILE_NAME)
 
 
 class UploadAddress(TypedDict):

@@ -47,7 +47,6 @@ def in_platform_shape(handler: Handler) -> Handler:
 
 FILES_ROOT = "/api/v1/storage/files"
 IDENTITY = "identity"  # the parameter of a signed address
-MAX_BODY_BYTES = 10_000
 MAX_URL = 2048  # characters
 
 
@@ -56,7 +55,7 @@ def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
 
     async def sign(request: Request) -> Response:
         url, info = await _owned(request, parts)
-        asked = await read_body(request, bodies.Signing, MAX_BODY_BYTES)
+        asked = await read_body(request, bodies.Signing)
         identity = tokens.seal({"file": info.key, "by": caller(request).key}, Purpose.FILE, asked.expiration_seconds)
         address = bodies.SignedAddress(signed_url=f"{url}?{IDENTITY}={identity}")
         return JSONResponse(address, headers={"cache-control": "no-store"})
@@ -67,7 +66,7 @@ def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
 
     async def put(request: Request) -> Response:
         _, info = await _owned(request, parts)
-        asked = await read_body(request, bodies.NewFileAcl, MAX_BODY_BYTES)
+        asked = await read_body(request, bodies.NewFileAcl)
         acl = Acl(default=asked.default, rules=tuple([rule for rule in asked.rules if await _is_known(rule, keys)]))
         await _write(files, info, acl, parts.settings.data_dir)
         return JSONResponse(_told(acl, access))

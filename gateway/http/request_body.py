@@ -17,10 +17,12 @@ from gateway.errors import PlatformError, ServiceError
 from gateway.http.auth import caller
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
+from gateway.validation import whole_number
 
 DRAINED = (
     3  # times the cap: how much more of a body that is too large is still read, so that its sender hears the answer
 )
+MOST_DECLARED = 10**20  # bytes of a content-length that is believed
 MOST_DRAINED = 16 * 1024 * 1024  # bytes
 PROMPT_S = 0.25  # how long a body may be begun, without a place, before its first bytes come; many are whole with them
 
@@ -109,7 +111,7 @@ class Bodies:
         too_large = PlatformError("bad_request", f"The body is larger than {max_bytes} bytes.", status=413)
         most_read = max_bytes + min(DRAINED * max_bytes, MOST_DRAINED)
         declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > most_read:
+        if (whole_number(declared, most=MOST_DECLARED) or 0) > most_read:
             raise too_large
         body = Body(
             caller(request).key if key is None else key,
@@ -205,6 +207,8 @@ def _now() -> float:
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
+SMALL = 10_000  # bytes of a body that holds a few words
+
 _GZIP = b"\x1f\x8b"
 _FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 _MAX_SHOWN = 40  # characters of a header that are repeated
@@ -219,7 +223,7 @@ async def body_bytes(request: Request, max_bytes: int, key: str | None = None) -
     return bytes(body)
 
 
-async def read_body(request: Request, model: type[Asked], max_bytes: int, key: str | None = None) -> Asked:
+async def read_body(request: Request, model: type[Asked], max_bytes: int = SMALL, key: str | None = None) -> Asked:
     """The body, a JSON object, as an instance of `model`; none at all is an empty object.
 
     Raises PlatformError: as `body_bytes`, and 400 for what is no JSON object, or not as the model says.

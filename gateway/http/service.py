@@ -97,12 +97,9 @@ def service_routes(parts: Parts) -> list[Route]:
     ]
 
 
-MAX_BODY_BYTES = 10_000
-
-
 def token_routes(tokens: Tokens) -> list[Route]:
     async def issue(request: Request) -> Response:
-        asked = await read_body(request, bodies.TokenRequest, MAX_BODY_BYTES)
+        asked = await read_body(request, bodies.TokenRequest)
         if not {*bodies.APPS}.issuperset(asked.allowed_apps):
             raise PlatformError("bad_request", f"allowed_apps must name some of: {', '.join(bodies.APPS)}.")
         # a bare string is the only form that all clients accept

@@ -14,7 +14,7 @@ from gateway.files.body import Received, received
 from gateway.files.uploads import MAX_PARTS, Grant, Uploads
 from gateway.http import bodies
 from gateway.http.auth import caller
-from gateway.http.bodies import MAX_NAME
+from gateway.http.bodies import MAX_FILE_NAME
 from gateway.http.hosts import cdn_root
 from gateway.http.parts import Parts
 from gateway.http.request_body import chunks, read_body
@@ -25,7 +25,6 @@ from gateway.policy import OF_UPLOADS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import whole_number
 
-MAX_BODY_BYTES = 10_000
 UPLOAD = "/upload/"
 NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 
@@ -41,7 +40,7 @@ def storage_routes(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Route
 
     async def _initiate(request: Request, multipart: bool) -> Response:
         # the query's storage_type names stores of fal's; there is one here
-        asked = await read_body(request, bodies.UploadRequest, MAX_BODY_BYTES)
+        asked = await read_body(request, bodies.UploadRequest)
         grant = granted(request, uploads, settings, asked.content_type or "", asked.file_name or "", multipart)
         root = cdn_root(request, settings.public_url)
         # The client sends the content without its key, and puts the numbers of parts between path and query.
@@ -162,8 +161,8 @@ class _Cdn:
         return received(chunks(request, self._uploads.max_bytes, grant.owner, timeout_s), self._uploads.folder)
 
     def _new(self, request: Request, multipart: bool) -> Grant:
-        content_type = request.headers.get("content-type", "")[:MAX_NAME]
-        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_NAME]
+        content_type = request.headers.get("content-type", "")[:MAX_FILE_NAME]
+        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_FILE_NAME]
         return granted(request, self._uploads, self._parts.settings, content_type, file_name, multipart)
 
     async def _signed(self, request: Request, multipart: bool) -> Grant:

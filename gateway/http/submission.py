@@ -171,7 +171,7 @@ async def _payload(request: Request, max_bytes: int) -> Any:
     return parsed(request, body, partial(ModelError, "json_invalid"))
 
 
-MAX_NAME = 255  # characters of an Idempotency-Key
+MAX_IDEMPOTENCY_KEY = 255  # characters of an Idempotency-Key
 LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -264,8 +264,8 @@ def _idempotency(request: Request, fingerprint: str) -> Idempotency | None:
     name = request.headers.get("idempotency-key")
     if name is None:
         return None
-    if not name.strip() or len(name) > MAX_NAME:
-        raise PlatformError("bad_request", f"Idempotency-Key must be a text of 1 to {MAX_NAME} characters.")
+    if not name.strip() or len(name) > MAX_IDEMPOTENCY_KEY:
+        raise PlatformError("bad_request", f"Idempotency-Key must be a text of 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     return Idempotency(name, fingerprint)
 
 

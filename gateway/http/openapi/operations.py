@@ -17,7 +17,7 @@ from gateway.http.openapi.parts import (
     ref,
     request_named,
 )
-from gateway.http.submission import MAX_NAME
+from gateway.http.submission import MAX_IDEMPOTENCY_KEY
 from gateway.images.ssrf import MAX_LENGTH
 from gateway.policy import OF_OUTPUTS
 
@@ -138,7 +138,7 @@ def _terms() -> list[dict[str, Any]]:
         parameter(
             "Idempotency-Key",
             "header",
-            {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$", "minLength": 1, "maxLength": MAX_NAME},
+            {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY},
             "The same key and input again are the same request. An addition of this service.",
         ),
         *_kept(),

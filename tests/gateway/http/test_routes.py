@@ -1,5 +1,8 @@
 """Routes say what they need of a caller, and a call means the route that has its method."""
 
+import re
+
+import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
@@ -56,3 +59,23 @@ def test_an_open_path_is_open_to_a_wrong_method_too(parts: Parts) -> None:
 
 def test_a_path_of_no_route_is_open_to_nobody(parts: Parts) -> None:
     assert not means(parts, "GET", "/x").is_open
+
+
+async def test_the_services_document_says_of_each_operation_who_may_call_it(
+    client: httpx2.AsyncClient, parts: Parts
+) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = {
+        (method, re.sub("{number}", "1", re.sub("{(?!number)[^}]+}", "x", path))): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if path != "/api/fal/proxy"  # what it names is another route
+    }
+    for (method, path), operation in operations.items():
+        found = means(parts, method.upper(), path)
+        assert found.has_method, path
+        assert found.is_open is (operation.get("security") == []), path
+        if found.route is not None and not found.reads_a_file:
+            by_token = {"storageToken": []} in operation.get("security", [])
+            assert (found.route.token is Purpose.STORAGE) is by_token, path
+    assert len(operations) > 40
