@@ -17,12 +17,10 @@ from gateway.errors import PlatformError, ServiceError
 from gateway.http.auth import caller
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
-from gateway.validation import whole_number
 
 DRAINED = (
     3  # times the cap: how much more of a body that is too large is still read, so that its sender hears the answer
 )
-MOST_DECLARED = 10**20  # bytes of a content-length that is believed
 MOST_DRAINED = 16 * 1024 * 1024  # bytes
 PROMPT_S = 0.25  # how long a body may be begun, without a place, before its first bytes come; many are whole with them
 
@@ -111,7 +109,7 @@ class Bodies:
         too_large = PlatformError("bad_request", f"The body is larger than {max_bytes} bytes.", status=413)
         most_read = max_bytes + min(DRAINED * max_bytes, MOST_DRAINED)
         declared = request.headers.get("content-length", "")
-        if (whole_number(declared, most=MOST_DECLARED) or 0) > most_read:
+        if declared.isdecimal() and int(declared[:20]) > most_read:
             raise too_large
         body = Body(
             caller(request).key if key is None else key,

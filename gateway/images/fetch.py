@@ -17,7 +17,6 @@ import httpx2
 
 from gateway.errors import ModelError, location
 from gateway.images.ssrf import RefusedAddress, RefusedUrl, Resolve, check_url, guarded_client, resolve_name
-from gateway.validation import whole_number
 
 FORGET_S = 20.0  # after which a server that did not answer is asked again
 MOST = 1000  # servers that are remembered
@@ -263,7 +262,7 @@ class _Arriving:
             status = response.status_code
             raise DownloadFault(f"its server answered {status}", field, answered=status, passing=status >= 500)
         declared = response.headers.get("content-length", "")
-        if (whole_number(declared, most=10**20) or 0) > max_bytes:
+        if declared.isdecimal() and int(declared[:20]) > max_bytes:
             raise too_large(max_bytes, field)
         begun, arrived = asyncio.get_running_loop().time(), 0
         # Raw: what a server compressed against our wish is not unpacked.
