@@ -4,7 +4,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from gateway.errors import ServiceError, StoreUnavailable
 from gateway.files.uploads import Uploads
@@ -12,7 +11,6 @@ from gateway.http.auth import Authenticated
 from gateway.http.files import media_routes
 from gateway.http.history import history_routes
 from gateway.http.hosts import Surfaces
-from gateway.http.jwks import jwks_routes
 from gateway.http.long_poll import Watching
 from gateway.http.middleware import AllowedHosts, BoundedCalls, OwnPages, allowed_hosts, ordinary_calls
 from gateway.http.parts import Parts
@@ -29,8 +27,9 @@ from gateway.http.responses import (
     on_http_exception,
     on_service_error,
 )
+from gateway.http.routes import Route
 from gateway.http.run import SyncRuns, run_routes, stream_routes
-from gateway.http.service import service_routes, token_routes
+from gateway.http.service import jwks_routes, service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
 from gateway.webhooks.signing import ring_of

@@ -1,7 +1,10 @@
 """fal's two error shapes: faults of a request (a list under `detail`) and faults of the platform (a text)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 DOCS = "https://docs.fal.ai/errors/#"
 STORE_RETRY_AFTER_S = 5
@@ -27,12 +30,36 @@ RETRYABLE_PLATFORM = frozenset(
 )
 
 
+class ValidationErrorBody(TypedDict):
+    loc: Annotated[list[str | int], Field(description="Way to the field.")]
+    msg: str
+    type: Annotated[str, Field(description="Stable, for programs.")]
+    url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
+    ctx: NotRequired[Annotated[dict[str, Any], Field(description="By type: a limit, the values that are expected.")]]
+    input: NotRequired[Annotated[Any, Field(description="The offending value, where it is short.")]]
+
+
+class HTTPValidationErrorBody(TypedDict):
+    """Faults of the input, or of the model with it."""
+
+    detail: Annotated[list[ValidationErrorBody], Field(min_length=1)]
+    message: str
+
+
+class PlatformErrorBody(TypedDict):
+    """A fault that is not the model's."""
+
+    detail: str
+    error_type: str
+    message: str
+
+
 class ServiceError(Exception):
     """An error that has a status and a body on the wire. Subclasses say which of fal's shapes it takes."""
 
     status: int
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> Mapping[str, Any]:
         raise TypeError(f"{type(self).__name__} has no wire form")
 
     def headers(self) -> dict[str, str]:
@@ -62,8 +89,8 @@ class ModelError(ServiceError):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_model_error, (self.type, self.msg, self.loc, self.status, self.ctx, self.input)
 
-    def entry(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+    def entry(self) -> ValidationErrorBody:
+        found: ValidationErrorBody = {
             "loc": ["body", *self.loc],
             "msg": self.msg,
             "type": self.type,
@@ -75,7 +102,7 @@ class ModelError(ServiceError):
             found["input"] = self.input
         return found
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> HTTPValidationErrorBody:
         return {"detail": [self.entry()], "message": self.msg}
 
     def headers(self) -> dict[str, str]:
@@ -94,7 +121,7 @@ class ValidationErrors(ServiceError):
     def __reduce__(self) -> tuple[Any, ...]:
         return ValidationErrors, (self.errors,)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> HTTPValidationErrorBody:
         return {"detail": [error.entry() for error in self.errors], "message": str(self)}
 
     def headers(self) -> dict[str, str]:
@@ -112,7 +139,7 @@ class PlatformError(ServiceError):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_platform_error, (self.error_type, self.detail, self.status)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> PlatformErrorBody:
         return {"detail": self.detail, "error_type": self.error_type, "message": self.detail}
 
     def headers(self) -> dict[str, str]:

@@ -20,6 +20,14 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from gateway.errors import ModelError, ValidationErrors
 
+
+def whole_number(text: str, least: int = 0, most: int = 10**8 - 1) -> int | None:
+    """The number that `text` writes in decimal digits alone; None for any other text, and out of the bounds."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most))):
+        return None
+    return number if least <= (number := int(text)) <= most else None
+
+
 MAX_SPELT = 100  # characters of a name for which nearest ones are looked for
 NEAR = 0.7  # from 0, nothing in common, to 1, the same letters in the same order
 

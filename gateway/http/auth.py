@@ -7,21 +7,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
-from gateway.http.jwks import PATHS
 from gateway.http.responses import error_response
+from gateway.http.routes import Called, called
 from gateway.keys.base import Caller, Key, Keys
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose, Tokens
 
-OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
-MODELS = "/api/v1/models"
-OPEN_PATHS = frozenset({"/", "/health", "/ready", MODELS, *OPENAPI, *PATHS})
-OPEN_PREFIXES = ("/cdn/upload/",)  # an address there is signed, for one file and a short time
-# Files may be public, which their route tells: reading one needs no key, and a key that is given counts.
-READ_PREFIXES = ("/files/", "/cdn/files/")
-READING = frozenset({"GET", "HEAD"})
-STORAGE_PREFIXES = ("/rest/storage/", "/cdn/", "/api/v1/storage/")
-ADMIN_PREFIX = "/admin/"
 TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"
 _AS_A_KEY = "send the header 'Authorization: Key <id>:<secret>'"
@@ -34,21 +25,10 @@ def caller(request: Request) -> Caller:
     return found
 
 
-def is_open(path: str) -> bool:
-    """Whether the (prefixed) path is for everybody."""
-    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
-
-
-def reads_a_file(scope: Scope) -> bool:
-    """Whether this call reads a file, which its route opens or not."""
-    return scope["method"] in READING and scope["path"].startswith(READ_PREFIXES)
-
-
-def needed(path: str) -> KeyScope:
-    """The scope that a path takes which is not open."""
-    if path.startswith(STORAGE_PREFIXES):
-        return KeyScope.STORAGE
-    return KeyScope.ADMIN if path.startswith(ADMIN_PREFIX) else KeyScope.RUN
+def owner(request: Request) -> str | None:
+    """Whose requests the caller may name: its key's; all where the service is open, or with an admin's key."""
+    who = caller(request)
+    return None if who.may(KeyScope.ADMIN) else who.key
 
 
 class Authenticated:
@@ -58,23 +38,22 @@ class Authenticated:
         self._app, self._keys, self._tokens = app, keys, tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or (call := called(scope)).is_open:
             return await self._app(scope, receive, send)
-        if reads_a_file(scope) and "authorization" not in Headers(scope=scope):
+        if call.reads_a_file and "authorization" not in Headers(scope=scope):
             return await self._app({**scope, _CALLER: Caller(scopes=frozenset())}, receive, send)
         try:
-            found = await self._caller(scope)
+            found = await self._caller(scope, call)
         except PlatformError as refused:
             headers = {"www-authenticate": "Key"} if refused.status == 401 else {}
             return await error_response(refused, headers)(scope, receive, send)
         return await self._app({**scope, _CALLER: found}, receive, send)
 
-    async def _caller(self, scope: Scope) -> Caller:
-        path: str = scope["path"]
+    async def _caller(self, scope: Scope, call: Called) -> Caller:
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").strip().partition(" ")
         credentials = credentials.strip()
         if scheme.lower() == "bearer":
-            return await self._by_token(credentials, Purpose.STORAGE, path)
+            return await self._by_token(credentials, Purpose.STORAGE, call)
         if scheme.lower() == "key":
             key = await self._keys.check(credentials)
             if key is None:
@@ -82,34 +61,33 @@ class Authenticated:
                     f"The API key is not valid. It is unknown, revoked or expired; {_AS_A_KEY} with another."
                 )
             found = _as_caller(key)
-            if not reads_a_file(scope) and not found.may(needed(path)):
-                raise _forbidden(f"The API key lacks the scope '{needed(path)}'.")
+            needs = None if call.route is None or call.reads_a_file else call.route.needs
+            if needs is not None and not found.may(needs):
+                raise _forbidden(f"The API key lacks the scope '{needs}'.")
             return found
         token = QueryParams(scope["query_string"]).get(TOKEN)
         if not scheme and token:
-            return await self._by_token(token, Purpose.STREAM, path)
+            return await self._by_token(token, Purpose.STREAM, call)
         raise _unauthorized(f"Authentication is required: {_AS_A_KEY}.")
 
-    async def _by_token(self, text: str, purpose: Purpose, path: str) -> Caller:
+    async def _by_token(self, text: str, purpose: Purpose, call: Called) -> Caller:
         token = self._tokens.read(text, purpose)
         key = None if token is None else await self._keys.find(token.key)
+        taken = call.route is not None and call.route.token is purpose
         if token is None or key is None:
             if ":" in text:  # a key's form; no token has a colon
                 raise _unauthorized(f"An API key is sent as a key, not as a bearer token: {_AS_A_KEY}.")
-            taken = purpose is Purpose.STREAM or path.startswith("/cdn/")  # elsewhere a new one would not do either
-            new = f"ask for a new one at {_ISSUED_AT[purpose]}, or " if taken else ""
+            new = f"ask for a new one at {_ISSUED_AT[purpose]}, or " if taken else ""  # elsewhere none would do
             raise _unauthorized(f"The token is not valid or has expired; {new}{_AS_A_KEY}.")
-        if purpose is Purpose.STORAGE and path.startswith("/cdn/"):
-            return _as_caller(key)
-        if purpose is Purpose.STREAM and _streamed_app(path) in token.apps:
+        if taken and (purpose is not Purpose.STREAM or _app(call) in token.apps):
             return _as_caller(key)
         raise _forbidden("The token is for something else.")
 
 
-def _streamed_app(path: str) -> str | None:
-    """The second id segment of the endpoint whose stream this is."""
-    parts = path.rstrip("/").split("/")
-    return parts[3] if len(parts) > 4 and parts[1] == "run" and parts[-1] == "stream" else None
+def _app(call: Called) -> str:
+    """The second id segment of the endpoint that is called."""
+    endpoint: str = call.path_params["endpoint"]
+    return endpoint.partition("/")[2].partition("/")[0]
 
 
 def _as_caller(key: Key) -> Caller:

@@ -3,10 +3,10 @@
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES, FileInfo
@@ -16,8 +16,10 @@ from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.platform_files import signed
 from gateway.http.responses import error_response
+from gateway.http.routes import Route
 from gateway.images.codec import CONTENT_TYPES
-from gateway.keys.tokens import Tokens
+from gateway.keys.base import Scope
+from gateway.keys.tokens import Purpose, Tokens
 from gateway.policy import decide
 
 SERVED = ("outputs/", "uploads/")
@@ -71,7 +73,9 @@ def media_routes(parts: Parts, tokens: Tokens) -> list[Route]:
             raise _missing()
         return info
 
-    return [Route(f"{root}{FILES}{{key:path}}", media, methods=["GET"]) for root in ("", "/cdn")]
+    terms: dict[str, Any] = {"methods": ["GET"], "needs": Scope.STORAGE, "reads_a_file": True}
+    path = f"{FILES}{{key:path}}"
+    return [Route(path, media, **terms), Route(f"/cdn{path}", media, token=Purpose.STORAGE, **terms)]
 
 
 async def _from(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,22 +1,24 @@
 """What was asked and answered: routes of our own to list, show and delete requests."""
 
 from datetime import datetime
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.errors import PlatformError
-from gateway.http.auth import caller
+from gateway.http import bodies
+from gateway.http.auth import caller, owner
+from gateway.http.bodies import MOST_LISTED
 from gateway.http.parts import Parts
 from gateway.http.responses import REQUEST_ID, log_object, status_word
+from gateway.http.routes import Route
 from gateway.keys.base import Scope
 from gateway.ledger.history import Entry, Record, SqlHistory
 from gateway.ledger.models import Payload
+from gateway.validation import whole_number
 from gateway.worker.reaper import discard
 
-USUAL, MOST = 50, 100  # entries of a page
+USUAL = 50  # requests of a page
 
 
 def history_routes(parts: Parts) -> list[Route]:
@@ -27,9 +29,9 @@ def history_routes(parts: Parts) -> list[Route]:
     routes = []
     for root in ("/requests", "/queue/requests"):
         routes += [
-            Route(root, history.list, methods=["GET"]),
-            Route(f"{root}/{{request_id}}", history.show, methods=["GET"]),
-            Route(f"{root}/{{request_id}}", history.delete, methods=["DELETE"]),
+            Route(root, history.list, methods=["GET"], needs=Scope.RUN),
+            Route(f"{root}/{{request_id}}", history.show, methods=["GET"], needs=Scope.RUN),
+            Route(f"{root}/{{request_id}}", history.delete, methods=["DELETE"], needs=Scope.RUN),
         ]
     return routes
 
@@ -46,33 +48,27 @@ class _History:
             )
         except ValueError:
             raise PlatformError("bad_request", "cursor must come from the page before.") from None
-        return JSONResponse({"requests": [_entry(entry) for entry in found.entries], "cursor": found.cursor})
+        return JSONResponse(
+            bodies.HistoryPage(requests=[_entry(entry) for entry in found.entries], cursor=found.cursor)
+        )
 
     async def show(self, request: Request) -> Response:
-        record = await self._history.show(request.path_params["request_id"], _owner(request))
+        record = await self._history.show(request.path_params["request_id"], owner(request))
         if record is None:
             raise _unknown()
         request_id = record.entry.request_id
         # the log tells what was drawn from, which is the input
         shown = record.payload is Payload.KEPT
         logs = [log_object(entry) for entry in await self._parts.ledger.logs(request_id)] if shown else []
-        return JSONResponse(
-            {**_entry(record.entry), **_payload(record), "logs": logs}, headers={REQUEST_ID: request_id}
-        )
+        return JSONResponse(_record(record, logs), headers={REQUEST_ID: request_id})
 
     async def delete(self, request: Request) -> Response:
         request_id = request.path_params["request_id"]
-        media = await self._history.delete(request_id, _owner(request))
+        media = await self._history.delete(request_id, owner(request))
         if media is None:
             raise _unknown()
         await discard(media, self._parts.files)
-        return JSONResponse({"request_id": request_id, "files": len(media)}, headers={REQUEST_ID: request_id})
-
-
-def _owner(request: Request) -> str | None:
-    """Whose requests the caller may name: its key's; all where the service is open, or with an admin's key."""
-    who = caller(request)
-    return None if who.may(Scope.ADMIN) else who.key
+        return JSONResponse(bodies.Deletion(request_id=request_id, files=len(media)), headers={REQUEST_ID: request_id})
 
 
 def _listed(request: Request) -> str | None:
@@ -86,13 +82,13 @@ def _listed(request: Request) -> str | None:
 
 
 def _limit(request: Request) -> int:
-    asked = request.query_params.get("limit", str(USUAL))
-    if not (asked.isascii() and asked.isdecimal() and len(asked) < 9) or not 1 <= int(asked) <= MOST:
-        raise PlatformError("bad_request", f"limit must be from 1 to {MOST}.")
-    return int(asked)
+    limit = whole_number(request.query_params.get("limit", str(USUAL)), 1, MOST_LISTED)
+    if limit is None:
+        raise PlatformError("bad_request", f"limit must be from 1 to {MOST_LISTED}.")
+    return limit
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: Entry) -> bodies.HistoryEntry:
     return {
         "request_id": entry.request_id,
         "endpoint_id": entry.endpoint,
@@ -109,17 +105,19 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _payload(record: Record) -> dict[str, Any]:
+def _record(record: Record, logs: list[bodies.LogEntry]) -> bodies.HistoryRecord:
     shown = record.payload is Payload.KEPT
     answer = record.answer if shown else None
     # with `sync_mode` the pictures themselves are in it, which fal keeps out of the history (fal-protocol 9.1)
     inline = answer is not None and answer.status == 200 and record.work["delivery"].get("inline", False)
     return {
+        **_entry(record.entry),
         "stored": shown,
         "input": record.input if shown else None,
         "inactive": record.work.get("inactive", []) if shown else [],
-        "output": None if inline else answer and answer.body,
-        "status_code": answer and answer.status,
+        "output": None if inline or answer is None else answer.body,
+        "status_code": None if answer is None else answer.status,
+        "logs": logs,
     }
 
 

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import PlatformError
-from gateway.http.auth import is_open, reads_a_file
 from gateway.http.hosts import HOSTS
 from gateway.http.responses import error_response
+from gateway.http.routes import called
 from gateway.settings import GatewaySettings
 
 
@@ -53,7 +53,7 @@ class OwnPages:
         self._app, self._origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_harmless(scope) and self._is_foreign(Headers(scope=scope)):
+        if scope["type"] == "http" and self._is_foreign(Headers(scope=scope)) and not _is_harmless(scope):
             text = "A page of this origin may not call the service; its operator can add it to cors_origins."
             return await error_response(PlatformError("forbidden", text, status=403))(scope, receive, send)
         return await self._app(scope, receive, send)
@@ -72,7 +72,8 @@ class OwnPages:
 
 
 def _is_harmless(scope: Scope) -> bool:
-    return is_open(scope["path"]) or reads_a_file(scope)
+    call = called(scope)
+    return call.is_open or call.reads_a_file
 
 
 def _name(host: str) -> str:

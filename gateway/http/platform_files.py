@@ -5,24 +5,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FileInfo, Files
 from gateway.files.body import spooled
+from gateway.http import bodies
 from gateway.http.auth import caller
 from gateway.http.parts import Parts
-from gateway.http.request_body import json_object
+from gateway.http.request_body import read_body
+from gateway.http.routes import Route
 from gateway.http.submission import origins
 from gateway.images.sources import OwnFiles
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
-from gateway.policy import MAX_RULES, Acl, AclRule, Decision, FilesAccess
+from gateway.policy import Acl, AclRule, FilesAccess
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -38,30 +38,16 @@ def in_platform_shape(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except PlatformError as fault:
-            told = {"type": _TYPES.get(fault.status, "server_error"), "message": fault.detail}
-            return JSONResponse({**fault.body(), "error": told}, fault.status, fault.headers())
+            told = bodies.TypedFault(type=_TYPES.get(fault.status, "server_error"), message=fault.detail)
+            body: bodies.PlatformFault = {**fault.body(), "error": told}
+            return JSONResponse(body, fault.status, fault.headers())
 
     return handled
 
 
-Asked = TypeVar("Asked", bound=BaseModel)
-
 FILES_ROOT = "/api/v1/storage/files"
 IDENTITY = "identity"  # the parameter of a signed address
-LONGEST_S = 7 * 24 * 3600
-MAX_BODY_BYTES = 10_000
 MAX_URL = 2048  # characters
-
-
-class _Signing(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    expiration_seconds: int = Field(ge=1, le=LONGEST_S)
-
-
-class _Replacing(BaseModel):
-    default: Decision
-    rules: tuple[AclRule, ...] = Field((), max_length=MAX_RULES)
 
 
 def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
@@ -69,9 +55,10 @@ def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
 
     async def sign(request: Request) -> Response:
         url, info = await _owned(request, parts)
-        asked = await _body(request, _Signing)
+        asked = await read_body(request, bodies.Signing)
         identity = tokens.seal({"file": info.key, "by": caller(request).key}, Purpose.FILE, asked.expiration_seconds)
-        return JSONResponse({"signed_url": f"{url}?{IDENTITY}={identity}"}, headers={"cache-control": "no-store"})
+        address = bodies.SignedAddress(signed_url=f"{url}?{IDENTITY}={identity}")
+        return JSONResponse(address, headers={"cache-control": "no-store"})
 
     async def get(request: Request) -> Response:
         _, info = await _owned(request, parts)
@@ -79,16 +66,16 @@ def platform_file_routes(parts: Parts, tokens: Tokens) -> list[Route]:
 
     async def put(request: Request) -> Response:
         _, info = await _owned(request, parts)
-        asked = await _body(request, _Replacing)
+        asked = await read_body(request, bodies.NewFileAcl)
         acl = Acl(default=asked.default, rules=tuple([rule for rule in asked.rules if await _is_known(rule, keys)]))
         await _write(files, info, acl, parts.settings.data_dir)
         return JSONResponse(_told(acl, access))
 
     acl_path = f"{FILES_ROOT}/acl"
     return [
-        Route(f"{FILES_ROOT}/sign", in_platform_shape(sign), methods=["POST"]),
-        Route(acl_path, in_platform_shape(get), methods=["GET"]),
-        Route(acl_path, in_platform_shape(put), methods=["PUT"]),
+        Route(f"{FILES_ROOT}/sign", in_platform_shape(sign), methods=["POST"], needs=Scope.STORAGE),
+        Route(acl_path, in_platform_shape(get), methods=["GET"], needs=Scope.STORAGE),
+        Route(acl_path, in_platform_shape(put), methods=["PUT"], needs=Scope.STORAGE),
     ]
 
 
@@ -113,15 +100,6 @@ async def _owned(request: Request, parts: Parts) -> tuple[str, FileInfo]:
     return url, info
 
 
-async def _body(request: Request, model: type[Asked]) -> Asked:
-    try:
-        return model.model_validate(await json_object(request, MAX_BODY_BYTES))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PlatformError("bad_request", f"The body is not valid: {where}: {first['msg']}.") from None
-
-
 async def _is_known(rule: AclRule, keys: Keys | None) -> bool:
     return keys is None or await keys.find(rule.user) is not None
 
@@ -141,4 +119,4 @@ def _told(acl: Acl | None, access: FilesAccess) -> dict[str, Any]:
     """As it acts: where the service keeps files to their owners, `allow` opens none to everybody."""
     acl = acl or Acl()
     default = "hide" if access == "key" and acl.default == "allow" else acl.default
-    return {"default": default, "rules": [rule.model_dump() for rule in acl.rules]}
+    return bodies.FileAcl(default=default, rules=acl.rules).model_dump()

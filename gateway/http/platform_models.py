@@ -5,17 +5,18 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.errors import PlatformError
-from gateway.http.auth import MODELS
+from gateway.http import bodies
 from gateway.http.hosts import origin, public_queue_root
 from gateway.http.openapi import endpoint_document
-from gateway.http.openapi.platform import EXPANSION, EXPANSIONS, MOST_IDS, STATUSES
+from gateway.http.openapi.paths import EXPANSION, EXPANSIONS, MOST_IDS, STATUSES
 from gateway.http.parts import Parts
 from gateway.http.platform_files import in_platform_shape
-from gateway.http.submission import unknown_endpoint
+from gateway.http.routes import Route
+from gateway.http.submission import MODELS, unknown_endpoint
+from gateway.validation import whole_number
 
 SINCE = "2026-11-29T00:00:00Z"  # of the schemas
 
@@ -33,15 +34,12 @@ def platform_model_routes(parts: Parts) -> list[Route]:
         found = _searched(_asked(query.getlist("endpoint_id")), query)
         limit, begin = _whole("limit", query.get("limit"), len(ENDPOINTS), 1), _whole("cursor", query.get("cursor"), 0)
         page, rest = found[begin : begin + limit], found[begin + limit :]
+        told = [_told(endpoint, request, parts, expansions) for endpoint in page]
         return JSONResponse(
-            {
-                "models": [_told(endpoint, request, parts, expansions) for endpoint in page],
-                "next_cursor": str(begin + limit) if rest else None,
-                "has_more": bool(rest),
-            }
+            bodies.PlatformModels(models=told, next_cursor=str(begin + limit) if rest else None, has_more=bool(rest))
         )
 
-    return [Route(MODELS, in_platform_shape(models), methods=["GET"])]
+    return [Route(MODELS, in_platform_shape(models), methods=["GET"], needs=None)]
 
 
 def _asked(ids: Sequence[str]) -> list[Endpoint]:
@@ -65,9 +63,9 @@ def _searched(endpoints: Sequence[Endpoint], query: Mapping[str, str]) -> list[E
     ]
 
 
-def _told(endpoint: Endpoint, request: Request, parts: Parts, expansions: Sequence[str]) -> dict[str, Any]:
+def _told(endpoint: Endpoint, request: Request, parts: Parts, expansions: Sequence[str]) -> bodies.PlatformModel:
     root = origin(request, parts.settings.public_url)
-    told: dict[str, Any] = {
+    told: bodies.PlatformModel = {
         "endpoint_id": endpoint.id,
         "metadata": {
             "display_name": endpoint.id.removeprefix("fal-ai/"),
@@ -130,8 +128,7 @@ def as_3_0(document: Any) -> Any:
 
 
 def _whole(name: str, text: str | None, usual: int, least: int = 0) -> int:
-    if text is None:
-        return usual
-    if not (text.isascii() and text.isdecimal() and len(text) < 9) or int(text) < least:
+    found = usual if text is None else whole_number(text, least)
+    if found is None:
         raise PlatformError("bad_request", f"{name} must be a whole number from {least} on.")
-    return int(text)
+    return found

@@ -8,11 +8,11 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from gateway.endpoints import app_of
 from gateway.errors import PlatformError
-from gateway.http.auth import caller
+from gateway.http import bodies
+from gateway.http.auth import caller, owner
 from gateway.http.hosts import queue_root
 from gateway.http.long_poll import Holding, PollRate, Watching
 from gateway.http.parts import Parts
@@ -26,6 +26,7 @@ from gateway.http.responses import (
     status_events,
     status_object,
 )
+from gateway.http.routes import Route
 from gateway.http.submission import accept, endpoint_of, submit, terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.models import CancelAnswer, State, Status, TooMany
@@ -41,12 +42,12 @@ def queue_routes(parts: Parts, watching: Watching) -> list[Route]:
     queue = _Queue(parts, watching)
     one = "/queue/{endpoint:path}/requests/{request_id}"
     return [
-        Route(f"{one}/status", queue.status, methods=["GET"]),
-        Route(f"{one}/status/stream", queue.stream, methods=["GET"]),
-        Route(f"{one}/cancel", queue.cancel, methods=["PUT"]),
-        Route(f"{one}/response", queue.result, methods=["GET"]),
-        Route(one, queue.result, methods=["GET"]),
-        Route("/queue/{endpoint:path}", queue.submit, methods=["POST"]),
+        Route(f"{one}/status", queue.status, methods=["GET"], needs=Scope.RUN),
+        Route(f"{one}/status/stream", queue.stream, methods=["GET"], needs=Scope.RUN),
+        Route(f"{one}/cancel", queue.cancel, methods=["PUT"], needs=Scope.RUN),
+        Route(f"{one}/response", queue.result, methods=["GET"], needs=Scope.RUN),
+        Route(one, queue.result, methods=["GET"], needs=Scope.RUN),
+        Route("/queue/{endpoint:path}", queue.submit, methods=["POST"], needs=Scope.RUN),
     ]
 
 
@@ -65,7 +66,7 @@ class _Queue:
         accepted = await uninterrupted(submit(request, endpoint, asked, terms, self._parts))
         self._waker.wake()
         request_id = accepted.request_id
-        body = {
+        body: bodies.Accepted = {
             "status": "IN_QUEUE",
             "request_id": request_id,
             "gateway_request_id": request_id,
@@ -108,7 +109,7 @@ class _Queue:
 
     async def result(self, request: Request) -> Response:
         app, request_id = _named(request)
-        answer = await self._ledger.answer(request_id, app, _owner(request))
+        answer = await self._ledger.answer(request_id, app, owner(request))
         if answer is None:
             status = await self._known(request)
             pending = PlatformError("bad_request", "Request is still in progress")
@@ -117,20 +118,21 @@ class _Queue:
 
     async def cancel(self, request: Request) -> Response:
         app, request_id = _named(request)
-        match await self._ledger.cancel(request_id, app, _owner(request)):
+        match await self._ledger.cancel(request_id, app, owner(request)):
             case CancelAnswer.REMOVED:
                 self._watching.look()
-                return JSONResponse({"status": "OK"}, 202, {REQUEST_ID: request_id})
+                return JSONResponse(bodies.CancelAnswer(status="OK"), 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:
                 await self._hear()
-                return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {REQUEST_ID: request_id})
+                body = bodies.CancelAnswer(status="CANCELLATION_REQUESTED")
+                return JSONResponse(body, 202, {REQUEST_ID: request_id})
             case CancelAnswer.ALREADY_DONE:
                 text = "ALREADY_COMPLETED: the request has ended and cannot be cancelled"
-                body = {"status": "ALREADY_COMPLETED", "detail": text, "message": text}
-                return JSONResponse(body, 400, {REQUEST_ID: request_id})
+                refusal = bodies.CancelRefusal(status="ALREADY_COMPLETED", detail=text, message=text)
+                return JSONResponse(refusal, 400, {REQUEST_ID: request_id})
             case CancelAnswer.UNKNOWN:
                 text = "NOT_FOUND: no such request"
-                return JSONResponse({"status": "NOT_FOUND", "detail": text, "message": text}, 404)
+                return JSONResponse(bodies.CancelRefusal(status="NOT_FOUND", detail=text, message=text), 404)
 
     async def _hear(self) -> None:
         with suppress(Exception):  # a dispatcher that does not answer looks by itself, a little later
@@ -139,7 +141,7 @@ class _Queue:
 
     async def _known(self, request: Request) -> Status:
         app, request_id = _named(request)
-        status = await self._ledger.status(request_id, app, _owner(request))
+        status = await self._ledger.status(request_id, app, owner(request))
         if status is None:
             raise PlatformError("bad_request", "Request not found", status=404)
         return status
@@ -150,12 +152,6 @@ class _Queue:
 
 def _named(request: Request) -> tuple[str, str]:
     return app_of(request.path_params["endpoint"]), request.path_params["request_id"]
-
-
-def _owner(request: Request) -> str | None:
-    """Whose requests the caller may see: its key's; all of them where the service is open, or with an admin's key."""
-    who = caller(request)
-    return None if who.may(Scope.ADMIN) else who.key
 
 
 def _asks_for_logs(request: Request) -> bool:

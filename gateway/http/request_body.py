@@ -1,17 +1,19 @@
-"""The body of a call: piece by piece within a size and a time, as bytes, and as a small JSON object."""
+"""The body of a call: piece by piece within a size and a time, as bytes, and as what a model says."""
 
 import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import PlatformError
+from gateway.errors import PlatformError, ServiceError
 from gateway.http.auth import caller
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
@@ -201,6 +203,10 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
+Asked = TypeVar("Asked", bound=BaseModel)
+
+SMALL = 10_000  # bytes of a body that holds a few words
+
 _GZIP = b"\x1f\x8b"
 _FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 _MAX_SHOWN = 40  # characters of a header that are repeated
@@ -215,21 +221,30 @@ async def body_bytes(request: Request, max_bytes: int, key: str | None = None) -
     return bytes(body)
 
 
-async def json_object(request: Request, max_bytes: int, key: str | None = None) -> dict[str, Any]:
-    """The body as a JSON object; none at all is an empty object.
+async def read_body(request: Request, model: type[Asked], max_bytes: int = SMALL, key: str | None = None) -> Asked:
+    """The body, a JSON object, as an instance of `model`; none at all is an empty object.
 
-    Raises PlatformError: as `body_bytes`, and 400 for what is no JSON object.
+    Raises PlatformError: as `body_bytes`, and 400 for what is no JSON object, or not as the model says.
     """
-    body = await body_bytes(request, max_bytes, key)
+    found = parsed(request, await body_bytes(request, max_bytes, key), partial(PlatformError, "bad_request"))
+    if not isinstance(found, dict):
+        raise PlatformError("bad_request", "The body must be a JSON object.")
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PlatformError("bad_request", f"The body is not valid: {where}: {first['msg']}.") from None
+
+
+def parsed(request: Request, body: bytes, refusal: Callable[[str], ServiceError]) -> Any:
+    """A body as JSON; none at all is an empty object. refusal: made of the reason why it cannot be read."""
     if not body.strip():
         return {}
     try:
-        found = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError) as fault:
-        raise PlatformError("bad_request", unreadable(request, body, fault)) from None
-    if not isinstance(found, dict):
-        raise PlatformError("bad_request", "The body must be a JSON object.")
-    return found
+        raise refusal(unreadable(request, body, fault)) from None
 
 
 def unreadable(request: Request, body: bytes, fault: Exception) -> str:

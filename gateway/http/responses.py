@@ -18,6 +18,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError, StoreUnavailable
+from gateway.http import bodies
 from gateway.http.long_poll import PERIOD_S, Watching
 from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
 from gateway.rate_limited_log import RateLimitedLog
@@ -34,9 +35,10 @@ def error_response(error: ServiceError, headers: Mapping[str, str] | None = None
 
 def replayed(answer: Answer, request_id: str, inactive: Sequence[str] = ()) -> Response:
     """The model's own answer, success or failure (fal-protocol 0.7)."""
-    return JSONResponse(
-        answer.body, answer.status, {**answer.headers, REQUEST_ID: request_id, **inactive_headers(inactive)}
-    )
+    headers = {**answer.headers, REQUEST_ID: request_id, **inactive_headers(inactive)}
+    if answer.text is None:
+        return JSONResponse(answer.body, answer.status, headers)
+    return Response(answer.text, answer.status, headers, JSONResponse.media_type)
 
 
 def inactive_headers(inactive: Sequence[str]) -> dict[str, str]:
@@ -148,7 +150,7 @@ def event_stream_headers() -> dict[str, str]:
 _LEVELS: Mapping[str, str] = MappingProxyType({"WARNING": "WARN"})  # as fal calls them
 
 
-def links(root: str, app: str, request_id: str) -> dict[str, str]:
+def links(root: str, app: str, request_id: str) -> bodies.Links:
     """The addresses of a request, absolute (fal-protocol 0.2). root: where the queue's routes stand."""
     address = f"{root}/{app}/requests/{request_id}"
     return {
@@ -158,28 +160,26 @@ def links(root: str, app: str, request_id: str) -> dict[str, str]:
     }
 
 
-def status_object(status: Status, logs: Sequence[LogEntry] | None, root: str) -> dict[str, Any]:
+def status_object(status: Status, logs: Sequence[LogEntry] | None, root: str) -> bodies.QueueStatus:
     """logs: None where nobody asked for them; the key is there all the same (fal-protocol 0.1)."""
-    common = {
+    at = links(root, status.app, status.request_id)
+    found: bodies.QueueStatus = {
         "status": status_word(status.state),
         "request_id": status.request_id,
-        **links(root, status.app, status.request_id),
+        "response_url": at["response_url"],
+        "status_url": at["status_url"],
+        "cancel_url": at["cancel_url"],
     }
-    written = None if logs is None else [log_object(entry) for entry in logs]
     match status.state:
         case State.QUEUED | State.CLAIMED:
-            return {**common, "queue_position": status.position or 0}
-        case State.RUNNING:
-            return {**common, "logs": written}
-        case State.DONE:
-            found = {
-                **common,
-                "logs": written,
-                "metrics": {"inference_time": status.inference_seconds},
-            }
-            if status.error is not None:
-                found |= {"error": status.error, "error_type": status.error_type}
+            found["queue_position"] = status.position or 0
             return found
+        case State.DONE:
+            found["metrics"] = {"inference_time": status.inference_seconds}
+            if status.error is not None:
+                found["error"], found["error_type"] = status.error, status.error_type
+    found["logs"] = None if logs is None else [log_object(entry) for entry in logs]
+    return found
 
 
 async def status_events(
@@ -217,7 +217,7 @@ async def status_events(
     await asyncio.sleep(LINGER_S)
 
 
-def status_word(state: State) -> str:
+def status_word(state: State) -> bodies.StatusWord:
     """What fal calls it."""
     match state:
         case State.QUEUED | State.CLAIMED:
@@ -228,8 +228,8 @@ def status_word(state: State) -> str:
             return "COMPLETED"
 
 
-def log_object(entry: LogEntry) -> dict[str, Any]:
+def log_object(entry: LogEntry) -> bodies.LogEntry:
     at = entry.at if entry.at.tzinfo else entry.at.replace(tzinfo=UTC)
     # told twice: fal's Swift and Java clients read the labels without a test, the others what stands beside them
-    labels = {"level": _LEVELS.get(entry.level, entry.level), "source": "USER"}
+    labels: bodies.Labels = {"level": _LEVELS.get(entry.level, entry.level), "source": "USER"}
     return {"message": entry.message, "timestamp": at.isoformat(), **labels, "labels": labels}

@@ -12,7 +12,6 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.endpoints import Endpoint, Order
@@ -28,7 +27,10 @@ from gateway.http.responses import (
     inactive_headers,
     replayed,
 )
+from gateway.http.routes import Route
 from gateway.http.submission import Accepting, accept, endpoint_of, run_terms_of, start_within, submit
+from gateway.keys.base import Scope as KeyScope
+from gateway.keys.tokens import Purpose
 from gateway.ledger.models import Answer, Outcome, Terms
 from gateway.ledger.transitions import late_answer, left_answer, platform_answer
 from gateway.retries import AWAY_S, patiently, uninterrupted
@@ -46,7 +48,7 @@ def run_routes(runs: "SyncRuns") -> list[Route]:
         begun = await runs.begin(request, endpoint_of(request.path_params["endpoint"]))
         return replayed(await begun.answer(), begun.request_id, begun.order.inactive)
 
-    return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"])]
+    return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"], needs=KeyScope.RUN)]
 
 
 class SyncRuns:
@@ -208,7 +210,8 @@ def stream_routes(runs: SyncRuns) -> list[Route]:
         headers = {REQUEST_ID: request_id, **event_stream_headers(), **inactive_headers(inactive)}
         return _RunStream(begun, run, news, headers)
 
-    return [Route("/run/{endpoint:path}/stream", stream, methods=["GET", "POST"])]
+    path = "/run/{endpoint:path}/stream"
+    return [Route(path, stream, methods=["GET", "POST"], needs=KeyScope.RUN, token=Purpose.STREAM)]
 
 
 class News:

@@ -1,27 +1,30 @@
-"""The service about itself: health, readiness, its schemas, tokens for browsers."""
+"""The service about itself: health, readiness, its schemas, tokens for browsers, the public keys of its webhooks."""
 
 import asyncio
 import logging
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.files.availability import TIMEOUT_S as ANSWER_S
-from gateway.http.auth import OPENAPI, caller
+from gateway.http import bodies
+from gateway.http.auth import caller
 from gateway.http.hosts import origin, queue_root
 from gateway.http.openapi import endpoint_document, service_document
 from gateway.http.page import page
 from gateway.http.parts import Parts
-from gateway.http.request_body import json_object
+from gateway.http.request_body import read_body
+from gateway.http.routes import Route
 from gateway.http.submission import unknown_endpoint
-from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
+from gateway.keys.base import Scope
+from gateway.keys.tokens import Purpose, Tokens
 from gateway.ledger.models import Ledger
+from gateway.webhooks.signing import KeyRing, jwks
 from gateway.work import FamilyState
 
+OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
 READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own
 
 logger = logging.getLogger("fooocus.gateway")
@@ -36,7 +39,7 @@ async def _depth(ledger: Ledger) -> int:
         raise StoreUnavailable("ledger") from None
 
 
-def _told(family: FamilyState) -> dict[str, Any]:
+def _family(family: FamilyState) -> bodies.Family:
     return {
         "name": family.name,
         "checks_pictures": family.checks_pictures,
@@ -47,7 +50,7 @@ def _told(family: FamilyState) -> dict[str, Any]:
 
 def service_routes(parts: Parts) -> list[Route]:
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse(bodies.Health(status="ok"))
 
     async def ready(request: Request) -> Response:
         for watch, well in zip(
@@ -66,8 +69,10 @@ def service_routes(parts: Parts) -> list[Route]:
             raise PlatformError("runner_connection_error", "The service cannot reach its parts.") from None
         if not can_draw:
             raise PlatformError("runner_scheduling_failure", "Nothing is ready to draw.")
-        family = {} if parts.family is None else {"family": _told(parts.family)}
-        return JSONResponse({"status": "ready", "waiting": waiting, **family})
+        readiness = bodies.Readiness(status="ready", waiting=waiting)
+        if parts.family is not None:
+            readiness["family"] = _family(parts.family)
+        return JSONResponse(readiness)
 
     async def schemas(request: Request) -> Response:
         endpoint_id, public_url = request.query_params.get("endpoint_id"), parts.settings.public_url
@@ -85,35 +90,34 @@ def service_routes(parts: Parts) -> list[Route]:
         return HTMLResponse(page(ENDPOINTS.values(), parts.family), headers={"content-security-policy": policy})
 
     return [
-        Route("/", root, methods=["GET"]),
-        Route("/health", health, methods=["GET"]),
-        Route("/ready", ready, methods=["GET"]),
-        *(Route(path, schemas, methods=["GET"]) for path in OPENAPI),
+        Route("/", root, methods=["GET"], needs=None),
+        Route("/health", health, methods=["GET"], needs=None),
+        Route("/ready", ready, methods=["GET"], needs=None),
+        *(Route(path, schemas, methods=["GET"], needs=None) for path in OPENAPI),
     ]
 
 
-MAX_BODY_BYTES = 10_000
-
-
 def token_routes(tokens: Tokens) -> list[Route]:
-    known = {endpoint_id.split("/")[1] for endpoint_id in ENDPOINTS}
-
     async def issue(request: Request) -> Response:
-        apps, lifetime_s = await _asked(request)
-        if not apps or not known.issuperset(apps):
-            raise PlatformError("bad_request", f"allowed_apps must name some of: {', '.join(sorted(known))}.")
+        asked = await read_body(request, bodies.TokenRequest)
+        if not {*bodies.APPS}.issuperset(asked.allowed_apps):
+            raise PlatformError("bad_request", f"allowed_apps must name some of: {', '.join(bodies.APPS)}.")
         # a bare string is the only form that all clients accept
-        token = tokens.issue(caller(request).key, Purpose.STREAM, lifetime_s, apps)
+        token = tokens.issue(caller(request).key, Purpose.STREAM, asked.token_expiration, asked.allowed_apps)
         return JSONResponse(token, headers={"cache-control": "no-store"})
 
-    return [Route(path, issue, methods=["POST"]) for path in ("/rest/tokens/", "/rest/tokens")]
+    return [Route(path, issue, methods=["POST"], needs=Scope.RUN) for path in ("/rest/tokens/", "/rest/tokens")]
 
 
-async def _asked(request: Request) -> tuple[list[str], float]:
-    asked = await json_object(request, MAX_BODY_BYTES)
-    apps, lifetime_s = asked.get("allowed_apps"), asked.get("token_expiration", 120)
-    if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
-        raise PlatformError("bad_request", "allowed_apps must be a list of names.")
-    if isinstance(lifetime_s, bool) or not isinstance(lifetime_s, int | float) or not 0 < lifetime_s <= LONGEST_S:
-        raise PlatformError("bad_request", f"token_expiration must be from 1 to {LONGEST_S} seconds.")
-    return apps, float(lifetime_s)
+JWKS = "/.well-known/jwks.json"
+FRESH_S = 3600  # a day is the most that receivers keep a key set
+
+
+def jwks_routes(ring: KeyRing) -> list[Route]:
+    """The public keys of webhooks, where fal's verifiers look for them (fal-protocol 5)."""
+
+    async def keys(request: Request) -> Response:
+        found = await asyncio.to_thread(jwks, ring)
+        return JSONResponse(found, headers={"cache-control": f"public, max-age={FRESH_S}"})
+
+    return [Route(path, keys, methods=["GET"], needs=None) for path in (JWKS, f"/rest{JWKS}")]

@@ -1,29 +1,32 @@
 """fal's uploads: routes that say where to send a file and with what token, and the CDN (fal-protocol 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.errors import PlatformError
 from gateway.files.base import FILES
 from gateway.files.body import Received, received
 from gateway.files.uploads import MAX_PARTS, Grant, Uploads
+from gateway.http import bodies
 from gateway.http.auth import caller
+from gateway.http.bodies import MAX_FILE_NAME
 from gateway.http.hosts import cdn_root
 from gateway.http.parts import Parts
-from gateway.http.request_body import chunks, json_object
+from gateway.http.request_body import chunks, read_body
+from gateway.http.routes import Route
+from gateway.keys.base import Scope
 from gateway.keys.tokens import LONGEST_S, Purpose, Tokens
 from gateway.policy import OF_UPLOADS, lifecycle_of
 from gateway.settings import GatewaySettings
+from gateway.validation import whole_number
 
-MAX_BODY_BYTES = 10_000
-MAX_NAME = 1000
 UPLOAD = "/upload/"
+NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 
 
 def storage_routes(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Route]:
@@ -37,28 +40,28 @@ def storage_routes(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Route
 
     async def _initiate(request: Request, multipart: bool) -> Response:
         # the query's storage_type names stores of fal's; there is one here
-        asked = await json_object(request, MAX_BODY_BYTES)
-        content_type, file_name = _text(asked, "content_type"), _text(asked, "file_name")
-        grant = granted(request, uploads, settings, content_type, file_name, multipart)
+        asked = await read_body(request, bodies.UploadRequest)
+        grant = granted(request, uploads, settings, asked.content_type or "", asked.file_name or "", multipart)
         root = cdn_root(request, settings.public_url)
         # The client sends the content without its key, and puts the numbers of parts between path and query.
         upload_url = f"{root}{UPLOAD}{grant.id}?token={uploads.grants.token(grant)}"
-        return JSONResponse({"upload_url": upload_url, "file_url": file_url(root, grant)}, headers=_headers())
+        address = bodies.UploadAddress(upload_url=upload_url, file_url=file_url(root, grant))
+        return JSONResponse(address, headers=NOT_KEPT)
 
     async def token(request: Request) -> Response:
         expires_at = datetime.now(UTC) + timedelta(seconds=LONGEST_S)
-        body = {
+        body: bodies.StorageToken = {
             "token": tokens.issue(caller(request).key, Purpose.STORAGE, LONGEST_S),
             "token_type": "Bearer",
             "base_url": cdn_root(request, settings.public_url),
             "expires_at": expires_at.isoformat(timespec="seconds"),  # with +00:00: a Z is not read by Python 3.10
         }
-        return JSONResponse(body, headers=_headers())
+        return JSONResponse(body, headers=NOT_KEPT)
 
     return [
-        Route("/rest/storage/upload/initiate", initiate, methods=["POST"]),
-        Route("/rest/storage/upload/initiate-multipart", initiate_multipart, methods=["POST"]),
-        Route("/rest/storage/auth/token", token, methods=["POST"]),
+        Route("/rest/storage/upload/initiate", initiate, methods=["POST"], needs=Scope.STORAGE),
+        Route("/rest/storage/upload/initiate-multipart", initiate_multipart, methods=["POST"], needs=Scope.STORAGE),
+        Route("/rest/storage/auth/token", token, methods=["POST"], needs=Scope.STORAGE),
     ]
 
 
@@ -82,36 +85,24 @@ def file_url(root: str, grant: Grant) -> str:
     return f"{root}{FILES}{grant.key}"
 
 
-def _text(asked: dict[str, Any], name: str) -> str:
-    text = asked.get(name)
-    if text is None:
-        return ""
-    if not isinstance(text, str) or len(text) > MAX_NAME:
-        raise PlatformError("bad_request", f"{name} must be a text of at most {MAX_NAME} characters.")
-    return text
-
-
-def _headers() -> dict[str, str]:
-    return {"cache-control": "no-store"}
-
-
 MAX_LIST_BYTES = 200 * MAX_PARTS
 
 
 def cdn_routes(parts: Parts, uploads: Uploads) -> list[Route]:
     cdn = _Cdn(parts, uploads)
-    signed = f"/cdn{UPLOAD}{{id}}"
+    signed = f"/cdn{UPLOAD}{{id}}"  # for one file and a short time, and so without a key
     files = f"/cdn{FILES}"
     begun = f"{files}{{key:path}}/multipart/{{token}}"
+    by_key: dict[str, Any] = {"needs": Scope.STORAGE, "token": Purpose.STORAGE}
     return [
-        Route(signed, cdn.whole, methods=["PUT"]),
-        Route(f"{signed}/complete", cdn.complete, methods=["POST"]),
-        Route(f"{signed}/{{number}}", cdn.part, methods=["PUT"]),
-        Route(f"{files}{{key:path}}", cdn.delete, methods=["DELETE"]),
-        Route(f"{files}upload", cdn.upload, methods=["POST"]),
-        Route(f"{files}upload/multipart", cdn.begin, methods=["POST"]),
-        Route(f"{begun}/complete", cdn.complete, methods=["POST"]),
-        Route(f"{begun}/{{number}}", cdn.part, methods=["PUT"]),
+        Route(signed, cdn.whole, methods=["PUT"], needs=None),
+        Route(f"{signed}/complete", cdn.complete, methods=["POST"], needs=None),
+        Route(f"{signed}/{{number}}", cdn.part, methods=["PUT"], needs=None),
+        Route(f"{files}{{key:path}}", cdn.delete, methods=["DELETE"], **by_key),
+        Route(f"{files}upload", cdn.upload, methods=["POST"], **by_key),
+        Route(f"{files}upload/multipart", cdn.begin, methods=["POST"], **by_key),
+        Route(f"{begun}/complete", cdn.complete, methods=["POST"], **by_key),
+        Route(f"{begun}/{{number}}", cdn.part, methods=["PUT"], **by_key),
     ]
 
 
@@ -122,34 +113,32 @@ class _Cdn:
     async def whole(self, request: Request) -> Response:
         grant = await self._signed(request, multipart=False)
         await self._store(request, grant)
-        return JSONResponse({"file_url": self._url(request, grant)})
+        return JSONResponse(bodies.FileUrl(file_url=self._url(request, grant)))
 
     async def upload(self, request: Request) -> Response:
         grant = self._new(request, multipart=False)
         await self._store(request, grant)
-        return JSONResponse({"access_url": self._url(request, grant)})
+        return JSONResponse(bodies.AccessUrl(access_url=self._url(request, grant)))
 
     async def begin(self, request: Request) -> Response:
         grant = self._new(request, multipart=True)
-        return JSONResponse(
-            {"access_url": self._url(request, grant), "uploadId": self._uploads.grants.token(grant)},
-            headers={"cache-control": "no-store"},
-        )
+        token = self._uploads.grants.token(grant)
+        return JSONResponse(bodies.BegunUpload(access_url=self._url(request, grant), uploadId=token), headers=NOT_KEPT)
 
     async def part(self, request: Request) -> Response:
         grant = await self._signed(request, multipart=True)
-        text = request.path_params["number"]
-        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+        number = whole_number(request.path_params["number"]) or 0
         async with self._received(request, grant) as body:
             etag = await self._uploads.part(grant, number, body)
         # JavaScript reads the body, Python the header
-        return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": f'"{etag}"'})
+        return JSONResponse(bodies.UploadedPart(partNumber=number, etag=etag), headers={"etag": f'"{etag}"'})
 
     async def complete(self, request: Request) -> Response:
         grant = await self._signed(request, multipart=True)
-        await self._uploads.complete(grant, _listed(await json_object(request, MAX_LIST_BYTES, grant.owner)))
+        asked = await read_body(request, bodies.UploadedParts, MAX_LIST_BYTES, grant.owner)
+        await self._uploads.complete(grant, [(part["partNumber"], part["etag"]) for part in asked.parts])
         url = self._url(request, grant)
-        return JSONResponse({"access_url": url, "file_url": url})
+        return JSONResponse(bodies.CompletedUpload(access_url=url, file_url=url))
 
     async def delete(self, request: Request) -> Response:
         key = request.path_params["key"]
@@ -160,7 +149,7 @@ class _Cdn:
             deleted = False
         if not deleted:
             raise PlatformError("bad_request", "File not found", status=404)
-        return JSONResponse({"deleted": True})
+        return JSONResponse(bodies.FileDeletion(deleted=True))
 
     async def _store(self, request: Request, grant: Grant) -> None:
         async with self._received(request, grant) as body:
@@ -172,8 +161,8 @@ class _Cdn:
         return received(chunks(request, self._uploads.max_bytes, grant.owner, timeout_s), self._uploads.folder)
 
     def _new(self, request: Request, multipart: bool) -> Grant:
-        content_type = request.headers.get("content-type", "")[:MAX_NAME]
-        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_NAME]
+        content_type = request.headers.get("content-type", "")[:MAX_FILE_NAME]
+        file_name = _in_utf8(request.headers.get("x-fal-file-name", ""))[:MAX_FILE_NAME]
         return granted(request, self._uploads, self._parts.settings, content_type, file_name, multipart)
 
     async def _signed(self, request: Request, multipart: bool) -> Grant:
@@ -203,16 +192,3 @@ def _in_utf8(header: str) -> str:
         return header.encode("latin-1").decode()
     except UnicodeError:
         return header
-
-
-def _listed(body: dict[str, Any]) -> Sequence[tuple[int, str]]:
-    parts = body.get("parts")
-    if not isinstance(parts, list) or len(parts) > MAX_PARTS:
-        raise PlatformError("bad_request", "parts must be a list of the parts that were uploaded.")
-    listed = []
-    for part in parts:
-        number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
-        if isinstance(number, bool) or not isinstance(number, int) or not isinstance(etag, str):
-            raise PlatformError("bad_request", "Each of parts must have a partNumber and an etag.")
-        listed.append((number, etag))
-    return listed

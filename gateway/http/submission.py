@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,22 +18,23 @@ from starlette.requests import Request
 from gateway.endpoints import ENDPOINTS, Endpoint, Order
 from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
-from gateway.http.auth import MODELS, TOKEN, caller
+from gateway.http.auth import TOKEN, caller
 from gateway.http.hosts import HOSTS, origin
 from gateway.http.inputs import own_weights, take_in
 from gateway.http.parts import Parts
-from gateway.http.request_body import body_bytes, unreadable
+from gateway.http.request_body import body_bytes, parsed
 from gateway.images.sources import STORED, OwnFiles
 from gateway.images.ssrf import webhook_address
 from gateway.keys.base import Caller, Keys, spent
 from gateway.ledger.models import Accepted, Idempotency, Place, Priority, Terms
 from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
-from gateway.validation import nearest
+from gateway.validation import nearest, whole_number
 from gateway.work import FamilyState
 from gateway.worker.reaper import discard
 from pipelines.spec import Spec
 
+MODELS = "/api/v1/models"  # the list of the endpoints
 MOST_VALUES = 20_000  # values of a body; parsing one costs fifty times what a byte of a long text does
 MAX_TEXT = 10_000  # characters that are kept of a text, as many as a prompt may have
 MAX_INPUT = 256 * 1024  # characters of an input's JSON; a larger one is not kept
@@ -164,17 +166,12 @@ async def _payload(request: Request, max_bytes: int) -> Any:
         names = [name for name in query if name != TOKEN]
         return {name: values[0] if len(values := query.getlist(name)) == 1 else values for name in names}
     body = await body_bytes(request, max_bytes)
-    if not body.strip():
-        return {}
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:  # commas of texts too, of which no prompt has as many
         raise PlatformError("bad_request", f"The body has more than {MOST_VALUES} values.", status=413)
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as fault:
-        raise ModelError("json_invalid", unreadable(request, body, fault)) from None
+    return parsed(request, body, partial(ModelError, "json_invalid"))
 
 
-MAX_NAME = 255  # characters of an Idempotency-Key
+MAX_IDEMPOTENCY_KEY = 255  # characters of an Idempotency-Key
 LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -253,9 +250,9 @@ def _max_ahead(request: Request) -> int | None:
     asked = request.query_params.get("fal_max_queue_length")
     if asked is None:
         return None
-    if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
+    if (most := whole_number(asked, most=10**9 - 1)) is None:
         raise PlatformError("bad_request", "fal_max_queue_length must be a whole number, 0 or more.")
-    return int(asked)
+    return most
 
 
 def _webhook(request: Request, allow_loopback: bool) -> str | None:
@@ -267,8 +264,8 @@ def _idempotency(request: Request, fingerprint: str) -> Idempotency | None:
     name = request.headers.get("idempotency-key")
     if name is None:
         return None
-    if not name.strip() or len(name) > MAX_NAME:
-        raise PlatformError("bad_request", f"Idempotency-Key must be a text of 1 to {MAX_NAME} characters.")
+    if not name.strip() or len(name) > MAX_IDEMPOTENCY_KEY:
+        raise PlatformError("bad_request", f"Idempotency-Key must be a text of 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     return Idempotency(name, fingerprint)
 
 

@@ -19,6 +19,7 @@ from gateway.ledger.backup import no_ledger
 from gateway.ledger.database import VERSION, tables_at
 from gateway.ledger.opening import add_place, in_one_sentence, settings_of
 from gateway.settings import GatewaySettings
+from gateway.validation import whole_number
 
 _WIDEST = 10_000  # columns of a table
 _UNITS = {"h": 1, "d": 24, "y": 24 * 365}.get
@@ -154,9 +155,9 @@ def _duration(text: str) -> timedelta:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    if (count := whole_number(text, most=2**63 - 1)) is None:
         raise argparse.ArgumentTypeError("a whole number")
-    return int(text)
+    return count
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from gateway.ledger.models import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.outbox import Owed
 from gateway.ledger.tables import delivery, log, request
 from gateway.ledger.transitions import platform_answer
+from gateway.validation import whole_number
 
 
 class StillInProgress(PlatformError):
@@ -89,9 +90,9 @@ class SqlHistory:
         if endpoint is not None:
             which.append(request.c.endpoint == endpoint)
         if cursor is not None:
-            if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+            if (before := whole_number(cursor, most=10**18 - 1)) is None:
                 raise ValueError("this is no cursor of a page")
-            which.append(request.c.seq < int(cursor))
+            which.append(request.c.seq < before)
         some = select(request.c.seq, *_ENTRY).where(*which).order_by(request.c.seq.desc()).limit(limit + 1)
         rows = await self._database.read(lambda connection: connection.execute(some).all())
         more = len(rows) > limit

@@ -149,13 +149,17 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the result route replays: status code, JSON body and headers of the model's own answer."""
+    """What the result route replays: status code, JSON body and headers of the model's own answer.
+
+    text: the body as it is stored; None for an answer that was not read from the ledger.
+    """
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     error_type: str | None = None
+    text: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,6 +282,7 @@ class SqlLedger:
             headers=json.loads(row.answer_headers),
             error=row.error,
             error_type=row.error_type,
+            text=row.answer_body,
         )
 
     async def waits(self) -> bool:

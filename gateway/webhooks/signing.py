@@ -8,14 +8,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typing_extensions import TypedDict
 
 from gateway.private_files import read_or_create, replace
 from gateway.settings import GatewaySettings
 
 SEED_BYTES = 32
+
+
+class Jwk(TypedDict):
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    use: str
+    alg: str
+
+
+class KeySet(TypedDict):
+    keys: list[Jwk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class SigningKey:
         """64 bytes."""
         return Ed25519PrivateKey.from_private_bytes(self.seed).sign(message)
 
-    def jwk(self) -> dict[str, str]:
+    def jwk(self) -> Jwk:
         """The public half as RFC 8037 has it, but `x` padded: fal's documented verifier in Python needs it so."""
         public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
         x = base64.urlsafe_b64encode(public).decode()
@@ -65,7 +79,7 @@ class FixedRing:
         return self.keys
 
 
-def jwks(ring: KeyRing) -> dict[str, Any]:
+def jwks(ring: KeyRing) -> KeySet:
     """The key set that receivers fetch and keep for at most 24 hours."""
     return {"keys": [key.jwk() for key in ring.published()]}
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from gateway.errors import ModelError, ValidationErrors
-from gateway.validation import OneOf, Text, names_at, shown, validated
+from gateway.validation import OneOf, Text, names_at, shown, validated, whole_number
 
 
 class Inner(BaseModel):
@@ -200,3 +200,14 @@ def test_what_is_echoed_can_be_sent() -> None:
     text = shown({"a\ud800": "b\udfff"})
     json.dumps(text, ensure_ascii=False, allow_nan=False).encode()
     assert text == {"a?": "b?"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *[("1", 1), ("007", 7), ("100", 100), ("0", None), ("101", None), ("1000", None), ("", None), ("-1", None)],
+        *[("1.0", None), (" 1", None), ("+1", None), ("١", None), ("²", None), ("9" * 5000, None)],
+    ],
+)
+def test_a_whole_number_is_digits_within_bounds(text: str, number: int | None) -> None:
+    assert whole_number(text, 1, 100) == number

@@ -3,49 +3,56 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from gateway.endpoints import Endpoint, app_of
-from gateway.http.openapi.files import files_paths
-from gateway.http.openapi.history import HISTORY_LINKS, history_paths, history_shapes
-from gateway.http.openapi.operations import following, run, stream, submit, taken
-from gateway.http.openapi.own import own_paths
-from gateway.http.openapi.platform import platform_paths, platform_shapes
-from gateway.http.openapi.shapes import own_shapes, shapes
-from gateway.http.openapi.storage import storage_paths, storage_shapes
-from gateway.http.openapi.wording import TEMPLATE, ref, refusal_components
+from gateway.errors import HTTPValidationErrorBody, PlatformErrorBody
+from gateway.http import bodies
+from gateway.http.openapi.operations import following, run, stream, submit
+from gateway.http.openapi.parts import TEMPLATE, ref, refusal_components
+from gateway.http.openapi.paths import LINKS, paths_of
+from gateway.policy import Lifecycle
+from gateway.webhooks.signing import KeySet
 
 VERSION = "1"
+OF_QUEUES = (
+    *(Lifecycle, HTTPValidationErrorBody, PlatformErrorBody),
+    *(bodies.Accepted, bodies.QueueStatus, bodies.CancelAnswer, bodies.CancelRefusal),
+)
+OF_ALL = (
+    *(bodies.HistoryPage, bodies.HistoryRecord, bodies.Deletion),
+    *(bodies.UploadRequest, bodies.UploadAddress, bodies.StorageToken, bodies.FileUrl, bodies.FileDeletion),
+    *(bodies.AccessUrl, bodies.BegunUpload, bodies.UploadedPart, bodies.UploadedParts, bodies.CompletedUpload),
+    *(bodies.PlatformModels, bodies.PlatformFault),
+    *(bodies.Signing, bodies.SignedAddress, bodies.FileAcl, bodies.NewFileAcl),
+    *(bodies.TokenRequest, KeySet, bodies.Health, bodies.Readiness),
+)
 
 
 def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bool) -> dict[str, Any]:
     """All routes under the service's own prefixes. root: scheme, host and port of the service."""
-    schemas, names = _schemas(endpoints)
-    ids = [endpoint.id for endpoint in endpoints]
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
-        given, result = names[endpoint.id]
-        paths[f"/run/{endpoint.id}"] = {"post": run(endpoint, given, result)}
-        paths[f"/run/{endpoint.id}/stream"] = {"post": stream(endpoint, given)}
-        paths[f"/queue/{endpoint.id}"] = {"post": submit(endpoint, given, HISTORY_LINKS)}
+        paths[f"/run/{endpoint.id}"] = {"post": run(endpoint)}
+        paths[f"/run/{endpoint.id}/stream"] = {"post": stream(endpoint)}
+        paths[f"/queue/{endpoint.id}"] = {"post": submit(endpoint, LINKS)}
     for app in dict.fromkeys(app_of(endpoint.id) for endpoint in endpoints):
-        results = {str(names[one.id][1]): names[one.id][1] for one in endpoints if one.app == app}
-        found = [*results.values()]
-        paths |= following(f"/queue/{app}", app, found[0] if len(found) == 1 else {"anyOf": found})
-    paths |= history_paths(ids) | storage_paths() | files_paths() | own_paths(ids) | platform_paths(ids)
-    own = history_shapes() | storage_shapes() | own_shapes(ids) | platform_shapes()
-    document = _document("Fooocus Serve", paths, {**schemas, **own}, root, keys_required)
+        results = [ref(output) for output in dict.fromkeys(one.output for one in endpoints if one.app == app)]
+        paths |= following(f"/queue/{app}", app, results[0] if len(results) == 1 else {"anyOf": results})
+    paths |= paths_of([endpoint.id for endpoint in endpoints])
+    schemas = _schemas(endpoints) | _own_schemas(*OF_QUEUES, *OF_ALL)
+    document = _document("Fooocus Serve", paths, schemas, root, keys_required)
     document["components"]["securitySchemes"] |= {"storageToken": {"type": "http", "scheme": "bearer"}}
     return document
 
 
 def endpoint_document(endpoint: Endpoint, root: str, keys_required: bool) -> dict[str, Any]:
     """The queue of one endpoint. root: where the queue's routes stand."""
-    schemas, names = _schemas([endpoint])
-    given, result = names[endpoint.id]
     path = f"/{endpoint.id}"
     # fal names the endpoint, sub-path and all, in the paths of its requests
-    paths = {path: {"post": submit(endpoint, given)}, **following(path, endpoint.app, result)}
+    paths = {path: {"post": submit(endpoint)}, **following(path, endpoint.app, ref(endpoint.output))}
+    schemas = _schemas([endpoint]) | _own_schemas(*OF_QUEUES)
     found = _document(f"Queue OpenAPI for {endpoint.id}", paths, schemas, root, keys_required)
     found["info"] |= {"x-fal-metadata": {"endpointId": endpoint.id}}
     return found
@@ -76,8 +83,8 @@ def _document(
     }
 
 
-def _schemas(endpoints: Sequence[Endpoint]) -> tuple[dict[str, Any], dict[str, tuple[dict[str, Any], dict[str, Any]]]]:
-    """Schemas by name; and by endpoint, its request body and the schema of its output."""
+def _schemas(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """What the endpoints take and draw, by name."""
     _, found = models_json_schema(
         [
             *((endpoint.input, "validation") for endpoint in endpoints),
@@ -85,15 +92,29 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[dict[str, Any], dict[str, t
         ],
         ref_template=TEMPLATE,
     )
-    schemas = found["$defs"]
-    names = {
-        endpoint.id: (
-            taken(endpoint.input.__name__, bool(schemas[endpoint.input.__name__].get("required"))),
-            ref(endpoint.output.__name__),
-        )
-        for endpoint in endpoints
-    }
-    return {**schemas, **shapes()}, names
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
+
+
+class _Untitled(GenerateJsonSchema):
+    """Schemas under the names of `ref`, whose titles would only repeat them."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).removesuffix("Body")
+
+
+def _own_schemas(*shapes: Any) -> dict[str, Any]:
+    """Shapes of ours, by name."""
+    _, found = TypeAdapter.json_schemas(
+        [(shape.__name__, "validation", TypeAdapter(shape)) for shape in shapes],
+        ref_template=TEMPLATE,
+        schema_generator=_Untitled,
+    )
+    schemas = {name: {key: schema[key] for key in schema if key != "title"} for name, schema in found["$defs"].items()}
+    return {**schemas, "Fault": {"anyOf": [ref(HTTPValidationErrorBody), ref(PlatformErrorBody)]}}
 
 
 def _ordered(schema: Mapping[str, Any]) -> dict[str, Any]:

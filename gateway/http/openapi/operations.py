@@ -1,27 +1,27 @@
 """The operations of an endpoint: run, stream, submit, and following what was submitted (fal-protocol 3, 4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.endpoints import Endpoint
-from gateway.http.openapi.wording import (
+from gateway.errors import PlatformErrorBody
+from gateway.http import bodies
+from gateway.http.openapi.parts import (
     DRAWN,
     REQUEST_ID_HEADER,
     answer,
-    json_of,
     lifecycle_parameters,
+    operation,
     operation_id,
     parameter,
     ref,
-    refusals,
     request_named,
 )
-from gateway.http.submission import MAX_NAME
+from gateway.http.submission import MAX_IDEMPOTENCY_KEY
 from gateway.images.ssrf import MAX_LENGTH
 from gateway.policy import OF_OUTPUTS
 
-ACCEPTING = ("400", "401", "403", "413", "422", "429", "500")
-FOLLOWING = ("400", "401", "403", "404", "500")
+ACCEPTING = ("422", "429")
 EVENT: Mapping[str, Any] = {
     "description": "One server-sent event; its data is JSON.",
     "type": "object",
@@ -37,114 +37,75 @@ INACTIVE: Mapping[str, Any] = {
 }
 
 
-def run(endpoint: Endpoint, given: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """given: the request body. result: the schema of the output."""
-    return {
-        "operationId": operation_id("run", endpoint.id),
-        "summary": _summary(endpoint),
-        "parameters": [_start_timeout(), *_kept()],
-        "requestBody": dict(given),
-        "responses": {
-            "200": answer("The output.", result, INACTIVE),
-            **refusals(*ACCEPTING, *DRAWN),
-        },
-    }
+def run(endpoint: Endpoint) -> dict[str, Any]:
+    return operation(
+        operation_id("run", endpoint.id),
+        _summary(endpoint),
+        {"200": answer("The output.", ref(endpoint.output), INACTIVE)},
+        parameters=[_start_timeout(), *_kept()],
+        body=endpoint.input,
+        refused=(*ACCEPTING, *DRAWN),
+    )
 
 
-def stream(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "operationId": operation_id("stream", endpoint.id),
-        "summary": f"{_summary(endpoint)} Tells of the progress; the last event is the output.",
-        "parameters": [_start_timeout(), *_kept()],
-        "requestBody": dict(given),
-        "responses": {"200": _events("Outputs in the making."), **refusals(*ACCEPTING, *DRAWN)},
-    }
+def stream(endpoint: Endpoint) -> dict[str, Any]:
+    return operation(
+        operation_id("stream", endpoint.id),
+        f"{_summary(endpoint)} Tells of the progress; the last event is the output.",
+        _events("Outputs in the making."),
+        parameters=[_start_timeout(), *_kept()],
+        body=endpoint.input,
+        refused=(*ACCEPTING, *DRAWN),
+    )
 
 
-def submit(endpoint: Endpoint, given: Mapping[str, Any], links: Mapping[str, str] = NO_LINKS) -> dict[str, Any]:
+def submit(endpoint: Endpoint, links: Mapping[str, str] = NO_LINKS) -> dict[str, Any]:
     """links: names -> ids of operations that take the request's id, besides those of the queue."""
     to = {"parameters": {"request_id": "$response.body#/request_id"}}
-    return {
-        "operationId": operation_id("submit", endpoint.id),
-        "summary": f"{_summary(endpoint)} Answers at once with the addresses to follow.",
-        "parameters": _terms(),
-        "requestBody": dict(given),
-        "responses": {
-            "200": {
-                **answer("Accepted.", ref("Accepted"), INACTIVE),
-                "links": {
-                    name: {"operationId": operation, **to}
-                    for name, operation in {
-                        **{verb: operation_id(verb, endpoint.app) for verb in ("status", "result", "cancel")},
-                        **links,
-                    }.items()
-                },
-            },
-            **refusals(*ACCEPTING),
-        },
+    followed = {verb: operation_id(verb, endpoint.app) for verb in ("status", "result", "cancel")} | dict(links)
+    accepted = {
+        **answer("Accepted.", ref(bodies.Accepted), INACTIVE),
+        "links": {name: {"operationId": called, **to} for name, called in followed.items()},
     }
+    return operation(
+        operation_id("submit", endpoint.id),
+        f"{_summary(endpoint)} Answers at once with the addresses to follow.",
+        {"200": accepted},
+        parameters=_terms(),
+        body=endpoint.input,
+        refused=ACCEPTING,
+    )
 
 
 def following(path: str, app: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """The paths under `path`, which stands for an app or an endpoint of it. result: the schema of the output."""
     one = f"{path}/requests/{{request_id}}"
-    named = request_named()
-    logs = parameter(
-        "logs", "query", {"enum": ["1", "0", "true", "false"], "type": "string"}, "Whether the log lines are wanted."
-    )
-    ended = answer("The output.", result)
-    return {
-        f"{one}/status": {
-            "get": {
-                "operationId": operation_id("status", app),
-                "summary": "Where a request is.",
-                "parameters": [named, logs],
-                "responses": {
-                    "202": answer("It waits or runs.", ref("QueueStatus")),
-                    "200": answer("It has ended, well or not.", ref("QueueStatus")),
-                    **refusals(*FOLLOWING),
-                },
-            }
-        },
-        f"{one}/status/stream": {
-            "get": {
-                "operationId": operation_id("status_stream", app),
-                "summary": "Each change of a request, until it has ended.",
-                "parameters": [named, logs],
-                "responses": {"200": _events("QueueStatus objects, each with new log lines."), **refusals(*FOLLOWING)},
-            }
-        },
-        one: {
-            "get": {
-                "operationId": operation_id("result", app),
-                "summary": "The output or the failure of a request that has ended; 400 before.",
-                "parameters": [named],
-                "responses": {"200": ended, **refusals(*FOLLOWING, "422", *(set(DRAWN) - {*FOLLOWING}))},
-            }
-        },
-        f"{one}/cancel": {
-            "put": {
-                "operationId": operation_id("cancel", app),
-                "summary": "Cancel a request.",
-                "parameters": [named],
-                "responses": {
-                    "202": answer("Removed from the queue, or told to stop.", ref("CancelAnswer")),
-                    **refusals("401", "403", "500"),
-                    "400": _no_cancel("It has ended, or a header makes no sense."),
-                    "404": _no_cancel("There is no such request, or it is another key's."),
-                },
-            }
-        },
+    wanted: dict[str, Any] = {"enum": ["1", "0", "true", "false"], "type": "string"}
+    logs = parameter("logs", "query", wanted, "Whether the log lines are wanted.")
+
+    def followed(verb: str, summary: str, found: Any, *more: Mapping[str, Any], refused: Sequence[str] = ()) -> Any:
+        parameters, codes = [request_named(), *more], ("404", *refused)
+        return operation(operation_id(verb, app), summary, found, parameters=parameters, refused=codes)
+
+    status = ref(bodies.QueueStatus)
+    states = {"202": answer("It waits or runs.", status), "200": answer("It has ended, well or not.", status)}
+    changes = _events("QueueStatus objects, each with new log lines.")
+    ended = {"200": answer("The output.", result)}
+    refusal = {"anyOf": [ref(bodies.CancelRefusal), ref(PlatformErrorBody)]}
+    cancelled = {
+        "202": answer("Removed from the queue, or told to stop.", ref(bodies.CancelAnswer)),
+        "400": answer("It has ended, or a header makes no sense.", refusal),
+        "404": answer("There is no such request, or it is another key's.", refusal),
     }
-
-
-def _no_cancel(description: str) -> dict[str, Any]:
-    return answer(description, {"anyOf": [ref("CancelRefusal"), ref("PlatformError")]})
-
-
-def taken(name: str, required: bool) -> dict[str, Any]:
-    """A request body. required: False where an empty one stands for `{}`."""
-    return {"required": required, "content": json_of(ref(name))}
+    output = "The output or the failure of a request that has ended; 400 before."
+    return {
+        f"{one}/status": {"get": followed("status", "Where a request is.", states, logs)},
+        f"{one}/status/stream": {
+            "get": followed("status_stream", "Each change of a request, until it has ended.", changes, logs)
+        },
+        one: {"get": followed("result", output, ended, refused=("422", *DRAWN))},
+        f"{one}/cancel": {"put": followed("cancel", "Cancel a request.", cancelled)},
+    }
 
 
 def _terms() -> list[dict[str, Any]]:
@@ -177,7 +138,7 @@ def _terms() -> list[dict[str, Any]]:
         parameter(
             "Idempotency-Key",
             "header",
-            {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$", "minLength": 1, "maxLength": MAX_NAME},
+            {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY},
             "The same key and input again are the same request. An addition of this service.",
         ),
         *_kept(),
@@ -206,11 +167,8 @@ def _start_timeout() -> dict[str, Any]:
 
 
 def _events(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "headers": dict(REQUEST_ID_HEADER),
-        "content": {"text/event-stream": {"schema": dict(EVENT)}},
-    }
+    content = {"text/event-stream": {"schema": dict(EVENT)}}
+    return {"200": {"description": description, "headers": dict(REQUEST_ID_HEADER), "content": content}}
 
 
 def _summary(endpoint: Endpoint) -> str:

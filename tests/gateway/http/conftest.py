@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -14,11 +15,13 @@ from gateway.app import Parts, create_app
 from gateway.endpoints import app_of
 from gateway.files.backends import LocalFiles
 from gateway.files.upload_quota import UploadAccount
+from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.worker.dispatcher import Dispatching
 from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
+from tests.gateway.http.storing import Uploader
 
 APP = app_of(FAST)
 
@@ -53,6 +56,25 @@ async def client(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=create_app(parts))
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
         yield client
+
+
+@pytest.fixture
+async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
+    opened = await SqlKeys.open(parts.settings.ledger_address)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def locked(parts: Parts, keys: SqlKeys) -> Parts:
+    """They with keys required, whatever Host is called."""
+    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
+    return replace(parts, settings=settings, keys=keys)
+
+
+@pytest.fixture
+async def up(client: httpx2.AsyncClient) -> Uploader:
+    return Uploader(client)
 
 
 @pytest.fixture

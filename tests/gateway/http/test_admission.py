@@ -20,13 +20,6 @@ QUEUE = f"/queue/{FAST}"
 
 
 @pytest.fixture
-async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
-    opened = await SqlKeys.open(parts.settings.ledger_address)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def client(parts: Parts, keys: SqlKeys) -> AsyncIterator[httpx2.AsyncClient]:
     settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": (), "open_calls_of_key": 1})
     app = create_app(Parts(settings, parts.ledger, parts.files, parts.dispatcher, keys=keys))

@@ -1,17 +1,17 @@
 """Where keys are required, nothing that is somebody's is reached without the right one."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from gateway.app import Parts, create_app
 from gateway.http.auth import caller
+from gateway.http.routes import Route
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.keys.tokens import Purpose, Tokens
@@ -24,27 +24,20 @@ ALIAS = FAST.split("/")[1]
 
 
 @pytest.fixture
-async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
-    opened = await SqlKeys.open(parts.settings.ledger_address)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def locked(parts: Parts, keys: SqlKeys) -> Parts:
-    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return replace(parts, settings=settings, keys=keys)
-
-
-@pytest.fixture
 async def client(locked: Parts) -> AsyncIterator[httpx2.AsyncClient]:
     async def who(request: Request) -> Response:
         found = caller(request)
         return JSONResponse([found.key, sorted(found.scopes)])
 
     app = create_app(locked)
-    paths = ("/run/who", "/cdn/who", "/rest/storage/who", "/admin/who", f"/run/{FAST}/stream", "/run/fal-ai/x/stream")
-    app.router.routes[:0] = [Route(path, who, methods=["GET", "POST"]) for path in paths]
+    both: Any = {"methods": ["GET", "POST"]}
+    app.router.routes[:0] = [
+        Route("/run/who", who, needs=Scope.RUN, **both),
+        Route("/cdn/who", who, needs=Scope.STORAGE, token=Purpose.STORAGE, **both),
+        Route("/rest/storage/who", who, needs=Scope.STORAGE, **both),
+        Route("/admin/who", who, needs=Scope.ADMIN, **both),
+        Route("/run/{endpoint:path}/stream", who, needs=Scope.RUN, token=Purpose.STREAM, **both),
+    ]
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://testserver") as client:
         yield client
 
@@ -186,6 +179,7 @@ async def test_a_token_streams_in_its_keys_name(client: httpx2.AsyncClient, keys
         {"allowed_apps": "fooocus"},
         {"allowed_apps": [ALIAS], "token_expiration": 10**9},
         {"allowed_apps": [ALIAS], "token_expiration": "soon"},
+        {"allowed_apps": [ALIAS], "token_expiration": True},
         {"allowed_apps": [ALIAS], "token_expiration": float("1e-400")},
     ],
 )

@@ -27,19 +27,6 @@ Made = Callable[..., Any]
 
 
 @pytest.fixture
-async def keys(parts: Parts) -> AsyncIterator[SqlKeys]:
-    opened = await SqlKeys.open(parts.settings.ledger_address)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def locked(parts: Parts, keys: SqlKeys) -> Parts:
-    settings = parts.settings.model_copy(update={"keys": "required", "allowed_hosts": ()})
-    return replace(parts, settings=settings, keys=keys)
-
-
-@pytest.fixture
 async def nobody(locked: Parts, request: pytest.FixtureRequest) -> AsyncIterator[Uploader]:
     """A caller without a key; `files_access` as a test's parameter says."""
     changed = locked.settings.model_copy(update=getattr(request, "param", {}))

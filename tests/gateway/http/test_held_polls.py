@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import httpx2
 import pytest
 
-from gateway.http import long_poll
-from gateway.http.long_poll import PollRate
+from gateway.http import long_poll, queue
+from gateway.http.long_poll import PollRate, Watch, Watching
 from gateway.ledger.models import Status
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
@@ -18,7 +19,9 @@ RATE = 10
 
 
 @pytest.fixture
-def settings(settings: GatewaySettings) -> GatewaySettings:
+def settings(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> GatewaySettings:
+    """With a rate whose second does not pass."""
+    monkeypatch.setattr(queue, "PollRate", lambda per_s: PollRate(per_s, lambda: 0.0))
     return settings.model_copy(update={"status_polls_per_s": RATE})
 
 
@@ -27,6 +30,34 @@ def held_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is answered because its time is over."""
     monkeypatch.setattr(long_poll, "MAX_HOLD_S", 60)
     monkeypatch.setattr(long_poll, "TICK_S", 0.02)  # no dispatcher says what changes
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that somebody began to listen to."""
+    begun: list[str] = []
+    watch = Watching.watch
+
+    def noted(watching: Watching, status: Status) -> AbstractContextManager[Watch]:
+        begun.append(status.request_id)
+        return watch(watching, status)
+
+    monkeypatch.setattr(Watching, "watch", noted)
+    return begun
+
+
+async def until_listening(listening: Sequence[object], count: int) -> None:
+    async def reached() -> bool:
+        return len(listening) >= count
+
+    await until(reached)
+
+
+async def until_answered(polls: Sequence[asyncio.Task[httpx2.Response]], count: int) -> None:
+    async def reached() -> bool:
+        return sum(poll.done() for poll in polls) >= count
+
+    await until(reached)
 
 
 async def submitted(client: httpx2.AsyncClient) -> str:
@@ -66,7 +97,7 @@ async def test_below_the_rate_polls_are_answered_at_once(client: httpx2.AsyncCli
 
 @pytest.mark.usefixtures("held_long")
 async def test_above_it_all_wait_for_a_change_with_one_question_for_all(
-    client: httpx2.AsyncClient, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.AsyncClient, ledger: SqlLedger, listening: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     read = ledger.statuses
@@ -80,13 +111,12 @@ async def test_above_it_all_wait_for_a_change_with_one_question_for_all(
     for name in names:
         await poll(client, name)
     polls = [asyncio.create_task(poll(client, name)) for name in names * 10]
-
-    async def all_are_watched() -> bool:
-        return bool(asked) and asked[-1] == len(names)
-
-    await until(all_are_watched)
+    expected = len(polls) - (RATE - len(names))
+    await until_listening(listening, expected)
+    await until_answered(polls, len(polls) - expected)
     held = [task for task in polls if not task.done()]
-    assert len(held) >= len(polls) - RATE
+    assert len(held) == len(listening) == expected
+    await until_listening(asked, 2)
     assert max(asked) <= len(names)
     (claim,) = await ledger.claim("one", 1, 60)
     await ledger.running(claim)  # the first begins, so that the others move up
@@ -115,6 +145,22 @@ async def test_what_is_done_is_never_held(client: httpx2.AsyncClient) -> None:
     assert {answer.json()["status"] for answer in answers} == {"COMPLETED"}
 
 
+async def test_a_cancellation_is_told_at_once_to_who_waits_here(
+    client: httpx2.AsyncClient, listening: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_poll, "MAX_HOLD_S", 60)
+    monkeypatch.setattr(long_poll, "PERIOD_S", 60)
+    monkeypatch.setattr(long_poll, "TICK_S", 60)
+    request_id = await submitted(client)
+    for _ in range(RATE):
+        await poll(client, request_id)
+    waiting = asyncio.create_task(poll(client, request_id))
+    await until_listening(listening, 1)
+    await client.put(f"/queue/{APP}/requests/{request_id}/cancel")
+    answer = await asyncio.wait_for(waiting, 10)
+    assert answer.json()["status"] == "COMPLETED"
+
+
 async def test_a_poll_is_answered_although_nothing_changes(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +172,9 @@ async def test_a_poll_is_answered_although_nothing_changes(
 
 
 @pytest.mark.usefixtures("held_long")
-async def test_new_lines_are_news_to_who_asks_for_logs(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+async def test_new_lines_are_news_to_who_asks_for_logs(
+    client: httpx2.AsyncClient, ledger: SqlLedger, listening: list[str]
+) -> None:
     request_id = await submitted(client)
     (claim,) = await ledger.claim("one", 1, 60)
     await ledger.running(claim)
@@ -134,7 +182,7 @@ async def test_new_lines_are_news_to_who_asks_for_logs(client: httpx2.AsyncClien
     for _ in range(RATE):
         await client.get(address, params={"logs": "1"})
     waiting = asyncio.create_task(client.get(address, params={"logs": "1"}))
-    await asyncio.sleep(0.1)
+    await until_listening(listening, 1)
     assert not waiting.done()
     await ledger.log(claim, [("INFO", "line")])
     answer = await asyncio.wait_for(waiting, 10)

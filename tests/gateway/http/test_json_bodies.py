@@ -1,4 +1,5 @@
-"""What a client is told of a body that is no JSON: what it is instead, or where it stops being JSON."""
+"""What a client is told of a body that is no JSON, what it is instead, or where it stops being JSON; and of one that is
+not as the route takes it, in which field."""
 
 import json
 
@@ -6,6 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from gateway.http.request_body import unreadable
+from tests.gateway.http.storing import Uploader, beside
 
 REQUEST = Request({"type": "http", "headers": []})
 
@@ -44,3 +46,23 @@ def test_so_is_what_is_not_in_utf_8(body: bytes, where: str) -> None:
 @pytest.mark.parametrize(("body", "why"), [(b"[" * 100_000, "levels"), (b"9" * 5000, "digits")])
 def test_what_cannot_be_read_though_it_is_json_is_told_why(body: bytes, why: str) -> None:
     assert why in told(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"parts": [{"partNumber": 1}]}, "parts.0.etag: Field required."),
+        ({"parts": [{"partNumber": "1", "etag": "x"}]}, "parts.0.partNumber: Input should be a valid integer."),
+        ({"parts": 7}, "parts: Input should be a valid list."),
+        ({}, "parts: Field required."),
+    ],
+)
+async def test_what_is_not_as_the_route_takes_it_is_told_its_field(up: Uploader, body: object, where: str) -> None:
+    begun = await up.begun("initiate-multipart")
+    answer = await up.client.post(beside(begun["upload_url"], "complete"), json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (400, f"The body is not valid: {where}")
+
+
+async def test_a_body_that_is_no_object_is_told_so(up: Uploader) -> None:
+    answer = await up.client.post("/rest/tokens", json=[1])
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The body must be a JSON object.")

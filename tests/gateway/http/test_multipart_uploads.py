@@ -1,7 +1,6 @@
 """Uploads in parts, as the JavaScript and the Python client send them: in any order, again, whole or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +20,6 @@ PIECES = (PNG[:50], PNG[50:90], PNG[90:])
 def parts(parts: Parts, ledger: SqlLedger) -> Parts:
     settings = parts.settings.model_copy(update={"max_upload_bytes": CAP})
     return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
-
-
-@pytest.fixture
-async def up(parts: Parts) -> AsyncIterator[Uploader]:
-    transport = httpx2.ASGITransport(app=create_app(parts))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
-        yield Uploader(client)
 
 
 class Sending:

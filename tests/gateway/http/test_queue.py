@@ -1,6 +1,5 @@
 """The queue's routes over a real ledger (fal-protocol 0, 4)."""
 
-import asyncio
 import re
 import uuid
 from typing import Any
@@ -13,8 +12,8 @@ from gateway.errors import ModelError, PlatformError
 from gateway.ledger.models import State
 from gateway.ledger.positions import Positions
 from gateway.ledger.store import SqlLedger
-from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
-from tests.gateway.http.conftest import Dispatch, Reach
+from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, until
+from tests.gateway.http.conftest import APP, Dispatch, Reach
 
 IMAGE_TO_IMAGE = f"{FAST}/image-to-image"
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -25,6 +24,13 @@ async def submit(client: httpx2.AsyncClient, endpoint: str = FAST, **more: Any) 
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+async def until_logged(ledger: SqlLedger, request_id: str) -> None:
+    async def logged() -> bool:
+        return bool(await ledger.logs(request_id))
+
+    await until(logged)
 
 
 async def test_the_answer_to_a_submit_has_all_that_clients_read(client: httpx2.AsyncClient) -> None:
@@ -59,14 +65,20 @@ async def test_a_waiting_request_has_its_position(client: httpx2.AsyncClient) ->
 
 @pytest.mark.parametrize(("asked", "given"), [("1", True), ("true", True), ("0", False), ("false", False), ("", False)])
 async def test_logs_is_always_a_key_and_filled_when_asked_for(
-    client: httpx2.AsyncClient, runner: FakeRunner, dispatch: Dispatch, reach: Reach, asked: str, given: bool
+    client: httpx2.AsyncClient,
+    ledger: SqlLedger,
+    runner: FakeRunner,
+    dispatch: Dispatch,
+    reach: Reach,
+    asked: str,
+    given: bool,
 ) -> None:
     submitted = await submit(client)
     runner.steps, runner.pause_s = 2, 0.3
     query = {"logs": asked} if asked else {}
     async with dispatch():
         await reach(submitted["request_id"], State.RUNNING)
-        await asyncio.sleep(0.2)
+        await until_logged(ledger, submitted["request_id"])
         running = await client.get(submitted["status_url"], params=query)
         await reach(submitted["request_id"], State.DONE)
     done = await client.get(submitted["status_url"], params=query)
@@ -104,6 +116,19 @@ async def test_the_result_is_the_output(
     assert (answer.json()["seed"], answer.json()["prompt"]) == (7, "a red cube")
     assert answer.json()["images"][0]["url"].startswith("http://testserver:8000/files/outputs/")
     assert answer.headers["x-fal-request-id"] == submitted["request_id"]
+
+
+async def test_a_result_goes_out_as_it_is_stored(
+    client: httpx2.AsyncClient, ledger: SqlLedger, dispatch: Dispatch, reach: Reach
+) -> None:
+    submitted = await submit(client, prompt="größer")
+    async with dispatch():
+        await reach(submitted["request_id"], State.DONE)
+    stored = await ledger.answer(submitted["request_id"], APP)
+    answer = await client.get(submitted["response_url"])
+    assert stored is not None
+    assert (answer.text, answer.headers["content-type"]) == (stored.text, "application/json")
+    assert answer.json() == stored.body
 
 
 @pytest.mark.parametrize("path", [FAST, IMAGE_TO_IMAGE])
@@ -151,13 +176,16 @@ async def test_a_failure_is_completed_and_replayed(
     assert result.headers["x-fal-retryable"] == fault.headers()["x-fal-retryable"]
 
 
-async def test_cancelling_a_waiting_request(client: httpx2.AsyncClient, dispatch: Dispatch, runner: FakeRunner) -> None:
+async def test_cancelling_a_waiting_request(
+    client: httpx2.AsyncClient, dispatch: Dispatch, runner: FakeRunner, reach: Reach
+) -> None:
     submitted = await submit(client)
     answer = await client.put(submitted["cancel_url"])
     assert (answer.status_code, answer.json()) == (202, {"status": "OK"})
+    later = await submit(client)
     async with dispatch():
-        await asyncio.sleep(0.1)
-    assert runner.seen == []
+        await reach(later["request_id"], State.DONE)
+    assert runner.ids == [later["request_id"]]
     assert (await client.get(submitted["status_url"])).json()["error_type"] == "client_cancelled"
     result = await client.get(submitted["response_url"])
     assert (result.status_code, result.json()["error_type"]) == (499, "client_cancelled")

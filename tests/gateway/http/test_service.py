@@ -1,4 +1,4 @@
-"""The service about itself: health, readiness, schemas, page."""
+"""The service about itself: health, readiness, schemas, page, and its public keys where fal's verifiers look."""
 
 import asyncio
 import re
@@ -180,3 +180,21 @@ async def test_the_document_of_one_endpoint_describes_its_input(client: httpx2.A
 async def test_an_unknown_endpoint_has_no_document(client: httpx2.AsyncClient, endpoint_id: str) -> None:
     answer = await client.get("/openapi.json", params={"endpoint_id": endpoint_id})
     assert (answer.status_code, answer.json()["error_type"]) == (404, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("path", "host"),
+    [
+        ("/.well-known/jwks.json", "testserver"),
+        ("/rest/.well-known/jwks.json", "testserver"),
+        ("/.well-known/jwks.json", "rest.fal.ai"),
+        ("/.well-known/jwks.json", "rest.alpha.fal.ai"),
+    ],
+)
+async def test_the_key_set_is_published(client: httpx2.AsyncClient, path: str, host: str) -> None:
+    answer = await client.get(path, headers={"host": host})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "public, max-age=3600"
+    (key,) = answer.json()["keys"]
+    assert (key["kty"], key["crv"], "d" in key) == ("OKP", "Ed25519", False)
+    assert answer.json() == (await client.get("/rest/.well-known/jwks.json")).json()

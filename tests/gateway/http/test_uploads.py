@@ -26,13 +26,6 @@ def parts(parts: Parts, ledger: SqlLedger) -> Parts:
     return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
 
 
-@pytest.fixture
-async def up(parts: Parts) -> AsyncIterator[Uploader]:
-    transport = httpx2.ASGITransport(app=create_app(parts))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver:8000") as client:
-        yield Uploader(client)
-
-
 @pytest.mark.parametrize("query", ["?storage_type=fal-cdn-v3", "?storage_type=gcs", ""])
 async def test_an_initiated_upload_is_served_under_its_address(up: Uploader, query: str) -> None:
     begun = await up.begun(f"initiate{query}")

@@ -1,9 +1,14 @@
-"""The pieces of a document that its operations share: references, JSON bodies, answers, refusals, parameters."""
+"""What the operations of a document are made of: references, bodies, answers, refusals, parameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from gateway.policy import Lifecycle
+
 TEMPLATE = "#/components/schemas/{model}"  # of references to schemas, as pydantic wants it
+BY_KEY: Mapping[str, Any] = {}  # as the document says of all
 OPEN: Mapping[str, Any] = {"security": []}  # for everybody, also where keys are required
 # of a path: no slash and no percent sign, with which it would name another path
 PIECE: Mapping[str, Any] = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9._-]+$"}
@@ -40,8 +45,10 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 DRAWN = ("499", "500", "502", "503", "504")  # how a run can end besides well and 422
 
 
-def ref(schema: str) -> dict[str, Any]:
-    return {"$ref": TEMPLATE.format(model=schema)}
+def ref(shape: Any) -> dict[str, Any]:
+    """shape: a model or a TypedDict of ours, or a schema's name."""
+    name = shape if isinstance(shape, str) else shape.__name__.removesuffix("Body")
+    return {"$ref": TEMPLATE.format(model=name)}
 
 
 def json_of(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,9 +64,37 @@ def answer(description: str, schema: Mapping[str, Any], headers: Mapping[str, An
     }
 
 
-def refusals(*codes: str) -> dict[str, Any]:
-    """The refusals of an operation, by reference."""
-    return {code: {"$ref": f"#/components/responses/{code}"} for code in codes}
+def operation(
+    name: str,
+    summary: str,
+    found: Any,
+    *,
+    parameters: Sequence[Mapping[str, Any]] = (),
+    body: Any = None,
+    security: Mapping[str, Any] = BY_KEY,
+    refused: Sequence[str] = (),
+    fault: Any = None,
+) -> dict[str, Any]:
+    """found: what a call is answered that is served, a shape (see `ref`) or answers by status. body: what it takes, a
+    model or an OpenAPI object. refused: statuses of refusals beside those that follow from the rest. fault: the shape
+    of refusals that differ from the others'.
+    """
+    codes = {"400", "500", *refused, *(() if security is OPEN else ("401", "403")), *(("413",) if body else ())}
+    answers = found if isinstance(found, Mapping) else {"200": answer(summary, ref(found))}
+    refusals = {
+        code: {"$ref": f"#/components/responses/{code}"} if fault is None else answer(REFUSALS[code][1], ref(fault))
+        for code in sorted(codes)
+    }
+    described: dict[str, Any] = {"operationId": name, "summary": summary, **security, "parameters": [*parameters]}
+    if body is not None:
+        described["requestBody"] = dict(body) if isinstance(body, Mapping) else taken(body)
+    return {**described, "responses": {**refusals, **answers}}
+
+
+def taken(model: type[BaseModel]) -> dict[str, Any]:
+    """A request body; an empty one stands for `{}` where that is valid."""
+    required = any(field.is_required() for field in model.model_fields.values())
+    return {"required": required, "content": json_of(ref(model))}
 
 
 def refusal_components() -> dict[str, Any]:
@@ -90,20 +125,9 @@ def operation_id(verb: str, name: str) -> str:
     return "_".join([verb, *"".join(c if c.isalnum() else " " for c in name).split()])
 
 
-def object_of(
-    properties: Mapping[str, Any], *, optional: tuple[str, ...] = (), description: str = ""
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": [name for name in properties if name not in optional],
-    }
-    return found | ({"description": description} if description else {})
-
-
 def lifecycle_parameters(names: Sequence[str], description: str) -> list[dict[str, Any]]:
     """Headers that hold a `Lifecycle` as JSON. names: in any case."""
-    content = {"content": json_of(ref("Lifecycle"))}
+    content = {"content": json_of(ref(Lifecycle))}
     return [{"name": name.title(), "in": "header", "description": description, **content} for name in names]
 
 

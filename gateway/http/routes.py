@@ -1,0 +1,64 @@
+"""Routes that say what they need of their callers, and which of them a call means."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette import routing
+from starlette.routing import Match
+from starlette.types import Scope
+
+from gateway.keys.base import Scope as KeyScope
+from gateway.keys.tokens import Purpose
+
+
+class Route(routing.Route):
+    """A route that is called with a key of the scope `needs`; with none where that is None.
+
+    token: of which purpose a token does instead of a key. reads_a_file: it tells by the file who may read it, so that
+    nobody needs a key, and a key of any scope counts.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        methods: Sequence[str],
+        needs: KeyScope | None,
+        token: Purpose | None = None,
+        reads_a_file: bool = False,
+    ) -> None:
+        super().__init__(path, endpoint, methods=[*methods])
+        self.needs, self.token, self.reads_a_file = needs, token, reads_a_file
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a call means. route: None for a path that no route has. has_method: whether the route takes its method."""
+
+    route: Route | None = None
+    has_method: bool = False
+    path_params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may make this call."""
+        return self.route is not None and self.route.needs is None
+
+    @property
+    def reads_a_file(self) -> bool:
+        return self.has_method and self.route is not None and self.route.reads_a_file
+
+
+def called(scope: Scope) -> Called:
+    """The route that the router of this app takes; one of another method where none has the call's."""
+    other = Called()
+    for route in scope["app"].routes:
+        if isinstance(route, Route):
+            match, inner = route.matches(scope)
+            if match is Match.FULL:
+                return Called(route, True, inner["path_params"])
+            if match is Match.PARTIAL and other.route is None:
+                other = Called(route, False, inner["path_params"])
+    return other
