@@ -1,6 +1,5 @@
 """What an operator may set about the weights that clients name."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.secrets import Reference, referred
 from gateway.settings import MIB
 
 _USUAL = re.compile(r"http://.*:80|https://.*:443")
@@ -20,7 +20,6 @@ def _as_sent(origin: str) -> str:
 
 
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9._-]+(:\d{1,5})?$"), AfterValidator(_as_sent)]
-Reference = Annotated[str, Field(pattern=r"^(env:\w+|file:.+)$")]
 
 
 class WeightsSettings(BaseModel):
@@ -58,16 +57,11 @@ class WeightsSettings(BaseModel):
 
     def read_tokens(self) -> dict[str, str]:
         """The tokens that are referred to. Raises ValueError, which names the reference, where there is none."""
-        return {origin: _referred(reference) for origin, reference in self.tokens.items()}
+        return {origin: _token(reference) for origin, reference in self.tokens.items()}
 
 
-def _referred(reference: str) -> str:
-    kind, _, place = reference.partition(":")
-    try:
-        token = os.environ[place] if kind == "env" else Path(place).read_text(encoding="utf-8")
-    except (KeyError, OSError, UnicodeError) as fault:
-        raise ValueError(f"weights.tokens: there is nothing to read at {reference}") from fault
-    token = token.strip()
-    if not token.isascii() or not token.isprintable() or not token:
+def _token(reference: str) -> str:
+    token = referred(reference, "weights.tokens")
+    if not token.isascii() or not token.isprintable():
         raise ValueError(f"weights.tokens: what {reference} holds is no token")
     return token

@@ -53,7 +53,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
     async def open_gateway(settings: GatewaySettings, open_door: Callable[[], Door]) -> Any:
         gateway: Any = Gateway.__new__(Gateway)
-        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None, 500)
+        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None)
         return gateway
 
     return open_gateway
