@@ -23,31 +23,39 @@ Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9._-]+(:\d{1,5})?$"), Af
 
 
 class WeightsSettings(BaseModel):
-    """Durations in seconds, sizes in bytes.
+    """What may be fetched, from where and how. Durations in seconds, sizes in bytes."""
 
-    cache: the folder of what was fetched, on each node its own disk's; None for `weights` in the gateway's `data_dir`.
-    cache_bytes: of its files together; the ones used last stay. max_bytes: of one file.
-    hub: where names such as `owner/repo` lie. tokens: by origin (`https://huggingface.co`) a reference to what is sent
-        to it as a bearer token: `env:NAME` or `file:/path`. Whoever may draw can draw with what it opens.
-    timeout_s: for a whole fetch, below the gateway's `run_timeout_s`. grace_s, least_bytes_per_s: how far a file may
-        fall behind that rate, and so how long its server may be silent. at_once: fetches of a replica, of one key at
-        most half of them.
-    remember_s: how long an address is taken to have what it had. After that its server is asked, by ETag where it has
-        one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cache: Path | None = None
+    """folder of what was fetched, on each node its own disk's; none is `weights` in `data_dir`"""
     cache_bytes: int = Field(20 * 1024 * MIB, gt=0)
+    """of its files together (of their addresses 10,000 are remembered); those used longest ago leave for new ones. What
+    a request may still draw with (found within `run_timeout_s` and a minute) stays: where all is in use, a request for
+    more waits its turn as at any fault of ours. What is just arriving comes on top, up to `at_once` times
+    `max_bytes`"""
     max_bytes: int = Field(1024 * MIB, gt=0)
+    """of one file"""
     hub: Origin = "https://huggingface.co"
+    """where names such as `owner/repo` lie; a public address as those of clients"""
     tokens: Mapping[Origin, Reference] = Field(default_factory=dict)
+    """by origin, such as `https://huggingface.co` or `https://civitai.com`, without a usual port, where its token is:
+    `env:NAME` or `file:/path`, on the nodes of the Preprocessor. Sent to that origin alone, never where it redirects
+    to. Whoever may draw can then draw with what the token opens"""
     timeout_s: float = Field(300.0, gt=0)
+    """for a whole fetch with its redirects; below `run_timeout_s`, which goes on meanwhile, or the service does not
+    start"""
     grace_s: float = Field(15.0, gt=0)
+    """how far a file may fall behind `least_bytes_per_s` while it arrives, and so how long its server may be silent.
+    One that was is not asked by this replica for 20 seconds, nor waited for, unless it answers others"""
     least_bytes_per_s: float = Field(128 * 1024.0, gt=0)
+    """the rate that a file is held to"""
     at_once: int = Field(8, gt=0)
+    """fetches of a replica of the Preprocessor, of one key at most half of them; others wait in the order in which they
+    came"""
     remember_s: float = Field(3600.0, ge=0)
+    """how long an address is taken to have what it had; then its server is asked, and where that is away, what it had
+    is used"""
 
     @model_validator(mode="after")
     def _holds_one_file(self) -> Self:

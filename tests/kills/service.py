@@ -44,8 +44,8 @@ class Served:
         limits: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "Served":
-        """gateway: settings of it besides those of the tests. limits: of the dispatcher, likewise. environment: variables
-        besides those of this process."""
+        """gateway: settings of it besides those of the tests. limits: of the dispatcher, likewise. environment:
+        variables besides those of this process."""
         config = folder / "config.yaml"
         if not config.exists():
             config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {}, limits or {})))
