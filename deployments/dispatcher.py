@@ -72,7 +72,7 @@ class Dispatcher:
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
         ]
 
-    def reconfigure(self, user_config: Any) -> None:
+    async def reconfigure(self, user_config: Any) -> None:
         """Serve calls it with the limits at the start, and whenever they change. Raises ValueError."""
         limits: DispatcherLimits = read_limits("Dispatcher", user_config)
         self._settings.limit(limits)

@@ -66,7 +66,7 @@ class Gateway:
         self._ledger = await open_ledger(self._settings)
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
 
-    def reconfigure(self, user_config: Any) -> None:
+    async def reconfigure(self, user_config: Any) -> None:
         """Serve calls it with the limits before the first call, and whenever they change. Raises ValueError."""
         limits: GatewayLimits = read_limits("Gateway", user_config)
         self._settings.limit(limits)

@@ -240,14 +240,14 @@ async def test_its_limits_change_while_it_answers(tmp_path: Path, opened: Opened
         return (await client.post("/queue/fal-ai/fooocus", json=plain)).status_code
 
     async with client_of(gateway) as client:
-        gateway.reconfigure({"max_waiting": 1})
+        await gateway.reconfigure({"max_waiting": 1})
         assert [await submitted(client) for _ in range(2)] == [200, 429]
-        gateway.reconfigure({"max_body_bytes": 10})
+        await gateway.reconfigure({"max_body_bytes": 10})
         assert await submitted(client) == 413
-        gateway.reconfigure({})
+        await gateway.reconfigure({})
         assert await submitted(client) == 200
         with pytest.raises(
             ValueError, match=r"user_config of Gateway is wrong: max_wating: .*did you mean max_waiting"
         ):
-            gateway.reconfigure({"max_wating": 1})
+            await gateway.reconfigure({"max_wating": 1})
         assert await submitted(client) == 200

@@ -362,16 +362,16 @@ async def test_the_limits_of_a_dispatcher_change_while_it_runs(tmp_path: Path) -
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
-    dispatcher.reconfigure({"look_ahead": 7, "stop_grace_s": 0.0})
+    await dispatcher.reconfigure({"look_ahead": 7, "stop_grace_s": 0.0})
     assert dispatcher._replicas.capacity() == 7
     assert settings.stop_grace_s == 0
     with pytest.raises(ValueError, match="user_config of Dispatcher is wrong: look_ahed"):
-        dispatcher.reconfigure({"look_ahed": 7})
+        await dispatcher.reconfigure({"look_ahed": 7})
     dispatcher.check_health()
-    dispatcher.reconfigure({"stop_grace_s": 20})
+    await dispatcher.reconfigure({"stop_grace_s": 20})
     with pytest.raises(ValueError, match="graceful_shutdown_timeout_s is 20: set it above stop_grace_s"):
         dispatcher.check_health()
-    dispatcher.reconfigure({})
+    await dispatcher.reconfigure({})
     stopping = dispatcher.__del__()
     assert stopping is not None
     await stopping
