@@ -65,11 +65,13 @@ def cluster(draw_s: float) -> Iterator[str]:
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.getcwd()}
     import ray
     from ray import serve
+    from ray.serve.schema import DeploymentSchema
     from starlette.requests import Request
 
     from benchmarks.blank import BlankDrawer
     from deployments import app
     from deployments.diffuser import Draws
+    from deployments.placement import placed
     from deployments.settings import AppSettings
 
     def drawer_of(_: object) -> Draws:
@@ -84,12 +86,14 @@ def cluster(draw_s: float) -> Iterator[str]:
     ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, namespace="serve")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            gateway = {"data_dir": folder, "capacity": 32}
-            settings = AppSettings.model_validate({"gateway": gateway, "drawing": {"family": FAMILY, "rows": 32}})
+            settings = AppSettings.model_validate(
+                {"gateway": {"data_dir": folder}, "drawing": {"family": FAMILY, "rows": 32}}
+            )
+            options = placed([DeploymentSchema(name="Dispatcher", user_config={"capacity": 32})])
             serve.start(http_options={"host": "127.0.0.1", "port": PORT})
             bare = serve.deployment(ray_actor_options={"num_cpus": 0.1})(Bare)
             serve.run(bare.bind(), name="bare", route_prefix="/bare")
-            serve.run(app.build_app(settings), name="service", route_prefix="/")
+            serve.run(app.place_app(settings, options), name="service", route_prefix="/")
             yield f"http://127.0.0.1:{PORT}"
             serve.shutdown()  # type: ignore[no-untyped-call]
     finally:

@@ -1,7 +1,8 @@
 """The app: which deployments there are and how they are bound together."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve import Application, Deployment
@@ -10,42 +11,58 @@ from deployments.diffuser import Diffuser, drawer_of
 from deployments.dispatcher import Dispatcher
 from deployments.gateway import Gateway, door_of
 from deployments.graph import Stages
+from deployments.placement import Options, placed
 from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import Preprocessor, catalogue_of, faces_of, pictures_of
 from deployments.prompt_expander import PromptExpander, expander_of, fits_of
+from deployments.replica import open_on
 from deployments.safety_checker import SafetyChecker, checkers_of
-from deployments.settings import AppSettings, Placement
+from deployments.settings import AppSettings
 from deployments.weights import finder_of, weights_of_node
 from gateway.files.backends import files_of
 from gateway.files.names import OutputNames
 
+Opened = TypeVar("Opened")
+
 
 def build_app(settings: AppSettings) -> Application:
-    """The whole service; the ingress is the Gateway."""
-    placed = settings.deployments
+    """The whole service; the ingress is the Gateway. Serve puts what a config file lists in the place of the defaults
+    of its deployments."""
+    return place_app(settings, placed([]))
+
+
+def place_app(settings: AppSettings, options: Mapping[str, Options]) -> Application:
+    """The whole service with these options of each deployment."""
+
+    def deploy(cls: type[Any]) -> Deployment:
+        return serve.deployment(name=cls.__name__, **options[cls.__name__])(cls)
+
+    def on_device(setting: str, opener: Callable[[], Opened]) -> Callable[[], Opened]:
+        return partial(open_on, setting, *settings.devices()[setting], opener)
+
     files = files_of(settings.gateway)
     stages = Stages(
-        preprocessor=_deploy(Preprocessor, placed.preprocessor).bind(
+        preprocessor=deploy(Preprocessor).bind(
             partial(pictures_of, settings.gateway),
             partial(catalogue_of, settings.drawing),
             partial(finder_of, settings.gateway, settings.weights),
             partial(faces_of, settings.drawing),
             settings.drawing.phrasebook,
         ),
-        prompt_expander=_deploy(PromptExpander, placed.prompt_expander).bind(
-            partial(expander_of, settings.drawing, settings.expanding),
+        prompt_expander=deploy(PromptExpander).bind(
+            on_device("expanding.device", partial(expander_of, settings.drawing, settings.expanding)),
             settings.drawing.phrasebook,
             partial(fits_of, settings.drawing),
         ),
-        diffuser=_deploy(Diffuser, placed.diffuser).bind(
-            partial(drawer_of, settings.drawing),
+        diffuser=deploy(Diffuser).bind(
+            on_device("drawing.device", partial(drawer_of, settings.drawing)),
             settings.drawing.rows,
             partial(weights_of_node, settings.gateway, settings.weights),
         ),
-        safety_checker=_deploy(SafetyChecker, placed.safety_checker).bind(
-            partial(checkers_of, settings.drawing, settings.checking.device)
+        safety_checker=deploy(SafetyChecker).bind(
+            on_device("checking.device", partial(checkers_of, settings.drawing, settings.checking.device))
         ),
-        postprocessor=_deploy(Postprocessor, placed.postprocessor).bind(
+        postprocessor=deploy(Postprocessor).bind(
             files,
             partial(OutputNames.of, settings.gateway),
             settings.gateway.delivery_patience_s,
@@ -54,11 +71,6 @@ def build_app(settings: AppSettings) -> Application:
         ),
         expanding_limit_s=settings.expanding.time_limit_s,
     )
-    dispatcher = _deploy(Dispatcher, placed.dispatcher).bind(settings.gateway, stages, files)
-    gateway = _deploy(serve.ingress()(Gateway), placed.gateway)
+    dispatcher = deploy(Dispatcher).bind(settings.gateway, stages, files)
     door = partial(door_of, settings.drawing, settings.weights, settings.expanding.folder is not None)
-    return gateway.bind(settings.gateway, door, stages, dispatcher, placed.gateway.max_ongoing_requests)
-
-
-def _deploy(cls: type[Any], placement: Placement) -> Deployment:
-    return serve.deployment(name=cls.__name__, **placement.options())(cls)
+    return deploy(serve.ingress()(Gateway)).bind(settings.gateway, door, stages, dispatcher)

@@ -1,5 +1,9 @@
-"""Reading a Serve config file strictly: Serve itself accepts misspelt keys without a word."""
+"""Reading a Serve config file strictly: Serve itself accepts misspelt keys without a word.
 
+`python -m deployments.config_file FILE` says what is wrong with one before it is given to `serve deploy`.
+"""
+
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -10,15 +14,26 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
+from deployments.placement import Options, gpus_of, limits_in, placed
+from deployments.replica import unbooked
 from deployments.settings import AppSettings
+from gateway.settings import GatewaySettings
 from gateway.validation import names_at, nearest
 
 
 class ConfigFile(BaseModel):
-    """A config file of this service: what Serve takes, and the settings of its one application."""
+    """A config file of this service: what Serve takes, and the settings of its one application.
+
+    options: of each deployment, with the defaults of what the file does not list.
+    """
 
     serve: ServeDeploySchema
     settings: AppSettings
+    options: Mapping[str, Options]
+
+    def gateway(self) -> GatewaySettings:
+        """With the limits that its replicas begin with."""
+        return GatewaySettings.of(self.settings.gateway, *limits_in(self.options))
 
 
 def read(path: Path) -> ConfigFile:
@@ -57,8 +72,13 @@ def check(content: Mapping[str, Any]) -> ConfigFile:
         settings = AppSettings.model_validate(schema.applications[0].args)
     except ValidationError as error:
         raise ValueError(f"the settings are wrong: {_sentence(error, AppSettings)}") from error
+    options = placed(schema.applications[0].deployments)
+    for setting, (device, deployment) in settings.devices().items():
+        # Ray hides from a replica the GPUs that it does not book
+        if device.startswith("cuda") and gpus_of(options[deployment]) == 0:
+            raise ValueError(unbooked(setting, device, deployment))
     check_host(schema.http_options.host, settings.gateway.keys == "required")
-    return ConfigFile(serve=schema, settings=settings)
+    return ConfigFile(serve=schema, settings=settings, options=options)
 
 
 def unknown_keys(content: Mapping[str, Any], model: type[BaseModel], at: str = "") -> Iterator[str]:
@@ -107,3 +127,21 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
             says = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {says}" if field else says)
     return "; ".join(faults)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m deployments.config_file FILE", file=sys.stderr)
+        return 2
+    try:
+        read(Path(arguments[0]))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{arguments[0]} is one that the service takes.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

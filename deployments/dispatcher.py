@@ -12,6 +12,8 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from deployments.placement import check_grace, read_limits
+from deployments.replica import shutdown_timeout_s
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import Reconciling, UploadAccount
@@ -19,7 +21,7 @@ from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import AtOnce, Claim, Place
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
-from gateway.settings import GatewaySettings
+from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
@@ -34,22 +36,23 @@ LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve en
 class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
-    async def __init__(self, settings: GatewaySettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
         leave_out_calls_of("report", "poll", "watch")
-        ledger = await open_ledger(settings)
+        given = GatewaySettings.of(settings)
+        ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
-        self._start(ledger, keys, files, Graph(stages), settings)
+        self._start(ledger, keys, files, Graph(stages), given)
 
     def _start(
         self, ledger: SqlLedger, keys: SqlKeys | None, files: Files, runner: Runner, settings: GatewaySettings
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
-        self._ledger, self._grace_s = ledger, settings.stop_grace_s
+        self._ledger, self._settings = ledger, settings
         self._replicas = Replicas(settings.look_ahead, settings.capacity)
         capacity, at_once = self._replicas.capacity, None
         if keys is not None:
-            at_once = partial(limits_of_keys, keys, capacity, settings.key_share)
+            at_once = partial(limits_of_keys, keys, capacity, lambda: settings.key_share)
         self._broadcast = Broadcast()
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
@@ -68,6 +71,13 @@ class Dispatcher:
             asyncio.create_task(self._sender.run(), name="webhooks"),
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
         ]
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Serve calls it with the limits at the start, and whenever they change. Raises ValueError."""
+        limits: DispatcherLimits = read_limits("Dispatcher", user_config)
+        self._settings.limit(limits)
+        self._replicas.bound(limits.look_ahead, limits.capacity)
+        self._housekeeping.every(limits.sweep_s)
 
     async def report(self, replica: str, capacity: int, variants: tuple[str, ...]) -> None:
         """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
@@ -102,7 +112,9 @@ class Dispatcher:
         self._dispatching.hear()
 
     def check_health(self) -> None:
-        """Raises when a loop has ended, so that Serve replaces this replica."""
+        """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""
+        # not in `reconfigure`, during which Serve still tells the options from before
+        check_grace(self._settings.stop_grace_s, shutdown_timeout_s("Dispatcher"))
         for loop in self._loops:
             if loop.done():
                 raise RuntimeError(f"the loop of {loop.get_name()} has ended")
@@ -117,7 +129,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """Claim nothing more, finish or put back what is held, and close the ledger."""
         if await asyncio.to_thread(is_deleted):
-            await self._dispatching.stop(min(self._grace_s, LAST_GRACE_S), for_good=True)
+            await self._dispatching.stop(min(self._settings.stop_grace_s, LAST_GRACE_S), for_good=True)
         else:
             await self._dispatching.stop()
         self._sender.stop()
@@ -146,10 +158,10 @@ def is_deleted() -> bool:
     return application is None or application.status == "DELETING"
 
 
-async def limits_of_keys(keys: SqlKeys, capacity: Callable[[], int], share: float) -> AtOnce:
+async def limits_of_keys(keys: SqlKeys, capacity: Callable[[], int], share: Callable[[], float]) -> AtOnce:
     """How many requests each key may have held: its own limit, else its share of what can be held in all.
 
     So that a key which asks for long pictures without end leaves places for the others, at least one.
     """
     places = capacity()
-    return AtOnce(max(1, min(int(places * share), places - 1)), await keys.at_once())
+    return AtOnce(max(1, min(int(places * share()), places - 1)), await keys.at_once())

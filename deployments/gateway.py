@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, get_args
 
 from ray.serve.context import _get_global_client
@@ -14,6 +15,8 @@ from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
+from deployments.placement import read_limits
+from deployments.replica import max_ongoing_requests
 from gateway.app import Parts, create_app
 from gateway.endpoints.fields import OFFSET_LORA
 from gateway.errors import ModelError, ValidationErrors
@@ -22,7 +25,7 @@ from gateway.files.backends import files_of
 from gateway.files.upload_quota import UploadAccount
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings, GatewayLimits, GatewaySettings
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
@@ -45,25 +48,29 @@ class Gateway:
 
     It also frees what lost dispatchers hold, for one that hangs frees nothing itself.
 
-    open_door: to what the stages draw with. max_ongoing_requests: of this deployment.
+    open_door: to what the stages draw with.
     """
 
     async def __init__(  # type: ignore[misc]
         self,
-        settings: GatewaySettings,
+        settings: FixedSettings,
         open_door: Callable[[], "Door"],
         stages: Stages,
         dispatcher: Handle,
-        max_ongoing_requests: int,
     ) -> None:
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
-        self._settings, self._dispatcher = settings, DispatcherHandle(dispatcher)
-        self._max_ongoing_requests = max_ongoing_requests
+        self._settings, self._dispatcher = GatewaySettings.of(settings), DispatcherHandle(dispatcher)
         self._door = await asyncio.to_thread(open_door)
         self._graph = Graph(stages)
-        self._ledger = await open_ledger(settings)
+        self._ledger = await open_ledger(self._settings)
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Serve calls it with the limits before the first call, and whenever they change. Raises ValueError."""
+        limits: GatewayLimits = read_limits("Gateway", user_config)
+        self._settings.limit(limits)
+        self._ledger.limit(limits.max_waiting)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         files, ledger, tell = files_of(self._settings), self._ledger, StoreGauge().set
@@ -80,7 +87,7 @@ class Gateway:
             check=self._door.check,
             family=self._door.family,
             watches=self._watches,
-            max_ongoing_requests=self._max_ongoing_requests,
+            max_ongoing_requests=partial(max_ongoing_requests, "Gateway"),
         )
         app = create_app(parts)
         app.router.lifespan_context = self._lifespan
@@ -164,6 +171,6 @@ def _state_of(catalogue: Catalogue, styles: Sequence[str], expands: bool) -> Fam
     return FamilyState(catalogue.name, has, missing, frozenset(styles))
 
 
-def _check_binding(settings: GatewaySettings) -> None:
+def _check_binding(settings: FixedSettings) -> None:
     client: Any = _get_global_client()
     check_host(client.http_config.host, settings.keys == "required")

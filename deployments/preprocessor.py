@@ -14,7 +14,7 @@ from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.sources import PictureReader
 from gateway.images.ssrf import NameResolver
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
 from pipelines.inputs import FoundEmbedding, FoundLora, Inputs
@@ -116,7 +116,7 @@ def _sound(outcomes: Sequence[Outcome | BaseException]) -> list[Outcome]:
     return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
-def pictures_of(settings: GatewaySettings) -> Reads:
+def pictures_of(settings: FixedSettings) -> Reads:
     """A reader of clients' pictures with the settings' caps."""
     limits = FetchLimits(timeout_s=settings.fetch_timeout_s, allow_loopback=settings.allow_loopback_urls)
     fetcher = Fetcher(limits, NameResolver())

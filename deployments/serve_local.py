@@ -85,6 +85,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
     if port is not None:
         options["port"] = port
     settings = file.settings if family is None else _with_family(file.settings, family)
+    stop_grace_s = file.gateway().stop_grace_s
     if host is not None:
         options["host"] = host
         settings = _reached_at(settings, host)
@@ -92,6 +93,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
     _check_family(settings.drawing.family)
     settings.drawing.phrasebook()  # what is wrong with its folders is told here in one sentence, as well
     _check_devices(settings)
+    _check_secrets(settings.gateway)
     # here it is told in one sentence what keeps a ledger from being opened, and not in the tracebacks of replicas
     asyncio.run(_open_ledger(settings.gateway))
     trusted = _with_certificate(options, settings.gateway) if tls else None
@@ -101,16 +103,16 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
         import ray
         from ray import serve as ray_serve
 
-        from deployments.app import build_app
+        from deployments.app import place_app
 
         resources: Any = ray.cluster_resources  # untyped
-        settings = _with_gpus(settings, resources().get("GPU", 0))
+        placed = _with_gpus(file.options, resources().get("GPU", 0))
         with starting.step("Starting the service"):
             ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
             application = file.serve.applications[0]
             try:
                 ray_serve.run(
-                    build_app(_with_threads(settings)),
+                    place_app(_with_threads(settings), placed),
                     name=application.name,
                     route_prefix=application.route_prefix,
                     logging_config=application.logging_config or file.serve.logging_config,
@@ -128,7 +130,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
                 # a lock is left broken by two signals at once, and one that another thread takes does not end a wait
                 time.sleep(1.0)
         finally:
-            _drain(application.name, settings.gateway.stop_grace_s)
+            _drain(application.name, stop_grace_s)
 
 
 def _read(config: Path) -> Any:
@@ -148,11 +150,16 @@ def _with_family(settings: Any, name: str) -> Any:
 
 
 def _reached_at(settings: Any, host: str) -> Any:
-    """The settings of a service at `host`: where others reach it, with keys, and closed to what is on this machine."""
+    """The settings of a service at `host`: where others reach it, with keys, and closed to what is on this machine.
+
+    Raises ValueError where they hold what they may not hold then.
+    """
     if is_loopback(host):
         return settings
     gateway = settings.gateway.model_copy(update={"keys": "required", "allow_loopback_urls": False})
-    return settings.model_copy(update={"gateway": gateway})
+    found = settings.model_copy(update={"gateway": gateway})
+    found.check_secrets()
+    return found
 
 
 async def _show_first_key(settings: Any, scheme: str) -> None:
@@ -250,29 +257,43 @@ def last_words(message: str) -> str:
     return re.sub(r"^(?:pipelines|gateway|deployments)(?:\.\w+)+: ", "", raised)
 
 
-def _with_gpus(settings: Any, gpus: float) -> Any:
-    """At most as many Diffusers as the machine's GPUs hold. Raises ValueError where they hold none."""
-    diffuser = settings.deployments.diffuser
-    if diffuser.num_gpus == 0:
-        return settings
-    most = int(gpus / diffuser.num_gpus)
+def _with_gpus(options: Mapping[str, Any], gpus: float) -> Mapping[str, Any]:
+    """The options of the deployments, with at most as many Diffusers as the machine's GPUs hold.
+
+    Raises ValueError where they hold none.
+    """
+    from deployments.placement import gpus_of
+
+    diffuser = options["Diffuser"]
+    if (booked := gpus_of(diffuser)) == 0:
+        return options
+    most = int(gpus / booked)
     if most == 0:
         raise ValueError("Ray finds no GPU on this machine; without DEVICE=cuda the CPU draws, slowly")
-    if diffuser.autoscaling is None:
-        return settings
-    scaling = diffuser.autoscaling
-    ends = {name: min(getattr(scaling, name), most) for name in ("min_replicas", "max_replicas")}
-    diffuser = diffuser.model_copy(update={"autoscaling": scaling.model_copy(update=ends)})
-    return settings.model_copy(update={"deployments": settings.deployments.model_copy(update={"diffuser": diffuser})})
+    if (scaling := diffuser.get("autoscaling_config")) is None:
+        return options
+    ends = {
+        name: min(scaling[name], most)
+        for name in ("min_replicas", "initial_replicas", "max_replicas")
+        if scaling.get(name)
+    }
+    return {**options, "Diffuser": {**diffuser, "autoscaling_config": {**scaling, **ends}}}
+
+
+def _check_secrets(settings: Any) -> None:
+    """Raises ValueError where there is nothing at a reference, which the replicas would be slower to say."""
+    settings.secret()
+    settings.seeds()
 
 
 async def _open_ledger(settings: Any) -> None:
     from gateway.errors import StoreUnavailable
     from gateway.ledger.address import parse, shown
     from gateway.ledger.opening import open_ledger, reason_of
+    from gateway.settings import GatewaySettings
 
     try:
-        await (await open_ledger(settings)).close()
+        await (await open_ledger(GatewaySettings.of(settings))).close()
     except StoreUnavailable as error:
         field = "ledger_url" if settings.ledger_url else "data_dir"
         where = shown(parse(settings.ledger_address))

@@ -8,7 +8,7 @@ from ray.serve.metrics import Counter
 from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
 from gateway.images.ssrf import NameResolver
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
 from gateway.weights.settings import WeightsSettings
@@ -59,7 +59,7 @@ class CountedFinder:
         self._seen = counted
 
 
-def finder_of(gateway: GatewaySettings, weights: WeightsSettings) -> Finds:
+def finder_of(gateway: FixedSettings, weights: WeightsSettings) -> Finds:
     """A finder with the settings' caps. Raises ValueError for a token that is not where it is said to be, and OSError
     where the cache's folder cannot be made."""
     limits = FetchLimits(
@@ -76,18 +76,18 @@ def finder_of(gateway: GatewaySettings, weights: WeightsSettings) -> Finds:
     )
 
 
-def weights_of_node(gateway: GatewaySettings, weights: WeightsSettings) -> Brings:
+def weights_of_node(gateway: FixedSettings, weights: WeightsSettings) -> Brings:
     """What brings to a node that draws what another one has fetched. Raises OSError as `finder_of`."""
     return WeightsOfNode(_cache_of(gateway, weights), _share_of(gateway))
 
 
-def _cache_of(gateway: GatewaySettings, weights: WeightsSettings) -> WeightsCache:
+def _cache_of(gateway: FixedSettings, weights: WeightsSettings) -> WeightsCache:
     folder = gateway.data_dir / "weights" if weights.cache is None else weights.cache
     cache = WeightsCache(folder, weights.cache_bytes, gateway.run_timeout_s + LONGER_S)
     cache.open()
     return cache
 
 
-def _share_of(gateway: GatewaySettings) -> WeightsShare | None:
+def _share_of(gateway: FixedSettings) -> WeightsShare | None:
     """A bucket is what several machines have in common."""
     return None if gateway.files_url is None else WeightsShare(files_of(gateway))

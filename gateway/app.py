@@ -45,7 +45,7 @@ def create_app(parts: Parts) -> Starlette:
 
     Raises ValueError when keys are required and missing, and when Serve lets a replica have too few calls.
     """
-    settings, max_ongoing = parts.settings, parts.max_ongoing_requests
+    settings = parts.settings
     tokens = Tokens.of(settings)
     watching = Watching(parts.ledger, parts.dispatcher)
     runs = SyncRuns(parts)
@@ -74,12 +74,12 @@ def create_app(parts: Parts) -> Starlette:
                 allow_headers=["*"],  # x-fal-* and x-app-fal-* cannot be said as patterns
                 expose_headers=EXPOSED,
             ),
-            Middleware(BoundedCalls, max_ongoing),
+            Middleware(BoundedCalls, parts.max_ongoing_requests),
             Middleware(Unhandled),
             Middleware(Surfaces),
             *_authentication(parts, tokens),
             # the other half of the calls is for those whose bodies have arrived
-            Middleware(Receiving, Bodies(settings, ordinary_calls(max_ongoing) // 2)),
+            Middleware(Receiving, Bodies(settings, lambda: ordinary_calls(parts.max_ongoing_requests()) // 2)),
         ],
         exception_handlers={
             StoreUnavailable: OnStoreUnavailable(),

@@ -32,6 +32,10 @@ NOT_RUN: Mapping[str, str] = {
     "python -m deployments.drain": "needs a running service; tests/deployments drains one",
     "ray up": "starts machines on a cloud",
     "ray start": "starts Ray",
+    "python -m deployments.config_file serve_config.yaml": "tests/deployments/test_config_files.py runs it",
+    "serve deploy": "needs Ray",
+    "serve config": "needs Ray",
+    "serve status": "needs Ray",
     "serve shutdown": "needs Ray",
     "serve delete": "needs Ray",
 }

@@ -3,7 +3,7 @@
 It has the calls of the service's graph, with no queue, no ledger and no checks: what it costs is Ray's own.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from ray.serve import Application, Deployment
 from starlette.requests import Request
 
 from benchmarks.blank import SIDE
-from deployments.settings import Deployments, Placement
+from deployments.placement import Options
 
 ITEMS = 6  # of the stream, the picture the last
-PNG_COMPRESSION = 6
+PNG_COMPRESSION = 1  # as the service writes them
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -87,20 +87,21 @@ class Bare:
         return {"images": []}
 
 
-def build_chain(placed: Deployments, folder: Path) -> Application:
+def build_chain(options: Mapping[str, Options], folder: Path) -> Application:
     """The chain, with the replicas and the bookings of the service's deployments."""
     stages = (
-        _deploy(Preprocessor, placed.preprocessor).bind(),
-        _deploy(Diffuser, placed.diffuser).bind(),
-        _deploy(Postprocessor, placed.postprocessor).bind(folder),
+        _deploy(Preprocessor, options["Preprocessor"]).bind(),
+        _deploy(Diffuser, options["Diffuser"]).bind(),
+        _deploy(Postprocessor, options["Postprocessor"]).bind(folder),
     )
-    return _deploy(Chain, placed.gateway).bind(*stages)
+    return _deploy(Chain, options["Gateway"]).bind(*stages)
 
 
-def build_bare(placed: Deployments) -> Application:
+def build_bare(options: Mapping[str, Options]) -> Application:
     """The endpoint that only answers."""
-    return _deploy(Bare, placed.gateway).bind()
+    return _deploy(Bare, options["Gateway"]).bind()
 
 
-def _deploy(cls: type[Any], placement: Placement) -> Deployment:
-    return serve.deployment(name=cls.__name__, **placement.options())(cls)
+def _deploy(cls: type[Any], options: Options) -> Deployment:
+    booked = {name: value for name, value in options.items() if name != "user_config"}  # which these do not have
+    return serve.deployment(name=cls.__name__, **booked)(cls)

@@ -69,7 +69,7 @@ def _deploy(folder: Path) -> None:
     for name, ours in (("drawer_of", drawer_of), ("Gateway", counted.Gateway), ("Dispatcher", counted.Dispatcher)):
         setattr(app, name, ours)
     config = read(CONFIG)
-    settings, placed = config.settings, config.settings.deployments
+    settings, placed = config.settings, config.options
     settings = settings.model_copy(
         update={
             "gateway": settings.gateway.model_copy(update={"data_dir": folder / "var"}),
@@ -81,7 +81,7 @@ def _deploy(folder: Path) -> None:
     serve.start(proxy_location=str(config.serve.proxy_location.value), http_options=options, logging_config=logs)
     serve.run(build_bare(placed), name=BARE, route_prefix="/bare", logging_config=logs)
     serve.run(build_chain(placed, folder / "pictures"), name=CHAIN, route_prefix="/chain", logging_config=logs)
-    serve.run(app.build_app(settings), name=SERVICE, route_prefix="/", logging_config=logs)
+    serve.run(app.place_app(settings, placed), name=SERVICE, route_prefix="/", logging_config=logs)
 
 
 def _wait_until_ready(address: str) -> None:

@@ -15,7 +15,7 @@ from gateway.files.base import Files
 from gateway.files.blobs import Blob
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 
 _TRIES = 5
 
@@ -124,7 +124,7 @@ class LocalFiles(FileStore):
         super().__init__(FolderBlobs(folder))
 
 
-def files_of(settings: GatewaySettings) -> Files:
+def files_of(settings: FixedSettings) -> Files:
     """A bucket where `files_url` names one, else a folder. It can be pickled, and has nothing to close."""
     if settings.files_url is None:
         return LocalFiles(settings.data_dir)

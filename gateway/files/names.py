@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from gateway.files.store import UPLOAD_SUFFIXES
 from gateway.keys.tokens import derived, secret_of
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 from gateway.work import ImageFormat
 
 PURPOSE = "names of outputs"
@@ -25,7 +25,7 @@ class OutputNames:
         self._key = derived(secret, PURPOSE)
 
     @classmethod
-    def of(cls, settings: GatewaySettings) -> "OutputNames":
+    def of(cls, settings: FixedSettings) -> "OutputNames":
         """Under the service's own secret."""
         return cls(secret_of(settings))
 

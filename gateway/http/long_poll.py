@@ -129,17 +129,19 @@ Seen = tuple[bool, int | None, int]
 
 
 class PollRate:
-    """Counts polls against a rate: `over` once more came within a second than it allows."""
+    """Counts polls against a rate: `over` once more came within a second than it allows.
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    per_s: asked at each, for it may change.
+    """
+
+    def __init__(self, per_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s, self._clock = per_s, clock
-        self._most = max(1.0, per_s)
-        self._free, self._at = self._most, clock()
+        self._free, self._at = max(1.0, per_s()), clock()
 
     def over(self) -> bool:
         """Count one poll; whether it is one too many."""
-        now = self._clock()
-        self._free = min(self._most, self._free + (now - self._at) * self._per_s)
+        now, per_s = self._clock(), self._per_s()
+        self._free = min(max(1.0, per_s), self._free + (now - self._at) * per_s)
         self._at = now
         if self._free < 1:
             return True

@@ -1,6 +1,6 @@
 """What holds for every call: what a web page may not do, and no more calls at once than leave room for health."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -95,11 +95,15 @@ LEAST_ONGOING = 2 * RESERVED  # max_ongoing_requests that leave enough to work w
 RETRY_AFTER_S = 1
 
 
-def ordinary_calls(max_ongoing_requests: int) -> int:
-    """How many calls a replica may have under way. Raises ValueError below `LEAST_ONGOING`."""
+def check_ongoing(max_ongoing_requests: int) -> None:
+    """Raises ValueError below `LEAST_ONGOING`."""
     if max_ongoing_requests < LEAST_ONGOING:
-        raise ValueError(f"max_ongoing_requests of the gateway is {max_ongoing_requests}; {LEAST_ONGOING} is the least")
-    return max_ongoing_requests - RESERVED
+        raise ValueError(f"max_ongoing_requests of the Gateway is {max_ongoing_requests}; {LEAST_ONGOING} is the least")
+
+
+def ordinary_calls(max_ongoing_requests: int) -> int:
+    """How many calls a replica may have under way."""
+    return max(1, max_ongoing_requests - RESERVED)
 
 
 class BoundedCalls:
@@ -108,16 +112,18 @@ class BoundedCalls:
     Serve queues what comes above a replica's max_ongoing_requests, health with it. So calls that last (streams, runs,
     bodies) must never take all of these places. `/ready` waits for the ledger and the runner, which may hang: it has a
     half of the reserve.
+
+    max_ongoing_requests: asked at each call, for Serve changes it in place; too few at the start are refused.
     """
 
-    def __init__(self, app: ASGIApp, max_ongoing_requests: int) -> None:
-        self._app, self._under_way = app, 0
-        self._most = ordinary_calls(max_ongoing_requests)
+    def __init__(self, app: ASGIApp, max_ongoing_requests: Callable[[], int]) -> None:
+        self._app, self._under_way, self._ongoing = app, 0, max_ongoing_requests
+        check_ongoing(max_ongoing_requests())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == "/health":
             return await self._app(scope, receive, send)
-        most = self._most + (RESERVED // 2 if scope["path"] == "/ready" else 0)
+        most = ordinary_calls(self._ongoing()) + (RESERVED // 2 if scope["path"] == "/ready" else 0)
         if self._under_way >= most:
             full = PlatformError("runner_scheduling_failure", "Too many calls are under way here; try again.")
             return await error_response(full, {"retry-after": str(RETRY_AFTER_S)})(scope, receive, send)

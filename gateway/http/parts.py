@@ -19,6 +19,10 @@ async def _always() -> bool:
     return True
 
 
+def _usual() -> int:
+    return 500
+
+
 def _nothing(spec: Spec) -> None:
     pass
 
@@ -33,7 +37,7 @@ class Parts:
     the stages would refuse, where that can be told before anything is spent on it; called on other threads, some at
     once. family: what is drawn with, as clients are told; None tells nothing.
     watches: of the stores; asked by `/ready` too. max_ongoing_requests: calls that Serve lets a replica of the app have
-    at once.
+    at once. Both these and the limits of the settings may change while the app lives.
     """
 
     settings: GatewaySettings
@@ -47,4 +51,4 @@ class Parts:
     check: Callable[[Spec], None] = _nothing
     family: FamilyState | None = None
     watches: Sequence[StoreWatch] = ()
-    max_ongoing_requests: int = 500
+    max_ongoing_requests: Callable[[], int] = _usual

@@ -56,7 +56,7 @@ class _Queue:
         self._parts, self._ledger, self._watching = parts, parts.ledger, watching
         self._waker = Waker(parts.dispatcher)
         self._streams: Counter[str] = Counter()
-        self._holding = Holding(self._watching, PollRate(parts.settings.status_polls_per_s))
+        self._holding = Holding(self._watching, PollRate(lambda: parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])

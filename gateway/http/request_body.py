@@ -83,7 +83,7 @@ class Body:
 
 
 class Bodies:
-    """The bodies that arrive in this replica: at most `most` have a place, half as many of one key.
+    """The bodies that arrive in this replica: at most `most()` have a place, half as many of one key.
 
     Half as many again may have just begun. When there is no place, nobody is refused: the body that is furthest behind
     the least rate ends. A body that only holds its place is further behind than one that arrives, and so than every
@@ -91,7 +91,7 @@ class Bodies:
     open service all callers are one key.
     """
 
-    def __init__(self, settings: GatewaySettings, most: int) -> None:
+    def __init__(self, settings: GatewaySettings, most: Callable[[], int]) -> None:
         self._settings, self._most = settings, most
         self._begun: set[Body] = set()  # of which nothing has come, for PROMPT_S
         self._under_way: set[Body] = set()
@@ -119,7 +119,7 @@ class Bodies:
         )
         late = asyncio.get_running_loop().call_later(PROMPT_S, self._place, body)
         self._begun.add(body)
-        if len(self._begun) > self._most // 2:
+        if len(self._begun) > self._most() // 2:
             self._place(body)
         size, more = 0, True
         try:
@@ -160,9 +160,9 @@ class Bodies:
     def _rivals(self, body: Body) -> list[Body]:
         """Of which bodies one must end so that `body` has a place; none where there is one."""
         of_key = [other for other in self._under_way if other.key == body.key]
-        if body.key and len(of_key) >= self._most // 2:
+        if body.key and len(of_key) >= self._most() // 2:
             return of_key
-        if len(self._under_way) < self._most:
+        if len(self._under_way) < self._most():
             return []
         keys = Counter([*(other.key for other in self._under_way), body.key])
         ((crowd, _),) = keys.most_common(1)

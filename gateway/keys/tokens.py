@@ -11,16 +11,16 @@ from typing import Any
 import jwt
 
 from gateway.private_files import read_or_create
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 
 FILE = "token_secret"
 SHORTEST = 32  # bytes
 
 
-def secret_of(settings: GatewaySettings) -> bytes:
-    """The secret that settings give, or one that is made once in the data folder."""
-    if settings.token_secret is not None:
-        return settings.token_secret.get_secret_value().encode()
+def secret_of(settings: FixedSettings) -> bytes:
+    """The secret that settings give or refer to, or one that is made once in the data folder."""
+    if (given := settings.secret()) is not None:
+        return given.encode()
     return read_or_create(settings.data_dir / FILE, lambda: os.urandom(SHORTEST))
 
 
@@ -62,7 +62,7 @@ class Tokens:
         self._secret, self._clock = secret, clock
 
     @classmethod
-    def of(cls, settings: GatewaySettings) -> "Tokens":
+    def of(cls, settings: FixedSettings) -> "Tokens":
         """With the service's own secret."""
         return cls(secret_of(settings))
 

@@ -38,6 +38,10 @@ class Admission:
         self._limits = limits
         self._counted: dict[str | None, Counted] = {}
 
+    def limit(self, limits: Limits) -> None:
+        """Hold them to these limits from now on."""
+        self._limits = limits
+
     def admit(self, connection: Connection, terms: Terms, newest: int) -> Counts:
         """Raise TooMany where `terms` or the service allow no more. newest: the greatest seq that is given out.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ class SqlLedger:
     ) -> "SqlLedger":
         """Open the ledger at `url` (see `Database.open`), creating or migrating it where needed."""
         return cls(await Database.open(url, backups), clock, limits, positions_age_s)
+
+    def limit(self, waiting: int) -> None:
+        """So many requests may wait from now on (`Limits`); those that wait already stay."""
+        self._limits = replace(self._limits, waiting=waiting)
+        self._admission.limit(self._limits)
 
     async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS, place: Place | None = None) -> Accepted:
         done = await self.database.write(

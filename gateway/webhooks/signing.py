@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import TypedDict
 
 from gateway.private_files import read_or_create, replace
-from gateway.settings import GatewaySettings
+from gateway.settings import FixedSettings
 
 SEED_BYTES = 32
 
@@ -106,15 +106,16 @@ class Dated:
     created: datetime
 
 
-def ring_of(settings: GatewaySettings) -> KeyRing:
-    """The keys that settings give, the first of which signs; or those of a file in the data folder.
+def ring_of(settings: FixedSettings) -> KeyRing:
+    """The keys that settings give or refer to, the first of which signs; or those of a file in the data folder.
 
     Raises ValueError for a key that is none, without naming it.
     """
     if not settings.webhook_keys:
         return RingFile(settings.data_dir / FILE)
+    given = settings.seeds()
     try:
-        seeds = [base64.b64decode(key.get_secret_value(), validate=True) for key in settings.webhook_keys]
+        seeds = [base64.b64decode(seed, validate=True) for seed in given]
         return FixedRing(tuple(SigningKey(seed) for seed in seeds))
     except ValueError:
         raise ValueError("webhook_keys: each is 32 random bytes in base64") from None

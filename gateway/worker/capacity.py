@@ -31,6 +31,10 @@ class Replicas:
         self._look_ahead, self._most, self._clock = look_ahead, most, clock
         self._reports: dict[str, tuple[Report, float]] = {}
 
+    def bound(self, look_ahead: int, most: int) -> None:
+        """These hold from now on."""
+        self._look_ahead, self._most = look_ahead, most
+
     def report(self, replica: str, capacity: int, variants: Sequence[str] = ()) -> None:
         """A replica lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
         told = Report(capacity, tuple(variants))

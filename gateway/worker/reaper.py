@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from gateway.errors import StoreUnavailable
@@ -25,7 +24,7 @@ class Housekeeping:
         self, sweeps: Sequence[Callable[[], Awaitable[int]]], every_s: float, first_s: float = FIRST_S
     ) -> None:
         self._sweeps, self._every_s, self._first_s = sweeps, every_s, first_s
-        self._stopped = asyncio.Event()
+        self._stopped, self._called = asyncio.Event(), asyncio.Event()
         self._log = RateLimitedLog(logger)  # a gateway clears up every few seconds
 
     async def run(self) -> None:
@@ -42,12 +41,24 @@ class Housekeeping:
                     logger.exception("clearing up failed; it is tried again later")
             pause = self._every_s
 
+    def every(self, seconds: float) -> None:
+        """So often from now on; a pause that has begun is no longer than that from here."""
+        if seconds != self._every_s:
+            self._every_s = seconds
+            self._called.set()
+
     def stop(self) -> None:
         self._stopped.set()
+        self._called.set()
 
     async def _stopped_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopped.wait(), seconds)
+        while not self._stopped.is_set():
+            self._called.clear()
+            try:
+                await asyncio.wait_for(self._called.wait(), seconds)
+            except TimeoutError:
+                break
+            seconds = min(seconds, self._every_s)
         return self._stopped.is_set()
 
 

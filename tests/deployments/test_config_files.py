@@ -12,8 +12,8 @@ from ray.serve._private.build_app import build_app as built
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.app import build_app
-from deployments.config_file import ConfigFile, check, read, unknown_keys
+from deployments.app import place_app
+from deployments.config_file import ConfigFile, check, main, read, unknown_keys
 
 ROOT = Path(__file__).parents[2]
 FILES = ["serve_config.yaml", "serve_config.local.yaml", "serve_config.gpu.yaml"]
@@ -28,8 +28,12 @@ NAMES = {
 }
 
 
+DIFFUSER = 4  # its place in the lists of the files
+
+
 def deployed(file: ConfigFile) -> dict[str, Any]:
-    app = built(build_app(file.settings), name="app", make_deployment_handle=lambda deployment, _: deployment.name)
+    application = place_app(file.settings, file.options)
+    app = built(application, name="app", make_deployment_handle=lambda deployment, _: deployment.name)
     return {deployment.name: deployment for deployment in app.deployments}
 
 
@@ -53,15 +57,15 @@ def test_the_app_has_its_seven_deployments_with_valid_autoscaling(content: dict[
 
 
 def test_who_waits_for_downloads_keeps_no_place_from_others_that_are_prepared(content: dict[str, Any]) -> None:
-    settings = check(content).settings
-    assert settings.deployments.preprocessor.max_ongoing_requests >= settings.gateway.capacity
+    file = check(content)
+    assert file.options["Preprocessor"]["max_ongoing_requests"] >= file.gateway().capacity
 
 
 def test_a_replica_may_finish_what_it_has_before_it_is_killed(content: dict[str, Any]) -> None:
-    settings = check(content).settings
-    assert settings.deployments.dispatcher.graceful_shutdown_timeout_s > settings.gateway.stop_grace_s
-    if settings.drawing.device == "cuda":
-        assert settings.deployments.diffuser.graceful_shutdown_timeout_s > settings.gateway.run_timeout_s
+    file = check(content)
+    assert file.options["Dispatcher"]["graceful_shutdown_timeout_s"] > file.gateway().stop_grace_s
+    if file.settings.drawing.device == "cuda":
+        assert file.options["Diffuser"]["graceful_shutdown_timeout_s"] > file.settings.gateway.run_timeout_s
 
 
 def test_the_proxy_outwaits_the_longest_run(content: dict[str, Any]) -> None:
@@ -78,8 +82,10 @@ def test_the_proxy_outwaits_the_longest_run(content: dict[str, Any]) -> None:
         ("applications", 0, "rout_prefix"),
         ("applications", 0, "args", "drawings"),
         ("applications", 0, "args", "gateway", "capacities"),
-        ("applications", 0, "args", "deployments", "diffuser", "num_gpu"),
-        ("applications", 0, "args", "deployments", "diffuser", "autoscaling", "min_replica"),
+        ("applications", 0, "deployments", DIFFUSER, "max_ongoing_request"),
+        ("applications", 0, "deployments", DIFFUSER, "ray_actor_options", "num_gpu"),
+        ("applications", 0, "deployments", DIFFUSER, "autoscaling_config", "min_replica"),
+        ("applications", 0, "deployments", 0, "user_config", "max_wait"),
     ],
 )
 def test_a_misspelt_key_fails_at_every_level(path: tuple[str | int, ...]) -> None:
@@ -130,10 +136,9 @@ def test_a_file_is_read_with_absolute_paths() -> None:
 
 def test_the_file_for_gpus_draws_on_each_and_is_open_to_this_machine_alone() -> None:
     file = read(ROOT / "serve_config.gpu.yaml")
-    diffuser = file.settings.deployments.diffuser
-    assert (file.settings.drawing.device, diffuser.num_gpus) == ("cuda", 1)
-    assert diffuser.autoscaling is not None
-    assert (diffuser.autoscaling.min_replicas, diffuser.autoscaling.max_replicas) == (1, 8)
+    diffuser = file.options["Diffuser"]
+    assert (file.settings.drawing.device, diffuser["ray_actor_options"]["num_gpus"]) == ("cuda", 1)
+    assert (diffuser["autoscaling_config"]["min_replicas"], diffuser["autoscaling_config"]["max_replicas"]) == (1, 8)
     assert file.serve.http_options.host == "127.0.0.1"
 
 
@@ -160,10 +165,12 @@ def test_a_tab_is_a_sentence_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_key_is_told_with_the_nearest_one_at_every_level() -> None:
-    content = yaml.safe_load((ROOT / "serve_config.gpu.yaml").read_text())
-    content["applications"][0]["args"]["deployments"]["diffuser"]["autoscaling"]["min_replica"] = 1
-    with pytest.raises(ValueError, match=r"\.min_replica: is no setting \(did you mean min_replicas\?\)"):
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    autoscaling = content["applications"][0]["deployments"][DIFFUSER]["autoscaling_config"]
+    autoscaling["min_replica"] = 1
+    with pytest.raises(ValueError, match=r"autoscaling_config\.min_replica \(did you mean min_replicas\?\)"):
         check(content)
+    del autoscaling["min_replica"]
     content["applications"][0]["rout_prefix"] = "/"
     with pytest.raises(ValueError, match=r"applications\.rout_prefix \(did you mean route_prefix\?\)"):
         check(content)
@@ -211,3 +218,31 @@ def test_a_wrong_setting_is_a_sentence_with_its_field_and_without_secrets(
     assert says in str(told.value)
     assert len(str(told.value).splitlines()) == 1
     assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "deployment"), [("drawing", "Diffuser"), ("checking", "SafetyChecker"), ("expanding", "PromptExpander")]
+)
+def test_a_gpu_that_is_not_booked_is_refused_for_the_replica_would_not_see_it(part: str, deployment: str) -> None:
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    application = content["applications"][0]
+    application["args"].setdefault(part, {})["device"] = "cuda"
+    with pytest.raises(ValueError, match=rf"{part}\.device is cuda, .* set num_gpus to 1 .* of `- name: {deployment}`"):
+        check(content)
+    (listed,) = [one for one in application["deployments"] if one["name"] == deployment]
+    listed["ray_actor_options"] = {"num_gpus": 1}
+    check(content)
+
+
+def test_a_file_from_before_is_told_where_things_are_now() -> None:
+    content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
+    content["applications"][0]["args"]["deployments"] = {"diffuser": {"num_gpus": 1}}
+    with pytest.raises(ValueError, match=r"args\.deployments is now the list `deployments` beside args"):
+        check(content)
+
+
+def test_a_command_says_whether_a_file_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "serve_config.yaml")]) == 0
+    assert main([str(tmp_path / "gone.yaml")]) == 1
+    assert "gone.yaml cannot be read" in capsys.readouterr().err
+    assert main([]) == 2

@@ -53,7 +53,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
     async def open_gateway(settings: GatewaySettings, open_door: Callable[[], Door]) -> Any:
         gateway: Any = Gateway.__new__(Gateway)
-        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None, 500)
+        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None)
         return gateway
 
     return open_gateway
@@ -230,3 +230,24 @@ async def test_a_gauge_says_which_stores_can_be_written(
     async with client_of(gateway):
         await until(both)
     assert {tags["store"]: value for value, tags in told} == {"files": 1.0, "ledger": 1.0, store: 0.0}
+
+
+async def test_its_limits_change_while_it_answers(tmp_path: Path, opened: Opened) -> None:
+    gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path))
+    plain = {"prompt": "a cube", "performance": "Speed"}
+
+    async def submitted(client: httpx2.AsyncClient) -> int:
+        return (await client.post("/queue/fal-ai/fooocus", json=plain)).status_code
+
+    async with client_of(gateway) as client:
+        await gateway.reconfigure({"max_waiting": 1})
+        assert [await submitted(client) for _ in range(2)] == [200, 429]
+        await gateway.reconfigure({"max_body_bytes": 10})
+        assert await submitted(client) == 413
+        await gateway.reconfigure({})
+        assert await submitted(client) == 200
+        with pytest.raises(
+            ValueError, match=r"user_config of Gateway is wrong: max_wating: .*did you mean max_waiting"
+        ):
+            await gateway.reconfigure({"max_wating": 1})
+        assert await submitted(client) == 200

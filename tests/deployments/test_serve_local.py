@@ -172,14 +172,14 @@ def test_a_family_that_is_not_whole_is_told_in_a_sentence(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("gpus", "most"), [(1.0, 1), (4.0, 4), (16.0, 8)])
 def test_there_are_no_more_diffusers_than_gpus(gpus: float, most: int) -> None:
-    settings = serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").settings, gpus)
-    assert settings.deployments.diffuser.autoscaling.max_replicas == most
+    options = serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").options, gpus)
+    assert options["Diffuser"]["autoscaling_config"]["max_replicas"] == most
 
 
 def test_without_a_gpu_it_says_so_and_on_the_cpu_it_needs_none() -> None:
     with pytest.raises(ValueError, match="no GPU"):
-        serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").settings, 0.0)
-    local = read(ROOT / "serve_config.local.yaml").settings
+        serve_local._with_gpus(read(ROOT / "serve_config.gpu.yaml").options, 0.0)
+    local = read(ROOT / "serve_config.local.yaml").options
     assert serve_local._with_gpus(local, 0.0) == local
 
 

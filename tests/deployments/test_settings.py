@@ -6,20 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.settings import AppSettings, Placement, Replication
+from deployments.settings import AppSettings
 
 LEAST = {"gateway": {"data_dir": "var"}, "drawing": {"family": "pocket"}}
 
 
 def test_the_least_that_must_be_said_is_enough() -> None:
-    settings = AppSettings.model_validate(LEAST)
-    assert settings.checking.device == "cpu"
-    assert settings.deployments.diffuser.options()["num_replicas"] == 1
-
-
-def test_what_all_replicas_book_fits_one_core() -> None:
-    placed = AppSettings.model_validate(LEAST).deployments
-    assert sum(getattr(placed, name).num_cpus for name in type(placed).model_fields) <= 1
+    assert AppSettings.model_validate(LEAST).checking.device == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -29,10 +22,6 @@ def test_what_all_replicas_book_fits_one_core() -> None:
         ("gateway", "misspelt"),
         ("drawing", "misspelt"),
         ("checking", "misspelt"),
-        ("deployments", "misspelt"),
-        ("deployments", "dispatcher", "num_replicas"),  # there is always one
-        ("deployments", "diffuser", "misspelt"),
-        ("deployments", "diffuser", "autoscaling", "misspelt"),
     ],
     ids=".".join,
 )
@@ -47,38 +36,10 @@ def test_an_unknown_key_fails_and_is_named(path: tuple[str, ...]) -> None:
     assert [(error["type"], error["loc"]) for error in caught.value.errors()] == [("extra_forbidden", path)]
 
 
-def test_autoscaling_out_of_order_fails() -> None:
-    with pytest.raises(ValidationError, match="min_replicas is above max_replicas"):
-        Replication.model_validate({"autoscaling": {"min_replicas": 3, "max_replicas": 2}})
-
-
-def test_a_number_of_replicas_and_autoscaling_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="exclude each other"):
-        Replication.model_validate({"num_replicas": 2, "autoscaling": {}})
-
-
-def test_the_gateway_keeps_calls_free_for_health_or_does_not_start() -> None:
-    assert AppSettings.model_validate(LEAST).deployments.gateway.options()["max_ongoing_requests"] == 500
-    with pytest.raises(ValidationError, match=r"gateway\.max_ongoing_requests"):
-        AppSettings.model_validate({**LEAST, "deployments": {"gateway": {"max_ongoing_requests": 99}}})
-
-
 def test_a_fetch_of_weights_ends_before_its_request() -> None:
     for given in ({"weights": {"timeout_s": 600}}, {"gateway": {"data_dir": "var", "run_timeout_s": 300}}):
         with pytest.raises(ValidationError, match=r"weights\.timeout_s must be below gateway\.run_timeout_s"):
             AppSettings.model_validate(LEAST | given)
-
-
-def test_options_are_those_that_serve_takes() -> None:
-    from ray import serve
-
-    given = {"num_gpus": 1, "accelerator_type": "H100", "autoscaling": {"max_replicas": 4}, "max_ongoing_requests": 7}
-    deployment = serve.deployment(name="D", **Replication.model_validate(given).options())(type("D", (), {}))
-    config = deployment._deployment_config
-    assert config.autoscaling_config is not None
-    assert (config.autoscaling_config.max_replicas, config.max_ongoing_requests) == (4, 7)
-    assert deployment.ray_actor_options == {"num_cpus": 0.1, "num_gpus": 1.0, "accelerator_type": "H100"}
-    assert "num_replicas" not in Placement().options()
 
 
 def test_relative_paths_are_absolute_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +56,32 @@ def test_relative_paths_are_absolute_afterwards(tmp_path: Path, monkeypatch: pyt
     assert expanding.allowed == ("warm",)
 
 
+def test_a_file_from_before_is_told_where_its_deployments_and_limits_have_gone() -> None:
+    with pytest.raises(ValidationError, match=r"args\.deployments is now the list `deployments` beside args"):
+        AppSettings.model_validate({**LEAST, "deployments": {"diffuser": {"num_gpus": 1}}})
+    for name, deployment in (("max_waiting", "Gateway"), ("stop_grace_s", "Dispatcher")):
+        with pytest.raises(ValidationError, match=rf"{name}: .* into user_config of `- name: {deployment}`"):
+            AppSettings.model_validate({**LEAST, "gateway": {"data_dir": "var", name: 1}})
+
+
 @pytest.mark.parametrize(
-    ("part", "deployment"), [("drawing", "diffuser"), ("checking", "safety_checker"), ("expanding", "prompt_expander")]
+    ("field", "secret"),
+    [
+        ("ledger_url", "postgresql://me:hidden-hidden-hidden-hidden@host/db"),
+        ("token_secret", "hidden-hidden-hidden-hidden-hidden"),
+        ("webhook_keys", ["hidden-hidden-hidden-hidden-hidden"]),
+    ],
 )
-def test_a_gpu_that_is_not_booked_is_refused_for_the_replica_would_not_see_it(part: str, deployment: str) -> None:
-    given: dict[str, Any] = {**LEAST, part: {**LEAST.get(part, {}), "device": "cuda"}}
-    with pytest.raises(
-        ValidationError, match=rf"{part}\.device is cuda, .* set deployments\.{deployment}\.num_gpus to 1"
-    ):
-        AppSettings.model_validate(given)
-    AppSettings.model_validate({**given, "deployments": {deployment: {"num_gpus": 1}}})
+def test_where_callers_need_keys_a_secret_is_refused_with_how_it_is_written(field: str, secret: object) -> None:
+    gateway = {"data_dir": "var", field: secret}
+    AppSettings.model_validate({**LEAST, "gateway": gateway})
+    with pytest.raises(ValidationError, match=rf"gateway\.{field} holds a secret, .*env:NAME .*file:") as told:
+        AppSettings.model_validate({**LEAST, "gateway": {**gateway, "keys": "required"}})
+    assert "hidden" not in str(told.value)
+    named = ["env:NAME"] if field == "webhook_keys" else "env:NAME"
+    AppSettings.model_validate({**LEAST, "gateway": {**gateway, "keys": "required", field: named}})
+
+
+def test_an_address_without_a_password_is_no_secret() -> None:
+    gateway = {"data_dir": "var", "keys": "required", "ledger_url": "postgresql://me@host/db"}
+    assert AppSettings.model_validate({**LEAST, "gateway": gateway}).gateway.ledger_address == gateway["ledger_url"]

@@ -357,3 +357,23 @@ async def test_inputs_say_how_long_they_took_and_since_when_they_are_ready() -> 
     assert inputs.ready_at is not None
     assert began <= inputs.ready_at <= time.time()
     assert 0 < inputs.took_s <= inputs.ready_at - began + 0.1
+
+
+async def test_the_limits_of_a_dispatcher_change_while_it_runs(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    ledger = await SqlLedger.open(settings.ledger_address)
+    dispatcher = Dispatcher.__new__(Dispatcher)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+    await dispatcher.reconfigure({"look_ahead": 7, "stop_grace_s": 0.0})
+    assert dispatcher._replicas.capacity() == 7
+    assert settings.stop_grace_s == 0
+    with pytest.raises(ValueError, match="user_config of Dispatcher is wrong: look_ahed"):
+        await dispatcher.reconfigure({"look_ahed": 7})
+    dispatcher.check_health()
+    await dispatcher.reconfigure({"stop_grace_s": 20})
+    with pytest.raises(ValueError, match="graceful_shutdown_timeout_s is 20: set it above stop_grace_s"):
+        dispatcher.check_health()
+    await dispatcher.reconfigure({})
+    stopping = dispatcher.__del__()
+    assert stopping is not None
+    await stopping

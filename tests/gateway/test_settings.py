@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import GatewaySettings
+from gateway.settings import DispatcherLimits, FixedSettings, GatewayLimits, GatewaySettings
 
 
 def test_a_misspelt_key_fails() -> None:
@@ -78,3 +78,60 @@ def test_a_ledger_of_another_kind_is_refused_with_what_to_write_and_no_password(
 def test_postgresql_is_taken_with_any_driver_for_the_ledger_takes_its_own(driver: str) -> None:
     url = f"{driver}://me:word@host/db"
     assert GatewaySettings(data_dir=Path("/data"), ledger_url=url).ledger_address == url
+
+
+def test_limits_change_in_place_for_all_who_hold_the_settings() -> None:
+    settings = GatewaySettings.of(FixedSettings(data_dir=Path("/data"), keys="required"), DispatcherLimits(capacity=7))
+    assert (settings.keys, settings.capacity, settings.max_waiting) == ("required", 7, 10_000)
+    settings.limit(GatewayLimits(max_waiting=3))
+    assert (settings.capacity, settings.max_waiting) == (7, 3)
+    settings.limit(GatewayLimits())
+    assert settings.max_waiting == 10_000
+
+
+def test_what_stays_and_what_may_change_are_told_apart() -> None:
+    assert {*GatewaySettings.model_fields} == {
+        *FixedSettings.model_fields,
+        *GatewayLimits.model_fields,
+        *DispatcherLimits.model_fields,
+    }
+    with pytest.raises(ValidationError, match="max_waiting"):
+        FixedSettings.model_validate({"data_dir": "data", "max_waiting": 3})
+
+
+def test_a_secret_is_read_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("s" * 32 + "\n")
+    monkeypatch.setenv("URL", "postgresql://me:hidden@host/db")
+    settings = FixedSettings.model_validate(
+        {"data_dir": "data", "ledger_url": "env:URL", "token_secret": f"file:{tmp_path / 'secret'}"}
+    )
+    assert (settings.ledger_address, settings.secret()) == ("postgresql://me:hidden@host/db", "s" * 32)
+    assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (None, "gateway.token_secret: there is nothing to read at env:A_SECRET"),
+        (" ", "gateway.token_secret: there is nothing at env:A_SECRET"),
+        ("hidden", "token_secret has 6 characters, and 32 are the least"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_a_sentence_without_what_is(
+    monkeypatch: pytest.MonkeyPatch, held: str | None, says: str
+) -> None:
+    monkeypatch.delenv("A_SECRET", raising=False)
+    if held is not None:
+        monkeypatch.setenv("A_SECRET", held)
+    settings = FixedSettings.model_validate({"data_dir": "data", "token_secret": "env:A_SECRET"})
+    with pytest.raises(ValueError, match=says) as told:
+        settings.secret()
+    assert "hidden" not in str(told.value)
+
+
+def test_what_a_reference_leads_to_is_held_to_what_a_ledger_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("URL", "mysql://me:hidden@host/db")
+    settings = FixedSettings.model_validate({"data_dir": "data", "ledger_url": "env:URL"})
+    with pytest.raises(ValueError, match=r"gateway\.ledger_url: the ledger does not know mysql") as told:
+        _ = settings.ledger_address
+    assert "hidden" not in str(told.value)

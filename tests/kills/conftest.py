@@ -20,8 +20,10 @@ NewKey = Callable[[KeyLimits], dict[str, str]]
 def keyed(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
     """With an engine that draws nothing and can be held."""
     folder = tmp_path_factory.mktemp("keyed")
-    gateway = {"keys": "required", "lease_s": LEASE_S, "stop_grace_s": 1}
-    served = Served.start(folder, free_port(), "fake", pocket_family_folder, gateway=gateway)
+    gateway = {"keys": "required", "lease_s": LEASE_S}
+    served = Served.start(
+        folder, free_port(), "fake", pocket_family_folder, gateway=gateway, limits={"stop_grace_s": 1}
+    )
     yield served
     served.stop()
 

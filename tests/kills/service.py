@@ -41,12 +41,14 @@ class Served:
         *,
         tls: bool = False,
         gateway: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "Served":
-        """gateway: settings of it besides those of the tests. environment: variables besides those of this process."""
+        """gateway: settings of it besides those of the tests. limits: of the dispatcher, likewise. environment:
+        variables besides those of this process."""
         config = folder / "config.yaml"
         if not config.exists():
-            config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {})))
+            config.write_text(yaml.safe_dump(_configured(folder, family, gateway or {}, limits or {})))
         environment = environment or {}
         served = cls(config, port, engine, tls, environment, _launch(config, port, engine, tls, environment))
         served._wait()
@@ -151,10 +153,12 @@ def _launch(config: Path, port: int, engine: str, tls: bool, environment: Mappin
         )
 
 
-def _configured(folder: Path, family: Path, gateway: Mapping[str, Any]) -> Any:
+def _configured(folder: Path, family: Path, gateway: Mapping[str, Any], limits: Mapping[str, Any]) -> Any:
     content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())
     arguments = content["applications"][0]["args"]
     # leases that are soon over, so that a test need not wait long for a lost dispatcher's
     arguments["gateway"] |= {"data_dir": str(folder / "var"), "lease_s": 5, "allow_loopback_urls": True, **gateway}
     arguments["drawing"]["family"] = str(family)
+    (dispatcher,) = [one for one in content["applications"][0]["deployments"] if one["name"] == "Dispatcher"]
+    dispatcher["user_config"] |= limits
     return content

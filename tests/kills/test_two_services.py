@@ -36,11 +36,20 @@ def services(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Any
         pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
     with serving(folder) as server, ExitStack() as stack:
         url = server.create("shared")
-        gateway = {"ledger_url": url, "keys": "required", "token_secret": "s" * 32, "stop_grace_s": 1}
+        gateway = {"ledger_url": "env:LEDGER_URL", "keys": "required", "token_secret": "env:TOKEN_SECRET"}
+        secrets = {"LEDGER_URL": url, "TOKEN_SECRET": "s" * 32}
         started = []
         for name in ("first", "second"):
             home = tmp_path_factory.mktemp(name)
-            served = Served.start(home, free_port(), "fake", pocket_family_folder, gateway=gateway)
+            served = Served.start(
+                home,
+                free_port(),
+                "fake",
+                pocket_family_folder,
+                gateway=gateway,
+                limits={"stop_grace_s": 1},
+                environment=secrets,
+            )
             stack.callback(served.stop)
             started.append(served)
         yield url, started

@@ -38,7 +38,7 @@ def lasting() -> Lasting:
 
 @pytest.fixture
 async def client(lasting: Lasting) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(app=BoundedCalls(lasting, LEAST_ONGOING))
+    transport = httpx2.ASGITransport(app=BoundedCalls(lasting, lambda: LEAST_ONGOING))
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
         yield client
 
@@ -85,7 +85,7 @@ async def test_a_call_that_has_ended_makes_room(client: httpx2.AsyncClient, last
 
 async def test_runs_that_wait_leave_health(parts: Parts, runner: FakeRunner, dispatched: None) -> None:
     runner.gate.clear()
-    transport = httpx2.ASGITransport(app=create_app(replace(parts, max_ongoing_requests=LEAST_ONGOING)))
+    transport = httpx2.ASGITransport(app=create_app(replace(parts, max_ongoing_requests=lambda: LEAST_ONGOING)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
         runs = [asyncio.create_task(client.post(f"/run/{FAST}", json=INPUT)) for _ in range(MOST)]
 
@@ -104,4 +104,17 @@ async def test_runs_that_wait_leave_health(parts: Parts, runner: FakeRunner, dis
 
 def test_too_few_calls_to_keep_some_free_are_refused(parts: Parts) -> None:
     with pytest.raises(ValueError, match="max_ongoing_requests"):
-        create_app(replace(parts, max_ongoing_requests=LEAST_ONGOING - 1)).build_middleware_stack()
+        create_app(replace(parts, max_ongoing_requests=lambda: LEAST_ONGOING - 1)).build_middleware_stack()
+
+
+async def test_the_number_of_calls_follows_what_serve_changes(lasting: Lasting) -> None:
+    most = LEAST_ONGOING
+    transport = httpx2.ASGITransport(app=BoundedCalls(lasting, lambda: most))
+    async with (
+        httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client,
+        held(client, lasting, "/", MOST),
+    ):
+        assert (await client.get("/")).status_code == 503
+        most += 1
+        async with held(client, lasting, "/", 1):
+            assert (await client.get("/")).status_code == 503

@@ -71,7 +71,7 @@ async def poll(client: httpx2.AsyncClient, request_id: str) -> httpx2.Response:
 
 def test_a_rate_is_what_comes_within_a_second() -> None:
     now = 0.0
-    rate = PollRate(4, lambda: now)
+    rate = PollRate(lambda: 4, lambda: now)
     assert [rate.over() for _ in range(6)] == [False] * 4 + [True] * 2
     now = 0.5
     assert [rate.over() for _ in range(3)] == [False, False, True]
@@ -81,7 +81,7 @@ def test_a_rate_is_what_comes_within_a_second() -> None:
 
 def test_less_than_one_a_second_is_a_rate_too() -> None:
     now = 0.0
-    rate = PollRate(0.5, lambda: now)
+    rate = PollRate(lambda: 0.5, lambda: now)
     assert [rate.over(), rate.over()] == [False, True]
     now = 2.0
     assert not rate.over()

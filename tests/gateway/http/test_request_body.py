@@ -37,7 +37,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 @pytest.fixture
 def bodies(settings: GatewaySettings) -> Bodies:
     """Of four places, two of them for a key. Nobody is slow by himself."""
-    return Bodies(settings.model_copy(update={"body_grace_s": 60.0, "body_timeout_s": 60.0}), 4)
+    return Bodies(settings.model_copy(update={"body_grace_s": 60.0, "body_timeout_s": 60.0}), lambda: 4)
 
 
 class Sender:
@@ -143,7 +143,7 @@ async def test_a_slow_body_that_keeps_the_rate_is_taken(server: str) -> None:
 
 
 async def test_what_came_fast_buys_no_silence(settings: GatewaySettings) -> None:
-    sender = Sender(Bodies(settings, 4))
+    sender = Sender(Bodies(settings, lambda: 4))
     sender.send(b"x" * 50_000)  # 25 s of the rate
     await sender.arrived(1)
     with pytest.raises(TooSlow):
@@ -151,7 +151,7 @@ async def test_what_came_fast_buys_no_silence(settings: GatewaySettings) -> None
 
 
 async def test_even_a_fast_body_has_a_deadline(settings: GatewaySettings) -> None:
-    sender = Sender(Bodies(settings, 4))
+    sender = Sender(Bodies(settings, lambda: 4))
     async for _ in last(5.0):
         if sender.task.done():
             break
@@ -167,7 +167,7 @@ async def test_what_is_done_with_a_piece_is_not_the_senders_time(settings: Gatew
         return messages.pop(0)
 
     request = Request({"type": "http", "headers": []}, receive)
-    async with aclosing(Bodies(settings, 4).chunks(request, MAX_BYTES)) as chunks:
+    async with aclosing(Bodies(settings, lambda: 4).chunks(request, MAX_BYTES)) as chunks:
         async for _ in chunks:
             await asyncio.sleep(GRACE_S)
     assert not messages
@@ -286,7 +286,7 @@ async def test_whoever_loses_the_client_for_us_is_told_that_it_left(settings: Ga
 
     request = Request({"type": "http", "headers": []}, receive)
     with pytest.raises(PlatformError, match="left") as raised:
-        async with aclosing(Bodies(settings, 4).chunks(request, MAX_BYTES)) as chunks:
+        async with aclosing(Bodies(settings, lambda: 4).chunks(request, MAX_BYTES)) as chunks:
             await anext(chunks)
     assert raised.value.status == 499
 

@@ -50,3 +50,12 @@ def test_no_more_is_held_than_the_operator_allows() -> None:
     replicas.report("a", 8)
     replicas.report("b", 8)
     assert replicas.capacity() == 10
+
+
+def test_other_bounds_hold_at_once() -> None:
+    replicas = Replicas(look_ahead=2, most=100)
+    replicas.report("a", 8)
+    replicas.bound(look_ahead=4, most=100)
+    assert replicas.capacity() == 12
+    replicas.bound(look_ahead=4, most=6)
+    assert replicas.capacity() == 6

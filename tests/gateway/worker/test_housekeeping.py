@@ -60,3 +60,19 @@ async def test_the_first_sweep_waits_no_longer_than_the_others() -> None:
     await asyncio.sleep(0)
     house.stop()
     await asyncio.wait_for(task, 1)
+
+
+async def test_another_pause_holds_at_once() -> None:
+    swept = asyncio.Event()
+
+    async def sweep() -> int:
+        swept.set()
+        return 0
+
+    house = Housekeeping([sweep], every_s=100, first_s=50)
+    task = asyncio.create_task(house.run())
+    await asyncio.sleep(0)
+    house.every(0.01)
+    await asyncio.wait_for(swept.wait(), 5)
+    house.stop()
+    await asyncio.wait_for(task, 1)

@@ -1,0 +1,46 @@
+"""What a replica finds out about itself: what it books, and the options of its deployment as they are now."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import ray
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
+from deployments.placement import DEFAULTS
+
+Opened = TypeVar("Opened")
+
+
+def max_ongoing_requests(deployment: str) -> int:
+    """Of the deployment of this replica, which Serve changes in place; its default where this is no replica."""
+    return int(_option("max_ongoing_requests", DEFAULTS[deployment].max_ongoing_requests))
+
+
+def shutdown_timeout_s(deployment: str) -> float:
+    """Likewise its `graceful_shutdown_timeout_s`."""
+    return float(_option("graceful_shutdown_timeout_s", DEFAULTS[deployment].graceful_shutdown_timeout_s))
+
+
+def _option(name: str, default: float) -> float:
+    try:
+        # Serve offers a replica no other way to its own options
+        found: float = getattr(serve.get_replica_context()._deployment_config, name)
+    except RayServeException:
+        return default
+    return found
+
+
+def open_on(setting: str, device: str, deployment: str, opener: Callable[[], Opened]) -> Opened:
+    """What `opener` opens. Raises ValueError where it needs a GPU that this replica does not book: Ray hides that."""
+    if device.startswith("cuda") and ray.is_initialized() and not ray.get_gpu_ids():
+        raise ValueError(unbooked(setting, device, deployment))
+    return opener()
+
+
+def unbooked(setting: str, device: str, deployment: str) -> str:
+    """That a deployment books no GPU for the device of a setting, and what to write."""
+    return (
+        f"{setting} is {device}, but a replica books no GPU: set num_gpus to 1 under ray_actor_options of "
+        f"`- name: {deployment}`, or {setting} to cpu"
+    )

@@ -1,0 +1,21 @@
+"""What a replica finds out about itself, where there is one and where there is none."""
+
+import pytest
+
+from deployments import replica
+from deployments.replica import max_ongoing_requests, open_on, shutdown_timeout_s
+
+
+def test_outside_a_replica_the_options_are_the_defaults() -> None:
+    assert (max_ongoing_requests("Gateway"), shutdown_timeout_s("Dispatcher")) == (500, 20)
+
+
+def test_a_replica_that_books_no_gpu_says_so_before_it_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    booked: list[int] = []
+    monkeypatch.setattr(replica.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(replica.ray, "get_gpu_ids", lambda: booked)
+    with pytest.raises(ValueError, match=r"drawing\.device is cuda, .* `- name: Diffuser`"):
+        open_on("drawing.device", "cuda", "Diffuser", lambda: "opened")
+    assert open_on("drawing.device", "cpu", "Diffuser", lambda: "opened") == "opened"
+    booked.append(0)
+    assert open_on("drawing.device", "cuda:0", "Diffuser", lambda: "opened") == "opened"
