@@ -16,7 +16,7 @@ from deployments.placement import check_grace, read_limits
 from deployments.replica import shutdown_timeout_s
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
-from gateway.files.upload_quota import Reconciling, UploadAccount
+from gateway.files.upload_quota import QuotaReconciler, UploadAccount
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import AtOnce, Claim, Place
 from gateway.ledger.opening import open_ledger
@@ -25,10 +25,10 @@ from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
-from gateway.worker.capacity import Replicas
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News
-from gateway.worker.reaper import Housekeeping, Retention
+from gateway.worker.reaper import PeriodicTasks, Retention
 
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
 
@@ -49,7 +49,7 @@ class Dispatcher:
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
         self._ledger, self._settings = ledger, settings
-        self._replicas = Replicas(settings.look_ahead, settings.capacity)
+        self._replicas = ReplicaRegistry(settings.look_ahead, settings.capacity)
         capacity, at_once = self._replicas.capacity, None
         if keys is not None:
             at_once = partial(limits_of_keys, keys, capacity, lambda: settings.key_share)
@@ -58,14 +58,14 @@ class Dispatcher:
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         well = StoreWatch("files", files.check).well
         leaving = partial(asyncio.to_thread, is_deleted)
-        self._dispatching = Dispatching(
+        self._dispatching = DispatchLoop(
             ledger, runner, settings, owner, capacity, at_once, self._broadcast, well, leaving, self._sender.wake
         )
         retention = Retention(ledger.history, files, settings)
         # after the sweep of files, so that what has expired is gone before its place is given back
-        uploads = Reconciling(UploadAccount(ledger.database, settings), files)
+        uploads = QuotaReconciler(UploadAccount(ledger.database, settings), files)
         sweeps = [retention.sweep, files.sweep, uploads.sweep, ledger.database.shrink]
-        self._housekeeping = Housekeeping(sweeps, settings.sweep_s)
+        self._housekeeping = PeriodicTasks(sweeps, settings.sweep_s)
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),

@@ -30,7 +30,7 @@ from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
 from gateway.worker.lease import Reaper
-from gateway.worker.reaper import Housekeeping
+from gateway.worker.reaper import PeriodicTasks
 from pipelines import needs
 from pipelines.catalogue import Catalogue
 from pipelines.parts import Part
@@ -96,7 +96,7 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         reaper = Reaper(self._ledger, self._settings.lease_s)
-        reaping = Housekeeping([reaper.sweep], reaper.period_s)
+        reaping = PeriodicTasks([reaper.sweep], reaper.period_s)
         loops = [asyncio.create_task(watch.run(WATCH_S)) for watch in self._watches]
         reaped = asyncio.create_task(reaping.run(), name="reaping")
         yield  # until Serve has drained the replica

@@ -12,7 +12,7 @@ from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.sources import PictureReader
+from gateway.images.sources import ImageLoader
 from gateway.images.ssrf import NameResolver
 from gateway.settings import FixedSettings
 from pipelines.events import Pixels
@@ -30,7 +30,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Reads(Protocol):
-    """The part of `gateway.images.sources.PictureReader` that a replica uses."""
+    """The part of `gateway.images.sources.ImageLoader` that a replica uses."""
 
     async def fetch(self, source: str, field: str) -> bytes: ...
 
@@ -120,7 +120,7 @@ def pictures_of(settings: FixedSettings) -> Reads:
     """A reader of clients' pictures with the settings' caps."""
     limits = FetchLimits(timeout_s=settings.fetch_timeout_s, allow_loopback=settings.allow_loopback_urls)
     fetcher = Fetcher(limits, NameResolver())
-    return PictureReader(files_of(settings), fetcher, settings.max_image_bytes, settings.max_image_pixels)
+    return ImageLoader(files_of(settings), fetcher, settings.max_image_bytes, settings.max_image_pixels)
 
 
 def catalogue_of(settings: DrawingSettings) -> Knows:

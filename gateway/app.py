@@ -10,9 +10,9 @@ from gateway.files.uploads import Uploads
 from gateway.http.auth import Authenticated
 from gateway.http.files import media_routes
 from gateway.http.history import history_routes
-from gateway.http.hosts import Surfaces
-from gateway.http.long_poll import Watching
-from gateway.http.middleware import AllowedHosts, BoundedCalls, OwnPages, allowed_hosts, ordinary_calls
+from gateway.http.hosts import HostRouter
+from gateway.http.long_poll import StatusBroadcaster
+from gateway.http.middleware import BoundedCalls, CsrfGuard, TrustedHosts, allowed_hosts, ordinary_calls
 from gateway.http.parts import Parts
 from gateway.http.platform_files import platform_file_routes
 from gateway.http.platform_models import platform_model_routes
@@ -47,7 +47,7 @@ def create_app(parts: Parts) -> Starlette:
     """
     settings = parts.settings
     tokens = Tokens.of(settings)
-    watching = Watching(parts.ledger, parts.dispatcher)
+    watching = StatusBroadcaster(parts.ledger, parts.dispatcher)
     runs = SyncRuns(parts)
     app = Starlette(
         routes=[
@@ -65,8 +65,8 @@ def create_app(parts: Parts) -> Starlette:
         ],
         middleware=[
             Middleware(RequestIds),
-            Middleware(AllowedHosts, allowed_hosts(settings)),
-            *([Middleware(OwnPages, settings.cors_origins)] if settings.keys == "off" else []),
+            Middleware(TrustedHosts, allowed_hosts(settings)),
+            *([Middleware(CsrfGuard, settings.cors_origins)] if settings.keys == "off" else []),
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
@@ -76,7 +76,7 @@ def create_app(parts: Parts) -> Starlette:
             ),
             Middleware(BoundedCalls, parts.max_ongoing_requests),
             Middleware(Unhandled),
-            Middleware(Surfaces),
+            Middleware(HostRouter),
             *_authentication(parts, tokens),
             # the other half of the calls is for those whose bodies have arrived
             Middleware(Receiving, Bodies(settings, lambda: ordinary_calls(parts.max_ongoing_requests()) // 2)),

@@ -18,7 +18,7 @@ AWAY_S = 600.0  # for how long what is drawn is held while the ledger is away
 logger = logging.getLogger("fooocus.gateway")
 
 
-async def patiently(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T:
+async def with_retries(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T:
     """Make a write that must not be lost, again after a failure, a few times; then its error is raised.
 
     away_s: for how long it is tried where the ledger is away. One that hangs is asked again only then, for it has taken
@@ -38,7 +38,7 @@ async def patiently(write: Callable[[], Awaitable[T]], away_s: float = 0.0) -> T
     raise AssertionError("the numbers do not end")
 
 
-async def uninterrupted(writing: Coroutine[Any, Any, T]) -> T:
+async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     """Await `writing` to its end even when this task is cancelled meanwhile; then the cancellation goes on."""
     task = asyncio.create_task(writing)
     try:

@@ -252,7 +252,7 @@ def _full(what: str) -> PlatformError:
 BATCH = 200  # rows of one transaction
 
 
-class Reconciling:
+class QuotaReconciler:
     """Gives back the places of files that expired, were never stored or went in any other way."""
 
     def __init__(self, account: UploadAccount, files: Files) -> None:

@@ -16,7 +16,7 @@ from gateway.keys.base import Scope
 from gateway.ledger.history import Entry, Record, SqlHistory
 from gateway.ledger.models import Payload
 from gateway.validation import whole_number
-from gateway.worker.reaper import discard
+from gateway.worker.reaper import delete_files
 
 USUAL = 50  # requests of a page
 
@@ -67,7 +67,7 @@ class _History:
         media = await self._history.delete(request_id, owner(request))
         if media is None:
             raise _unknown()
-        await discard(media, self._parts.files)
+        await delete_files(media, self._parts.files)
         return JSONResponse(bodies.Deletion(request_id=request_id, files=len(media)), headers={REQUEST_ID: request_id})
 
 

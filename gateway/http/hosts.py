@@ -39,7 +39,7 @@ _SLASHES = re.compile("/+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
-class Surfaces:
+class HostRouter:
     """Rewrites the path of each request to its prefixed form and notes under which root its queue routes stand.
 
     Raises nothing and redirects nothing: a proxied address of a host that is not fal's is refused, never fetched.

@@ -12,10 +12,10 @@ from gateway.errors import ModelError, StoreUnavailable, ValidationErrors, locat
 from gateway.files.base import Files
 from gateway.images.codec import SUFFIXES, check_image
 from gateway.images.fetch import too_large
-from gateway.images.sources import STORED, OwnFiles
-from gateway.retries import uninterrupted
+from gateway.images.sources import STORED, LocalFileResolver
+from gateway.retries import shielded
 from gateway.weights.sources import stored
-from gateway.worker.reaper import discard
+from gateway.worker.reaper import delete_files
 from pipelines.spec import Embedding, Lora, Spec
 
 Weights = TypeVar("Weights", Lora, Embedding)
@@ -28,8 +28,8 @@ _ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-async def take_in(
-    spec: Spec, request_id: str, files: Files, max_bytes: int, max_pixels: int, own: OwnFiles | None = None
+async def store_inputs(
+    spec: Spec, request_id: str, files: Files, max_bytes: int, max_pixels: int, own: LocalFileResolver | None = None
 ) -> Spec:
     """`spec` with each picture that was inline stored under `inputs/<request_id>/` and named `stored:<key>`.
 
@@ -68,20 +68,20 @@ async def take_in(
         for key, (content, content_type) in contents.items():
             stored.append(key)  # before it is there: a put that fails, or whose caller leaves, may have written it
             # to its end also when the caller leaves: what a thread writes after the discarding would stay for good
-            await uninterrupted(files.put(key, content, content_type))
+            await shielded(files.put(key, content, content_type))
     except StoreUnavailable:
         doubtful = stored.pop()  # most likely not there, and so not worth a line of its own
         with suppress(StoreUnavailable):
-            await uninterrupted(files.delete(doubtful))
-        await uninterrupted(discard(stored, files))
+            await shielded(files.delete(doubtful))
+        await shielded(delete_files(stored, files))
         raise
     except BaseException:
-        await uninterrupted(discard(stored, files))
+        await shielded(delete_files(stored, files))
         raise
     return spec.with_sources(sources)
 
 
-async def own_weights(spec: Spec, own: OwnFiles) -> Spec:
+async def own_weights(spec: Spec, own: LocalFileResolver) -> Spec:
     """`spec` with each LoRA and embedding that has an address of ours named by its key instead, once the caller may
     read it.
 
@@ -103,7 +103,7 @@ async def own_weights(spec: Spec, own: OwnFiles) -> Spec:
     return spec.model_copy(update={"loras": loras, "embeddings": embeddings})
 
 
-async def _own_source(weights: Lora | Embedding, own: OwnFiles) -> str:
+async def _own_source(weights: Lora | Embedding, own: LocalFileResolver) -> str:
     source, field = weights.source, weights.field
     if source.startswith(STORED):  # a key is ours to name
         raise ModelError("feature_not_supported", "Weights of this name are not known here.", location(field))

@@ -39,7 +39,7 @@ class Watch:
             self._news.set()
 
 
-class Watching:
+class StatusBroadcaster:
     """The listeners of one process. While there are any, the dispatcher says which requests change. Those are looked at
     in the ledger at once, in one query; all others, which may have moved up, at most every `PERIOD_S`; and all of them
     when nothing was heard for `TICK_S`. A failure of the ledger delays what they hear. Belongs to one event loop.
@@ -128,7 +128,7 @@ REMEMBERED = 10_000  # requests whose last answer is remembered
 Seen = tuple[bool, int | None, int]
 
 
-class PollRate:
+class TokenBucket:
     """Counts polls against a rate: `over` once more came within a second than it allows.
 
     per_s: asked at each, for it may change.
@@ -156,7 +156,7 @@ class Holding:
     client. What nobody has been told yet, and what is done, is never held.
     """
 
-    def __init__(self, watching: Watching, rate: PollRate) -> None:
+    def __init__(self, watching: StatusBroadcaster, rate: TokenBucket) -> None:
         self._watching, self._rate = watching, rate
         self._told: OrderedDict[str, Seen] = OrderedDict()
 

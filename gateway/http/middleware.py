@@ -28,7 +28,7 @@ def allowed_hosts(settings: GatewaySettings) -> frozenset[str] | None:
     return frozenset(names)
 
 
-class AllowedHosts:
+class TrustedHosts:
     """Refuses a call under a name that is not the service's."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
@@ -43,7 +43,7 @@ class AllowedHosts:
         return await self._app(scope, receive, send)
 
 
-class OwnPages:
+class CsrfGuard:
     """Refuses a page of another origin to make the service do something, where no key would stop it.
 
     CORS only keeps an answer from a page; the call itself is made all the same.

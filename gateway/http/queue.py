@@ -14,7 +14,7 @@ from gateway.errors import PlatformError
 from gateway.http import bodies
 from gateway.http.auth import caller, owner
 from gateway.http.hosts import queue_root
-from gateway.http.long_poll import Holding, PollRate, Watching
+from gateway.http.long_poll import Holding, StatusBroadcaster, TokenBucket
 from gateway.http.parts import Parts
 from gateway.http.responses import (
     REQUEST_ID,
@@ -30,14 +30,14 @@ from gateway.http.routes import Route
 from gateway.http.submission import accept, endpoint_of, submit, terms_of
 from gateway.keys.base import Scope
 from gateway.ledger.models import CancelAnswer, State, Status, TooMany
-from gateway.retries import uninterrupted
+from gateway.retries import shielded
 from gateway.worker.events import Waker
 
 HEAR_S = 0.5  # for how long a cancellation waits for the dispatcher to take notice
 STREAMS_OF_A_KEY = 100  # at a replica of the gateway; each holds one of the requests that Serve lets it have
 
 
-def queue_routes(parts: Parts, watching: Watching) -> list[Route]:
+def queue_routes(parts: Parts, watching: StatusBroadcaster) -> list[Route]:
     # {endpoint} may be the app alone or hold the sub-path, which JavaScript clients drop (fal-protocol 0.3)
     queue = _Queue(parts, watching)
     one = "/queue/{endpoint:path}/requests/{request_id}"
@@ -52,18 +52,18 @@ def queue_routes(parts: Parts, watching: Watching) -> list[Route]:
 
 
 class _Queue:
-    def __init__(self, parts: Parts, watching: Watching) -> None:
+    def __init__(self, parts: Parts, watching: StatusBroadcaster) -> None:
         self._parts, self._ledger, self._watching = parts, parts.ledger, watching
         self._waker = Waker(parts.dispatcher)
         self._streams: Counter[str] = Counter()
-        self._holding = Holding(self._watching, PollRate(lambda: parts.settings.status_polls_per_s))
+        self._holding = Holding(self._watching, TokenBucket(lambda: parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
         asked = await accept(request, endpoint, self._parts)
         order = asked.order
         terms = partial(terms_of, request, asked, self._parts.settings.allow_loopback_urls)
-        accepted = await uninterrupted(submit(request, endpoint, asked, terms, self._parts))
+        accepted = await shielded(submit(request, endpoint, asked, terms, self._parts))
         self._waker.wake()
         request_id = accepted.request_id
         body: bodies.Accepted = {

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError, StoreUnavailable
 from gateway.http import bodies
-from gateway.http.long_poll import PERIOD_S, Watching
+from gateway.http.long_poll import PERIOD_S, StatusBroadcaster
 from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
 from gateway.rate_limited_log import RateLimitedLog
 
@@ -183,7 +183,7 @@ def status_object(status: Status, logs: Sequence[LogEntry] | None, root: str) ->
 
 
 async def status_events(
-    status: Status, ledger: Ledger, watching: Watching, root: str, with_logs: bool
+    status: Status, ledger: Ledger, watching: StatusBroadcaster, root: str, with_logs: bool
 ) -> AsyncGenerator[str]:
     """Server-sent events from `status` on: one at every change, each with the log lines that are new in it.
 

@@ -28,12 +28,12 @@ from gateway.http.responses import (
     replayed,
 )
 from gateway.http.routes import Route
-from gateway.http.submission import Accepting, accept, endpoint_of, run_terms_of, start_within, submit
+from gateway.http.submission import Submission, accept, endpoint_of, run_terms_of, start_within, submit
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose
 from gateway.ledger.models import Answer, Outcome, Terms
 from gateway.ledger.transitions import late_answer, left_answer, platform_answer
-from gateway.retries import AWAY_S, patiently, uninterrupted
+from gateway.retries import AWAY_S, shielded, with_retries
 from gateway.work import Preview, Step
 from gateway.worker.events import Ended, Follower, Gone, LatestEvents, Stopping
 from gateway.worker.executor import answer_of
@@ -71,14 +71,14 @@ class SyncRuns:
         run = WaitingRun(self, request, asked.order, endpoint.app, start_within_s, listen)
         try:
             # a client that leaves in the midst of it must leave neither pictures nor a request that nobody listens to
-            await uninterrupted(self._submit(run, request, endpoint, asked, terms))
+            await shielded(self._submit(run, request, endpoint, asked, terms))
         except BaseException:
-            await uninterrupted(run.leave())
+            await shielded(run.leave())
             raise
         return run
 
     async def _submit(
-        self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Accepting, terms: Callable[[], Terms]
+        self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Submission, terms: Callable[[], Terms]
     ) -> None:
         place = await self.follower.reserve(run.request_id)
         accepted = await submit(request, endpoint, asked, terms, self.parts, place)
@@ -124,7 +124,7 @@ class WaitingRun:
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
-            await uninterrupted(self.leave())
+            await shielded(self.leave())
 
     async def leave(self) -> None:
         """Listen no more; the request ends where it has not."""
@@ -172,13 +172,13 @@ class WaitingRun:
     async def _abandon(self, outcome: Outcome, answer: Answer, *, begun: bool = True) -> Answer | None:
         """Write the end, and tell whoever draws it. What the ledger holds then; None where it has not ended."""
         name = self._follower.name
-        ended = patiently(lambda: self._ledger.abandon(self.request_id, name, outcome, answer, begun=begun))
-        if await uninterrupted(ended):
+        ended = with_retries(lambda: self._ledger.abandon(self.request_id, name, outcome, answer, begun=begun))
+        if await shielded(ended):
             await self._follower.hear()
         return await self._stored()
 
     async def _stored(self, away_s: float = 0.0) -> Answer | None:
-        return await patiently(lambda: self._ledger.answer(self.request_id, self._app), away_s)
+        return await with_retries(lambda: self._ledger.answer(self.request_id, self._app), away_s)
 
 
 def _lost() -> Answer:

@@ -20,10 +20,10 @@ from gateway.errors import ModelError, PlatformError
 from gateway.files.base import Files
 from gateway.http.auth import TOKEN, caller
 from gateway.http.hosts import HOSTS, origin
-from gateway.http.inputs import own_weights, take_in
+from gateway.http.inputs import own_weights, store_inputs
 from gateway.http.parts import Parts
 from gateway.http.request_body import body_bytes, parsed
-from gateway.images.sources import STORED, OwnFiles
+from gateway.images.sources import STORED, LocalFileResolver
 from gateway.images.ssrf import webhook_address
 from gateway.keys.base import Caller, Keys, spent
 from gateway.ledger.models import Accepted, Idempotency, Place, Priority, Terms
@@ -31,7 +31,7 @@ from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import nearest, whole_number
 from gateway.work import FamilyState
-from gateway.worker.reaper import discard
+from gateway.worker.reaper import delete_files
 from pipelines.spec import Spec
 
 MODELS = "/api/v1/models"  # the list of the endpoints
@@ -65,7 +65,7 @@ def unknown_endpoint(endpoint_id: str, called: str = "Application") -> PlatformE
 
 
 @dataclass(frozen=True, slots=True)
-class Accepting:
+class Submission:
     """What a request asks for.
 
     fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it. input: its
@@ -79,10 +79,10 @@ class Accepting:
 
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
-        await discard(self.media, files)
+        await delete_files(self.media, files)
 
 
-async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Accepting:
+async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submission:
     """The order that a submit or a run asks for, with its inline pictures and those of our own files stored.
 
     Raises ValidationErrors for an input that breaks its schema, or that whoever draws would refuse.
@@ -101,15 +101,15 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Acceptin
     }
     delivery = order.work.delivery.model_copy(update=kept)
     spec = order.work.spec
-    own = OwnFiles(parts.files, caller(request), settings.files_access, origins(request, settings))
+    own = LocalFileResolver(parts.files, caller(request), settings.files_access, origins(request, settings))
     spec = await own_weights(spec, own)
     if spec.pictures:
         limits = settings.max_image_bytes, settings.max_image_pixels
-        spec = await take_in(spec, request_id, parts.files, *limits, own)
+        spec = await store_inputs(spec, request_id, parts.files, *limits, own)
     work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, endpoint.without_effect(order.inactive))
-    return Accepting(Order(work, order.inactive), digest, _stored(spec), kept_input)
+    return Submission(Order(work, order.inactive), digest, _stored(spec), kept_input)
 
 
 def _examined(check: Callable[[Spec], None], spec: Spec, payload: Any) -> tuple[str, str | None]:
@@ -177,7 +177,7 @@ YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
 
 
-def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
+def terms_of(request: Request, asked: Submission, allow_loopback: bool) -> Terms:
     """What a submit asks for besides its input. Raises PlatformError (400) for a header that makes no sense.
 
     allow_loopback: webhooks may be sent to this machine.
@@ -198,7 +198,7 @@ def terms_of(request: Request, asked: Accepting, allow_loopback: bool) -> Terms:
     )
 
 
-def run_terms_of(request: Request, asked: Accepting, settings: GatewaySettings, listener: str) -> Terms:
+def run_terms_of(request: Request, asked: Submission, settings: GatewaySettings, listener: str) -> Terms:
     """What a sync run asks for. listener: this process, whose client waits. Raises as `terms_of`."""
     who = caller(request)
     return Terms(
@@ -313,7 +313,7 @@ def pixel_steps(spec: Spec) -> int:
 async def submit(
     request: Request,
     endpoint: Endpoint,
-    asked: Accepting,
+    asked: Submission,
     terms: Callable[[], Terms],
     parts: Parts,
     place: Place | None = None,
@@ -334,7 +334,7 @@ async def submit(
 
 
 async def _charged(
-    request: Request, endpoint: Endpoint, asked: Accepting, terms: Terms, parts: Parts, place: Place | None
+    request: Request, endpoint: Endpoint, asked: Submission, terms: Terms, parts: Parts, place: Place | None
 ) -> Accepted:
     work, who, admission, accepted = asked.order.work, caller(request), Admission(parts.keys), None
     # what was accepted before costs its key nothing and is never too much

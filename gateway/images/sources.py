@@ -17,7 +17,7 @@ _SERVED = ("outputs/", "uploads/")
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 
-class OwnFiles:
+class LocalFileResolver:
     """The files of the store that one caller may name.
 
     origins: `host` or `host:port` under which this service answers; a host alone stands for all its ports.
@@ -85,7 +85,7 @@ def _missing(field: str) -> ModelError:
 STORED = "stored:"
 
 
-class PictureReader:
+class ImageLoader:
     """Reads and decodes the pictures that a spec names.
 
     max_bytes: of a fetched file. max_pixels: of a picture, before it is decoded.

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, 
 from gateway.errors import PlatformError
 from gateway.ledger.database import Database
 from gateway.ledger.models import Answer, Outcome, Payload, Priority, State
-from gateway.ledger.outbox import Owed
+from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.tables import delivery, log, request
 from gateway.ledger.transitions import platform_answer
 from gateway.validation import whole_number
@@ -186,7 +186,7 @@ class SqlHistory:
         return Retired(len(rows), [key for row in rows for key in json.loads(row.input_media)])
 
 
-_OWING = exists().where(delivery.c.request_seq == request.c.seq, delivery.c.state == Owed.WAITING)
+_OWING = exists().where(delivery.c.request_seq == request.c.seq, delivery.c.state == DeliveryState.WAITING)
 _FORGOTTEN = platform_answer(PlatformError("bad_request", "The result is no longer stored.", status=404))
 
 _ENTRY = (

@@ -56,7 +56,7 @@ class Payload(StrEnum):
     GONE = "gone"
 
 
-class Retried(StrEnum):
+class ReleaseOutcome(StrEnum):
     """What became of a request whose attempt failed."""
 
     QUEUED = "queued"
@@ -190,7 +190,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LogBatch:
     """That a holder still has a request, and what it says since its last heartbeat: (level, message) of its log."""
 
     claim: Claim
@@ -198,7 +198,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class LeaseRenewal:
     """What an owner hears at its heartbeat: what of its reports it still holds, with the attempts, and what of that was
     cancelled. A claim that is not in `held` is lost: whatever its holder writes is dropped.
     """
@@ -287,7 +287,7 @@ class Ledger(Protocol):
         more of a key waits, and lets others pass; it holds over all owners.
         """
 
-    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[LogBatch]) -> LeaseRenewal:
         """Extend the leases of what `owner` reports, and write what happened meanwhile; a lost claim's report does
         nothing, and a claim without a report runs out.
 
@@ -308,7 +308,7 @@ class Ledger(Protocol):
     async def requeue(self, claim: Claim) -> bool:
         """Put a held request back at its old place, as if it had not been claimed. False when the claim was lost."""
 
-    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> Retried:
+    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> ReleaseOutcome:
         """Put a held request back at its old place after a fault that was not its own.
 
         fault: what its client is answered when it has no attempts left (`Limits`) or may not be tried again.

@@ -14,7 +14,7 @@ from gateway.ledger.models import Answer, Limits, Outcome
 from gateway.ledger.tables import delivery, request
 
 
-class Owed(StrEnum):
+class DeliveryState(StrEnum):
     """Where a webhook is. It leaves WAITING once."""
 
     WAITING = "waiting"  # to be sent, or being sent
@@ -38,10 +38,10 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class DeliveryStatus:
     """What is known about the webhook of a request. error: of the last failed attempt."""
 
-    state: Owed
+    state: DeliveryState
     attempts: int
     next_at: datetime
     error: str | None
@@ -64,7 +64,7 @@ class SqlOutbox:
         given up here.
         """
         now = self._clock()
-        due = and_(delivery.c.state == Owed.WAITING, delivery.c.next_at <= now)
+        due = and_(delivery.c.state == DeliveryState.WAITING, delivery.c.next_at <= now)
         looked = select(delivery.c.request_seq).where(due).limit(1)
         # looking costs no write lock, and mostly nothing is due
         if count <= 0 or not await self._database.read(lambda connection: connection.execute(looked).all()):
@@ -88,7 +88,7 @@ class SqlOutbox:
             attempts = {row.request_seq: row.attempt for row in connection.execute(taken)}
             spent = [seq for seq, attempt in attempts.items() if attempt > self._limits.deliveries]
             if spent:
-                given_up = {"state": Owed.ABANDONED, "ended_at": now, "attempt": delivery.c.attempt - 1}
+                given_up = {"state": DeliveryState.ABANDONED, "ended_at": now, "attempt": delivery.c.attempt - 1}
                 connection.execute(update(delivery).where(delivery.c.request_seq.in_(spent)).values(given_up))
             which = request.c.seq.in_([seq for seq in attempts if seq not in spent])
             return attempts, connection.execute(_OF_REQUEST.where(which).order_by(request.c.seq)).all()
@@ -117,17 +117,21 @@ class SqlOutbox:
 
     async def delivered(self, held: Delivery) -> bool:
         """The receiver has taken it. False when the delivery was lost to another sender (nothing is written)."""
-        done = update(delivery).where(_fence(held)).values(state=Owed.DELIVERED, ended_at=self._clock(), error=None)
+        done = (
+            update(delivery)
+            .where(_fence(held))
+            .values(state=DeliveryState.DELIVERED, ended_at=self._clock(), error=None)
+        )
         return await self._database.write(lambda connection: connection.execute(done).rowcount == 1)
 
-    async def failed(self, held: Delivery, error: str, retry_s: float) -> Owed | None:
+    async def failed(self, held: Delivery, error: str, retry_s: float) -> DeliveryState | None:
         """The attempt failed: WAITING for another one in `retry_s` seconds, or ABANDONED after the last one (`Limits`).
 
         error: why, without secrets. None when the delivery was lost to another sender (nothing is written).
         """
         now = self._clock()
         last = held.attempt >= self._limits.deliveries
-        state = Owed.ABANDONED if last else Owed.WAITING
+        state = DeliveryState.ABANDONED if last else DeliveryState.WAITING
         tried = (
             update(delivery)
             .where(_fence(held))
@@ -152,7 +156,7 @@ class SqlOutbox:
 
         await self._database.write(put_back)
 
-    async def of(self, request_id: str) -> Sent | None:
+    async def of(self, request_id: str) -> DeliveryStatus | None:
         """What became of the webhook of a request; None where none is or was owed."""
         found = (
             select(delivery.c.state, delivery.c.attempt, delivery.c.next_at, delivery.c.error)
@@ -160,7 +164,7 @@ class SqlOutbox:
             .where(request.c.id == request_id)
         )
         row = await self._database.read(lambda connection: connection.execute(found).first())
-        return None if row is None else Sent(Owed(row.state), row.attempt, row.next_at, row.error)
+        return None if row is None else DeliveryStatus(DeliveryState(row.state), row.attempt, row.next_at, row.error)
 
 
 _OF_REQUEST = select(
@@ -183,5 +187,5 @@ def _fence(held: Delivery) -> ColumnElement[bool]:
         delivery.c.request_seq == held.seq,
         delivery.c.owner == held.owner,
         delivery.c.attempt == held.attempt,
-        delivery.c.state == Owed.WAITING,
+        delivery.c.state == DeliveryState.WAITING,
     )

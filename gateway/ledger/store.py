@@ -20,15 +20,15 @@ from gateway.ledger.models import (
     Accepted,
     Answer,
     AtOnce,
-    Beat,
     CancelAnswer,
     Claim,
+    LeaseRenewal,
     Limits,
+    LogBatch,
     LogEntry,
     Outcome,
     Place,
-    Report,
-    Retried,
+    ReleaseOutcome,
     State,
     Status,
     Terms,
@@ -61,11 +61,11 @@ from gateway.ledger.transitions import (
     end,
     fence,
     late_answer,
-    let_go,
     lost_answer,
     over,
     platform_answer,
-    to_let_go,
+    release,
+    to_release,
 )
 from gateway.work import Work
 
@@ -157,12 +157,12 @@ class SqlLedger:
 
         return await self.database.write(take)
 
-    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[Report]) -> Beat:
+    async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[LogBatch]) -> LeaseRenewal:
         now = self._clock()
         told = {report.claim.work.request_id: report for report in reports if report.claim.owner == owner}
         until = now + timedelta(seconds=lease_s)
 
-        def extend(connection: Connection) -> Beat:
+        def extend(connection: Connection) -> LeaseRenewal:
             # a row that its owner does not name was claimed without an answer: its lease brings it back
             rows = {
                 row.id: row
@@ -174,7 +174,7 @@ class SqlLedger:
             if rows:
                 connection.execute(EXTEND_LEASES, {"seqs": [row.seq for row in rows.values()], "until": until})
             cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
-            return Beat({name: row.attempt for name, row in rows.items()}, cancelled)
+            return LeaseRenewal({name: row.attempt for name, row in rows.items()}, cancelled)
 
         return await self.database.write(extend)
 
@@ -197,9 +197,9 @@ class SqlLedger:
         return await self.database.write(lambda connection: end(connection, which, outcome, answer, self._clock()) == 1)
 
     async def requeue(self, claim: Claim) -> bool:
-        return await self._take_back(claim, Fault(lost_answer(), counts=False)) is not Retried.LOST
+        return await self._take_back(claim, Fault(lost_answer(), counts=False)) is not ReleaseOutcome.LOST
 
-    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> Retried:
+    async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> ReleaseOutcome:
         return await self._take_back(claim, Fault(fault, crashed=crashed))
 
     async def expire(self) -> int:
@@ -211,12 +211,12 @@ class SqlLedger:
 
         def free(connection: Connection) -> int:
             requeued = 0
-            for row in connection.execute(to_let_go(over(now), now, skip_locked=True)).all():
+            for row in connection.execute(to_release(over(now), now, skip_locked=True)).all():
                 if row.late:
                     end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
                 else:
-                    became = let_go(connection, row, Fault(lost_answer()), self._limits, now)
-                    requeued += became is Retried.QUEUED
+                    became = release(connection, row, Fault(lost_answer()), self._limits, now)
+                    requeued += became is ReleaseOutcome.QUEUED
             return requeued
 
         return await self.database.write(free)
@@ -312,12 +312,12 @@ class SqlLedger:
         """The lines in which `rows` stand; none are read where all have begun."""
         return await self._positions.lines() if any(row.state in NOT_BEGUN for row in rows) else {}
 
-    async def _take_back(self, claim: Claim, fault: Fault) -> Retried:
+    async def _take_back(self, claim: Claim, fault: Fault) -> ReleaseOutcome:
         now = self._clock()
 
-        def take(connection: Connection) -> Retried:
-            row = connection.execute(to_let_go(fence(claim), now)).first()
-            return Retried.LOST if row is None else let_go(connection, row, fault, self._limits, now)
+        def take(connection: Connection) -> ReleaseOutcome:
+            row = connection.execute(to_release(fence(claim), now)).first()
+            return ReleaseOutcome.LOST if row is None else release(connection, row, fault, self._limits, now)
 
         return await self.database.write(take)
 

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
 
 from gateway.errors import PlatformError
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Payload, Place, Retried, State, Terms
-from gateway.ledger.outbox import Owed
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, Payload, Place, ReleaseOutcome, State, Terms
+from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.statements import ADD, GOING, HELD
 from gateway.ledger.tables import delivery, log, request
 from gateway.work import Work
@@ -96,7 +96,7 @@ def end(
     for row in rows:
         _add_lines(connection, row.seq, row.lines, lines, now)
     owed = [
-        {"request_seq": row.seq, "state": Owed.WAITING, "attempt": 0, "next_at": now}
+        {"request_seq": row.seq, "state": DeliveryState.WAITING, "attempt": 0, "next_at": now}
         for row in rows
         if row.webhook is not None
     ]
@@ -105,16 +105,16 @@ def end(
     return len(rows)
 
 
-def to_let_go(which: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Select[Any]:
-    """Rows for `let_go`, locked, so that what is decided about them stays right. skip_locked: leave those in use."""
+def to_release(which: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Select[Any]:
+    """Rows for `release`, locked, so that what is decided about them stays right. skip_locked: leave those in use."""
     of_client = (request.c.cancel_requested, request.c.sync, request.c.listener, request.c.start_by)
     counts = (request.c.may_retry, request.c.retries, request.c.crashes)
     columns = (request.c.seq, *of_client, *counts, late(now).label("late"), unheard(now).label("unheard"))
     return select(*columns).where(which).order_by(request.c.seq).with_for_update(skip_locked=skip_locked)
 
 
-def let_go(connection: Connection, row: Any, fault: Fault, limits: Limits, now: datetime) -> Retried:
-    """Take a row of `to_let_go` from its owner.
+def release(connection: Connection, row: Any, fault: Fault, limits: Limits, now: datetime) -> ReleaseOutcome:
+    """Take a row of `to_release` from its owner.
 
     It ends where its cancellation was asked, where nobody listens to it any more (a sync run), where its time to start
     is over, or with the fault where that was the last it may have; else it waits again, at its old place.
@@ -136,12 +136,12 @@ def let_go(connection: Connection, row: Any, fault: Fault, limits: Limits, now: 
         answer = late_answer()
     if answer is not None:
         end(connection, request.c.seq == row.seq, outcome, answer, now)
-        return Retried.ENDED
+        return ReleaseOutcome.ENDED
     # The attempt stays: it fences the lost owner out until the next claim counts on.
     waiting: Mapping[str, Any] = {"state": State.QUEUED, "owner": None, "lease_until": None, "started_at": None}
     again = update(request).where(request.c.seq == row.seq).values(**waiting, retries=retries, crashes=crashes)
     connection.execute(again)
-    return Retried.QUEUED
+    return ReleaseOutcome.QUEUED
 
 
 def over(now: datetime) -> ColumnElement[bool]:

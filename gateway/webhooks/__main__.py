@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gateway.webhooks.signing import FILE, RingFile
+from gateway.webhooks.signing import FILE, FileKeyRing
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("command", choices=("list", "rotate"))
     parser.add_argument("--data-dir", type=Path, default=Path("var"), help="the gateway's data_dir (default: var)")
     given = parser.parse_args(arguments)
-    ring = RingFile(given.data_dir / FILE)
+    ring = FileKeyRing(given.data_dir / FILE)
     if given.command == "rotate":
         ring.rotate()
     table = Table("key", "made", "signs", title="Webhook keys", caption="A new key signs after 24 hours.")

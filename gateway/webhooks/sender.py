@@ -112,7 +112,7 @@ class SendingLimits:
 
 
 @dataclass(slots=True)
-class _Lane(Generic[D]):
+class _HostQueue(Generic[D]):
     """What this sender holds for one host. well: its last attempt was taken."""
 
     running: int = 0
@@ -139,7 +139,7 @@ class Sender(Generic[D]):
         self._outbox, self._ring, self._limits, self._owner = outbox, ring, limits, owner
         self._resolve = resolve
         self._random = random or Random()
-        self._lanes: dict[str, _Lane[D]] = {}
+        self._lanes: dict[str, _HostQueue[D]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping, self._freed = asyncio.Event(), asyncio.Event()
 
@@ -187,7 +187,7 @@ class Sender(Generic[D]):
         later: dict[float, list[D]] = {}
         for held in claimed:
             host = _host(held.url)
-            lane = self._lanes.setdefault(host, _Lane())
+            lane = self._lanes.setdefault(host, _HostQueue())
             if lane.running < self._limits.per_host:
                 self._start(client, host, lane, held)
             elif lane.well and len(lane.waiting) < self._limits.waiting:
@@ -199,13 +199,13 @@ class Sender(Generic[D]):
             await self._postpone(untried, delay_s)
         return bool(later) and len(claimed) == room
 
-    def _start(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D], held: D) -> None:
+    def _start(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D], held: D) -> None:
         lane.running += 1
         task = asyncio.create_task(self._send(client, host, lane, held))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D], held: D) -> None:
+    async def _send(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D], held: D) -> None:
         try:
             error = await self._attempt(client, held)
             lane.well = error is None
@@ -224,7 +224,7 @@ class Sender(Generic[D]):
             await self._next(client, host, lane)
             self._freed.set()
 
-    async def _next(self, client: httpx2.AsyncClient, host: str, lane: _Lane[D]) -> None:
+    async def _next(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D]) -> None:
         if not lane.well and lane.waiting:
             untried = list(lane.waiting)
             lane.waiting.clear()

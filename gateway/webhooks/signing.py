@@ -101,7 +101,7 @@ KNOWN_AFTER = timedelta(hours=24)  # receivers keep a key set so long (fal-proto
 
 
 @dataclass(frozen=True, slots=True)
-class Dated:
+class KeyVersion:
     key: SigningKey = field(repr=False)
     created: datetime
 
@@ -112,7 +112,7 @@ def ring_of(settings: FixedSettings) -> KeyRing:
     Raises ValueError for a key that is none, without naming it.
     """
     if not settings.webhook_keys:
-        return RingFile(settings.data_dir / FILE)
+        return FileKeyRing(settings.data_dir / FILE)
     given = settings.seeds()
     try:
         seeds = [base64.b64decode(seed, validate=True) for seed in given]
@@ -125,7 +125,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class RingFile:
+class FileKeyRing:
     """Keys in a file that is read again whenever it changes.
 
     All are published; the newest one that every receiver can know by now signs, so that a rotation breaks nobody.
@@ -133,7 +133,7 @@ class RingFile:
 
     def __init__(self, path: Path, now: Callable[[], datetime] = _now) -> None:
         self._path, self._now = path, now
-        self._read: tuple[tuple[int, int, int], list[Dated]] | None = None
+        self._read: tuple[tuple[int, int, int], list[KeyVersion]] | None = None
 
     def signing(self) -> SigningKey:
         return self._signing(self._keys()).key
@@ -152,17 +152,17 @@ class RingFile:
         keys = self._keys()
         signing = keys.index(self._signing(keys))
         # the one before the signing one too: a delivery that it signed may still be on its way
-        kept = [Dated(SigningKey(os.urandom(32)), self._now()), *keys[: signing + 2]]
+        kept = [KeyVersion(SigningKey(os.urandom(32)), self._now()), *keys[: signing + 2]]
         replace(self._path, _packed(kept))
 
-    def _signing(self, keys: Sequence[Dated]) -> Dated:
+    def _signing(self, keys: Sequence[KeyVersion]) -> KeyVersion:
         known = [dated for dated in keys if self._now() - dated.created >= KNOWN_AFTER]
         return known[0] if known else keys[-1]
 
-    def _keys(self) -> list[Dated]:
+    def _keys(self) -> list[KeyVersion]:
         content = None
         if self._read is None:
-            content = read_or_create(self._path, lambda: _packed([Dated(SigningKey(os.urandom(32)), self._now())]))
+            content = read_or_create(self._path, lambda: _packed([KeyVersion(SigningKey(os.urandom(32)), self._now())]))
         found = self._path.stat()
         version = (found.st_mtime_ns, found.st_ino, found.st_size)
         if self._read is None or self._read[0] != version:
@@ -171,16 +171,16 @@ class RingFile:
         return self._read[1]
 
 
-def _packed(keys: Sequence[Dated]) -> bytes:
+def _packed(keys: Sequence[KeyVersion]) -> bytes:
     found = [
         {"created": dated.created.isoformat(), "seed": base64.b64encode(dated.key.seed).decode()} for dated in keys
     ]
     return json.dumps({"keys": found}, indent=2).encode()
 
 
-def _unpacked(content: bytes) -> list[Dated]:
+def _unpacked(content: bytes) -> list[KeyVersion]:
     keys = [
-        Dated(SigningKey(base64.b64decode(each["seed"])), datetime.fromisoformat(each["created"]))
+        KeyVersion(SigningKey(base64.b64decode(each["seed"])), datetime.fromisoformat(each["created"]))
         for each in json.loads(content)["keys"]
     ]
     return sorted(keys, key=lambda dated: dated.created, reverse=True)

@@ -20,7 +20,7 @@ class Report:
     variants: tuple[str, ...] = ()
 
 
-class Replicas:
+class ReplicaRegistry:
     """Counts the replicas that live, and logs who comes, changes and goes.
 
     look_ahead: requests beyond what they hold, so that the next ones are prepared meanwhile, and so that demand shows

@@ -9,12 +9,12 @@ from functools import partial
 
 from gateway.errors import PlatformError
 from gateway.ledger.models import AtOnce, Claim, Ledger, Place
-from gateway.retries import patiently
+from gateway.retries import with_retries
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
 from gateway.worker.events import RESERVED_S, Broadcast, Ended
-from gateway.worker.executor import LostClaim, Progress, PutBack, answer_of, execute
-from gateway.worker.lease import Heart, Reaper
+from gateway.worker.executor import LeaseLost, Progress, Requeued, answer_of, execute
+from gateway.worker.lease import LeaseKeeper, Reaper
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -33,7 +33,7 @@ class _Held:
     begun: bool = False
 
 
-class Dispatching:
+class DispatchLoop:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
     capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
@@ -62,7 +62,7 @@ class Dispatching:
         self._broadcast = broadcast or Broadcast()
         self._stores_are_well, self._is_leaving, self._on_end = stores_are_well, is_leaving, on_end
         self._reaper = Reaper(ledger, settings.lease_s)
-        self._heart = Heart(ledger, owner, settings.lease_s)
+        self._leases = LeaseKeeper(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
         self._reserved: dict[str, float] = {}  # places of runs that are being submitted, until a time of the loop
         self._stranded: list[Callable[[], Awaitable[object]]] = []
@@ -200,7 +200,7 @@ class Dispatching:
             await execute(
                 claim,
                 self._ledger,
-                self._heart,
+                self._leases,
                 self._runner,
                 timeout_s,
                 self._settings.delivery_timeout_s,
@@ -209,12 +209,12 @@ class Dispatching:
                 previews=previews,
                 counts=self._counts_faults,
             )
-        except PutBack:
+        except Requeued:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
             self._broadcast.changed(request_id)
             self.wake()
             return
-        except LostClaim:
+        except LeaseLost:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
         except Exception:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
@@ -253,8 +253,8 @@ class Dispatching:
         held = dict(self._held)  # what is claimed during the beat may be missing in its answer
         if not held and not self._stranded:
             return
-        said = self._heart.said()
-        heard = await self._heart.beat([one.claim for one in held.values()])
+        said = self._leases.said()
+        heard = await self._leases.renew([one.claim for one in held.values()])
         for name in said:
             self._broadcast.changed(name)
         for name, one in held.items():
@@ -269,7 +269,7 @@ class Dispatching:
     async def _put_back(self, held: Sequence[_Held]) -> None:
         for one in held:
             try:
-                await patiently(lambda claim=one.claim: self._ledger.requeue(claim))  # type: ignore[misc]
+                await with_retries(lambda claim=one.claim: self._ledger.requeue(claim))  # type: ignore[misc]
             except Exception:
                 # cancelling now would end the request; its lease will bring it back instead
                 logger.exception("request %s is left to its lease", one.claim.work.request_id)

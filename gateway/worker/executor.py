@@ -17,10 +17,10 @@ from gateway.errors import (
     StoreUnavailable,
     ValidationErrors,
 )
-from gateway.ledger.models import Answer, Claim, Ledger, Outcome, Retried
-from gateway.retries import AWAY_S, patiently, uninterrupted
+from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
+from gateway.retries import AWAY_S, shielded, with_retries
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
-from gateway.worker.lease import Heart
+from gateway.worker.lease import LeaseKeeper
 
 T = TypeVar("T")
 
@@ -32,11 +32,11 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 8.0  # before a request that lost its runner
 logger = logging.getLogger("fooocus.gateway")
 
 
-class PutBack(Exception):
+class Requeued(Exception):
     """The request is in the queue again, to be tried by whoever claims it next."""
 
 
-class LostClaim(Exception):
+class LeaseLost(Exception):
     """Somebody else has taken or ended the request: whatever its former holder made is dropped."""
 
 
@@ -51,7 +51,7 @@ class _Run:
 async def execute(
     claim: Claim,
     ledger: Ledger,
-    heart: Heart,
+    leases: LeaseKeeper,
     runner: Runner,
     run_timeout_s: float,
     delivery_timeout_s: float | None = None,
@@ -67,11 +67,11 @@ async def execute(
     whether a fault of the infrastructure costs the request an attempt, asked when one comes; a store that is away never
     does.
 
-    heart: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
+    leases: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
     `Delivering` on it may take `delivery_timeout_s` (None: as long as it takes) before it is such a fault.
     Cancelling the task that runs this cancels the request too; to keep the request, requeue it in the ledger first.
-    Raises LostClaim, and PutBack where a fault of the infrastructure leaves it another attempt.
+    Raises LeaseLost, and Requeued where a fault of the infrastructure leaves it another attempt.
     """
     run = _Run()
     outcome = Outcome.ERROR
@@ -80,12 +80,12 @@ async def execute(
     try:
         if claim.work.inactive and claim.attempt == 1:
             told = ENDPOINTS[claim.work.endpoint].without_effect(claim.work.inactive)
-            heart.say(claim, "WARNING", f"Without effect: {told}")
+            leases.say(claim, "WARNING", f"Without effect: {told}")
         try:
             async with asyncio.timeout(run_timeout_s) as limit:
                 on_drawn = partial(_give_time, limit, delivery_timeout_s)
                 answer, media = await _draw(
-                    claim, ledger, heart, runner, run, limit, on_drawn, on_event, on_begun, previews
+                    claim, ledger, leases, runner, run, limit, on_drawn, on_event, on_begun, previews
                 )
             outcome = Outcome.OK
         except TimeoutError:
@@ -102,12 +102,12 @@ async def execute(
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))
-            await uninterrupted(_finish(claim, ledger, heart, Outcome.CANCELLED, cancelled))
+            await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled))
             raise
         # the run was cancelled from below, not by whoever runs this
         fault = PlatformError("runner_disconnected", "The run was stopped before it finished.")
         answer = answer_of(fault)
-    except LostClaim:
+    except LeaseLost:
         raise  # somebody has ended it before it began
     except ServiceError as error:
         answer = answer_of(error)
@@ -117,44 +117,44 @@ async def execute(
         logger.exception("request %s failed", claim.work.request_id)
         answer = answer_of(PlatformError("internal_error", "An internal error occurred; the request was not finished."))
     if answer.error is not None:
-        heart.say(claim, "ERROR", answer.error)
+        leases.say(claim, "ERROR", answer.error)
     if isinstance(fault, StoreUnavailable) or (fault is not None and counts is not None and not await counts()):
-        return await _hand_back(claim, ledger, heart)
+        return await _hand_back(claim, ledger, leases)
     if fault is not None:
-        return await _put_back(claim, ledger, heart, answer, crashed=run.drawing)
-    if not await uninterrupted(_finish(claim, ledger, heart, outcome, answer, media)):
-        raise LostClaim(claim.work.request_id)
+        return await _put_back(claim, ledger, leases, answer, crashed=run.drawing)
+    if not await shielded(_finish(claim, ledger, leases, outcome, answer, media)):
+        raise LeaseLost(claim.work.request_id)
     return answer
 
 
-async def _put_back(claim: Claim, ledger: Ledger, heart: Heart, answer: Answer, *, crashed: bool) -> Answer:
+async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: Answer, *, crashed: bool) -> Answer:
     """Let a request be tried again after a fault that is not its own, a little later each time.
 
     A replica that died while it drew the request may have died of it, and the ledger counts such deaths.
     """
     await _pause(claim)
-    await uninterrupted(_write_log(claim, ledger, heart))
-    match await uninterrupted(patiently(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
-        case Retried.QUEUED:
-            raise PutBack(claim.work.request_id)
-        case Retried.ENDED:
+    await shielded(_write_log(claim, ledger, leases))
+    match await shielded(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
+        case ReleaseOutcome.QUEUED:
+            raise Requeued(claim.work.request_id)
+        case ReleaseOutcome.ENDED:
             return answer
-        case Retried.LOST:
-            raise LostClaim(claim.work.request_id)
+        case ReleaseOutcome.LOST:
+            raise LeaseLost(claim.work.request_id)
 
 
-async def _hand_back(claim: Claim, ledger: Ledger, heart: Heart) -> Answer:
+async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answer:
     """Let a request be tried again after a fault that counts for nothing: a store is away, or this process stops.
 
     One that may not wait any more has ended instead, and its answer is returned.
     """
     await _pause(claim)
-    await uninterrupted(_write_log(claim, ledger, heart))
-    if not await uninterrupted(patiently(lambda: ledger.requeue(claim), AWAY_S)):
-        raise LostClaim(claim.work.request_id)
+    await shielded(_write_log(claim, ledger, leases))
+    if not await shielded(with_retries(lambda: ledger.requeue(claim), AWAY_S)):
+        raise LeaseLost(claim.work.request_id)
     ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
     if ended is None:
-        raise PutBack(claim.work.request_id)
+        raise Requeued(claim.work.request_id)
     return ended
 
 
@@ -193,7 +193,7 @@ def answer_of(error: ServiceError) -> Answer:
 async def _draw(
     claim: Claim,
     ledger: Ledger,
-    heart: Heart,
+    leases: LeaseKeeper,
     runner: Runner,
     run: _Run,
     limit: asyncio.Timeout,
@@ -211,14 +211,14 @@ async def _draw(
                 case Step(step, steps):
                     if not run.drawing and not claim.begun:
                         with _standing_still(limit):  # the time that a ledger is away is not the run's
-                            if not await patiently(lambda: ledger.running(claim), AWAY_S):
-                                raise LostClaim(claim.work.request_id)
+                            if not await with_retries(lambda: ledger.running(claim), AWAY_S):
+                                raise LeaseLost(claim.work.request_id)
                     if not run.drawing and on_begun is not None:
                         on_begun()
                     run.drawing = True
-                    heart.say(claim, "INFO", f"Sampling step {step}/{steps}")
+                    leases.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Note(text, level):
-                    heart.say(claim, level, text)
+                    leases.say(claim, level, text)
                 case Delivering():
                     run.drawn = True
                     on_drawn()
@@ -230,15 +230,15 @@ async def _draw(
 
 
 async def _finish(
-    claim: Claim, ledger: Ledger, heart: Heart, outcome: Outcome, answer: Answer, media: Sequence[str] = ()
+    claim: Claim, ledger: Ledger, leases: LeaseKeeper, outcome: Outcome, answer: Answer, media: Sequence[str] = ()
 ) -> bool:
-    lines = heart.last_words(claim)
-    return await patiently(lambda: ledger.finish(claim, outcome, answer, media, lines), AWAY_S)
+    lines = leases.drain(claim)
+    return await with_retries(lambda: ledger.finish(claim, outcome, answer, media, lines), AWAY_S)
 
 
-async def _write_log(claim: Claim, ledger: Ledger, heart: Heart) -> None:
+async def _write_log(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> None:
     try:
-        await ledger.log(claim, heart.last_words(claim))
+        await ledger.log(claim, leases.drain(claim))
     except Exception:
         logger.exception("log lines of request %s are lost", claim.work.request_id)
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from time import time
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.models import Beat, Claim, Ledger, Report
+from gateway.ledger.models import Claim, LeaseRenewal, Ledger, LogBatch
 
 Line = tuple[str, str]
 
 
-class Heart:
+class LeaseKeeper:
     """Gathers the log lines of all of an owner's requests, so that they cost one transaction a beat."""
 
     def __init__(self, ledger: Ledger, owner: str, lease_s: float) -> None:
@@ -25,10 +25,10 @@ class Heart:
         """The requests of which something was said that is not written."""
         return [request_id for request_id, _ in self._waiting]
 
-    async def beat(self, held: Iterable[Claim]) -> Beat:
+    async def renew(self, held: Iterable[Claim]) -> LeaseRenewal:
         """Extend the leases of `held`, write what was said. After a failure it is said again at the next beat."""
         taken, self._waiting = self._waiting, {}
-        reports = [Report(claim, tuple(taken.get(_name(claim), (claim, []))[1])) for claim in held]
+        reports = [LogBatch(claim, tuple(taken.get(_name(claim), (claim, []))[1])) for claim in held]
         try:
             return await self._ledger.heartbeat(self._owner, self._lease_s, reports)
         except BaseException:
@@ -37,7 +37,7 @@ class Heart:
             self._waiting = taken
             raise
 
-    def last_words(self, claim: Claim) -> Sequence[Line]:
+    def drain(self, claim: Claim) -> Sequence[Line]:
         """What was said of a request and is not written; it is the caller's to write."""
         _, lines = self._waiting.pop(_name(claim), (claim, []))
         return lines

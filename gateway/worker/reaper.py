@@ -17,7 +17,7 @@ FIRST_S = 60.0  # from the start: whoever starts again and again clears up all t
 logger = logging.getLogger("fooocus.gateway")
 
 
-class Housekeeping:
+class PeriodicTasks:
     """Runs sweeps, one after the other, every `every_s` seconds. Each returns how much it has cleared."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Housekeeping:
         return self._stopped.is_set()
 
 
-async def discard(keys: Iterable[str], files: Files) -> None:
+async def delete_files(keys: Iterable[str], files: Files) -> None:
     """Delete every file that can be deleted; one that cannot is left over, and logged."""
     remaining = list(keys)
     while remaining:
@@ -103,7 +103,7 @@ class Retention:
         count = 0
         while True:
             done = await batch(before, BATCH)
-            await discard(done.media, self._files)
+            await delete_files(done.media, self._files)
             count += done.requests
             if done.requests < BATCH:
                 return count

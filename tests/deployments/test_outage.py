@@ -18,7 +18,7 @@ from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivering, Event, Finished, Step, Work
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from tests.deployments.fakes import no_models
 from tests.gateway.fakes import FAST, work
 from tests.gateway.files.s3_server import BUCKET, program, serving
@@ -60,7 +60,7 @@ async def test_requests_outlive_a_bucket_that_is_gone_for_a_minute(
         files = FileStore(S3Blobs(Bucket.at(f"s3://{BUCKET}/outage", server.endpoint_url)))
         names = OutputNames(b"s" * 32)
         runner = Drawing(Postprocessor(files, lambda: names, settings.delivery_patience_s, OutputSettings(), no_models))
-        dispatching = Dispatching(ledger, runner, settings, "dispatcher", lambda: REQUESTS)
+        dispatching = DispatchLoop(ledger, runner, settings, "dispatcher", lambda: REQUESTS)
         ids = [f"0f8fad5b-d9cb-469f-a165-{number:012x}" for number in range(REQUESTS)]
         caplog.set_level(logging.INFO)
         server.hang() if hangs else await asyncio.to_thread(server.kill)

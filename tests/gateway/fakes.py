@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from gateway.ledger.models import Claim, Place
 from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News
 from pipelines.spec import Guidance, Spec
 
@@ -92,7 +92,7 @@ class LocalDispatcher:
 
     def __init__(self) -> None:
         self.broadcast = Broadcast()
-        self.dispatching: Dispatching | None = None
+        self.dispatching: DispatchLoop | None = None
         self.away = False
 
     async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:

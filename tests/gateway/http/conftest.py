@@ -19,7 +19,7 @@ from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from tests.gateway.fakes import FAST, FakeRunner, LocalDispatcher, until
 from tests.gateway.http.storing import Uploader
 
@@ -83,7 +83,7 @@ def dispatch(parts: Parts, runner: FakeRunner, dispatcher: LocalDispatcher) -> D
 
     @asynccontextmanager
     async def dispatch() -> AsyncIterator[None]:
-        one = Dispatching(
+        one = DispatchLoop(
             parts.ledger, runner, parts.settings, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast
         )
         dispatcher.dispatching = one

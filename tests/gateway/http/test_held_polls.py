@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.http import long_poll, queue
-from gateway.http.long_poll import PollRate, Watch, Watching
+from gateway.http.long_poll import StatusBroadcaster, TokenBucket, Watch
 from gateway.ledger.models import Status
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
@@ -21,7 +21,7 @@ RATE = 10
 @pytest.fixture
 def settings(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> GatewaySettings:
     """With a rate whose second does not pass."""
-    monkeypatch.setattr(queue, "PollRate", lambda per_s: PollRate(per_s, lambda: 0.0))
+    monkeypatch.setattr(queue, "TokenBucket", lambda per_s: TokenBucket(per_s, lambda: 0.0))
     return settings.model_copy(update={"status_polls_per_s": RATE})
 
 
@@ -36,13 +36,13 @@ def held_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def listening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that somebody began to listen to."""
     begun: list[str] = []
-    watch = Watching.watch
+    watch = StatusBroadcaster.watch
 
-    def noted(watching: Watching, status: Status) -> AbstractContextManager[Watch]:
+    def noted(watching: StatusBroadcaster, status: Status) -> AbstractContextManager[Watch]:
         begun.append(status.request_id)
         return watch(watching, status)
 
-    monkeypatch.setattr(Watching, "watch", noted)
+    monkeypatch.setattr(StatusBroadcaster, "watch", noted)
     return begun
 
 
@@ -71,7 +71,7 @@ async def poll(client: httpx2.AsyncClient, request_id: str) -> httpx2.Response:
 
 def test_a_rate_is_what_comes_within_a_second() -> None:
     now = 0.0
-    rate = PollRate(lambda: 4, lambda: now)
+    rate = TokenBucket(lambda: 4, lambda: now)
     assert [rate.over() for _ in range(6)] == [False] * 4 + [True] * 2
     now = 0.5
     assert [rate.over() for _ in range(3)] == [False, False, True]
@@ -81,7 +81,7 @@ def test_a_rate_is_what_comes_within_a_second() -> None:
 
 def test_less_than_one_a_second_is_a_rate_too() -> None:
     now = 0.0
-    rate = PollRate(lambda: 0.5, lambda: now)
+    rate = TokenBucket(lambda: 0.5, lambda: now)
     assert [rate.over(), rate.over()] == [False, True]
     now = 2.0
     assert not rate.over()

@@ -16,8 +16,8 @@ from PIL import Image
 from gateway.errors import StoreUnavailable, ValidationErrors
 from gateway.files.backends import FolderBlobs, LocalFiles
 from gateway.files.store import FileStore
-from gateway.http.inputs import LONGEST_ADDRESS, take_in
-from gateway.images.sources import OwnFiles
+from gateway.http.inputs import LONGEST_ADDRESS, store_inputs
+from gateway.images.sources import LocalFileResolver
 from pipelines.spec import Guidance, Picture, Spec, Start, Structure
 from tests.gateway.picture_files import png_header, saved
 
@@ -45,7 +45,7 @@ def spec(start: str | None, *structures: str) -> Spec:
 
 
 async def taken(given: Spec, folder: Path) -> Spec:
-    return await take_in(given, ID, LocalFiles(folder), max_bytes=2_000, max_pixels=1_000)
+    return await store_inputs(given, ID, LocalFiles(folder), max_bytes=2_000, max_pixels=1_000)
 
 
 async def faults(given: Spec, folder: Path) -> list[tuple[str, tuple[str | int, ...]]]:
@@ -77,7 +77,7 @@ async def test_pictures_that_are_equal_are_each_stored(tmp_path: Path) -> None:
     ]
 
 
-class Nosy(OwnFiles):
+class Nosy(LocalFileResolver):
     """Remembers what it was asked about."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ async def test_only_addresses_of_a_sane_length_are_parsed_as_such(tmp_path: Path
     """Parsing keeps what it has seen: a gigabyte of private pictures in every replica of the gateway."""
     own, longest = Nosy(), "https://pictures.example/".ljust(LONGEST_ADDRESS, "a")
     given = spec(IN_BASE64, longest)
-    assert (await take_in(given, ID, LocalFiles(tmp_path), 2_000, 1_000, own)).pictures[1].source == longest
+    assert (await store_inputs(given, ID, LocalFiles(tmp_path), 2_000, 1_000, own)).pictures[1].source == longest
     assert own.asked == [longest]
     assert await faults(spec(None, longest + "a"), tmp_path / "none") == [
         ("file_download_error", ("control", 0, "image_url"))
@@ -181,7 +181,7 @@ class SlowBlobs(FolderBlobs):
 
 async def test_what_is_being_written_when_the_client_leaves_does_not_stay(tmp_path: Path) -> None:
     blobs = SlowBlobs(tmp_path)
-    taking = asyncio.create_task(take_in(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000))
+    taking = asyncio.create_task(store_inputs(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000))
     await asyncio.to_thread(blobs.asked.wait, 10)
     taking.cancel()
     await asyncio.sleep(0.05)
@@ -207,5 +207,5 @@ class LosingAnswers(FolderBlobs):
 async def test_what_was_written_though_the_store_did_not_say_so_does_not_stay(tmp_path: Path) -> None:
     blobs = LosingAnswers(tmp_path)
     with pytest.raises(StoreUnavailable):
-        await take_in(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000)
+        await store_inputs(spec(IN_BASE64, IN_BASE64), ID, FileStore(blobs), 2_000, 1_000)
     assert (blobs.wrote, _files(tmp_path)) == (2, [])

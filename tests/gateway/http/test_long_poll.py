@@ -1,4 +1,4 @@
-"""Watching: what changed is looked at when the dispatcher says so, in one query, and nothing where nobody listens."""
+"""What changed is looked at when the dispatcher says so, in one query, and nothing where nobody listens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.http import long_poll as module
-from gateway.http.long_poll import Watching
+from gateway.http.long_poll import StatusBroadcaster
 from gateway.ledger.models import State, Status
 from tests.gateway.fakes import LocalDispatcher, until
 
@@ -54,8 +54,8 @@ def link() -> LocalDispatcher:
 
 
 @pytest.fixture
-async def watching(ledger: FakeLedger, link: LocalDispatcher) -> AsyncIterator[Watching]:
-    watching = Watching(ledger, link)  # type: ignore[arg-type]
+async def watching(ledger: FakeLedger, link: LocalDispatcher) -> AsyncIterator[StatusBroadcaster]:
+    watching = StatusBroadcaster(ledger, link)  # type: ignore[arg-type]
     yield watching
 
     async def ended() -> bool:
@@ -79,7 +79,9 @@ async def heard(ledger: FakeLedger) -> None:
 
 
 @pytest.mark.usefixtures("slow")
-async def test_what_changes_is_told_at_once(ledger: FakeLedger, watching: Watching, link: LocalDispatcher) -> None:
+async def test_what_changes_is_told_at_once(
+    ledger: FakeLedger, watching: StatusBroadcaster, link: LocalDispatcher
+) -> None:
     ledger.known = {"a": waiting("a"), "b": waiting("b")}
     with watching.watch(waiting("a")) as changed, watching.watch(waiting("b")) as same:
         await heard(ledger)
@@ -92,7 +94,7 @@ async def test_what_changes_is_told_at_once(ledger: FakeLedger, watching: Watchi
 
 
 @pytest.mark.usefixtures("slow")
-async def test_all_listeners_share_one_question(ledger: FakeLedger, watching: Watching) -> None:
+async def test_all_listeners_share_one_question(ledger: FakeLedger, watching: StatusBroadcaster) -> None:
     names = [f"r{number}" for number in range(50)]
     ledger.known = {name: waiting(name) for name in names}
     with ExitStack() as stack:
@@ -103,7 +105,7 @@ async def test_all_listeners_share_one_question(ledger: FakeLedger, watching: Wa
 
 
 async def test_who_waits_hears_that_others_have_gone_before(
-    ledger: FakeLedger, watching: Watching, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
+    ledger: FakeLedger, watching: StatusBroadcaster, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TICK_S", 60)
     ledger.known = {"b": waiting("b", 1)}
@@ -116,7 +118,7 @@ async def test_who_waits_hears_that_others_have_gone_before(
 
 
 @pytest.mark.usefixtures("slow")
-async def test_whoever_changes_something_has_it_seen_at_once(ledger: FakeLedger, watching: Watching) -> None:
+async def test_whoever_changes_something_has_it_seen_at_once(ledger: FakeLedger, watching: StatusBroadcaster) -> None:
     ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")) as watch:
         await heard(ledger)
@@ -127,7 +129,7 @@ async def test_whoever_changes_something_has_it_seen_at_once(ledger: FakeLedger,
 
 @pytest.mark.parametrize("away", [False, True], ids=["silent", "away"])
 async def test_a_dispatcher_that_says_nothing_delays_and_no_more(
-    away: bool, ledger: FakeLedger, watching: Watching, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
+    away: bool, ledger: FakeLedger, watching: StatusBroadcaster, link: LocalDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TICK_S", 60 if away else 0.02)
     monkeypatch.setattr(module, "PAUSE_S", 0.02)
@@ -139,7 +141,9 @@ async def test_a_dispatcher_that_says_nothing_delays_and_no_more(
         assert await watch.changed(5)
 
 
-async def test_an_older_answer_does_not_undo_what_a_listener_knows(ledger: FakeLedger, watching: Watching) -> None:
+async def test_an_older_answer_does_not_undo_what_a_listener_knows(
+    ledger: FakeLedger, watching: StatusBroadcaster
+) -> None:
     ledger.known = {"a": waiting("a")}
     running = replace(waiting("a"), state=State.RUNNING, position=None)
     ledger.gate.clear()
@@ -153,14 +157,14 @@ async def test_an_older_answer_does_not_undo_what_a_listener_knows(ledger: FakeL
             assert not await late.changed(0)
 
 
-async def test_a_request_that_is_gone_is_told(watching: Watching) -> None:
+async def test_a_request_that_is_gone_is_told(watching: StatusBroadcaster) -> None:
     with watching.watch(waiting("a")) as watch:
         assert await watch.changed(5)
         assert watch.status is None
 
 
 async def test_a_ledger_that_fails_for_a_moment_delays_and_no_more(
-    ledger: FakeLedger, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ledger: FakeLedger, watching: StatusBroadcaster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "TICK_S", 60)
     ledger.known, ledger.faults = {"a": waiting("a", 3)}, 2
@@ -170,7 +174,7 @@ async def test_a_ledger_that_fails_for_a_moment_delays_and_no_more(
 
 
 async def test_nobody_is_asked_when_nobody_listens(
-    ledger: FakeLedger, watching: Watching, link: LocalDispatcher
+    ledger: FakeLedger, watching: StatusBroadcaster, link: LocalDispatcher
 ) -> None:
     ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")):

@@ -30,7 +30,7 @@ from gateway.files.upload_quota import UploadAccount
 from gateway.http.openapi import service_document
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from tests.gateway.fakes import FakeRunner, LocalDispatcher
 
 CHECKS = (
@@ -59,7 +59,7 @@ def served() -> Starlette:
             uploads = UploadAccount(ledger.database, values)
             parts = Parts(values, ledger, files, dispatcher, history=ledger.history, uploads=uploads)
             outer.router.default = create_app(parts)  # a Mount knows no path with a line break
-            dispatching = Dispatching(
+            dispatching = DispatchLoop(
                 ledger, FakeRunner(steps=1), values, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast
             )
             dispatcher.dispatching = dispatching

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from gateway.http import queue, responses
-from gateway.http.long_poll import Watching
+from gateway.http.long_poll import StatusBroadcaster
 from gateway.keys.base import Caller, Scope
 from gateway.ledger.models import LogEntry, State, Status
 from gateway.ledger.store import SqlLedger
@@ -66,7 +66,7 @@ async def test_a_finished_request_is_one_event(server: str, ledger: SqlLedger, d
 
 
 def following(status: Status, ledger: SqlLedger, with_logs: bool = False) -> AsyncIterator[str]:
-    return responses.status_events(status, ledger, Watching(ledger, LocalDispatcher()), "http://x", with_logs)
+    return responses.status_events(status, ledger, StatusBroadcaster(ledger, LocalDispatcher()), "http://x", with_logs)
 
 
 async def test_events_are_ascii(ledger: SqlLedger) -> None:

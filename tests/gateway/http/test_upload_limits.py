@@ -12,7 +12,7 @@ import pytest
 from gateway.app import Parts, create_app
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
-from gateway.files.upload_quota import Reconciling, UploadAccount
+from gateway.files.upload_quota import QuotaReconciler, UploadAccount
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.store import SqlLedger
@@ -177,7 +177,7 @@ async def test_an_expired_file_makes_room_once_it_is_cleared_up(up: Uploader, pa
     ends = await up.whole(PNG, more=SECOND)
     assert not_to_send_again(await one_more(up))
     assert parts.uploads is not None
-    sweep = Reconciling(parts.uploads, parts.files).sweep
+    sweep = QuotaReconciler(parts.uploads, parts.files).sweep
 
     async def expired() -> bool:
         return (await up.client.get(ends)).status_code == 404

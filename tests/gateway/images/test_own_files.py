@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import ModelError
 from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
-from gateway.images.sources import OwnFiles
+from gateway.images.sources import LocalFileResolver
 from gateway.keys.base import Caller, Scope
 from gateway.policy import Acl
 
@@ -16,8 +16,8 @@ OUTPUT = "outputs/0f8fad5b-d9cb-469f-a165-70867728950e/0.png"
 ORIGINS = ("127.0.0.1:8000", "pictures.example:443", "v3.fal.media")
 
 
-def own(folder: Path, key: str = "owner", *scopes: Scope) -> OwnFiles:
-    return OwnFiles(LocalFiles(folder), Caller(key, frozenset(scopes)), "key", ORIGINS)
+def own(folder: Path, key: str = "owner", *scopes: Scope) -> LocalFileResolver:
+    return LocalFileResolver(LocalFiles(folder), Caller(key, frozenset(scopes)), "key", ORIGINS)
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,19 @@ from gateway.errors import ModelError
 from gateway.files.backends import LocalFiles
 from gateway.images.codec import Pixels
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.sources import PictureReader
+from gateway.images.sources import ImageLoader
 from tests.gateway.images.test_fetch import LOCAL, answer, serving
 from tests.gateway.picture_files import saved
 
 RED = saved(Image.new("RGB", (8, 4), "red"), "PNG")
 
 
-async def read(reader: PictureReader, source: str, field: str) -> Pixels:
+async def read(reader: ImageLoader, source: str, field: str) -> Pixels:
     return await reader.decode(await reader.fetch(source, field), field)
 
 
-def reader(folder: Path, limits: FetchLimits = LOCAL, max_bytes: int = 10_000) -> PictureReader:
-    return PictureReader(LocalFiles(folder), Fetcher(limits), max_bytes, max_pixels=100)
+def reader(folder: Path, limits: FetchLimits = LOCAL, max_bytes: int = 10_000) -> ImageLoader:
+    return ImageLoader(LocalFiles(folder), Fetcher(limits), max_bytes, max_pixels=100)
 
 
 async def test_a_stored_picture_is_decoded(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gateway.ledger.models import CancelAnswer, Limits, Outcome, Priority, Retried, State, Terms
+from gateway.ledger.models import CancelAnswer, Limits, Outcome, Priority, ReleaseOutcome, State, Terms
 
 LEASE_S = 30.0
 
@@ -146,9 +146,9 @@ class Model:
             self._end(row, Outcome.OK, answer)
         return row is not None
 
-    def retry(self, hold: Hold, fault: object, crashed: bool, now: datetime) -> Retried:
+    def retry(self, hold: Hold, fault: object, crashed: bool, now: datetime) -> ReleaseOutcome:
         row = self.of(hold)
-        return Retried.LOST if row is None else self._let_go(row, fault, True, crashed, now)
+        return ReleaseOutcome.LOST if row is None else self._let_go(row, fault, True, crashed, now)
 
     def requeue(self, hold: Hold, now: datetime) -> bool:
         row = self.of(hold)
@@ -161,7 +161,7 @@ class Model:
         for row in self.rows.values():
             lost = row.held and row.lease_until is not None and row.lease_until < now
             if not self._ended_late(row, now) and (lost or self._unheard(row, now)):
-                queued += self._let_go(row, "runner_disconnected", True, False, now) is Retried.QUEUED
+                queued += self._let_go(row, "runner_disconnected", True, False, now) is ReleaseOutcome.QUEUED
         return queued
 
     @staticmethod
@@ -207,7 +207,7 @@ class Model:
         self._end(row, Outcome.ERROR, "request_timeout")
         return True
 
-    def _let_go(self, row: Row, fault: object, counts: bool, crashed: bool, now: datetime) -> Retried:
+    def _let_go(self, row: Row, fault: object, counts: bool, crashed: bool, now: datetime) -> ReleaseOutcome:
         row.retries, row.crashes = row.retries + counts, row.crashes + crashed
         if row.cancel:
             self._end(row, Outcome.CANCELLED, "client_cancelled")
@@ -219,8 +219,8 @@ class Model:
             self._end(row, Outcome.ERROR, "request_timeout")
         else:
             row.state, row.owner, row.lease_until = State.QUEUED, None, None
-            return Retried.QUEUED
-        return Retried.ENDED
+            return ReleaseOutcome.QUEUED
+        return ReleaseOutcome.ENDED
 
     def _end(self, row: Row, outcome: Outcome, answer: object) -> None:
         assert row.state is not State.DONE

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, exists, func, or_, select
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.history import SqlHistory, StillInProgress
-from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Place, Report, State, Terms, TooMany
+from gateway.ledger.models import AtOnce, Claim, Idempotency, LogBatch, Outcome, Place, State, Terms, TooMany
 from gateway.ledger.outbox import Delivery, SqlOutbox
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import delivery, log, request, turn
@@ -113,7 +113,7 @@ class Chaos:
         self.claims += await self.ledger.claim("one", 2, lease_s, AtOnce(default=20))
 
     async def heartbeat(self) -> None:
-        await self.ledger.heartbeat("one", 60, [Report(claim, [("INFO", "beat")]) for claim in self.claims[-5:]])
+        await self.ledger.heartbeat("one", 60, [LogBatch(claim, [("INFO", "beat")]) for claim in self.claims[-5:]])
 
     async def take_deliveries(self) -> None:
         self.taken += await self.ledger.outbox.claim("sender", 2, 60)

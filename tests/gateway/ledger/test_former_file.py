@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import RETRYABLE_PLATFORM
 from gateway.ledger.models import Idempotency, IdempotencyConflict, Outcome, State, Terms
-from gateway.ledger.outbox import Owed
+from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
@@ -140,7 +140,7 @@ async def check_that_it_is_told_once(ledger: SqlLedger, hook: Receiver, settings
 
     async def delivered() -> bool:
         sent = await ledger.outbox.of(OWING)
-        return sent is not None and sent.state is Owed.DELIVERED
+        return sent is not None and sent.state is DeliveryState.DELIVERED
 
     await until(delivered)
     assert await ledger.outbox.claim("another", 9, 60) == []

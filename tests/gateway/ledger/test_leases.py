@@ -4,7 +4,18 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.ledger.models import Answer, Beat, CancelAnswer, Claim, Limits, Outcome, Report, Retried, State, Terms
+from gateway.ledger.models import (
+    Answer,
+    CancelAnswer,
+    Claim,
+    LeaseRenewal,
+    Limits,
+    LogBatch,
+    Outcome,
+    ReleaseOutcome,
+    State,
+    Terms,
+)
 from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, FAULT, OK, Clock, claimed, state, work
 
@@ -23,14 +34,16 @@ async def again(ledger: SqlLedger, owner: str = "one") -> Claim:
 async def test_one_heartbeat_writes_what_happened_to_all_of_an_owners_requests(ledger: SqlLedger, clock: Clock) -> None:
     a, b, c = [await claimed(ledger, name) for name in "abc"]
     clock.turn(1)
-    reports = [Report(a, [("INFO", "a1"), ("INFO", "a2")]), Report(b, [("WARN", "b1")])]
-    beat = await ledger.heartbeat("one", 60, [*reports, Report(c)])
-    assert beat == Beat({"a": 1, "b": 1, "c": 1}, frozenset())
-    await ledger.heartbeat("one", 60, [Report(a, [("INFO", "a3")])])
+    reports = [LogBatch(a, [("INFO", "a1"), ("INFO", "a2")]), LogBatch(b, [("WARN", "b1")])]
+    beat = await ledger.heartbeat("one", 60, [*reports, LogBatch(c)])
+    assert beat == LeaseRenewal({"a": 1, "b": 1, "c": 1}, frozenset())
+    await ledger.heartbeat("one", 60, [LogBatch(a, [("INFO", "a3")])])
     assert [(entry.number, entry.message) for entry in await ledger.logs("a")] == [(1, "a1"), (2, "a2"), (3, "a3")]
     assert [(entry.level, entry.message) for entry in await ledger.logs("b")] == [("WARN", "b1")]
     assert await ledger.finish(c, Outcome.OK, OK)
-    assert await ledger.heartbeat("one", 60, [Report(one) for one in (a, b, c)]) == Beat({"a": 1, "b": 1}, frozenset())
+    assert await ledger.heartbeat("one", 60, [LogBatch(one) for one in (a, b, c)]) == LeaseRenewal(
+        {"a": 1, "b": 1}, frozenset()
+    )
 
 
 async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_has_lost(
@@ -40,11 +53,15 @@ async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_ha
     await ledger.cancel("cancelled", APP)
     await ledger.requeue(lost)
     elsewhere = await again(ledger, "two")
-    beat = await ledger.heartbeat("one", 60, [Report(cancelled), Report(lost, [("INFO", "a ghost")]), Report(kept)])
-    assert beat == Beat({"cancelled": 1, "kept": 1}, frozenset({"cancelled"}))
+    beat = await ledger.heartbeat(
+        "one", 60, [LogBatch(cancelled), LogBatch(lost, [("INFO", "a ghost")]), LogBatch(kept)]
+    )
+    assert beat == LeaseRenewal({"cancelled": 1, "kept": 1}, frozenset({"cancelled"}))
     assert await ledger.logs("lost") == []
     assert await state(ledger, "lost") == (State.CLAIMED, None)
-    assert await ledger.heartbeat("two", 60, [Report(elsewhere)]) == Beat({"lost": elsewhere.attempt}, frozenset())
+    assert await ledger.heartbeat("two", 60, [LogBatch(elsewhere)]) == LeaseRenewal(
+        {"lost": elsewhere.attempt}, frozenset()
+    )
     assert await ledger.finish(kept, Outcome.OK, OK)
 
 
@@ -53,7 +70,7 @@ async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledge
     await ledger.requeue(former)
     await again(ledger)
     clock.turn(50)
-    beat = await ledger.heartbeat("one", 60, [Report(former, [("INFO", "a ghost")])])
+    beat = await ledger.heartbeat("one", 60, [LogBatch(former, [("INFO", "a ghost")])])
     assert beat.held == {}
     assert await ledger.logs("a") == []
     assert await state(ledger, "a") == (State.CLAIMED, None)
@@ -64,7 +81,7 @@ async def test_a_report_of_a_former_attempt_by_the_same_owner_does_nothing(ledge
 async def test_a_claim_whose_answer_was_lost_runs_out_though_its_owner_lives(ledger: SqlLedger, clock: Clock) -> None:
     known, _ = [await claimed(ledger, name, lease_s=30) for name in ("known", "unheard-of")]
     clock.turn(20)
-    assert (await ledger.heartbeat("one", 30, [Report(known)])).held == {"known": 1}
+    assert (await ledger.heartbeat("one", 30, [LogBatch(known)])).held == {"known": 1}
     clock.turn(11)
     assert await ledger.expire() == 1
     assert await state(ledger, "known") == (State.CLAIMED, None)
@@ -74,7 +91,7 @@ async def test_a_claim_whose_answer_was_lost_runs_out_though_its_owner_lives(led
 async def test_a_heartbeat_moves_the_end_of_the_lease(ledger: SqlLedger, clock: Clock) -> None:
     claim = await claimed(ledger, "a", lease_s=30)
     clock.turn(20)
-    await ledger.heartbeat("one", 30, [Report(claim)])
+    await ledger.heartbeat("one", 30, [LogBatch(claim)])
     clock.turn(20)
     assert await ledger.expire() == 0
     clock.turn(11)
@@ -90,21 +107,21 @@ async def test_the_tenth_retry_is_the_last(ledger: SqlLedger, clock: Clock, way:
         if way == "expire":
             assert await ledger.expire() == (number < 10)
         else:
-            assert await ledger.retry(claim, FAULT) is (Retried.QUEUED if number < 10 else Retried.ENDED)
+            assert await ledger.retry(claim, FAULT) is (ReleaseOutcome.QUEUED if number < 10 else ReleaseOutcome.ENDED)
         if number < 10:
             claim = await again(ledger)
     assert claim.attempt == 11
     assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
     written = await answer(ledger, "a")
     assert written == FAULT if way == "retry" else written.error_type == "runner_disconnected"
-    assert await ledger.retry(claim, FAULT) is Retried.LOST
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.LOST
 
 
 async def test_a_request_takes_three_replicas_down_at_most(ledger: SqlLedger) -> None:
     claim = await claimed(ledger, "a")
-    for expected in (Retried.QUEUED, Retried.QUEUED, Retried.ENDED):
+    for expected in (ReleaseOutcome.QUEUED, ReleaseOutcome.QUEUED, ReleaseOutcome.ENDED):
         assert await ledger.retry(claim, FAULT, crashed=True) is expected
-        if expected is Retried.QUEUED:
+        if expected is ReleaseOutcome.QUEUED:
             claim = await again(ledger)
     assert await answer(ledger, "a") == FAULT
 
@@ -115,7 +132,7 @@ async def test_a_clean_hand_over_costs_no_retry(url: str, clock: Clock) -> None:
     for _ in range(3):
         assert await ledger.requeue(claim)
         claim = await again(ledger)
-    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     await ledger.close()
 
 
@@ -124,14 +141,14 @@ async def test_a_request_that_may_not_be_retried_ends_with_its_first_fault(ledge
     claim = await again(ledger)
     await ledger.requeue(claim)
     claim = await again(ledger)
-    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     assert await answer(ledger, "a") == FAULT
 
 
 async def test_a_fault_of_a_cancelled_request_ends_it_cancelled(ledger: SqlLedger) -> None:
     claim = await claimed(ledger, "a")
     await ledger.cancel("a", APP)
-    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     assert await state(ledger, "a") == (State.DONE, Outcome.CANCELLED)
 
 
@@ -168,7 +185,7 @@ async def test_a_deadline_to_start_means_nothing_once_running(ledger: SqlLedger,
     assert await ledger.running(claim)
     clock.turn(31)
     assert await ledger.expire() == 0
-    assert (await ledger.heartbeat("one", 60, [Report(claim)])).held == {"a": 1}
+    assert (await ledger.heartbeat("one", 60, [LogBatch(claim)])).held == {"a": 1}
     assert await ledger.finish(claim, Outcome.OK, OK)
 
 
@@ -177,7 +194,7 @@ async def test_a_deadline_to_start_includes_retries(ledger: SqlLedger, clock: Cl
     claim = await again(ledger)
     assert await ledger.running(claim)
     clock.turn(31)
-    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     assert (await answer(ledger, "a")).error_type == "request_timeout"
 
 

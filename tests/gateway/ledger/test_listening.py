@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Report, Retried, State, Terms, TooMany
+from gateway.ledger.models import Answer, Claim, Limits, LogBatch, Outcome, ReleaseOutcome, State, Terms, TooMany
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from gateway.ledger.transitions import left_answer
@@ -64,7 +64,7 @@ async def test_silence_ends_a_run_wherever_it_is(ledger: SqlLedger, clock: Clock
     assert answer is not None
     assert (answer.status, answer.error_type) == (499, "client_disconnected")
     if claim is not None:
-        assert (await ledger.heartbeat("one", 60, [Report(claim)])).held == {}
+        assert (await ledger.heartbeat("one", 60, [LogBatch(claim)])).held == {}
         assert not await ledger.finish(claim, Outcome.OK, OK)
     assert await ledger.claim("one", 9, 60) == []
 
@@ -95,7 +95,7 @@ async def test_a_listener_abandons_a_run_whoever_holds_it(ledger: SqlLedger, rea
     if claim is not None:
         assert not await ledger.running(claim)
         assert not await ledger.finish(claim, Outcome.OK, OK)
-        assert await ledger.retry(claim, FAULT) is Retried.LOST
+        assert await ledger.retry(claim, FAULT) is ReleaseOutcome.LOST
     assert await ledger.answer("a", APP) == LEFT
     assert not await ledger.abandon("a", "here", Outcome.ERROR, FAULT)
 
@@ -181,7 +181,7 @@ async def test_a_fault_of_a_run_that_nobody_waits_for_ends_it(ledger: SqlLedger,
     await run(ledger, "a")
     claim = await held(ledger)
     clock.turn(31)
-    assert await ledger.retry(claim, FAULT) is Retried.ENDED
+    assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     assert await ledger.answer("a", APP) == LEFT
 
 
@@ -197,7 +197,7 @@ async def test_a_run_of_the_former_version_ends_with_the_fault_of_its_owner(url:
         clock.turn(6)
         assert await ledger.expire() == 0
     else:
-        assert await ledger.retry(claim, FAULT) is Retried.ENDED
+        assert await ledger.retry(claim, FAULT) is ReleaseOutcome.ENDED
     assert await state(ledger, "a") == (State.DONE, Outcome.ERROR)
     answer = await ledger.answer("a", APP)
     assert answer is not None

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete
 
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Place, Priority, Report, State, Terms, TooMany
-from gateway.ledger.outbox import Delivery, Owed
+from gateway.ledger.models import Answer, Claim, Limits, LogBatch, Outcome, Place, Priority, State, Terms, TooMany
+from gateway.ledger.outbox import Delivery, DeliveryState
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request, turn
 from tests.gateway.ledger.model import LEASE_S, Hold, Model
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, reported=st.lists(holds, max_size=3, unique=True))
     def heartbeat(self, owner: str, reported: list[Hold]) -> None:
-        reports = [Report(claim_of(hold), [("INFO", "beat")]) for hold in reported]
+        reports = [LogBatch(claim_of(hold), [("INFO", "beat")]) for hold in reported]
         beat = self.do(self.ledger.heartbeat(owner, LEASE_S, reports))
         assert beat.held == self.model.heartbeat(owner, [(hold, "beat") for hold in reported], self.now)
         assert beat.cancelled == {name for name in beat.held if self.model.rows[name].cancel}
@@ -249,8 +249,10 @@ class Machine(RuleBasedStateMachine):
             sent = self.do(self.ledger.outbox.of(row.name))
             assert (sent is not None) == (row.terms.webhook is not None)
             if sent is not None:
-                assert sent.state is (Owed.DELIVERED if row.name in self.delivered else Owed.ABANDONED)
-                assert sent.state is Owed.DELIVERED or sent.attempts == LIMITS.deliveries
+                assert sent.state is (
+                    DeliveryState.DELIVERED if row.name in self.delivered else DeliveryState.ABANDONED
+                )
+                assert sent.state is DeliveryState.DELIVERED or sent.attempts == LIMITS.deliveries
 
     def _told(self, one: Delivery) -> None:
         """A webhook says what the result route says."""

@@ -4,7 +4,7 @@ from time import monotonic
 
 import pytest
 
-from gateway.ledger.models import Retried, Terms, TooMany
+from gateway.ledger.models import ReleaseOutcome, Terms, TooMany
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
@@ -20,10 +20,10 @@ async def test_settings_bound_what_waits_and_what_is_tried_again(settings: Gatew
         with pytest.raises(TooMany):
             await ledger.submit(work("c"), APP)
         a, b = await ledger.claim("one", 2, 60)
-        assert await ledger.retry(a, FAULT, crashed=True) is Retried.ENDED
-        assert await ledger.retry(b, FAULT) is Retried.QUEUED
+        assert await ledger.retry(a, FAULT, crashed=True) is ReleaseOutcome.ENDED
+        assert await ledger.retry(b, FAULT) is ReleaseOutcome.QUEUED
         (b,) = await ledger.claim("one", 2, 60)
-        assert await ledger.retry(b, FAULT) is Retried.ENDED
+        assert await ledger.retry(b, FAULT) is ReleaseOutcome.ENDED
     finally:
         await ledger.close()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.ledger.models import Limits, Outcome, Terms
-from gateway.ledger.outbox import Delivery, Owed
+from gateway.ledger.outbox import Delivery, DeliveryState
 from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, work
 
@@ -24,7 +24,7 @@ async def due(ledger: SqlLedger, count: int = 9, owner: str = "sender") -> list[
     return list(await ledger.outbox.claim(owner, count, 20))
 
 
-async def became(ledger: SqlLedger, name: str) -> tuple[Owed, int]:
+async def became(ledger: SqlLedger, name: str) -> tuple[DeliveryState, int]:
     sent = await ledger.outbox.of(name)
     assert sent is not None
     return sent.state, sent.attempts
@@ -40,7 +40,7 @@ async def test_a_webhook_is_owed_from_the_end_of_its_request(ledger: SqlLedger) 
     assert (delivery.outcome, delivery.answer, delivery.attempt) == (Outcome.OK, OK, 1)
     assert await due(ledger) == []
     assert await ledger.outbox.delivered(delivery)
-    assert await became(ledger, "a") == (Owed.DELIVERED, 1)
+    assert await became(ledger, "a") == (DeliveryState.DELIVERED, 1)
     assert not await ledger.outbox.delivered(delivery)
 
 
@@ -84,7 +84,7 @@ async def test_a_failed_attempt_comes_again_at_its_time_and_the_last_one_gives_u
         (delivery,) = await due(ledger)
         assert delivery.attempt == attempt
         assert await ledger.outbox.failed(delivery, "Status 500", 40) is (
-            Owed.WAITING if attempt < 3 else Owed.ABANDONED
+            DeliveryState.WAITING if attempt < 3 else DeliveryState.ABANDONED
         )
         assert await due(ledger) == []
         clock.turn(39)
@@ -93,7 +93,7 @@ async def test_a_failed_attempt_comes_again_at_its_time_and_the_last_one_gives_u
     assert await due(ledger) == []
     sent = await ledger.outbox.of("a")
     assert sent is not None
-    assert (sent.state, sent.attempts, sent.error) == (Owed.ABANDONED, 3, "Status 500")
+    assert (sent.state, sent.attempts, sent.error) == (DeliveryState.ABANDONED, 3, "Status 500")
     await ledger.close()
 
 
@@ -106,9 +106,9 @@ async def test_a_lost_senders_delivery_is_sent_again_and_its_word_counts_no_more
     assert second.attempt == 2
     assert not await ledger.outbox.delivered(lost)
     assert await ledger.outbox.failed(lost, "timeout", 1) is None
-    assert await became(ledger, "a") == (Owed.WAITING, 2)
+    assert await became(ledger, "a") == (DeliveryState.WAITING, 2)
     clock.turn(20)
     assert await due(ledger) == []
-    assert await became(ledger, "a") == (Owed.ABANDONED, 2)
+    assert await became(ledger, "a") == (DeliveryState.ABANDONED, 2)
     assert not await ledger.outbox.delivered(second)
     await ledger.close()

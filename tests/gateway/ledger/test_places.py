@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.ledger.database import CLAIMING, take_lock
-from gateway.ledger.models import AtOnce, Claim, Idempotency, Outcome, Place, Report, State, Terms, TooMany
+from gateway.ledger.models import AtOnce, Claim, Idempotency, LogBatch, Outcome, Place, State, Terms, TooMany
 from gateway.ledger.store import SqlLedger
 from tests.gateway.fakes import until
 from tests.gateway.ledger.works import APP, OK, Clock, engine_of, position, state, work
@@ -69,7 +69,7 @@ async def test_its_lease_is_kept_by_its_owner_and_runs_out_without(ledger: SqlLe
     assert kept is not None
     assert lost is not None
     clock.turn(9)
-    assert (await ledger.heartbeat("here", 10, [Report(kept)])).held == {"kept": 1}
+    assert (await ledger.heartbeat("here", 10, [LogBatch(kept)])).held == {"kept": 1}
     clock.turn(2)
     assert await ledger.expire() == 1
     (again,) = await ledger.claim("other", 9, 60)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from gateway.errors import PlatformError
-from gateway.ledger.models import Answer, CancelAnswer, Claim, Outcome, Report, State
+from gateway.ledger.models import Answer, CancelAnswer, Claim, LogBatch, Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, position, state, work
@@ -85,7 +85,7 @@ async def test_a_requeued_request_keeps_its_place_and_fences_its_former_holder_o
 async def test_a_lease_that_ran_out_requeues_and_a_heartbeat_prevents_it(ledger: SqlLedger) -> None:
     lost = await claimed(ledger, "lost", owner="dead", lease_s=-1)
     kept = await claimed(ledger, "kept", owner="alive", lease_s=-1)
-    await ledger.heartbeat("alive", 60, [Report(kept)])
+    await ledger.heartbeat("alive", 60, [LogBatch(kept)])
     assert await ledger.expire() == 1
     assert await state(ledger, "lost") == (State.QUEUED, None)
     assert await ledger.finish(kept, Outcome.OK, OK)
@@ -107,12 +107,12 @@ async def test_a_queued_request_that_is_cancelled_never_runs(ledger: SqlLedger) 
 
 async def test_the_owner_of_a_held_request_hears_of_its_cancellation(ledger: SqlLedger) -> None:
     a, b = [await claimed(ledger, name) for name in "ab"]
-    assert not (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled
+    assert not (await ledger.heartbeat("one", 60, [LogBatch(a), LogBatch(b)])).cancelled
     assert await ledger.cancel("a", APP) is CancelAnswer.REQUESTED
-    assert (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled == {"a"}
-    assert not (await ledger.heartbeat("two", 60, [Report(a)])).cancelled
+    assert (await ledger.heartbeat("one", 60, [LogBatch(a), LogBatch(b)])).cancelled == {"a"}
+    assert not (await ledger.heartbeat("two", 60, [LogBatch(a)])).cancelled
     assert await ledger.finish(a, Outcome.CANCELLED, OK)
-    assert not (await ledger.heartbeat("one", 60, [Report(a), Report(b)])).cancelled
+    assert not (await ledger.heartbeat("one", 60, [LogBatch(a), LogBatch(b)])).cancelled
 
 
 @pytest.mark.parametrize("way", ["requeue", "expire"])

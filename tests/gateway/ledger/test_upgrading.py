@@ -16,7 +16,7 @@ from gateway.ledger.copying import copy_name, restore_database
 from gateway.ledger.database import Database, LedgerUnusable, migrate
 from gateway.ledger.models import Answer, Outcome, State
 from gateway.ledger.opening import open_ledger
-from gateway.ledger.outbox import Owed
+from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
 from gateway.settings import GatewaySettings
@@ -72,7 +72,7 @@ async def test_a_webhook_that_the_former_version_owed_is_delivered_once(url: str
     assert await ledger.outbox.claim("sender", 9, 20) == []
     sent = await ledger.outbox.of("ended")
     assert sent is not None
-    assert sent.state is Owed.DELIVERED
+    assert sent.state is DeliveryState.DELIVERED
     await ledger.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.files.base import FileInfo, FileTerms
 from gateway.files.store import UNFINISHED_S, FileStore
-from gateway.files.upload_quota import BATCH, CHECK_S, Reconciling, UploadAccount
+from gateway.files.upload_quota import BATCH, CHECK_S, QuotaReconciler, UploadAccount
 from gateway.ledger.database import Database
 from gateway.ledger.models import TooMany
 from gateway.settings import GatewaySettings
@@ -175,7 +175,7 @@ async def test_a_file_that_expires_gives_its_place_back(account: UploadAccount, 
     file, end = new(), clock().timestamp() + 60
     await account.take_file(file, "a", 10, end)
     await stored(files, file, expires_at=end)
-    sweep = Reconciling(account, files).sweep
+    sweep = QuotaReconciler(account, files).sweep
     clock.turn(59)
     assert (await sweep(), await room(account)) == (0, 2)
     clock.turn(2)
@@ -192,7 +192,7 @@ async def test_a_place_whose_file_never_came_ends_in_a_day(
     await account.take_part(parted, "a", 1, 10, begun)
     await account.take_file(kept, "a", 10, None)
     await stored(files, kept)
-    sweep = Reconciling(account, files).sweep
+    sweep = QuotaReconciler(account, files).sweep
     clock.turn(UNFINISHED_S - 60)
     assert (await sweep(), await room(account)) == (0, 0)
     clock.turn(120)
@@ -208,7 +208,7 @@ async def test_a_file_that_went_in_another_way_is_noticed(
     await account.settle(await stored(files, file))
     await files.delete(file)
     clock.turn(CHECK_S + 1)
-    assert (await Reconciling(account, files).sweep(), await room(account)) == (1, 3)
+    assert (await QuotaReconciler(account, files).sweep(), await room(account)) == (1, 3)
 
 
 async def test_a_file_whose_parts_were_not_settled_keeps_one_place(
@@ -220,7 +220,7 @@ async def test_a_file_whose_parts_were_not_settled_keeps_one_place(
         await account.take_part(file, "a", number, 10, begun)
     await stored(files, file)
     clock.turn(UNFINISHED_S + 1)
-    assert await Reconciling(account, files).sweep() == 0
+    assert await QuotaReconciler(account, files).sweep() == 0
     assert await room(account) == 2
     for number in range(1, 6):
         assert await account.take_part(f"{file}x", "a", number, 10, begun) is None
@@ -239,7 +239,7 @@ async def test_nothing_is_taken_for_gone_while_the_store_is_away(
     clock.turn(UNFINISHED_S + 1)
     blobs.take_away()
     with pytest.raises(StoreUnavailable):
-        await Reconciling(account, files).sweep()
+        await QuotaReconciler(account, files).sweep()
     assert await account.counts(file)
 
 
@@ -247,7 +247,7 @@ async def test_one_sweep_takes_more_than_a_batch(open_account: Opened, files: Fi
     account = await open_account(uploads_of_key=BATCH + 5)
     await asyncio.gather(*(account.take_file(new(), "a", 1, None) for _ in range(BATCH + 5)))
     clock.turn(UNFINISHED_S + 1)
-    assert await Reconciling(account, files).sweep() == BATCH + 5
+    assert await QuotaReconciler(account, files).sweep() == BATCH + 5
 
 
 async def test_a_place_that_was_taken_again_meanwhile_stays(

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from gateway.settings import GatewaySettings
 from gateway.webhooks.__main__ import main
-from gateway.webhooks.signing import FILE, FixedRing, RingFile, SigningKey, jwks, ring_of, signed_headers
+from gateway.webhooks.signing import FILE, FileKeyRing, FixedRing, SigningKey, jwks, ring_of, signed_headers
 from tests.gateway.webhooks.verifying import verifies
 
 ONE, TWO = SigningKey(b"1" * 32), SigningKey(b"2" * 32)
@@ -94,17 +94,17 @@ def test_the_first_start_makes_a_private_file_that_stays(tmp_path: Path) -> None
 
 
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    RingFile(tmp_path / FILE).signing()
+    FileKeyRing(tmp_path / FILE).signing()
     (tmp_path / FILE).chmod(0o644)
     with pytest.raises(PermissionError, match="chmod 600"):
-        RingFile(tmp_path / FILE).signing()
+        FileKeyRing(tmp_path / FILE).signing()
 
 
 def test_a_new_key_is_published_at_once_and_signs_when_every_receiver_can_know_it(tmp_path: Path) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    ring = RingFile(tmp_path / FILE, lambda: now)
+    ring = FileKeyRing(tmp_path / FILE, lambda: now)
     old = ring.signing()
-    rotating = RingFile(tmp_path / FILE, lambda: now)
+    rotating = FileKeyRing(tmp_path / FILE, lambda: now)
     now += timedelta(days=3)
     rotating.rotate()
     published = ring.published()  # the one that was running sees it
@@ -118,7 +118,7 @@ def test_a_new_key_is_published_at_once_and_signs_when_every_receiver_can_know_i
 
 def test_rotations_forget_what_nobody_needs_and_never_the_signing_key(tmp_path: Path) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    ring = RingFile(tmp_path / FILE, lambda: now)
+    ring = FileKeyRing(tmp_path / FILE, lambda: now)
     first = ring.signing()
     for _ in range(4):
         now += timedelta(minutes=1)
@@ -149,7 +149,7 @@ def test_the_command_rotates_and_shows_no_secret(tmp_path: Path, capsys: pytest.
     main(["rotate", "--data-dir", str(tmp_path)])
     main(["list", "--data-dir", str(tmp_path)])
     shown = capsys.readouterr().out
-    ring = RingFile(tmp_path / FILE)
+    ring = FileKeyRing(tmp_path / FILE)
     assert len(ring.published()) == 2
     assert shown.count(ring.signing().jwk()["kid"][:8]) == 2
     assert base64.b64encode(ring.signing().seed).decode()[:8] not in shown

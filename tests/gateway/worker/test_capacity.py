@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.worker.capacity import STALE_S, Replicas, Report
+from gateway.worker.capacity import STALE_S, ReplicaRegistry, Report
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
 
 def test_what_is_held_is_what_the_living_replicas_can_hold_and_a_few_more() -> None:
     clock = Clock()
-    replicas = Replicas(look_ahead=2, most=100, clock=clock)
+    replicas = ReplicaRegistry(look_ahead=2, most=100, clock=clock)
     assert replicas.capacity() == 2
     replicas.report("a", 8)
     replicas.report("b", 4)
@@ -32,7 +32,7 @@ def test_what_is_held_is_what_the_living_replicas_can_hold_and_a_few_more() -> N
 def test_who_comes_changes_or_goes_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "fooocus.gateway")
     clock = Clock()
-    replicas = Replicas(look_ahead=2, most=100, clock=clock)
+    replicas = ReplicaRegistry(look_ahead=2, most=100, clock=clock)
     for variants in (("base",), ("base",), ("base", "base + ab12 x 0.5"), ("base + ab12 x 0.5", "base")):
         replicas.report("a", 8, variants)
     assert replicas.living() == {"a": Report(8, ("base + ab12 x 0.5", "base"))}
@@ -46,14 +46,14 @@ def test_who_comes_changes_or_goes_is_logged_once(caplog: pytest.LogCaptureFixtu
 
 
 def test_no_more_is_held_than_the_operator_allows() -> None:
-    replicas = Replicas(look_ahead=2, most=10)
+    replicas = ReplicaRegistry(look_ahead=2, most=10)
     replicas.report("a", 8)
     replicas.report("b", 8)
     assert replicas.capacity() == 10
 
 
 def test_other_bounds_hold_at_once() -> None:
-    replicas = Replicas(look_ahead=2, most=100)
+    replicas = ReplicaRegistry(look_ahead=2, most=100)
     replicas.report("a", 8)
     replicas.bound(look_ahead=4, most=100)
     assert replicas.capacity() == 12

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.files.backends import LocalFiles
 from gateway.files.store import FileStore
-from gateway.worker.reaper import discard
+from gateway.worker.reaper import delete_files
 from tests.gateway.files.away import AwayBlobs
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -16,7 +16,7 @@ KEYS = [f"inputs/{ID}/{number}.png" for number in range(3)]
 async def test_one_that_cannot_be_deleted_keeps_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = LocalFiles(tmp_path)
     await files.put(KEYS[1], b"x", "image/png")
-    await discard([KEYS[0], "no key", KEYS[1]], files)
+    await delete_files([KEYS[0], "no key", KEYS[1]], files)
     assert await files.get(KEYS[1]) is None
     assert "no key" in caplog.text
 
@@ -26,7 +26,7 @@ async def test_a_store_that_is_away_is_one_line_that_names_them_all(
 ) -> None:
     blobs = AwayBlobs(tmp_path)
     blobs.take_away()
-    await discard(KEYS, FileStore(blobs))
+    await delete_files(KEYS, FileStore(blobs))
     (said,) = caplog.records
     assert all(key in said.getMessage() for key in KEYS)
     assert said.exc_info is None

@@ -16,7 +16,7 @@ from gateway.ledger.store import SqlLedger
 from gateway.ledger.transitions import Lines
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Runner, Work
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Stopping
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
@@ -26,8 +26,8 @@ APP = app_of(FAST)
 @asynccontextmanager
 async def dispatching(
     ledger: SqlLedger, runner: Runner, settings: GatewaySettings, owner: str = "dispatcher"
-) -> AsyncIterator[Dispatching]:
-    one = Dispatching(ledger, runner, settings, owner, lambda: settings.capacity)
+) -> AsyncIterator[DispatchLoop]:
+    one = DispatchLoop(ledger, runner, settings, owner, lambda: settings.capacity)
     task = asyncio.create_task(one.run())
     try:
         yield one
@@ -248,7 +248,7 @@ async def test_a_runner_that_is_lost_because_the_service_leaves_costs_no_attempt
     async def leaving() -> bool:
         return len(runner.ids) < 3
 
-    one = Dispatching(strict, runner, settings, "me", lambda: 8, is_leaving=leaving)
+    one = DispatchLoop(strict, runner, settings, "me", lambda: 8, is_leaving=leaving)
     task = asyncio.create_task(one.run())
     await until_state(ledger, "a", State.DONE)
     assert len(runner.ids) == 3
@@ -268,7 +268,7 @@ async def test_nothing_is_claimed_while_a_store_is_away(ledger: SqlLedger, setti
         return asked > 3
 
     await submit(ledger, "a")
-    one = Dispatching(ledger, FakeRunner(), settings, "me", lambda: 8, stores_are_well=stores_are_well)
+    one = DispatchLoop(ledger, FakeRunner(), settings, "me", lambda: 8, stores_are_well=stores_are_well)
     task = asyncio.create_task(one.run())
     await until(asked_often)
     assert (await status_of(ledger, "a")).state is State.QUEUED
@@ -304,7 +304,7 @@ async def test_an_end_waits_for_a_ledger_that_is_away(
 async def test_a_dispatcher_that_stops_for_good_says_so(ledger: SqlLedger, settings: GatewaySettings) -> None:
     broadcast = Broadcast()
     broadcast.follow("gateway", "a", False)
-    one = Dispatching(ledger, FakeRunner(), settings, "me", lambda: 8, broadcast=broadcast)
+    one = DispatchLoop(ledger, FakeRunner(), settings, "me", lambda: 8, broadcast=broadcast)
     task = asyncio.create_task(one.run())
     await one.stop()
     await task
@@ -317,7 +317,7 @@ async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
     await submit(ledger, "a")
-    task = asyncio.create_task(Dispatching(ledger, FakeRunner(pause_s=20), settings, "me", lambda: 8).run())
+    task = asyncio.create_task(DispatchLoop(ledger, FakeRunner(pause_s=20), settings, "me", lambda: 8).run())
     await until_state(ledger, "a", State.RUNNING)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

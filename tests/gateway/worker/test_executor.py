@@ -9,12 +9,12 @@ import pytest
 from gateway import retries
 from gateway.endpoints import app_of
 from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavailable, ValidationErrors
-from gateway.ledger.models import Answer, Claim, Limits, Outcome, Retried, State, Terms
+from gateway.ledger.models import Answer, Claim, Limits, Outcome, ReleaseOutcome, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.transitions import Lines
 from gateway.work import Event, Finished, Note, Runner, Step, Work
-from gateway.worker.executor import LostClaim, PutBack, execute
-from gateway.worker.lease import Heart
+from gateway.worker.executor import LeaseLost, Requeued, execute
+from gateway.worker.lease import LeaseKeeper
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 
 APP = app_of(FAST)
@@ -31,7 +31,7 @@ async def claimed(ledger: SqlLedger, terms: Terms = USUAL) -> Claim:
 async def run(
     claim: Claim, ledger: SqlLedger, runner: Runner, limit_s: float = LIMIT_S, delivery_limit_s: float | None = None
 ) -> Answer:
-    return await execute(claim, ledger, Heart(ledger, claim.owner, 30), runner, limit_s, delivery_limit_s)
+    return await execute(claim, ledger, LeaseKeeper(ledger, claim.owner, 30), runner, limit_s, delivery_limit_s)
 
 
 async def until_drawing(ledger: SqlLedger) -> None:
@@ -87,7 +87,7 @@ async def test_what_was_made_of_the_input_is_in_the_log(ledger: SqlLedger) -> No
 
     heard: list[object] = []
     claim = await claimed(ledger)
-    await execute(claim, ledger, Heart(ledger, claim.owner, 30), Noting(), LIMIT_S, on_event=heard.append)
+    await execute(claim, ledger, LeaseKeeper(ledger, claim.owner, 30), Noting(), LIMIT_S, on_event=heard.append)
     words, first, *others = await ledger.logs("one")
     assert (words.level, words.message) == ("INFO", "Prompt: a cat")
     assert (first.level, first.message) == ("WARNING", "no face was found")
@@ -112,12 +112,12 @@ async def test_a_fault_of_the_infrastructure_puts_the_request_back(ledger: SqlLe
     taken: list[bool] = []
 
     class Noting(SqlLedger):
-        async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> Retried:
+        async def retry(self, claim: Claim, fault: Answer, *, crashed: bool = False) -> ReleaseOutcome:
             taken.append(crashed)
             return await super().retry(claim, fault, crashed=crashed)
 
     claim = await claimed(ledger)
-    with pytest.raises(PutBack):
+    with pytest.raises(Requeued):
         await run(claim, Noting(ledger.database), FakeRunner(steps=steps, fault=fault))
     assert taken == [bool(crashed)]
     status = await ledger.status("one", APP)
@@ -186,7 +186,7 @@ async def test_what_is_drawn_may_take_longer_to_be_delivered(ledger: SqlLedger) 
 
 async def test_a_delivery_that_takes_too_long_is_put_back(ledger: SqlLedger) -> None:
     runner = FakeRunner(delivery_s=5)
-    with pytest.raises(PutBack):
+    with pytest.raises(Requeued):
         await run(await claimed(ledger), ledger, runner, delivery_limit_s=0.1)
     assert runner.left == ["one"]
     assert await ledger.answer("one", APP) is None
@@ -199,7 +199,7 @@ async def test_a_store_that_is_away_costs_a_request_nothing(ledger: SqlLedger, s
     limited = SqlLedger(ledger.database, limits=Limits(retries=0, crashes=1))
     claim = await claimed(limited, NO_RETRY)
     for _ in range(3):
-        with pytest.raises(PutBack):
+        with pytest.raises(Requeued):
             await run(claim, limited, away)
         status = await limited.status("one", APP)
         assert status is not None
@@ -238,7 +238,7 @@ async def test_what_ends_when_a_store_fails_it_is_answered(ledger: SqlLedger) ->
 async def test_a_run_that_nobody_begins_is_put_back(ledger: SqlLedger) -> None:
     runner = FakeRunner()
     runner.gate.clear()
-    with pytest.raises(PutBack):
+    with pytest.raises(Requeued):
         await run(await claimed(ledger), ledger, runner, 0.1)
     (again,) = await ledger.claim("me", 1, 30)
     assert again.attempt == 2
@@ -272,7 +272,7 @@ async def test_a_claim_lost_before_drawing_stops_the_run(ledger: SqlLedger) -> N
     await ledger.requeue(claim)
     runner = FakeRunner(pause_s=5)
     async with asyncio.timeout(2):
-        with pytest.raises(LostClaim):
+        with pytest.raises(LeaseLost):
             await run(claim, ledger, runner)
     assert runner.left == ["one"]
     status = await ledger.status("one", APP)
@@ -286,7 +286,7 @@ async def test_a_claim_lost_while_drawing_writes_nothing(ledger: SqlLedger) -> N
     task = asyncio.create_task(run(claim, ledger, runner))
     await until_drawing(ledger)
     await ledger.requeue(claim)
-    with pytest.raises(LostClaim):
+    with pytest.raises(LeaseLost):
         await task
     assert await ledger.answer("one", APP) is None
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.worker.reaper import Housekeeping
+from gateway.worker.reaper import PeriodicTasks
 from tests.gateway.fakes import until
 
 
@@ -20,7 +20,7 @@ async def test_each_sweep_runs_again_and_again_though_another_fails(caplog: pyte
         done.append("working")
         return 3
 
-    house = Housekeeping([failing, working], every_s=0.01)
+    house = PeriodicTasks([failing, working], every_s=0.01)
     task = asyncio.create_task(house.run())
 
     async def twice() -> bool:
@@ -40,7 +40,7 @@ async def test_a_store_that_is_away_is_a_line_without_a_trace(caplog: pytest.Log
         sweeps += 1
         raise StoreUnavailable("files")
 
-    house = Housekeeping([away], every_s=0.01)
+    house = PeriodicTasks([away], every_s=0.01)
     task = asyncio.create_task(house.run())
 
     async def several() -> bool:
@@ -55,7 +55,7 @@ async def test_a_store_that_is_away_is_a_line_without_a_trace(caplog: pytest.Log
 
 
 async def test_the_first_sweep_waits_no_longer_than_the_others() -> None:
-    house = Housekeeping([], every_s=100, first_s=50)
+    house = PeriodicTasks([], every_s=100, first_s=50)
     task = asyncio.create_task(house.run())
     await asyncio.sleep(0)
     house.stop()
@@ -69,7 +69,7 @@ async def test_another_pause_holds_at_once() -> None:
         swept.set()
         return 0
 
-    house = Housekeeping([sweep], every_s=100, first_s=50)
+    house = PeriodicTasks([sweep], every_s=100, first_s=50)
     task = asyncio.create_task(house.run())
     await asyncio.sleep(0)
     house.every(0.01)

@@ -10,7 +10,7 @@ from gateway.ledger.models import AtOnce, Claim, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.worker import dispatcher as module
-from gateway.worker.dispatcher import Dispatching
+from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Waker
 from tests.gateway.fakes import FakeRunner, LocalDispatcher, until, work
 from tests.gateway.worker.test_dispatcher import APP, status_of, submit, until_state
@@ -31,9 +31,9 @@ async def dispatching(
     broadcast: Broadcast | None = None,
     at_once: Callable[[], Awaitable[AtOnce]] | None = None,
     on_end: Callable[[], None] | None = None,
-) -> AsyncIterator[Dispatching]:
+) -> AsyncIterator[DispatchLoop]:
     """One that has had its first look, so that only a call wakes it."""
-    one = Dispatching(
+    one = DispatchLoop(
         ledger, runner, settings, "dispatcher", lambda: settings.capacity, at_once, broadcast, on_end=on_end
     )
     looked = asyncio.Event()
