@@ -45,6 +45,13 @@ class Line:
         if line[place : place + 1] != [rank]:
             insort(line, rank, place)
 
+    def leave(self, rank: Rank) -> None:
+        """Let a request stand in it no more."""
+        for line in (self.claimed, self.queued):
+            place = bisect_left(line, rank)
+            if line[place : place + 1] == [rank]:
+                del line[place]
+
 
 class Positions:
     """The order of a ledger's queue as one process knows it, at most `age_s` old, or older where reading it is slow.
@@ -57,7 +64,7 @@ class Positions:
         self._lines: dict[str, Line] = {}
         self._begun_at, self._lasts_s = float("-inf"), age_s
         self._reading = asyncio.Lock()
-        self._entered: list[tuple[str, State, Rank]] = []
+        self._moved: list[Callable[[], None]] = []  # what this process changed while the order was being read
 
     async def lines(self) -> Mapping[str, Line]:
         """The line of each app that has one. Raises StoreUnavailable."""
@@ -71,9 +78,11 @@ class Positions:
 
     def enter(self, app: str, state: State, rank: Rank) -> None:
         """Let a request that has just been written stand in its line."""
-        if self._age_s:
-            self._entered.append((app, state, rank))
-            self._line(app).enter(state, rank)
+        self._move(lambda: self._line(app).enter(state, rank))
+
+    def leave(self, app: str, rank: Rank) -> None:
+        """Let a request that has just been cancelled stand in its line no more."""
+        self._move(lambda: self._line(app).leave(rank))
 
     async def position(self, app: str, state: State, rank: Rank) -> int:
         """The position of a request that was written just now: no reason to fail, so the last reading answers where
@@ -83,6 +92,12 @@ class Positions:
             await self.lines()
         return self._line(app).position(state, rank)
 
+    def _move(self, change: Callable[[], None]) -> None:
+        if self._age_s:
+            if self._reading.locked():
+                self._moved.append(change)
+            change()
+
     def _serve(self, asked_at: float) -> bool:
         return self._begun_at >= asked_at - self._lasts_s
 
@@ -90,13 +105,13 @@ class Positions:
         return self._lines.setdefault(app, Line())
 
     async def _read(self) -> None:
-        self._entered.clear()
+        self._moved.clear()
         begun_at = self._clock()
         self._lines, took_s = await self._database.read(self._timed)
         self._begun_at = begun_at
         self._lasts_s = max(self._age_s, took_s / READING_SHARE) if self._age_s else 0.0
-        for app, state, rank in self._entered:  # perhaps too late to be read
-            self._line(app).enter(state, rank)
+        for change in self._moved:  # perhaps too late to be read
+            change()
 
     def _timed(self, connection: Connection) -> tuple[dict[str, Line], float]:
         begun_at = self._clock()

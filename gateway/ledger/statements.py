@@ -145,7 +145,11 @@ ANSWER = select(
     request.c.error,
     request.c.error_type,
 ).where(*_NAMED, request.c.state == State.DONE)
-TO_CANCEL = select(request.c.seq, request.c.state, request.c.key).where(*_NAMED).with_for_update()
+TO_CANCEL = (
+    select(request.c.seq, request.c.state, request.c.key, request.c.priority, request.c.turn)
+    .where(*_NAMED)
+    .with_for_update()
+)
 FLAG_CANCELLATION = update(request).where(request.c.seq == bindparam("this")).values(cancel_requested=true())
 LOGS = (
     select(log.c.number, log.c.at, log.c.level, log.c.message)

@@ -34,7 +34,7 @@ from gateway.ledger.models import (
     Terms,
 )
 from gateway.ledger.outbox import SqlOutbox
-from gateway.ledger.positions import NOT_BEGUN, Line, Positions
+from gateway.ledger.positions import NOT_BEGUN, Line, Positions, Rank
 from gateway.ledger.statements import (
     ANSWER,
     CLAIM,
@@ -239,22 +239,25 @@ class SqlLedger:
         )
 
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
-        def end_or_flag(connection: Connection) -> CancelAnswer:
+        def end_or_flag(connection: Connection) -> tuple[CancelAnswer, Rank | None]:
             row = connection.execute(TO_CANCEL, _named(request_id, app)).first()
             if row is None or key not in (None, row.key):
-                return CancelAnswer.UNKNOWN
+                return CancelAnswer.UNKNOWN, None
             match State(row.state):
                 case State.QUEUED:
                     this = request.c.seq == row.seq
                     end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
-                    return CancelAnswer.REMOVED
+                    return CancelAnswer.REMOVED, (row.priority, row.turn, row.seq)
                 case State.CLAIMED | State.RUNNING:
                     connection.execute(FLAG_CANCELLATION, {"this": row.seq})
-                    return CancelAnswer.REQUESTED
+                    return CancelAnswer.REQUESTED, None
                 case State.DONE:
-                    return CancelAnswer.ALREADY_DONE
+                    return CancelAnswer.ALREADY_DONE, None
 
-        return await self.database.write(end_or_flag)
+        answer, rank = await self.database.write(end_or_flag)
+        if rank is not None:
+            self._positions.leave(app, rank)
+        return answer
 
     async def status(self, request_id: str, app: str, key: str | None = None) -> Status | None:
         named = _named(request_id, app)

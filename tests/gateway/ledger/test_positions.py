@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.models import Outcome, Place, State, Terms
-from gateway.ledger.positions import Line, Positions
+from gateway.ledger.models import CancelAnswer, Outcome, Place, State, Terms
+from gateway.ledger.positions import Line, Positions, read_lines
 from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, position, work
 
@@ -61,6 +61,27 @@ async def test_what_this_process_submits_stands_in_line_at_once(ledger: SqlLedge
     assert (await gateway.submit(work("b1"), APP, Terms("b"))).position == 1
     assert (await gateway.submit(work("c1"), "fal-ai/other", Terms("c"))).position == 0
     assert [await position(gateway, name) for name in ("a1", "b1", "a2")] == [0, 1, 2]
+
+
+async def test_what_this_process_cancels_stands_in_no_line_any_more(gateway: SqlLedger) -> None:
+    for name in "abc":
+        await gateway.submit(work(name), APP)
+    assert await gateway.cancel("b", APP) is CancelAnswer.REMOVED
+    assert await position(gateway, "c") == 1
+    assert (await gateway.submit(work("d"), APP)).position == 2
+
+
+async def test_what_changes_while_the_order_is_read_is_not_forgotten(gateway: SqlLedger) -> None:
+    for name in "ab":
+        await gateway.submit(work(name), APP)
+    positions = gateway._positions
+    async with positions._reading:  # of an order without what comes now
+        lines = await gateway.database.read(read_lines)
+        await asyncio.gather(gateway.cancel("a", APP), gateway.submit(work("c"), APP))
+        positions._lines = lines
+        for change in positions._moved:
+            change()
+    assert (await position(gateway, "b"), await position(gateway, "c")) == (0, 1)
 
 
 async def test_what_it_submits_and_holds_goes_before_all_that_waits(ledger: SqlLedger, gateway: SqlLedger) -> None:

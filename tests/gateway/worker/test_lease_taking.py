@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.models import Claim, Report, State
+from gateway.ledger.models import Claim, LogBatch, State
 from gateway.ledger.store import SqlLedger
 from gateway.worker.lease import Reaper
 from tests.gateway.ledger.works import Clock, claimed, state
@@ -45,7 +45,7 @@ def reaper(shaky: Shaky, clock: Clock) -> Reaper:
 
 
 async def renew(ledger: SqlLedger, claim: Claim) -> None:
-    assert (await ledger.heartbeat("one", LEASE_S, [Report(claim)])).held
+    assert (await ledger.heartbeat("one", LEASE_S, [LogBatch(claim)])).held
 
 
 async def test_what_a_silent_owner_holds_is_queued_again_and_what_others_hold_is_not(
