@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("gateway", "pipelines", "deployments", "models")
 PACKAGES = (*SHIPPED, "benchmarks", "training")
-MAX_LINES = 500
+MAX_LINES = 400
+LONGER = {"tests/reference.py": 500}  # outsiders reach the product through this one name
 MUTABLE_CALLS = frozenset(
     {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque", "WeakValueDictionary"}
 )
@@ -78,9 +79,9 @@ def says_its_purpose_in_the_first_line(source: str, tree: ast.Module, path: str)
 
 
 def is_short(source: str, tree: ast.Module, path: str) -> Iterator[str]:
-    lines = len(source.splitlines())
-    if lines > MAX_LINES:
-        yield f"{path}: {lines} lines, at most {MAX_LINES}"
+    lines, most = len(source.splitlines()), LONGER.get(path, MAX_LINES)
+    if lines > most:
+        yield f"{path}: {lines} lines, at most {most}"
 
 
 def has_no_module_state(source: str, tree: ast.Module, path: str) -> Iterator[str]:

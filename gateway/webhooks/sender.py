@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
@@ -89,6 +90,8 @@ def retry_delay(attempt: int, luck: float) -> float | None:
 
 
 OPEN_USER = "anonymous"  # fal's verifier refuses an empty user id
+
+LEAST_PAUSE_S = 0.05  # between two looks, however often it is woken: most ends owe no webhook
 
 logger = logging.getLogger("fooocus.webhooks")
 
@@ -271,13 +274,10 @@ class Sender(Generic[D]):
             return "an internal error"
 
     async def _pause(self) -> None:
-        if self._stopping.is_set():
-            return
-        try:
-            async with asyncio.timeout(self._limits.tick_s):
-                await self._freed.wait()
-        except TimeoutError:
-            pass
+        for event, most_s in ((self._stopping, LEAST_PAUSE_S), (self._freed, self._limits.tick_s)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(most_s):
+                    await event.wait()
 
 
 def _host(url: str) -> str:
