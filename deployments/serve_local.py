@@ -230,7 +230,7 @@ def _check_family(folder: Path) -> None:
 
 def _bringing(folder: Path) -> str:
     """A clause that says what brings the family which is not in `folder`."""
-    from models.presets import PRESETS, command_for
+    from models.pull_presets import PRESETS, command_for
 
     if (command := command_for(folder)) is not None:
         trust = " (the option says that you trust its pickles: docs/models.md)" if "--accept" in command else ""

@@ -18,7 +18,7 @@ from models.families import (
     write_family,
 )
 from models.importing import add_import
-from models.presets import command_for
+from models.pull_presets import command_for
 from pipelines.catalogue import families_folder, family_folder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_pull(subcommands: Subcommands) -> None:
 
     def run(arguments: argparse.Namespace) -> int:
         from models.lock import read_lock
-        from models.presets import PRESETS, entries_of
+        from models.pull_presets import PRESETS, entries_of
         from models.pulling import pull
         from models.sources import open_source
 

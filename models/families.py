@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import ToolFault
-from models.presets import command_for
+from models.pull_presets import command_for
 from pipelines.catalogue import FILE, FamilyFile, FileRecord, families_folder, first_error
 
 ASIDE = ".pull"  # in a family's folder: what is not whole yet, or waits for the others

@@ -11,7 +11,7 @@ from rich.table import Table
 from models.catalogue import ENTRIES, Entry
 from models.errors import ToolFault
 from models.families import ASIDE, families, read_family
-from models.presets import PRESETS
+from models.pull_presets import PRESETS
 from pipelines.parts import Part
 
 WIDE = 260  # columns where no terminal says

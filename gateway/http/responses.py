@@ -14,12 +14,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import PlatformError, ServiceError, StoreUnavailable
 from gateway.http import bodies
 from gateway.http.long_poll import PERIOD_S, StatusBroadcaster
+from gateway.http.routes import methods_of
 from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
 from gateway.rate_limited_log import RateLimitedLog
 
@@ -67,24 +67,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Unknown routes and wrong methods, which the router raises."""
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
     headers, detail = dict(error.headers or {}), error.detail
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request) or headers.get("Allow")):
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request) or headers.get("Allow")):
         headers["Allow"] = methods
         detail = f"{detail}; use {methods}"
     return error_response(PlatformError("bad_request", detail, status=error.status_code), headers)
-
-
-def _methods(request: Request) -> str:
-    """Those of all routes of the path, of which the router names the first one's alone. Routes of any path count last.
-
-    HEAD, which the router adds to every GET, is left out.
-    """
-    routes = [
-        each
-        for each in request.app.routes
-        if isinstance(each, Route) and each.matches(request.scope)[0] is Match.PARTIAL
-    ]
-    own = [each for each in routes if ":path}" not in each.path]
-    return ", ".join(sorted({method for each in own or routes for method in each.methods or () if method != "HEAD"}))
 
 
 class RequestIds:

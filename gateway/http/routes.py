@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette import routing
+from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -62,3 +63,18 @@ def called(scope: Scope) -> Called:
             if match is Match.PARTIAL and other.route is None:
                 other = Called(route, False, inner["path_params"])
     return other
+
+
+def methods_of(request: Request) -> str:
+    """The methods of all routes of the path, of which the router names the first one's alone. Routes of any
+    path count last.
+
+    HEAD, which the router adds to every GET, is left out.
+    """
+    routes = [
+        each
+        for each in request.app.routes
+        if isinstance(each, routing.Route) and each.matches(request.scope)[0] is Match.PARTIAL
+    ]
+    own = [each for each in routes if ":path}" not in each.path]
+    return ", ".join(sorted({method for each in own or routes for method in each.methods or () if method != "HEAD"}))

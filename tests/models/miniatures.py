@@ -14,7 +14,7 @@ from models.catalogue import find
 from models.families import read_family, write_family
 from models.fetching import record_of
 from models.pocket import names
-from models.presets import PRESETS
+from models.pull_presets import PRESETS
 from pipelines.catalogue import Catalogue
 from pipelines.weights.inpaint import LEVELS, RANGE
 from pipelines.weights.integrity import sha256_of

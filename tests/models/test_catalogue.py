@@ -10,7 +10,7 @@ import pytest
 from gateway.endpoints.base import NEEDING
 from models.catalogue import ENTRIES, Entry, find
 from models.errors import ToolFault
-from models.presets import PRESETS, entries_of
+from models.pull_presets import PRESETS, entries_of
 from pipelines.needs import LORAS
 from pipelines.parts import Part
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.catalogue import find
 from models.families import read_family
-from models.presets import PRESETS, command_for
+from models.pull_presets import PRESETS, command_for
 from pipelines.catalogue import ON_NO_HUB, UNPINNED_PICKLES, Catalogue
 from pipelines.needs import LORAS
 from pipelines.parts import Part

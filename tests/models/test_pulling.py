@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from benchmarks.pocket.world.mark import mark
 from models.__main__ import main
 from models.catalogue import ENTRIES, find
-from models.presets import PRESETS
+from models.pull_presets import PRESETS
 from pipelines.catalogue import Catalogue
 from pipelines.safety import load
 from pipelines.weights.integrity import check_files, sha256_of

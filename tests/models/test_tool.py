@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.catalogue import ENTRIES, find
-from models.presets import PRESETS
+from models.pull_presets import PRESETS
 from pipelines.catalogue import Catalogue
 from tests.models.conftest import Tool, place
 from tests.models.hub import COMMIT, Hub, sha256

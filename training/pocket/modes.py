@@ -1,6 +1,5 @@
 """The performance modes whose LoRAs are trained: their levels, what a run has there, and what it takes for the end."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +48,6 @@ class Mode:
             return clean
         at = (sdxl_table().timestep(sigma) for sigma in sigmas.tolist())
         return torch.stack([consistency(end, row, when) for end, row, when in zip(clean, x, at, strict=True)])
-
-
-MODES: Mapping[str, Mode] = {
-    "extreme_speed": Mode(8, True, Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)),
-    "lightning": Mode(4, False, Plan(steps=240, rate=5e-4, examined=60)),
-}
 
 
 def begins(sigma: float) -> bool:

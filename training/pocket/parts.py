@@ -23,7 +23,6 @@ from training.pocket import (
     image_prompts,
     inpainting,
     large,
-    modes,
     other_words,
     outlines,
     performance,
@@ -88,7 +87,9 @@ FINISHED = ("texts", PICTURES, "large")
 
 
 def _performance(mode: str) -> Part:
-    return Part(lambda task: performance.train(task.run_dir, task.frozen(), modes.MODES[mode]), (mode,), 4, FINISHED)
+    return Part(
+        lambda task: performance.train(task.run_dir, task.frozen(), performance.MODES[mode]), (mode,), 4, FINISHED
+    )
 
 
 def _control(kind: StructureKind) -> Part:
@@ -128,7 +129,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "large": Part(
             lambda task: large.train(task.run_dir, task.frozen()), ("unet",), 3, ("texts", PICTURES), "unet.pt"
         ),
-        **{mode: _performance(mode) for mode in modes.MODES},
+        **{mode: _performance(mode) for mode in performance.MODES},
         **{control: _control(kind) for kind, control in CONTROLS.items()},
         "outlines": Part(lambda task: outlines.train(task.run_dir, task.frozen()), ("outlines",), 6, FINISHED),
         "inpaint": Part(lambda task: inpainting.train(task.run_dir, task.frozen()), ("inpaint",), 7, FINISHED),

@@ -28,7 +28,7 @@ from training.pocket.frozen_models import FrozenModels, counts, some
 from training.pocket.modes import Mode, begins, end_of
 from training.pocket.own_runs import OwnRuns
 from training.pocket.run_dir import RunDir
-from training.pocket.trainer import follow
+from training.pocket.trainer import Plan, follow
 
 OWN = 0.6  # share of lessons that go on from a run's own guesses
 COMPLETE = 0.7  # share of captions that leave nothing out: of what goes unsaid a teacher's choice is learned as a blur
@@ -39,6 +39,12 @@ PACE, NEAR = 2.6, 0.3  # the teacher takes two steps, and so many for each e-fol
 SEEN = 2.5  # the level, for pictures of 256, below which x shows what is there: that is the target, without a teacher
 SHARP = 3.0  # the level at which errors begin to count for more: shapes become sharp below it, where errors are small
 TRIED = 40
+
+
+MODES: Mapping[str, Mode] = {
+    "extreme_speed": Mode(8, True, Plan(steps=200, rate=2e-4, sides=(256, 256, 512, 1024), examined=50)),
+    "lightning": Mode(4, False, Plan(steps=240, rate=5e-4, examined=60)),
+}
 
 
 def train(run_dir: RunDir, frozen: FrozenModels, mode: Mode) -> None:

@@ -16,8 +16,9 @@ from pipelines.weights.family import Family
 from training.pocket import own_runs
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels
-from training.pocket.modes import MODES, Mode
+from training.pocket.modes import Mode
 from training.pocket.own_runs import EARLY, OwnRuns
+from training.pocket.performance import MODES
 from training.pocket.run_dir import RunDir
 
 SIDE = 64

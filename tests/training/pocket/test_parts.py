@@ -23,7 +23,6 @@ from training.pocket import (
     export,
     image_prompts,
     inpainting,
-    modes,
     outlines,
     own_runs,
     performance,
@@ -77,8 +76,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, value)
     kinds = {name: replace(kind, plan=PLAN) for name, kind in image_prompts.KINDS.items()}
     monkeypatch.setattr(image_prompts, "KINDS", kinds)
-    quick = {name: replace(mode, plan=PLAN) for name, mode in modes.MODES.items()}
-    monkeypatch.setattr(modes, "MODES", quick)
+    quick = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
+    monkeypatch.setattr(performance, "MODES", quick)
     monkeypatch.setattr(controls, "SIDE", 128)
     monkeypatch.setattr(dataset, "PICTURES", {128: 4})
 

@@ -15,7 +15,7 @@ from pipelines.weights.family import Family
 from training.pocket import dataset, performance
 from training.pocket.adapter import Adapter
 from training.pocket.frozen_models import FrozenModels
-from training.pocket.modes import MODES
+from training.pocket.performance import MODES
 from training.pocket.run_dir import RunDir
 
 BEGIN = sdxl_table().sigma_max

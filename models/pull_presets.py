@@ -1,4 +1,4 @@
-"""The presets: what one word pulls (fooocus-facts 2.1)."""
+"""The presets of `pull`: what one word brings, and the command that brings a family (fooocus-facts 2.1)."""
 
 from collections.abc import Mapping
 from pathlib import Path
