@@ -38,7 +38,7 @@ class Dispatcher:
 
     async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report", "poll", "watch")
+        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear")
         given = GatewaySettings.of(settings)
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
@@ -78,6 +78,7 @@ class Dispatcher:
         self._settings.limit(limits)
         self._replicas.bound(limits.look_ahead, limits.capacity)
         self._housekeeping.every(limits.sweep_s)
+        self._dispatching.wake()  # there may be more places
 
     async def report(self, replica: str, capacity: int, variants: tuple[str, ...]) -> None:
         """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
@@ -107,9 +108,9 @@ class Dispatcher:
         """Look now for requests that wait."""
         self._dispatching.wake()
 
-    async def hear(self) -> None:
-        """Look now for requests that were cancelled or abandoned."""
-        self._dispatching.hear()
+    async def hear(self, request_id: str) -> None:
+        """See `gateway.worker.events.DispatcherLink.hear`."""
+        self._dispatching.hear(request_id)
 
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""

@@ -37,8 +37,8 @@ class DispatcherHandle:
     async def wake(self) -> None:
         await _answered(self._dispatcher.wake.remote())
 
-    async def hear(self) -> None:
-        await _answered(self._dispatcher.hear.remote())
+    async def hear(self, request_id: str) -> None:
+        await _answered(self._dispatcher.hear.remote(request_id))
 
 
 async def _answered(response: Handle) -> Any:

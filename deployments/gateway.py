@@ -29,8 +29,7 @@ from gateway.settings import FixedSettings, GatewayLimits, GatewaySettings
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
-from gateway.worker.lease import Reaper
-from gateway.worker.reaper import PeriodicTasks
+from gateway.worker.reaper import PeriodicTasks, Reaper
 from pipelines import needs
 from pipelines.catalogue import Catalogue
 from pipelines.parts import Part
@@ -96,7 +95,7 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         reaper = Reaper(self._ledger, self._settings.lease_s)
-        reaping = PeriodicTasks([reaper.sweep], reaper.period_s)
+        reaping = PeriodicTasks([partial(self._reap, reaper)], reaper.period_s)
         loops = [asyncio.create_task(watch.run(WATCH_S)) for watch in self._watches]
         reaped = asyncio.create_task(reaping.run(), name="reaping")
         yield  # until Serve has drained the replica
@@ -105,6 +104,11 @@ class Gateway:
             task.cancel()
         await asyncio.gather(reaped, *loops, return_exceptions=True)
         await self._ledger.close()
+
+    async def _reap(self, reaper: Reaper) -> int:
+        if requeued := await reaper.sweep():
+            await self._dispatcher.wake()
+        return requeued
 
 
 class StoreGauge:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.ledger.address import parse
+from gateway.ledger.address import holds_secret, parse
 from gateway.policy import FilesAccess
 from gateway.secrets import in_clear, is_reference
 
@@ -172,7 +172,8 @@ class FixedSettings(BaseModel):
     def secrets_in_clear(self) -> list[str]:
         """The fields that hold a secret itself, which everybody can read who may look at the cluster."""
         found = []
-        if self.ledger_url is not None and not is_reference(self.ledger_url) and parse(self.ledger_url).password:
+        url = self.ledger_url
+        if url is not None and not is_reference(url) and holds_secret(parse(url)):
             found.append("ledger_url")
         if self.token_secret is not None and not is_reference(self.token_secret.get_secret_value()):
             found.append("token_secret")

@@ -12,6 +12,7 @@ from gateway.ledger.models import Ledger, State, Status
 from gateway.worker.events import PAUSE_S, DispatcherLink
 
 PERIOD_S = 0.25  # between two looks at those who move up
+RECENT_S = 1.0  # from the reading of a status to the beginning of its watch, at most
 TICK_S = 2.0  # after which all are looked at though nothing was heard
 
 logger = logging.getLogger("fooocus.gateway")
@@ -50,6 +51,7 @@ class StatusBroadcaster:
         self._name = f"watching-{uuid4().hex}"
         self._watches: dict[str, set[Watch]] = {}
         self._changed: set[str] = set()
+        self._recent: dict[str, float] = {}  # what changed a moment ago, and when: who comes now may not know it yet
         self._all_at = self._looked_at = 0.0  # when all are to be looked at, and were: times of the loop
         self._news = asyncio.Event()
         self._loops: dict[str, asyncio.Task[None]] = {}
@@ -61,6 +63,9 @@ class StatusBroadcaster:
         if not self._watches:
             self._all_at = asyncio.get_running_loop().time() + TICK_S
         self._watches.setdefault(status.request_id, set()).add(watch)
+        if status.request_id in self._recent:
+            self._changed.add(status.request_id)
+            self._news.set()
         for name, loop in (("hear", self._hear), ("look", self._look)):
             if name not in self._loops or self._loops[name].done():
                 self._loops[name] = asyncio.create_task(loop(), name=f"watching-{name}")
@@ -88,6 +93,9 @@ class StatusBroadcaster:
             if changed is None:
                 self.look()
             elif changed:
+                now = asyncio.get_running_loop().time()
+                recent = {name: at for name, at in self._recent.items() if at > now - RECENT_S}
+                self._recent = recent | dict.fromkeys(changed, now)
                 self._changed |= changed & self._watches.keys()
                 if self._watches.keys() - changed:
                     self._all_at = min(self._all_at, self._looked_at + PERIOD_S)

@@ -121,9 +121,10 @@ class _Queue:
         match await self._ledger.cancel(request_id, app, owner(request)):
             case CancelAnswer.REMOVED:
                 self._watching.look()
+                await self._hear(request_id)
                 return JSONResponse(bodies.CancelAnswer(status="OK"), 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:
-                await self._hear()
+                await self._hear(request_id)
                 body = bodies.CancelAnswer(status="CANCELLATION_REQUESTED")
                 return JSONResponse(body, 202, {REQUEST_ID: request_id})
             case CancelAnswer.ALREADY_DONE:
@@ -134,10 +135,10 @@ class _Queue:
                 text = "NOT_FOUND: no such request"
                 return JSONResponse(bodies.CancelRefusal(status="NOT_FOUND", detail=text, message=text), 404)
 
-    async def _hear(self) -> None:
+    async def _hear(self, request_id: str) -> None:
         with suppress(Exception):  # a dispatcher that does not answer looks by itself, a little later
             async with asyncio.timeout(HEAR_S):
-                await self._parts.dispatcher.hear()
+                await self._parts.dispatcher.hear(request_id)
 
     async def _known(self, request: Request) -> Status:
         app, request_id = _named(request)

@@ -81,7 +81,11 @@ class SyncRuns:
         self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Submission, terms: Callable[[], Terms]
     ) -> None:
         place = await self.follower.reserve(run.request_id)
-        accepted = await submit(request, endpoint, asked, terms, self.parts, place)
+        try:
+            accepted = await submit(request, endpoint, asked, terms, self.parts, place)
+        except BaseException:
+            await self.follower.submitted(run.request_id, None)  # or its place would stay taken for a while
+            raise
         run.waits = True
         await self.follower.submitted(run.request_id, accepted.claim)
 
@@ -174,7 +178,7 @@ class WaitingRun:
         name = self._follower.name
         ended = with_retries(lambda: self._ledger.abandon(self.request_id, name, outcome, answer, begun=begun))
         if await shielded(ended):
-            await self._follower.hear()
+            await self._follower.hear(self.request_id)
         return await self._stored()
 
     async def _stored(self, away_s: float = 0.0) -> Answer | None:
@@ -191,7 +195,7 @@ STEP_PERIOD_S = 0.5  # between two events that tell no more than a step
 def stream_routes(runs: SyncRuns) -> list[Route]:
     async def stream(request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
-        news = News()
+        news = RunNews()
         begun = await runs.begin(request, endpoint, news.put)
         request_id, inactive = begun.request_id, begun.order.inactive
         run = asyncio.create_task(begun.answer())
@@ -214,7 +218,7 @@ def stream_routes(runs: SyncRuns) -> list[Route]:
     return [Route(path, stream, methods=["GET", "POST"], needs=KeyScope.RUN, token=Purpose.STREAM)]
 
 
-class News:
+class RunNews:
     """What a run has said and nobody has read: the newest step and preview. A client that is slow skips the others.
 
     A preview is made while the run goes on, so it may be older than the newest step. What is told is how far the run
@@ -256,7 +260,7 @@ class _RunStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, begun: WaitingRun, run: asyncio.Task[Answer], news: News, headers: Mapping[str, str]) -> None:
+    def __init__(self, begun: WaitingRun, run: asyncio.Task[Answer], news: RunNews, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._begun, self._run, self._news = begun, run, news
@@ -271,7 +275,7 @@ class _RunStream(Response):
             await _stopped(self._run, self._begun)
 
 
-async def _events(run: asyncio.Task[Answer], news: News) -> AsyncIterator[str]:
+async def _events(run: asyncio.Task[Answer], news: RunNews) -> AsyncIterator[str]:
     while True:
         try:
             async with asyncio.timeout(KEEP_ALIVE_S):

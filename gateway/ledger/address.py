@@ -33,5 +33,14 @@ def shown(url: URL) -> str:
     """What `parse` returned, for people's eyes: a file's path, another one's address without what is secret in it."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    secret = [name for name in url.query if "password" in name or "secret" in name]  # as of a client's certificate
-    return url.difference_update_query(secret).set(drivername="postgresql").render_as_string(hide_password=True)
+    address = url.difference_update_query(_secrets(url)).set(drivername="postgresql")
+    return address.render_as_string(hide_password=True)
+
+
+def holds_secret(url: URL) -> bool:
+    """Whether what `parse` returned says a password itself, of the database or of a client's certificate."""
+    return bool(url.password or _secrets(url))
+
+
+def _secrets(url: URL) -> list[str]:
+    return [name for name in url.query if "password" in name or "secret" in name]

@@ -15,7 +15,8 @@ RETRY_AFTER_S = 5
 class State(StrEnum):
     """Where a request is.
 
-    QUEUED and CLAIMED are both `IN_QUEUE` towards clients; RUNNING begins with the first step.
+    QUEUED and CLAIMED are both `IN_QUEUE` towards clients; RUNNING begins with the first step, or for a sync run that
+    found a free place (`Place`) with its submission.
     """
 
     QUEUED = "queued"

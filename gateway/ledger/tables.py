@@ -99,7 +99,6 @@ request = Table(
     Column("input", Text),
     Column("answer_body", Text),
     Index("request_claim", "state", "priority", "turn", "seq"),
-    Index("request_position", "app", "state", "priority", "turn", "seq"),
     Index("request_lease", "state", "lease_until"),
     Index("request_start_by", "state", "start_by"),
     Index("request_owner", "owner", "state"),

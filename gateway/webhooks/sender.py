@@ -73,7 +73,6 @@ def webhook_body(request_id: str, answer: Answer) -> bytes:
 
 ATTEMPTS = 11  # the first and ten retries
 TIMEOUT_S = 15.0
-WITHIN_S = 7200.0
 FIRST_S = 5.0
 JITTER = 0.25
 

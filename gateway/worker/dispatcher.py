@@ -14,7 +14,8 @@ from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
 from gateway.worker.events import RESERVED_S, Broadcast, Ended
 from gateway.worker.executor import LeaseLost, Progress, Requeued, answer_of, execute
-from gateway.worker.lease import LeaseKeeper, Reaper
+from gateway.worker.lease import LeaseKeeper
+from gateway.worker.reaper import Reaper
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -64,7 +65,7 @@ class DispatchLoop:
         self._reaper = Reaper(ledger, settings.lease_s)
         self._leases = LeaseKeeper(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
-        self._reserved: dict[str, float] = {}  # places of runs that are being submitted, until a time of the loop
+        self._reserved: dict[str, asyncio.TimerHandle] = {}  # places of runs that are being submitted, and their ends
         self._stranded: list[Callable[[], Awaitable[object]]] = []
         self._claiming = asyncio.Lock()
         self._draining = False
@@ -78,28 +79,43 @@ class DispatchLoop:
         self._some_wait = True
         self._may_wait.set()
 
-    def hear(self) -> None:
-        """Look now for requests that were cancelled or abandoned."""
+    def hear(self, request_id: str) -> None:
+        """A request was cancelled or abandoned by somebody else: look now, and tell who should know."""
         self._may_be_cancelled.set()
+        self._tell_of_end(request_id)
 
     async def reserve(self, request_id: str) -> Place | None:
-        """Keep a free place for a sync run that is being submitted; None where there is none now."""
-        if self._draining or self._free() <= 0:
+        """Keep a free place for a sync run that is being submitted; None where there is none, or others take it."""
+        if self._draining or self._some_wait or self._claiming.locked() or self._free() <= 0:
             return None
-        if self._stores_are_well is not None and not await self._stores_are_well():
-            return None
-        at_once = AtOnce() if self._at_once is None else await self._at_once()
-        self._reserved[request_id] = asyncio.get_running_loop().time() + RESERVED_S
-        return Place(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), at_once)
+        # taken before anything is awaited, for others ask meanwhile
+        self._reserved[request_id] = asyncio.get_running_loop().call_later(RESERVED_S, self._give_up, request_id)
+        try:
+            if self._stores_are_well is None or await self._stores_are_well():
+                at_once = AtOnce() if self._at_once is None else await self._at_once()
+                return Place(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), at_once)
+        except BaseException:
+            self._give_up(request_id)
+            raise
+        self._give_up(request_id)
+        return None
+
+    def _give_up(self, request_id: str) -> None:
+        """The place of a run is free again."""
+        if (timer := self._reserved.pop(request_id, None)) is not None:
+            timer.cancel()
+            self._may_wait.set()
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
         """Draw the run of a place, which the ledger holds by `claim`; where it has none, look for what waits."""
-        self._reserved.pop(request_id, None)
+        if (timer := self._reserved.pop(request_id, None)) is not None:
+            timer.cancel()
         if claim is None:
             self.wake()
-        elif self._draining:
+        elif self._draining or claim.owner != self._owner:  # a place of the one before this
             await self._ledger.requeue(claim)  # where this fails its young lease brings it back
-        else:
+            self.wake()
+        elif (held := self._held.get(request_id)) is None or held.claim.attempt < claim.attempt:
             self._start(claim)
 
     async def run(self) -> None:
@@ -130,6 +146,8 @@ class DispatchLoop:
         self._stopped.set()
         for event in (self._may_wait, self._may_be_cancelled, self._is_stranded):
             event.set()
+        for timer in self._reserved.values():
+            timer.cancel()
 
     async def _every(
         self, period: float, action: Callable[[], Awaitable[None]], now: asyncio.Event | None = None
@@ -171,8 +189,6 @@ class DispatchLoop:
                 self._start(claim)
 
     def _free(self) -> int:
-        now = asyncio.get_running_loop().time()
-        self._reserved = {name: until for name, until in self._reserved.items() if until > now}
         return self._capacity() - len(self._held) - len(self._reserved)
 
     def _start(self, claim: Claim) -> None:
@@ -188,7 +204,7 @@ class DispatchLoop:
         if (held := self._held.get(claim.work.request_id)) is not None and held.task is done:
             del self._held[claim.work.request_id]
             if self._left_some:
-                self.wake()
+                self._may_wait.set()
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
             self._strand(partial(self._ledger.requeue, claim))
@@ -221,10 +237,10 @@ class DispatchLoop:
             # counted, for it may be this end that no ledger takes
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
-        self._end(request_id)
-
-    def _end(self, request_id: str) -> None:
         self._broadcast.publish(request_id, Ended())
+        self._tell_of_end(request_id)
+
+    def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)
         if self._on_end is not None:
             self._on_end()

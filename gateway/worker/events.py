@@ -72,8 +72,8 @@ class DispatcherLink(Protocol):
     async def wake(self) -> None:
         """Look for waiting requests now."""
 
-    async def hear(self) -> None:
-        """Look for cancelled and abandoned requests now."""
+    async def hear(self, request_id: str) -> None:
+        """A request was cancelled or abandoned: look for such now, and tell who watches."""
 
 
 class _Box:
@@ -142,6 +142,7 @@ class Broadcast:
 
     def changed(self, request_id: str) -> None:
         """Tell whoever watches statuses that the ledger holds something new of a request."""
+        self._forget_silent(self._changes)
         for changes in self._changes.values():
             changes.ids.add(request_id)
             changes.filled.set()
@@ -245,18 +246,23 @@ class Follower:
         return None
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        """Tell the dispatcher that the run is in the ledger. Where it does not hear, it finds it there a little later:
-        a run that waits at its next look, one that is held by `claim` when that has run out.
+        """Tell the dispatcher that the run is in the ledger.
+
+        Where it does not hear, it finds the run there at its next look; what is held by `claim` is put back for that.
         """
-        with suppress(Exception):
+        try:
             async with asyncio.timeout(FOLLOW_S):
                 await self._link.submitted(request_id, claim)
+        except Exception:
+            if claim is not None:
+                with suppress(Exception):  # else its young lease brings it back
+                    await self._ledger.requeue(claim)
 
-    async def hear(self) -> None:
-        """Let the dispatcher look for what was cancelled. Where it does not hear it looks by itself, a little later."""
+    async def hear(self, request_id: str) -> None:
+        """Tell the dispatcher of what was abandoned. Where it does not hear it looks by itself, a little later."""
         with suppress(Exception):
             async with asyncio.timeout(FOLLOW_S):
-                await self._link.hear()
+                await self._link.hear(request_id)
 
     async def _poll(self) -> None:
         while self._events:

@@ -1,10 +1,7 @@
-"""Leases: one owner keeps its own with a heartbeat, and anyone takes those of owners and listeners that are silent."""
+"""Leases: one owner keeps its own with a heartbeat, which also writes what it says and hears what was cancelled."""
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
-from time import time
+from collections.abc import Iterable, Sequence
 
-from gateway.errors import StoreUnavailable
 from gateway.ledger.models import Claim, LeaseRenewal, Ledger, LogBatch
 
 Line = tuple[str, str]
@@ -45,50 +42,3 @@ class LeaseKeeper:
 
 def _name(claim: Claim) -> tuple[str, int]:
     return claim.work.request_id, claim.attempt
-
-
-STOOD_STILL = 0.9  # of a lease between two sweeps, which are half a lease apart
-
-logger = logging.getLogger("fooocus.gateway")
-
-
-class Reaper:
-    """Ends and frees what is over in the ledger (`Ledger.expire`). Every gateway and dispatcher has one.
-
-    Where the ledger itself was away, or this process stood still, everybody's lease may have run out, and nobody is
-    lost: then they have one more lease to say so. clock: seconds, of a clock that goes on while the machine sleeps, as
-    that of leases does.
-    """
-
-    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = time) -> None:
-        self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
-        self._next_at = clock()
-        self._looked_at = clock()
-        self._was_away = False
-
-    @property
-    def period_s(self) -> float:
-        """Seconds between two sweeps."""
-        return self._lease_s / 2
-
-    async def sweep(self) -> int:
-        """Free what is over; return how many requests are queued again. Raises as the ledger does."""
-        before, now = self._looked_at, self._clock()
-        self._looked_at = now
-        if now - before > STOOD_STILL * self._lease_s:
-            self._next_at = now + self._lease_s
-        if now < self._next_at:
-            return 0
-        try:
-            if self._was_away:
-                # first whether it is back: what hung with it must not free anything in the moment of its return
-                await self._ledger.waits()
-                self._was_away, self._next_at = False, self._clock() + self._lease_s
-                return 0
-            requeued = await self._ledger.expire()
-        except StoreUnavailable:
-            self._was_away = True
-            raise
-        if requeued:
-            logger.warning("%d requests of lost owners are queued again", requeued)
-        return requeued

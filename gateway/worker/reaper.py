@@ -1,18 +1,21 @@
-"""What has to be cleared up now and then: what is older than settings say, and files that nothing names any more."""
+"""What is cleared up now and then: what silent owners hold, what is older than settings say, files nothing names."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from time import time
 
 from gateway.errors import StoreUnavailable
 from gateway.files.base import Files
 from gateway.ledger.history import Retired, SqlHistory
+from gateway.ledger.models import Ledger
 from gateway.ledger.store import utc_now
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
 
 FIRST_S = 60.0  # from the start: whoever starts again and again clears up all the same
+STOOD_STILL = 0.9  # of a lease between two sweeps, which are half a lease apart
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -108,3 +111,45 @@ class Retention:
             if done.requests < BATCH:
                 return count
             await asyncio.sleep(0)  # whoever else writes goes first
+
+
+class Reaper:
+    """Ends and frees what is over in the ledger (`Ledger.expire`). Every gateway and dispatcher has one.
+
+    Where the ledger itself was away, or this process stood still, everybody's lease may have run out, and nobody is
+    lost: then they have one more lease to say so. clock: seconds, of a clock that goes on while the machine sleeps, as
+    that of leases does.
+    """
+
+    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = time) -> None:
+        self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
+        self._next_at = clock()
+        self._looked_at = clock()
+        self._was_away = False
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two sweeps."""
+        return self._lease_s / 2
+
+    async def sweep(self) -> int:
+        """Free what is over; return how many requests are queued again. Raises as the ledger does."""
+        before, now = self._looked_at, self._clock()
+        self._looked_at = now
+        if now - before > STOOD_STILL * self._lease_s:
+            self._next_at = now + self._lease_s
+        if now < self._next_at:
+            return 0
+        try:
+            if self._was_away:
+                # first whether it is back: what hung with it must not free anything in the moment of its return
+                await self._ledger.waits()
+                self._was_away, self._next_at = False, self._clock() + self._lease_s
+                return 0
+            requeued = await self._ledger.expire()
+        except StoreUnavailable:
+            self._was_away = True
+            raise
+        if requeued:
+            logger.warning("%d requests of lost owners are queued again", requeued)
+        return requeued

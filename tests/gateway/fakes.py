@@ -118,10 +118,10 @@ class LocalDispatcher:
         if self.dispatching is not None:
             self.dispatching.wake()
 
-    async def hear(self) -> None:
+    async def hear(self, request_id: str) -> None:
         self._reach()
         if self.dispatching is not None:
-            self.dispatching.hear()
+            self.dispatching.hear(request_id)
 
     def _reach(self) -> None:
         if self.away:

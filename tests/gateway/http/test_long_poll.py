@@ -94,6 +94,22 @@ async def test_what_changes_is_told_at_once(
 
 
 @pytest.mark.usefixtures("slow")
+async def test_who_comes_with_a_status_that_has_just_changed_hears_so(
+    ledger: FakeLedger, watching: StatusBroadcaster, link: LocalDispatcher
+) -> None:
+    ledger.known = {"a": waiting("a"), "b": waiting("b", 3)}
+    with watching.watch(waiting("a")) as other:
+        await heard(ledger)
+        ledger.known["a"] = waiting("a", 1)
+        link.broadcast.changed("b")
+        link.broadcast.changed("a")
+        assert await other.changed(5)
+        with watching.watch(waiting("b", 0)) as late:  # read before that
+            assert await late.changed(5)
+            assert late.status == waiting("b", 3)
+
+
+@pytest.mark.usefixtures("slow")
 async def test_all_listeners_share_one_question(ledger: FakeLedger, watching: StatusBroadcaster) -> None:
     names = [f"r{number}" for number in range(50)]
     ledger.known = {name: waiting(name) for name in names}

@@ -58,6 +58,16 @@ async def test_a_failure_of_the_model_is_replayed(client: httpx2.AsyncClient, ru
     assert answer.headers["x-fal-request-id"] == runner.ids[0]
 
 
+async def test_what_is_refused_at_its_submit_takes_nobodys_place(
+    client: httpx2.AsyncClient, dispatcher: LocalDispatcher
+) -> None:
+    assert dispatcher.dispatching is not None
+    before = dispatcher.dispatching._free()
+    answer = await client.post(RUN, json=INPUT, headers={"x-fal-queue-priority": "x"})
+    assert answer.status_code == 400
+    assert dispatcher.dispatching._free() == before
+
+
 async def test_a_client_that_leaves_cancels(server: str, runner: FakeRunner, ledger: SqlLedger, reach: Reach) -> None:
     runner.pause_s = 20
     async with httpx2.AsyncClient() as client:

@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.errors import ModelError, PlatformError
 from gateway.http import run
 from gateway.http.parts import Parts
-from gateway.http.run import News
+from gateway.http.run import RunNews
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.models import Outcome, State
@@ -173,7 +173,7 @@ async def test_a_quiet_stream_is_kept_alive(
 
 
 def test_steps_alone_are_told_twice_a_second_and_previews_at_once() -> None:
-    news = News()
+    news = RunNews()
     news.put(Step(0, 9))
     assert news.read() == {"step": 0, "steps": 9, "images": []}
     news.put(Step(1, 9))
@@ -187,7 +187,7 @@ def test_steps_alone_are_told_twice_a_second_and_previews_at_once() -> None:
 
 
 def test_a_preview_that_comes_late_does_not_lead_a_stream_back() -> None:
-    news = News()
+    news = RunNews()
     told = []
     for step, of_preview in ((0, None), (5, None), (None, 3), (6, 5), (8, None), (None, 6)):
         if step is not None:
@@ -200,7 +200,7 @@ def test_a_preview_that_comes_late_does_not_lead_a_stream_back() -> None:
 
 
 def test_a_run_that_begins_anew_tells_so() -> None:
-    news = News()
+    news = RunNews()
     told = []
     for event in (Step(5, 8), Preview(5, 8, [b"x"], "image/jpeg", 1, 1), Step(1, 8), Preview(1, 8, [b"y"], "a", 1, 1)):
         news.put(event)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.webhooks.sender import ATTEMPTS, JITTER, TIMEOUT_S, WITHIN_S, retry_delay
+from gateway.webhooks.sender import ATTEMPTS, JITTER, TIMEOUT_S, retry_delay
 
 
 def test_there_are_ten_retries() -> None:
@@ -13,7 +13,7 @@ def test_there_are_ten_retries() -> None:
 @pytest.mark.parametrize("luck", [0.0, 0.5, 1.0])
 def test_they_fit_into_two_hours_with_all_their_timeouts(luck: float) -> None:
     waits = [retry_delay(attempt, luck) or 0 for attempt in range(1, ATTEMPTS)]
-    assert 3600 < sum(waits) + ATTEMPTS * TIMEOUT_S < WITHIN_S
+    assert 3600 < sum(waits) + ATTEMPTS * TIMEOUT_S < 7200
     assert waits == sorted(waits)
 
 

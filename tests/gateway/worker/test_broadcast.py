@@ -118,3 +118,12 @@ async def test_who_follows_a_run_of_a_service_that_stops_hears_so_too() -> None:
     broadcast.stop()
     broadcast.follow("g", "a", False)
     assert await broadcast.poll("g", {"a": False}) == [("a", Stopping())]
+
+
+async def test_nothing_is_kept_for_who_watches_no_more() -> None:
+    now = 0.0
+    broadcast = Broadcast(lambda: now)
+    await broadcast.watch("g")
+    now = SILENT_S + 1
+    broadcast.changed("a")
+    assert not broadcast._changes

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from gateway.endpoints import app_of
 from gateway.errors import StoreUnavailable
+from gateway.ledger.models import Place, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.work import Step
 from gateway.worker.events import Ended, Follower, LatestEvents, News, RunEvent
-from tests.gateway.fakes import LocalDispatcher, until
+from tests.gateway.fakes import FAST, LocalDispatcher, until, work
+
+APP = app_of(FAST)
 
 
 class Counting(SqlLedger):
@@ -111,3 +115,14 @@ async def test_a_ledger_that_is_away_costs_a_line_and_no_run(
     (said,) = [record for record in caplog.records if record.name.startswith("fooocus")]
     assert "ledger store" in said.getMessage()
     assert said.exc_info is None
+
+
+async def test_a_run_that_the_dispatcher_does_not_hear_of_is_put_back(ledger: SqlLedger) -> None:
+    link = LocalDispatcher()
+    follower = Follower(link, ledger, 30)
+    accepted = await ledger.submit(work("a"), APP, Terms(listener=follower.name), Place("dispatcher", 60))
+    link.away = True
+    await follower.submitted("a", accepted.claim)
+    status = await ledger.status("a", APP)
+    assert status is not None
+    assert status.state is State.QUEUED

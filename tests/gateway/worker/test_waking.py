@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.ledger.models import AtOnce, Claim, State, Terms
+from gateway.ledger.models import AtOnce, Claim, Outcome, Place, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.worker import dispatcher as module
@@ -113,7 +113,67 @@ async def test_no_place_is_given_twice(ledger: SqlLedger, settings: GatewaySetti
         assert await one.reserve("a") is not None
         assert await one.reserve("b") is None
         await one.submitted("a", None)  # it waits for its turn, and gives its place back
-        assert await one.reserve("b") is not None
+
+        async def free() -> bool:
+            return await one.reserve("b") is not None
+
+        await until(free)
+
+
+async def test_of_many_who_ask_at_once_as_many_get_a_place_as_there_are(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    async def slowly() -> AtOnce:
+        await asyncio.sleep(0.01)
+        return AtOnce()
+
+    async with dispatching(ledger, FakeRunner(), settings, at_once=slowly) as one:
+        places = await asyncio.gather(*(one.reserve(str(number)) for number in range(10)))
+        assert sum(place is not None for place in places) == 1
+
+
+async def test_no_place_is_given_to_who_comes_while_others_are_let_in(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        await submit(ledger, "a")
+        one.wake()
+        assert await one.reserve("b") is None
+
+
+async def test_a_claim_of_the_dispatcher_before_is_put_back_and_drawn(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    accepted = await ledger.submit(work("a"), APP, LISTENER, Place("before", 60))
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings) as one:
+        await one.submitted("a", accepted.claim)
+        await until_state(ledger, "a", State.DONE)
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_a_claim_that_comes_late_stops_no_newer_attempt(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    runner = FakeRunner()
+    runner.gate.clear()
+    async with dispatching(ledger, runner, settings) as one:
+        accepted = await ledger.submit(work("a"), APP, LISTENER, await one.reserve("a"))
+        claim = accepted.claim
+        assert claim is not None
+        await ledger.requeue(claim)
+        one.wake()
+        await until(runner.begun)
+        await one.submitted("a", claim)
+        runner.gate.set()
+        await until_state(ledger, "a", State.DONE)
+    assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_who_cancels_elsewhere_is_heard_by_who_watches(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    broadcast = Broadcast()
+    async with dispatching(ledger, FakeRunner(), settings, broadcast) as one:
+        await broadcast.watch("g")
+        one.hear("a")
+        assert await broadcast.watch("g", 5) == {"a"}
 
 
 async def test_a_place_that_nobody_takes_is_free_again(
@@ -162,7 +222,7 @@ async def test_a_run_whose_dispatcher_stops_meanwhile_waits_again(ledger: SqlLed
         await stopping
 
 
-async def test_a_hundred_submits_at_once_wake_the_dispatcher_twice() -> None:
+async def test_submits_at_once_share_a_call() -> None:
     calls: list[None] = []
 
     class Counting(LocalDispatcher):

@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.ledger.models import Claim, LogBatch, State
 from gateway.ledger.store import SqlLedger
-from gateway.worker.lease import Reaper
+from gateway.worker.reaper import Reaper
 from tests.gateway.ledger.works import Clock, claimed, state
 
 LEASE_S = 10.0

@@ -20,14 +20,14 @@ async def test_each_sweep_runs_again_and_again_though_another_fails(caplog: pyte
         done.append("working")
         return 3
 
-    house = PeriodicTasks([failing, working], every_s=0.01)
-    task = asyncio.create_task(house.run())
+    tasks = PeriodicTasks([failing, working], every_s=0.01)
+    task = asyncio.create_task(tasks.run())
 
     async def twice() -> bool:
         return done[:4] == ["failing", "working"] * 2
 
     await until(twice)
-    house.stop()
+    tasks.stop()
     await asyncio.wait_for(task, 1)
     assert "clearing up failed" in caplog.text
 
@@ -40,14 +40,14 @@ async def test_a_store_that_is_away_is_a_line_without_a_trace(caplog: pytest.Log
         sweeps += 1
         raise StoreUnavailable("files")
 
-    house = PeriodicTasks([away], every_s=0.01)
-    task = asyncio.create_task(house.run())
+    tasks = PeriodicTasks([away], every_s=0.01)
+    task = asyncio.create_task(tasks.run())
 
     async def several() -> bool:
         return sweeps > 3
 
     await until(several)
-    house.stop()
+    tasks.stop()
     await asyncio.wait_for(task, 1)
     (said,) = caplog.records
     assert "files store" in said.getMessage()
@@ -55,11 +55,17 @@ async def test_a_store_that_is_away_is_a_line_without_a_trace(caplog: pytest.Log
 
 
 async def test_the_first_sweep_waits_no_longer_than_the_others() -> None:
-    house = PeriodicTasks([], every_s=100, first_s=50)
-    task = asyncio.create_task(house.run())
-    await asyncio.sleep(0)
-    house.stop()
-    await asyncio.wait_for(task, 1)
+    swept = asyncio.Event()
+
+    async def sweep() -> int:
+        swept.set()
+        return 0
+
+    tasks = PeriodicTasks([sweep], every_s=0.01, first_s=100)
+    task = asyncio.create_task(tasks.run())
+    await asyncio.wait_for(swept.wait(), 5)
+    tasks.stop()
+    await asyncio.wait_for(task, 5)
 
 
 async def test_another_pause_holds_at_once() -> None:
@@ -69,10 +75,10 @@ async def test_another_pause_holds_at_once() -> None:
         swept.set()
         return 0
 
-    house = PeriodicTasks([sweep], every_s=100, first_s=50)
-    task = asyncio.create_task(house.run())
+    tasks = PeriodicTasks([sweep], every_s=100, first_s=50)
+    task = asyncio.create_task(tasks.run())
     await asyncio.sleep(0)
-    house.every(0.01)
+    tasks.every(0.01)
     await asyncio.wait_for(swept.wait(), 5)
-    house.stop()
+    tasks.stop()
     await asyncio.wait_for(task, 1)
