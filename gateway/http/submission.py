@@ -272,7 +272,7 @@ def _idempotency(request: Request, fingerprint: str) -> Idempotency | None:
 UNKNOWN_SIZE = 1024 * 1024  # pixels counted for a picture whose size its start image says, which is fetched later
 
 
-class Admission:
+class Quota:
     """Holds callers to the daily budget of their keys. A service without keys has none.
 
     How many of a key may wait or run is the ledger's to bound, in the transaction that adds to them.
@@ -281,7 +281,7 @@ class Admission:
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
 
-    async def charge(self, caller: Caller, spec: Spec) -> None:
+    async def reserve(self, caller: Caller, spec: Spec) -> None:
         """Count a request that is about to be accepted; it counts whatever becomes of it then.
 
         Raises PlatformError (403) where the budget does not reach. Of requests at once none counts past it.
@@ -289,14 +289,14 @@ class Admission:
         if self._keys is None or not caller.key:
             return
         budget, asked = caller.limits.pixel_steps, pixel_steps(spec)
-        if not await self._keys.charge(caller.key, asked, budget) and budget is not None:
+        if not await self._keys.reserve(caller.key, asked, budget) and budget is not None:
             _, used = await self._keys.used(caller.key)
             raise spent(budget, used, asked)
 
-    async def give_back(self, caller: Caller, spec: Spec) -> None:
+    async def refund(self, caller: Caller, spec: Spec) -> None:
         """Take back the charge of a request that was not accepted after all."""
         if self._keys is not None and caller.key:
-            await self._keys.give_back(caller.key, pixel_steps(spec))
+            await self._keys.refund(caller.key, pixel_steps(spec))
 
 
 def pixel_steps(spec: Spec) -> int:
@@ -336,14 +336,14 @@ async def submit(
 async def _charged(
     request: Request, endpoint: Endpoint, asked: Submission, terms: Terms, parts: Parts, place: Place | None
 ) -> Accepted:
-    work, who, admission, accepted = asked.order.work, caller(request), Admission(parts.keys), None
+    work, who, quota, accepted = asked.order.work, caller(request), Quota(parts.keys), None
     # what was accepted before costs its key nothing and is never too much
     if (known := await parts.ledger.repeated(work, terms)) is not None:
         return known
-    await admission.charge(who, work.spec)
+    await quota.reserve(who, work.spec)
     try:
         accepted = await parts.ledger.submit(work, endpoint.app, terms, place)
     finally:
         if accepted is None or accepted.repeated:
-            await admission.give_back(who, work.spec)
+            await quota.refund(who, work.spec)
     return accepted

@@ -98,13 +98,13 @@ class Keys(Protocol):
     async def at_once(self) -> Mapping[str, int]:
         """How many requests may run at once, of each key that has such a limit."""
 
-    async def charge(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
+    async def reserve(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
         """Count a request of so many pixel-steps for a key today (UTC).
 
         at_most: False, with nothing counted, where the day's sum would be more. Of charges at once each is in the sum.
         """
 
-    async def give_back(self, key_id: str, pixel_steps: int) -> None:
+    async def refund(self, key_id: str, pixel_steps: int) -> None:
         """Take back today's charge of a request that was not accepted."""
 
     async def used(self, key_id: str) -> tuple[int, int]:

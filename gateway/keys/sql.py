@@ -156,7 +156,7 @@ class SqlKeys:
         rows = await self._database.read(lambda connection: connection.execute(limited).all())
         return {row.id: row.concurrency for row in rows}
 
-    async def charge(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
+    async def reserve(self, key_id: str, pixel_steps: int, at_most: int | None = None) -> bool:
         if at_most is not None and pixel_steps > at_most:
             return False
         row = {"key": key_id, "day": self._clock().date(), "requests": 1, "pixel_steps": pixel_steps}
@@ -179,7 +179,7 @@ class SqlKeys:
 
         return await self._database.write(count)
 
-    async def give_back(self, key_id: str, pixel_steps: int) -> None:
+    async def refund(self, key_id: str, pixel_steps: int) -> None:
         taken = (
             update(api_key_usage)
             .where(api_key_usage.c.key == key_id, api_key_usage.c.day == self._clock().date())

@@ -106,8 +106,8 @@ async def test_what_does_not_count_is_not_rotated(keys: SqlKeys) -> None:
 
 async def test_use_is_counted_by_key_and_day(keys: SqlKeys, clock: Clock) -> None:
     one, two = [(await keys.create(name, RUN, FREE)).key.id for name in ("one", "two")]
-    await asyncio.gather(*(keys.charge(one, 10**10) for _ in range(20)))
-    await keys.charge(two, 5)
+    await asyncio.gather(*(keys.reserve(one, 10**10) for _ in range(20)))
+    await keys.reserve(two, 5)
     assert [await keys.used(key) for key in (one, two)] == [(20, 20 * 10**10), (1, 5)]
     clock.pass_by(DAY)
     assert await keys.used(one) == (0, 0)
@@ -115,14 +115,14 @@ async def test_use_is_counted_by_key_and_day(keys: SqlKeys, clock: Clock) -> Non
 
 async def test_charges_at_once_stay_within_the_budget_and_can_be_given_back(keys: SqlKeys) -> None:
     key = (await keys.create("app", RUN, FREE)).key.id
-    done = await asyncio.gather(*(keys.charge(key, 30, 100) for _ in range(10)))
+    done = await asyncio.gather(*(keys.reserve(key, 30, 100) for _ in range(10)))
     assert sorted(done) == [False] * 7 + [True] * 3
     assert await keys.used(key) == (3, 90)
-    assert not await keys.charge(key, 11, 100)
-    assert await keys.charge(key, 10, 100)
-    await keys.give_back(key, 30)
+    assert not await keys.reserve(key, 11, 100)
+    assert await keys.reserve(key, 10, 100)
+    await keys.refund(key, 30)
     assert await keys.used(key) == (3, 70)
-    assert not await keys.charge("another", 101, 100)
+    assert not await keys.reserve("another", 101, 100)
     assert await keys.used("another") == (0, 0)
 
 

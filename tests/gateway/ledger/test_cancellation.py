@@ -78,8 +78,8 @@ class Chaos:
             SqlKeys.rotate: lambda: keys.rotate(self.key_id, timedelta(hours=1)),
             SqlKeys.revoke: lambda: keys.revoke("unknown"),
             SqlKeys.at_once: keys.at_once,
-            SqlKeys.charge: lambda: keys.charge(self.key_id, 1),
-            SqlKeys.give_back: lambda: keys.give_back(self.key_id, 1),
+            SqlKeys.reserve: lambda: keys.reserve(self.key_id, 1),
+            SqlKeys.refund: lambda: keys.refund(self.key_id, 1),
             SqlKeys.used: lambda: keys.used(self.key_id),
         }
 
