@@ -12,8 +12,8 @@ from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.sources import ImageLoader
 from gateway.images.ssrf import NameResolver
+from gateway.picture_sources import ImageLoader
 from gateway.settings import FixedSettings
 from pipelines.events import Pixels
 from pipelines.images.face import FaceFinder
@@ -30,7 +30,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Reads(Protocol):
-    """The part of `gateway.images.sources.ImageLoader` that a replica uses."""
+    """The part of `gateway.picture_sources.ImageLoader` that a replica uses."""
 
     async def fetch(self, source: str, field: str) -> bytes: ...
 

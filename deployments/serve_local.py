@@ -288,8 +288,8 @@ def _check_secrets(settings: Any) -> None:
 
 async def _open_ledger(settings: Any) -> None:
     from gateway.errors import StoreUnavailable
-    from gateway.ledger.address import parse, shown
     from gateway.ledger.opening import open_ledger, reason_of
+    from gateway.ledger_address import parse, shown
     from gateway.settings import GatewaySettings
 
     try:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.ledger.address import holds_secret, parse
+from gateway.ledger_address import holds_secret, parse
 from gateway.policy import FilesAccess
 from gateway.secrets import in_clear, is_reference
 

@@ -256,3 +256,18 @@ def test_what_ships_holds_neither_training_nor_benchmarks() -> None:
     folders = [path.name for path in ROOT.iterdir() if any(path.glob("*.py"))]
     assert {"training", "benchmarks"} < set(folders)
     assert {name for name in folders if any(fnmatch(name, pattern) for pattern in chosen)} == set(SHIPPED)
+
+
+def test_no_two_rooms_of_the_gateway_import_each_other() -> None:
+    """Commands and migrations, which see everything, are no part of a room."""
+    found: set[tuple[str, str]] = set()
+    for path in python_files():
+        parts = path.removesuffix(".py").split("/")
+        if parts[0] != "gateway" or parts[-1] in ("__main__", "env"):
+            continue
+        for _, module in imported(ast.parse((ROOT / path).read_text(encoding="utf-8")), path):
+            names = module.split(".")
+            if names[0] == "gateway" and len(names) > 1 and names[1] != parts[1]:
+                found.add((parts[1], names[1]))
+    assert found
+    assert not {pair for pair in found if pair[::-1] in found}

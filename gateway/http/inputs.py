@@ -12,7 +12,7 @@ from gateway.errors import ModelError, StoreUnavailable, ValidationErrors, locat
 from gateway.files.base import Files
 from gateway.images.codec import SUFFIXES, check_image
 from gateway.images.fetch import too_large
-from gateway.images.sources import STORED, LocalFileResolver
+from gateway.picture_sources import STORED, LocalFileResolver
 from gateway.retries import shielded
 from gateway.weights.sources import stored
 from gateway.worker.reaper import delete_files

@@ -19,9 +19,9 @@ from gateway.http.parts import Parts
 from gateway.http.request_body import read_body
 from gateway.http.routes import Route
 from gateway.http.submission import origins
-from gateway.images.sources import LocalFileResolver
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
+from gateway.picture_sources import LocalFileResolver
 from gateway.policy import Acl, AclRule, FilesAccess
 
 Handler = Callable[[Request], Awaitable[Response]]

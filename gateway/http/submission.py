@@ -23,10 +23,10 @@ from gateway.http.hosts import HOSTS, origin
 from gateway.http.inputs import own_weights, store_inputs
 from gateway.http.parts import Parts
 from gateway.http.request_body import body_bytes, parsed
-from gateway.images.sources import STORED, LocalFileResolver
 from gateway.images.ssrf import webhook_address
 from gateway.keys.base import Caller, Keys, spent
 from gateway.ledger.models import Accepted, Idempotency, Place, Priority, Terms
+from gateway.picture_sources import STORED, LocalFileResolver
 from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
 from gateway.validation import nearest, whole_number

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from gateway.backup import no_ledger
 from gateway.keys.base import Issued, Key, KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.address import parse
-from gateway.ledger.backup import no_ledger
 from gateway.ledger.database import VERSION, tables_at
 from gateway.ledger.opening import add_place, in_one_sentence, settings_of
+from gateway.ledger_address import parse
 from gateway.settings import GatewaySettings
 from gateway.validation import whole_number
 

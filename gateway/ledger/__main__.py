@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gateway.ledger.backup import back_up, restore
+from gateway.backup import back_up, restore
 from gateway.ledger.opening import add_place, in_one_sentence, settings_of
 
 

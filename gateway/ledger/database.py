@@ -19,9 +19,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, t
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.address import parse
 from gateway.ledger.copying import CopyingFailed, copy_database, copy_name
 from gateway.ledger.transactions import Transactions, Work
+from gateway.ledger_address import parse
 
 T = TypeVar("T")
 

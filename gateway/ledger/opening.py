@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import CopyingFailed
 from gateway.ledger.database import LedgerUnusable
 from gateway.ledger.models import Limits
 from gateway.ledger.store import SqlLedger
+from gateway.ledger_address import parse, shown
 from gateway.settings import GatewaySettings
 
 POSITIONS_AGE_S = 0.5  # of the order by which clients are told their positions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
-from gateway.images.sources import STORED
+from gateway.picture_sources import STORED
 
 Kind = Literal["LoRA", "embedding"]
 """What the weights are for, as messages call it."""

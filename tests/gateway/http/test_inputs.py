@@ -17,7 +17,7 @@ from gateway.errors import StoreUnavailable, ValidationErrors
 from gateway.files.backends import FolderBlobs, LocalFiles
 from gateway.files.store import FileStore
 from gateway.http.inputs import LONGEST_ADDRESS, store_inputs
-from gateway.images.sources import LocalFileResolver
+from gateway.picture_sources import LocalFileResolver
 from pipelines.spec import Guidance, Picture, Spec, Start, Structure
 from tests.gateway.picture_files import png_header, saved
 

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pytest
 
+from gateway import backup as module
+from gateway.backup import back_up, restore
 from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
 from gateway.keys.base import KeyLimits
 from gateway.keys.sql import SqlKeys
-from gateway.ledger import backup as module
 from gateway.ledger.__main__ import main
-from gateway.ledger.backup import back_up, restore
 from gateway.ledger.database import TABLES, Database
 from gateway.ledger.models import Outcome, State, Terms
 from gateway.ledger.store import SqlLedger

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import inspect, text
 
 from gateway.ledger import database
-from gateway.ledger.address import parse
 from gateway.ledger.copying import copy_name, restore_database
 from gateway.ledger.database import Database, LedgerUnusable, migrate
 from gateway.ledger.models import Answer, Outcome, State
@@ -19,6 +18,7 @@ from gateway.ledger.opening import open_ledger
 from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
+from gateway.ledger_address import parse
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.former import HOOK, REVISION, insert_request, write_ledger
 from tests.gateway.ledger.works import APP, OK, Clock, engine_of, state

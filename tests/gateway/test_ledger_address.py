@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import CopyingFailed, copy_database
+from gateway.ledger_address import parse, shown
 
 SECRET = "geheim"
 PLACE = "127.0.0.1:1/ledger"

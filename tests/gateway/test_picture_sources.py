@@ -10,7 +10,7 @@ from gateway.errors import ModelError
 from gateway.files.backends import LocalFiles
 from gateway.images.codec import Pixels
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.sources import ImageLoader
+from gateway.picture_sources import ImageLoader
 from tests.gateway.images.test_fetch import LOCAL, answer, serving
 from tests.gateway.picture_files import saved
 

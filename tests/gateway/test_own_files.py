@@ -7,8 +7,8 @@ import pytest
 from gateway.errors import ModelError
 from gateway.files.backends import LocalFiles
 from gateway.files.base import FileTerms
-from gateway.images.sources import LocalFileResolver
 from gateway.keys.base import Caller, Scope
+from gateway.picture_sources import LocalFileResolver
 from gateway.policy import Acl
 
 KEY = "uploads/0f8fad5b-d9cb-469f-a165-70867728950e/file.png"

@@ -19,9 +19,9 @@ from sqlalchemy import URL
 from gateway.files.backends import FolderBlobs
 from gateway.files.store import PROBE
 from gateway.keys.tokens import FILE as TOKEN_SECRET
-from gateway.ledger.address import parse, shown
 from gateway.ledger.copying import copy_database, copy_name, restore_database, sync
 from gateway.ledger.database import TABLES, VERSION, check_file, tables_at
+from gateway.ledger_address import parse, shown
 from gateway.private_files import read_or_create, replace
 from gateway.settings import GatewaySettings
 from gateway.webhooks.signing import FILE as WEBHOOK_KEYS
