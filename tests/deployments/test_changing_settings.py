@@ -11,7 +11,8 @@ import pytest
 
 from deployments.placement import DEFAULTS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+# a Ray of its own and seven replicas that start three times: a minute and a half
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(600)]
 
 APP = "settings"
 SETTLED_S = 240.0
