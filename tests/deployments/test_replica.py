@@ -1,12 +1,18 @@
 """What a replica finds out about itself, where there is one and where there is none."""
 
 import pytest
+from ray.serve.exceptions import RayServeException
 
 from deployments import replica
 from deployments.replica import max_ongoing_requests, open_on, shutdown_timeout_s
 
 
-def test_outside_a_replica_the_options_are_the_defaults() -> None:
+def test_outside_a_replica_the_options_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> None:
+        raise RayServeException("this is no replica")
+
+    # another test of this process may have left one behind
+    monkeypatch.setattr(replica.serve, "get_replica_context", nowhere)
     assert (max_ongoing_requests("Gateway"), shutdown_timeout_s("Dispatcher")) == (500, 20)
 
 
