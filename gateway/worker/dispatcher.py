@@ -208,6 +208,8 @@ class DispatchLoop:
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
             self._strand(partial(self._ledger.requeue, claim))
+            self._broadcast.publish(claim.work.request_id, Ended())
+        self._tell_of_end(claim.work.request_id)
 
     async def _execute(self, claim: Claim) -> None:
         request_id = claim.work.request_id
@@ -227,7 +229,6 @@ class DispatchLoop:
             )
         except Requeued:
             logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
-            self._broadcast.changed(request_id)
             self.wake()
             return
         except LeaseLost:
@@ -238,7 +239,6 @@ class DispatchLoop:
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
         self._broadcast.publish(request_id, Ended())
-        self._tell_of_end(request_id)
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)

@@ -11,7 +11,7 @@ from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.worker import dispatcher as module
 from gateway.worker.dispatcher import DispatchLoop
-from gateway.worker.events import Broadcast, Waker
+from gateway.worker.events import Broadcast, Ended, Waker
 from tests.gateway.fakes import FakeRunner, LocalDispatcher, until, work
 from tests.gateway.worker.test_dispatcher import APP, status_of, submit, until_state
 
@@ -167,6 +167,29 @@ async def test_a_claim_that_comes_late_stops_no_newer_attempt(ledger: SqlLedger,
         runner.gate.set()
         await until_state(ledger, "a", State.DONE)
     assert (await status_of(ledger, "a")).outcome is Outcome.OK
+
+
+async def test_a_run_that_is_cancelled_is_told_to_who_listens_and_who_watches(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    broadcast, ends = Broadcast(), 0
+
+    def ended() -> None:
+        nonlocal ends
+        ends += 1
+
+    async with dispatching(ledger, FakeRunner(pause_s=60), settings, broadcast, on_end=ended) as one:
+        broadcast.follow("g", "a", False)
+        await submit(ledger, "a")
+        one.wake()
+        await until_state(ledger, "a", State.RUNNING)
+        await broadcast.watch("g")
+        await ledger.cancel("a", APP)
+        one.hear("a")
+        assert await broadcast.poll("g", {"a": False}, 5) == [("a", Ended())]
+        assert (await status_of(ledger, "a")).state is State.DONE
+        assert await broadcast.watch("g", 5) == {"a"}
+        assert ends == 2  # what was cancelled, and that it has ended
 
 
 async def test_who_cancels_elsewhere_is_heard_by_who_watches(ledger: SqlLedger, settings: GatewaySettings) -> None:
