@@ -29,6 +29,7 @@ from gateway.settings import FixedSettings, GatewayLimits, GatewaySettings
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
 from gateway.work import EXPANDER, FamilyState
+from gateway.worker.events import Waker
 from gateway.worker.reaper import PeriodicTasks, Reaper
 from pipelines import needs
 from pipelines.catalogue import Catalogue
@@ -60,6 +61,7 @@ class Gateway:
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
         self._settings, self._dispatcher = GatewaySettings.of(settings), DispatcherHandle(dispatcher)
+        self._waker = Waker(self._dispatcher)
         self._door = await asyncio.to_thread(open_door)
         self._graph = Graph(stages)
         self._ledger = await open_ledger(self._settings)
@@ -107,7 +109,7 @@ class Gateway:
 
     async def _reap(self, reaper: Reaper) -> int:
         if requeued := await reaper.sweep():
-            await self._dispatcher.wake()
+            self._waker.wake()
         return requeued
 
 

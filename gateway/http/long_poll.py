@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
@@ -77,11 +77,6 @@ class StatusBroadcaster:
             if not others:
                 del self._watches[status.request_id]
 
-    def look(self) -> None:
-        """Look at all of them at once: this process has just changed something."""
-        self._all_at = 0.0
-        self._news.set()
-
     async def _hear(self) -> None:
         while self._watches:
             try:
@@ -90,16 +85,21 @@ class StatusBroadcaster:
                 logger.info("the dispatcher does not answer: %s", type(error).__name__)
                 await asyncio.sleep(PAUSE_S)
                 changed = None
-            if changed is None:
-                self.look()
-            elif changed:
-                now = asyncio.get_running_loop().time()
-                recent = {name: at for name, at in self._recent.items() if at > now - RECENT_S}
-                self._recent = recent | dict.fromkeys(changed, now)
-                self._changed |= changed & self._watches.keys()
-                if self._watches.keys() - changed:
-                    self._all_at = min(self._all_at, self._looked_at + PERIOD_S)
+            if changed is None:  # any of them may have
+                self._all_at = 0.0
                 self._news.set()
+            elif changed:
+                self.changed(changed)
+
+    def changed(self, ids: Set[str]) -> None:
+        """Look at these at once, whoever says that they changed, and soon at those that may have moved up."""
+        now = asyncio.get_running_loop().time()
+        recent = {name: at for name, at in self._recent.items() if at > now - RECENT_S}
+        self._recent = recent | dict.fromkeys(ids, now)
+        self._changed |= ids & self._watches.keys()
+        if self._watches.keys() - ids:
+            self._all_at = min(self._all_at, self._looked_at + PERIOD_S)
+        self._news.set()
 
     async def _look(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -120,7 +120,7 @@ class _Queue:
         app, request_id = _named(request)
         match await self._ledger.cancel(request_id, app, owner(request)):
             case CancelAnswer.REMOVED:
-                self._watching.look()
+                self._watching.changed({request_id})
                 await self._hear(request_id)
                 return JSONResponse(bodies.CancelAnswer(status="OK"), 202, {REQUEST_ID: request_id})
             case CancelAnswer.REQUESTED:

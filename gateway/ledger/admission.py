@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from gateway.ledger.models import AtOnce, Limits, State, Terms, TooMany
+from gateway.ledger.models import AtOnce, State, Terms, TooMany
 from gateway.ledger.statements import COUNT_HELD, COUNT_OPEN, COUNT_STATES, COUNT_STATES_OF_KEY, COUNT_WAITING
 
 _REMEMBERED = 10_000  # keys
@@ -31,16 +31,12 @@ Counts = Mapping[str | None, Counted]  # by key; None: of all keys
 class Admission:
     """Holds submissions to the limits, over all processes: exactly, yet it counts only where a limit may be reached.
 
-    To be asked under the lock of those who submit.
+    waiting: how many may wait, of all keys together (`Limits`). To be asked under the lock of those who submit.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
         self._counted: dict[str | None, Counted] = {}
-
-    def limit(self, limits: Limits) -> None:
-        """Hold them to these limits from now on."""
-        self._limits = limits
 
     def admit(self, connection: Connection, terms: Terms, newest: int) -> Counts:
         """Raise TooMany where `terms` or the service allow no more. newest: the greatest seq that is given out.
@@ -48,10 +44,10 @@ class Admission:
         Returns what was counted, for `remember` once its transaction is committed; without that it may not be true.
         """
         counts: dict[str | None, Counted] = {}
-        if (waiting := self._reached(connection, None, self._limits.waiting, newest, counts)) is not None:
+        if (waiting := self._reached(connection, None, self.waiting, newest, counts)) is not None:
             raise TooMany(f"{waiting} requests are waiting, and the service takes no more.")
         # fewer than the service's limit are waiting, as was just found
-        if terms.max_ahead is not None and terms.max_ahead < self._limits.waiting:
+        if terms.max_ahead is not None and terms.max_ahead < self.waiting:
             more = connection.execute(COUNT_WAITING, {"most": terms.max_ahead + 1}).scalar_one()
             if more > terms.max_ahead:
                 raise TooMany(f"More than {terms.max_ahead} requests are waiting.")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ class SqlLedger:
         positions_age_s: float = 0.0,
     ) -> None:
         self.database, self._clock, self._limits = database, clock, limits
-        self._admission = Admission(limits)
+        self._admission = Admission(limits.waiting)
         self._positions = Positions(database, positions_age_s)
         self.outbox = SqlOutbox(database, clock, limits)
         self.history = SqlHistory(database)
@@ -114,8 +113,7 @@ class SqlLedger:
 
     def limit(self, waiting: int) -> None:
         """So many requests may wait from now on (`Limits`); those that wait already stay."""
-        self._limits = replace(self._limits, waiting=waiting)
-        self._admission.limit(self._limits)
+        self._admission.waiting = waiting
 
     async def submit(self, work: Work, app: str, terms: Terms = _NO_TERMS, place: Place | None = None) -> Accepted:
         done = await self.database.write(

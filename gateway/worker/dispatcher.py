@@ -81,7 +81,8 @@ class DispatchLoop:
 
     def hear(self, request_id: str) -> None:
         """A request was cancelled or abandoned by somebody else: look now, and tell who should know."""
-        self._may_be_cancelled.set()
+        if request_id in self._held or self._claiming.locked():  # what is just being claimed may be meant
+            self._may_be_cancelled.set()
         self._tell_of_end(request_id)
 
     async def reserve(self, request_id: str) -> Place | None:

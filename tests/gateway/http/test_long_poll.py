@@ -62,7 +62,7 @@ async def watching(ledger: FakeLedger, link: LocalDispatcher) -> AsyncIterator[S
         return all(loop.done() for loop in watching._loops.values())
 
     link.broadcast.changed("any")  # so that the last question is answered
-    watching.look()
+    watching.changed({"a"})
     await until(ended)
 
 
@@ -139,7 +139,7 @@ async def test_whoever_changes_something_has_it_seen_at_once(ledger: FakeLedger,
     with watching.watch(waiting("a")) as watch:
         await heard(ledger)
         ledger.known = {"a": waiting("a", 3)}
-        watching.look()
+        watching.changed({"a"})
         assert await watch.changed(5)
 
 
@@ -168,7 +168,7 @@ async def test_an_older_answer_does_not_undo_what_a_listener_knows(
         ledger.known = {"a": running}
         with watching.watch(running) as late:
             ledger.gate.set()
-            watching.look()
+            watching.changed({"a"})
             await ledger.looked(2)
             assert not await late.changed(0)
 
@@ -195,13 +195,14 @@ async def test_nobody_is_asked_when_nobody_listens(
     ledger.known = {"a": waiting("a")}
     with watching.watch(waiting("a")):
         await heard(ledger)
+    asked = len(ledger.asked)
     link.broadcast.changed("a")
-    watching.look()
+    watching.changed({"a"})
 
     async def ended() -> bool:
         return all(loop.done() for loop in watching._loops.values())
 
     await until(ended)
-    asked = len(ledger.asked)
+    assert len(ledger.asked) == asked
     with watching.watch(waiting("a")):
         await ledger.looked(asked + 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, insert, text
 
-from gateway.ledger.models import Limits, Outcome, Place, Terms
+from gateway.ledger.models import AtOnce, Limits, Outcome, Place, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.ledger.works import APP, OK, Clock, work
@@ -95,6 +95,8 @@ class Deep:
             "status": lambda: self.ledger.status(name, APP),
             "statuses": lambda: self.ledger.statuses([name, f"{name}-run"]),
             "waits": self.ledger.waits,
+            "claim": lambda: self.ledger.claim("here", 1, 60, AtOnce(default=20_000)),
+            "cancel": lambda: self.ledger.cancel(name, APP),
         }
 
     async def fill(self) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.ledger.models import CancelAnswer, Outcome, Place, State, Terms
-from gateway.ledger.positions import Line, Positions, read_lines
+from gateway.ledger.positions import Line, Positions
 from gateway.ledger.store import SqlLedger
 from tests.gateway.ledger.works import APP, OK, Clock, position, work
 
@@ -71,16 +72,22 @@ async def test_what_this_process_cancels_stands_in_no_line_any_more(gateway: Sql
     assert (await gateway.submit(work("d"), APP)).position == 2
 
 
-async def test_what_changes_while_the_order_is_read_is_not_forgotten(gateway: SqlLedger) -> None:
+async def test_what_changes_while_the_order_is_read_is_not_forgotten(
+    gateway: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "ab":
         await gateway.submit(work(name), APP)
-    positions = gateway._positions
-    async with positions._reading:  # of an order without what comes now
-        lines = await gateway.database.read(read_lines)
-        await asyncio.gather(gateway.cancel("a", APP), gateway.submit(work("c"), APP))
-        positions._lines = lines
-        for change in positions._moved:
-            change()
+    positions, read = gateway._positions, gateway.database.read
+
+    async def and_meanwhile(asked: Any) -> Any:
+        found = await read(asked)
+        if asked == positions._timed:  # of an order without what comes now
+            await asyncio.gather(gateway.cancel("a", APP), gateway.submit(work("c"), APP))
+        return found
+
+    monkeypatch.setattr(gateway.database, "read", and_meanwhile)
+    async with positions._reading:
+        await positions._read()
     assert (await position(gateway, "b"), await position(gateway, "c")) == (0, 1)
 
 
