@@ -23,18 +23,17 @@ import torch
 
 from benchmarks.ledger_depth import DEPTHS, Costs, measure_postgresql, measure_sqlite
 from benchmarks.report import Cell, Report, Table, machine
+from benchmarks.serving.cluster import BARE, CHAIN, FAMILY, SERVICE
+from benchmarks.serving.measuring import AT_ONCE, IDLE_S, KINDS
+from benchmarks.serving.usage import PROXY
 from models.pocket.write import write_family
 
-FAMILY = Path(".cache/pocket")
-KINDS: Mapping[str, str] = MappingProxyType({"bare": "bare", "chain": "chain", "sync": "service", "queue": "service"})
-"""Of requests, with the application that answers them."""
-APPLICATIONS = ("bare", "chain", "service")
+APPLICATIONS = (BARE, CHAIN, SERVICE)
 MODES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"default": {}, "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}}
 )
 THROUGHPUT = "throughput"
 ROUNDS = 5
-IDLE_S = 20.0
 LONGER = 1.2  # times the cost at the least depth
 
 
@@ -75,8 +74,8 @@ class Mode:
                     "p90 ms": p90,
                     "p50 / chain": self.slower(kind),
                     "CPU ms": median(_cpu_ms(one, kind, "alone") for one in self._rounds),
-                    "CPU ms of 16 at once": median(_cpu_ms(one, kind, "together") for one in self._rounds),
-                    "a second, 16 at once": median(_rate(one, kind) for one in self._rounds),
+                    f"CPU ms of {AT_ONCE} at once": median(_cpu_ms(one, kind, "together") for one in self._rounds),
+                    f"a second, {AT_ONCE} at once": median(_rate(one, kind) for one in self._rounds),
                     "a second / chain": self.rate(kind),
                     "statements": median(_statements(one, kind) for one in self._rounds),
                 }
@@ -128,7 +127,7 @@ class Mode:
 def _cpu_ms(one: Mapping[str, Any], kind: str, load: str) -> float:
     """Of a request, in its application and the proxy."""
     spell = one[kind][load]
-    spent = spell["cpu_s"][KINDS[kind]] + spell["cpu_s"]["proxy"]
+    spent = spell["cpu_s"][KINDS[kind]] + spell["cpu_s"][PROXY]
     return float(1000 * spent / len(spell["seconds"]))
 
 

@@ -7,9 +7,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.serving.calls import Call, Calls
@@ -19,7 +20,7 @@ ALONE, TOGETHER, AT_ONCE = 20, 64, 16
 WARM_UP = 5
 SETTLE_S, IDLE_S = 5.0, 20.0
 PAUSE_S = 0.3  # between two kinds, so that what one leaves to be done is not the other's
-KINDS = (("bare", BARE), ("chain", CHAIN), ("sync", SERVICE), ("queue", SERVICE))
+KINDS: Mapping[str, str] = MappingProxyType({"bare": BARE, "chain": CHAIN, "sync": SERVICE, "queue": SERVICE})
 """Of requests, with the application that answers them, in the order of a round."""
 
 
@@ -50,7 +51,7 @@ async def _rounds(there: Cluster, rounds: int) -> list[dict[str, Any]]:
             await _spell(there, call, WARM_UP, 1)
         for number in range(rounds):
             spells: dict[str, Any] = {}
-            for kind, _ in KINDS if number % 2 == 0 else KINDS[::-1]:
+            for kind in [*KINDS] if number % 2 == 0 else [*KINDS][::-1]:
                 spells[kind] = {
                     "alone": asdict(await _spell(there, named[kind], ALONE, 1)),
                     "together": asdict(await _spell(there, named[kind], TOGETHER, AT_ONCE)),

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.ledger_depth import measure_postgresql, measure_sqlite, touched
-from benchmarks.overhead import KINDS, Mode, Want, depth_wants
+from benchmarks.overhead import Mode, Want, depth_wants
 from benchmarks.serving.calls import is_completed
+from benchmarks.serving.measuring import KINDS
 from benchmarks.serving.usage import whose_title
 from tests.gateway.ledger.postgresql import serving
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, insert, text
 
+from benchmarks.ledger_depth import PostgresqlRows, SqliteSteps
 from gateway.ledger.models import AtOnce, Limits, Outcome, Place, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
@@ -19,6 +20,7 @@ TERMS = Terms("k", max_of_key=10_000)
 RUN = Terms("k", max_of_key=10_000, listener="me", max_open=32)
 
 Call = Callable[[], Awaitable[object]]
+Measures = SqliteSteps | PostgresqlRows
 
 
 @contextmanager
@@ -126,82 +128,46 @@ async def deep(url: str, clock: Clock, depth: int) -> Deep:
 
 
 @contextmanager
-def steps(ledger: SqlLedger) -> Iterator[Counter[str]]:
-    """How many steps SQLite's machine makes meanwhile."""
-    counted: Counter[str] = Counter()
-
-    def tick() -> int:
-        counted["steps"] += 1
-        return 0
-
-    def watch(connection: Any, *_: object) -> None:
-        connection.set_progress_handler(tick, 1)
-
-    event.listen(ledger.database._engine, "checkout", watch)
-    yield counted
-    event.remove(ledger.database._engine, "checkout", watch)
+def measured(meter: Measures) -> Iterator[Measures]:
+    try:
+        yield meter
+    finally:
+        meter.close()
 
 
-async def steps_of(made: Deep) -> Mapping[str, int]:
-    found = {}
-    with steps(made.ledger) as counted:
-        for name, call in made.calls("a").items():
-            counted.clear()
+async def found(meter: Measures, url: str, clock: Clock, depth: int) -> Mapping[str, int]:
+    """What each call counts."""
+    counted = {}
+    made = await deep(url, clock, depth)
+    for name, call in made.calls("a").items():
+        with meter.counting():
             await call()
-            found[name] = counted["steps"]
+        counted[name] = meter.counted
     await made.ledger.close()
-    return found
+    return counted
+
+
+def grown(short: Mapping[str, int], long: Mapping[str, int]) -> Mapping[str, tuple[int, int]]:
+    return {name: (short[name], count) for name, count in long.items() if count > 1.2 * short[name]}
 
 
 async def test_on_sqlite_no_call_makes_more_steps_in_a_long_queue(tmp_path_factory: Any, clock: Clock) -> None:
-    short, long = [
-        await steps_of(await deep(f"sqlite:///{tmp_path_factory.mktemp('deep')}/ledger.db", clock, depth))
-        for depth in (SHORT, LONG)
-    ]
+    with measured(SqliteSteps()) as steps:
+        short, long = [
+            await found(steps, f"sqlite:///{tmp_path_factory.mktemp('deep')}/ledger.db", clock, depth)
+            for depth in (SHORT, LONG)
+        ]
     assert all(count > 0 for count in short.values())
-    assert {name: count for name, count in long.items() if count > 1.2 * short[name]} == {}
-
-
-@contextmanager
-def explained(ledger: SqlLedger) -> Iterator[Counter[str]]:
-    """How many rows PostgreSQL's nodes touch meanwhile, as it says of each statement that is said once more."""
-    counted: Counter[str] = Counter()
-    engine = ledger.database._engine
-
-    def explain(_: Connection, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
-        if statement.startswith("SELECT") and "pg_advisory" not in statement:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-            (told,) = cursor.fetchone()
-            counted["rows"] += _rows(told[0]["Plan"])
-
-    event.listen(engine, "before_cursor_execute", explain)
-    yield counted
-    event.remove(engine, "before_cursor_execute", explain)
-
-
-def _rows(plan: Mapping[str, Any]) -> int:
-    removed = sum(count for name, count in plan.items() if name.startswith("Rows Removed"))
-    own = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
-    return int(own) + sum(_rows(part) for part in plan.get("Plans", ()))
-
-
-async def rows_of(made: Deep) -> Mapping[str, int]:
-    found = {}
-    with explained(made.ledger) as counted:
-        for name, call in made.calls("a").items():
-            counted.clear()
-            await call()
-            found[name] = counted["rows"]
-    await made.ledger.close()
-    return found
+    assert grown(short, long) == {}
 
 
 async def test_on_postgresql_no_call_touches_more_rows_in_a_long_queue(postgresql: Any, clock: Clock) -> None:
-    found = []
-    for depth in (SHORT, LONG):
-        name = f"deep_{depth}"
-        found.append(await rows_of(await deep(postgresql.create(name), clock, depth)))
-        postgresql.drop(name)
-    short, long = found
+    counted = []
+    with measured(PostgresqlRows()) as rows:
+        for depth in (SHORT, LONG):
+            name = f"deep_{depth}"
+            counted.append(await found(rows, postgresql.create(name), clock, depth))
+            postgresql.drop(name)
+    short, long = counted
     assert all(count > 0 for count in short.values())
-    assert {name: (short[name], count) for name, count in long.items() if count > 1.2 * short[name]} == {}
+    assert grown(short, long) == {}
