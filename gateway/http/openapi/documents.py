@@ -41,7 +41,7 @@ def service_document(endpoints: Sequence[Endpoint], root: str, keys_required: bo
         results = [ref(output) for output in dict.fromkeys(one.output for one in endpoints if one.app == app)]
         paths |= following(f"/queue/{app}", app, results[0] if len(results) == 1 else {"anyOf": results})
     paths |= paths_of([endpoint.id for endpoint in endpoints])
-    schemas = _schemas(endpoints) | _own_schemas(*OF_QUEUES, *OF_ALL)
+    schemas = {**_schemas(endpoints), **_OWN}
     document = _document("Fooocus Serve", paths, schemas, root, keys_required)
     document["components"]["securitySchemes"] |= {"storageToken": {"type": "http", "scheme": "bearer"}}
     return document
@@ -52,7 +52,7 @@ def endpoint_document(endpoint: Endpoint, root: str, keys_required: bool) -> dic
     path = f"/{endpoint.id}"
     # fal names the endpoint, sub-path and all, in the paths of its requests
     paths = {path: {"post": submit(endpoint)}, **following(path, endpoint.app, ref(endpoint.output))}
-    schemas = _schemas([endpoint]) | _own_schemas(*OF_QUEUES)
+    schemas = {**_schemas([endpoint]), **_OWN_OF_QUEUES}
     found = _document(f"Queue OpenAPI for {endpoint.id}", paths, schemas, root, keys_required)
     found["info"] |= {"x-fal-metadata": {"endpointId": endpoint.id}}
     return found
@@ -115,6 +115,11 @@ def _own_schemas(*shapes: Any) -> dict[str, Any]:
     )
     schemas = {name: {key: schema[key] for key in schema if key != "title"} for name, schema in found["$defs"].items()}
     return {**schemas, "Fault": {"anyOf": [ref(HTTPValidationErrorBody), ref(PlatformErrorBody)]}}
+
+
+# once, for making adapters of them takes as long as the rest of a document, and whoever may ask needs no key
+_OWN_OF_QUEUES: Mapping[str, Any] = _own_schemas(*OF_QUEUES)
+_OWN: Mapping[str, Any] = _own_schemas(*OF_QUEUES, *OF_ALL)
 
 
 def _ordered(schema: Mapping[str, Any]) -> dict[str, Any]:
