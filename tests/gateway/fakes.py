@@ -45,7 +45,7 @@ class FakeRunner:
     """Waits for `gate`, says `steps` steps `pause_s` apart, delivers for `delivery_s`, then finishes or raises `fault`.
 
     After each step but the first comes a preview, where asked. Prompts named in `faults` raise theirs instead.
-    seen: works begun. left: ids whose iterator has ended or was closed.
+    seen: works begun. left: ids whose iterator has ended or was closed. most_at_once: of these between, ever.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class FakeRunner:
         self.gate.set()
         self.seen: list[Work] = []
         self.left: list[str] = []
+        self.most_at_once = 0
 
     async def begun(self) -> bool:
         return bool(self.seen)
@@ -70,6 +71,7 @@ class FakeRunner:
 
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         self.seen.append(work)
+        self.most_at_once = max(self.most_at_once, len(self.seen) - len(self.left))
         try:
             await self.gate.wait()
             for step in range(self.steps + 1):

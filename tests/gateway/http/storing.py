@@ -1,15 +1,24 @@
 """What the tests of uploads share: a client with keys, pictures, and each of fal's ways to upload."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 from PIL import Image
 
+from gateway.app import Parts
+from gateway.files.upload_quota import UploadAccount
+from gateway.ledger.store import SqlLedger
 from tests.gateway.picture_files import saved
 
 PNG = saved(Image.new("RGB", (64, 64), "red"), "PNG")
+
+
+def capped(parts: Parts, ledger: SqlLedger, max_bytes: int) -> Parts:
+    """They with another limit of one upload."""
+    settings = parts.settings.model_copy(update={"max_upload_bytes": max_bytes})
+    return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
 
 
 @dataclass

@@ -1,16 +1,14 @@
 """Uploads in parts, as the JavaScript and the Python client send them: in any order, again, whole or not at all."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.files.upload_quota import UploadAccount
 from gateway.ledger.store import SqlLedger
-from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
+from tests.gateway.http.storing import PNG, Uploader, beside, capped, in_fals_shape
 
 CAP = 2_000
 PIECES = (PNG[:50], PNG[50:90], PNG[90:])
@@ -18,8 +16,7 @@ PIECES = (PNG[:50], PNG[50:90], PNG[90:])
 
 @pytest.fixture
 def parts(parts: Parts, ledger: SqlLedger) -> Parts:
-    settings = parts.settings.model_copy(update={"max_upload_bytes": CAP})
-    return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
+    return capped(parts, ledger, CAP)
 
 
 class Sending:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,19 +10,17 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.files.upload_quota import UploadAccount
 from gateway.files.uploads import Grants
 from gateway.keys.tokens import Purpose, Tokens
 from gateway.ledger.store import SqlLedger
-from tests.gateway.http.storing import PNG, Uploader, beside, in_fals_shape
+from tests.gateway.http.storing import PNG, Uploader, beside, capped, in_fals_shape
 
 SMALL_CAP = 5_000
 
 
 @pytest.fixture
 def parts(parts: Parts, ledger: SqlLedger) -> Parts:
-    settings = parts.settings.model_copy(update={"max_upload_bytes": SMALL_CAP})
-    return replace(parts, settings=settings, uploads=UploadAccount(ledger.database, settings))
+    return capped(parts, ledger, SMALL_CAP)
 
 
 @pytest.mark.parametrize("query", ["?storage_type=fal-cdn-v3", "?storage_type=gcs", ""])

@@ -4,7 +4,7 @@ import asyncio
 import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -13,6 +13,7 @@ import pytest
 from gateway.errors import ModelError
 from gateway.images.fetch import DownloadFault, Fetcher, FetchLimits, Saved
 from gateway.images.ssrf import PinnedTransport
+from tests.gateway.talking import read_head, talking
 
 LOCAL = FetchLimits(timeout_s=5, allow_loopback=True)
 
@@ -28,33 +29,9 @@ def redirect(to: str) -> bytes:
 
 
 @asynccontextmanager
-async def talking(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The address of a server that does what `talk` does with each connection, to its end."""
-    open_connections: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_connections.add(task)
-        with suppress(ConnectionError):
-            await talk(reader, writer)
-            writer.close()
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await asyncio.gather(*open_connections)
-
-
-@asynccontextmanager
 async def serving(reply: Reply, hold_open: bool = False) -> AsyncIterator[str]:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        first, *lines = head.split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines if line)
+        first, headers = await read_head(reader)
         writer.write(reply(first.split()[1], headers))
         if hold_open:
             await reader.read()
@@ -197,7 +174,7 @@ async def test_every_answer_of_success_is_taken(status: str) -> None:
 
 async def test_a_host_that_refuses_unknown_agents_takes_this_one_for_a_browser() -> None:
     def reply(_: str, headers: dict[str, str]) -> bytes:
-        known = headers.get("user-agent", "").startswith("mozilla/5.0 (compatible; ")
+        known = headers.get("user-agent", "").startswith("Mozilla/5.0 (compatible; ")
         return answer(b"picture") if known else answer(b"", "403 Forbidden")
 
     async with serving(reply) as url:
@@ -311,7 +288,7 @@ async def test_a_token_goes_to_its_origin_alone() -> None:
         async with serving(hub) as url:
             _, content = await saved(f"{url}/file", tokens={url: "hf_secret"})
     assert content == b"weights"
-    assert seen == ["bearer hf_secret", "bearer hf_secret", None]
+    assert seen == ["Bearer hf_secret", "Bearer hf_secret", None]
 
 
 @pytest.mark.parametrize("silent", [True, False])

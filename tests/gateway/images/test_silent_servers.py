@@ -11,7 +11,8 @@ import pytest
 from gateway.errors import ModelError
 from gateway.images.fetch import FORGET_S, Fetcher, FetchLimits, SilentServers
 from tests.gateway.fakes import until
-from tests.gateway.images.test_fetch import answer, redirect, serving, talking
+from tests.gateway.images.test_fetch import answer, redirect, serving
+from tests.gateway.talking import talking
 from tests.gateway.weights.files import FIELD, finder, refused, weights
 
 GRACE_S = 0.4

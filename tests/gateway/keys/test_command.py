@@ -40,27 +40,49 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return found[1]
 
 
-def test_a_key_is_created_listed_rotated_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Of a key that was created."""
+    assert call(tmp_path, "create", "mine") == 0
+    return shown(capsys)
+
+
+@pytest.fixture
+def key(tmp_path: Path, credentials: str) -> Key:
+    found = known(tmp_path, credentials)
+    assert found is not None
+    return found
+
+
+def test_a_key_is_created_with_its_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ("--concurrency", "2", "--queue-length", "50", "--pixel-steps", "1000000")
     assert call(tmp_path, "create", "my app", "--expires-in", "30d", *limits) == 0
-    credentials = shown(capsys)
-    key = known(tmp_path, credentials)
+    key = known(tmp_path, shown(capsys))
     assert key is not None
     assert (key.name, key.scopes, key.limits) == ("my app", {Scope.RUN, Scope.STORAGE}, KeyLimits(2, 50, 1_000_000))
     assert key.expires_at is not None
     assert (key.expires_at - key.created_at).days in (29, 30)
 
+
+def test_keys_are_listed_without_their_secrets(
+    tmp_path: Path, credentials: str, key: Key, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(tmp_path, "list") == 0
     listed = capsys.readouterr().out
     assert key.id in listed
     assert credentials.split(":")[1] not in listed
 
-    assert call(tmp_path, "rotate", key.id, "--overlap", "1h") == 0
-    renewed = shown(capsys)
-    assert known(tmp_path, credentials) == known(tmp_path, renewed) == key
 
+def test_a_rotated_key_has_two_secrets_for_a_while(
+    tmp_path: Path, credentials: str, key: Key, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "rotate", key.id, "--overlap", "1h") == 0
+    assert known(tmp_path, credentials) == known(tmp_path, shown(capsys)) == key
+
+
+def test_a_revoked_key_is_known_no_more(tmp_path: Path, credentials: str, key: Key) -> None:
     assert call(tmp_path, "revoke", key.id) == 0
-    assert known(tmp_path, renewed) is None
+    assert known(tmp_path, credentials) is None
     assert call(tmp_path, "revoke", key.id) == 1
     assert call(tmp_path, "rotate", key.id) == 1
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from gateway.ledger.models import Answer
+from tests.gateway.talking import read_head, talking
 
 OK = Answer(200, {"images": [], "seed": 7})
 
@@ -61,29 +62,13 @@ class MemoryOutbox:
 @asynccontextmanager
 async def receiving(receive: Receive) -> AsyncIterator[str]:
     """A receiver whose answer's status is what `receive(path, headers, body)` gives; 0 closes without an answer."""
-    talks: set[asyncio.Task[None]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        talks.add(task)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        first, *lines = head.split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-        body = await reader.readexactly(int(headers["content-length"]))
-        status = await receive(first, headers, body)
-        with suppress(ConnectionError):
-            if status:
-                writer.write(
-                    f"HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n".encode()
-                )
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
+        first, headers = await read_head(reader)
+        status = await receive(first, headers, await reader.readexactly(int(headers["content-length"])))
+        if status:
+            writer.write(f"HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n".encode())
+            await writer.drain()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await asyncio.gather(*talks)
+    async with talking(talk) as url:
+        yield url

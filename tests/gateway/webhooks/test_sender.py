@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
+from socket import socket
 
 import pytest
 
@@ -124,7 +125,6 @@ async def test_what_is_not_taken_is_tried_again_later(status: int, error: str) -
         ("http://1.1.1.1:25/", "cannot be used"),
         ("http://user:word@1.1.1.1/", "cannot be used"),
         ("nonsense", "cannot be used"),
-        ("http://127.0.0.1:1099/", "connection failed"),
     ],
 )
 async def test_the_guard_stands_before_every_receiver(url: str, error: str) -> None:
@@ -132,11 +132,20 @@ async def test_the_guard_stands_before_every_receiver(url: str, error: str) -> N
         return ["192.168.0.1"]
 
     outbox = MemoryOutbox()
-    limits = LOCAL if "connection" in error else SendingLimits(tick_s=0.02)
-    async with sending(outbox, limits, inside):
+    async with sending(outbox, SendingLimits(tick_s=0.02), inside):
         outbox.owe(Owed("r1", url))
         await until(reached(outbox, faults=1))
     assert error in outbox.faults[0][1]
+
+
+async def test_a_receiver_that_nobody_is_at_is_a_fault_of_its_connection() -> None:
+    outbox = MemoryOutbox()
+    with socket() as taken:  # bound, and never listening
+        taken.bind(("127.0.0.1", 0))
+        async with sending(outbox, LOCAL):
+            outbox.owe(Owed("r1", f"http://127.0.0.1:{taken.getsockname()[1]}/"))
+            await until(reached(outbox, faults=1))
+    assert "connection failed" in outbox.faults[0][1]
 
 
 async def test_a_receiver_that_stalls_meets_the_timeout() -> None:

@@ -65,13 +65,10 @@ async def test_what_waits_is_drawn_oldest_first(ledger: SqlLedger, settings: Gat
 
 async def test_no_more_is_held_than_the_capacity(ledger: SqlLedger, settings: GatewaySettings) -> None:
     await submit(ledger, *"abcde")
-    runner = FakeRunner()
-    runner.gate.clear()
+    runner = FakeRunner(pause_s=0.02)
     async with dispatching(ledger, runner, settings.model_copy(update={"capacity": 2})):
-        await asyncio.sleep(0.2)
-        assert runner.ids == ["a", "b"]
-        runner.gate.set()
         await until_state(ledger, "e", State.DONE)
+    assert (runner.ids, runner.most_at_once) == ([*"abcde"], 2)
 
 
 async def test_the_failure_of_one_request_is_its_own(ledger: SqlLedger, settings: GatewaySettings) -> None:

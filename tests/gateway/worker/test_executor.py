@@ -58,7 +58,7 @@ async def test_a_request_is_in_progress_from_the_first_step(ledger: SqlLedger) -
     runner = FakeRunner(pause_s=0.1)
     runner.gate.clear()
     task = asyncio.create_task(run(claim, ledger, runner))
-    await asyncio.sleep(0.05)
+    await until(runner.begun)
     status = await ledger.status("one", APP)
     assert status is not None
     assert status.state is State.CLAIMED
