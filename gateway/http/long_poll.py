@@ -137,7 +137,7 @@ Seen = tuple[bool, int | None, int]
 
 
 class TokenBucket:
-    """Counts polls against a rate: `over` once more came within a second than it allows.
+    """Counts polls against a rate: `try_acquire` fails once more came within a second than it allows.
 
     per_s: asked at each, for it may change.
     """
@@ -146,18 +146,18 @@ class TokenBucket:
         self._per_s, self._clock = per_s, clock
         self._free, self._at = max(1.0, per_s()), clock()
 
-    def over(self) -> bool:
-        """Count one poll; whether it is one too many."""
+    def try_acquire(self) -> bool:
+        """Count one poll; False where it is one too many."""
         now, per_s = self._clock(), self._per_s()
         self._free = min(max(1.0, per_s), self._free + (now - self._at) * per_s)
         self._at = now
         if self._free < 1:
-            return True
+            return False
         self._free -= 1
-        return False
+        return True
 
 
-class Holding:
+class LongPoll:
     """Answers status polls: at once below the rate, above it when there is something new, at most a second later.
 
     A client that hears later also asks later, so that the polls of a replica come down to about one a second of each
@@ -168,9 +168,9 @@ class Holding:
         self._watching, self._rate = watching, rate
         self._told: OrderedDict[str, Seen] = OrderedDict()
 
-    async def settled(self, status: Status, with_logs: bool) -> Status:
+    async def wait_for_change(self, status: Status, with_logs: bool) -> Status:
         """`status`, which was just read, or the one that followed it."""
-        if self._rate.over() and self._told.get(status.request_id) == _seen(status, with_logs):
+        if not self._rate.try_acquire() and self._told.get(status.request_id) == _seen(status, with_logs):
             status = await self._next(status, with_logs)
         self._told.pop(status.request_id, None)
         if status.state is not State.DONE:

@@ -14,7 +14,7 @@ from gateway.errors import PlatformError
 from gateway.http import bodies
 from gateway.http.auth import caller, owner
 from gateway.http.hosts import queue_root
-from gateway.http.long_poll import Holding, StatusBroadcaster, TokenBucket
+from gateway.http.long_poll import LongPoll, StatusBroadcaster, TokenBucket
 from gateway.http.parts import Parts
 from gateway.http.responses import (
     REQUEST_ID,
@@ -56,7 +56,7 @@ class _Queue:
         self._parts, self._ledger, self._watching = parts, parts.ledger, watching
         self._waker = Waker(parts.dispatcher)
         self._streams: Counter[str] = Counter()
-        self._holding = Holding(self._watching, TokenBucket(lambda: parts.settings.status_polls_per_s))
+        self._long_poll = LongPoll(self._watching, TokenBucket(lambda: parts.settings.status_polls_per_s))
 
     async def submit(self, request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
@@ -77,7 +77,7 @@ class _Queue:
 
     async def status(self, request: Request) -> Response:
         with_logs = _asks_for_logs(request)
-        status = await self._holding.settled(await self._known(request), with_logs)
+        status = await self._long_poll.wait_for_change(await self._known(request), with_logs)
         logs = None
         if with_logs and status.state in (State.RUNNING, State.DONE):
             logs = await self._ledger.logs(status.request_id)

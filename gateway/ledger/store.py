@@ -58,10 +58,10 @@ from gateway.ledger.transitions import (
     begin,
     cancelled_answer,
     end,
+    expired,
     fence,
     late_answer,
     lost_answer,
-    over,
     platform_answer,
     release,
     to_release,
@@ -202,14 +202,14 @@ class SqlLedger:
 
     async def expire(self) -> int:
         now = self._clock()
-        looked = select(request.c.seq).where(over(now)).limit(1)
+        looked = select(request.c.seq).where(expired(now)).limit(1)
         # Looking first costs no write lock, and mostly there is nothing to do.
         if not await self.database.read(lambda connection: connection.execute(looked).all()):
             return 0
 
         def free(connection: Connection) -> int:
             requeued = 0
-            for row in connection.execute(to_release(over(now), now, skip_locked=True)).all():
+            for row in connection.execute(to_release(expired(now), now, skip_locked=True)).all():
                 if row.late:
                     end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
                 else:

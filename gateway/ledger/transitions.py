@@ -144,7 +144,7 @@ def release(connection: Connection, row: Any, fault: Fault, limits: Limits, now:
     return ReleaseOutcome.QUEUED
 
 
-def over(now: datetime) -> ColumnElement[bool]:
+def expired(now: datetime) -> ColumnElement[bool]:
     """True for what `expire` has work with."""
     return or_(and_(HELD, request.c.lease_until < now), late(now), unheard(now))
 

@@ -115,18 +115,18 @@ class SendingLimits:
 
 @dataclass(slots=True)
 class _HostQueue(Generic[D]):
-    """What this sender holds for one host. well: its last attempt was taken."""
+    """What this sender holds for one host. healthy: its last attempt was taken."""
 
     running: int = 0
     waiting: deque[D] = field(default_factory=deque)
-    well: bool = True
+    healthy: bool = True
 
 
 class Sender(Generic[D]):
-    """Sends what is due until it is stopped. A receiver that is slow costs its own lane only.
+    """Sends what is due until it is stopped. A receiver that is slow costs its own host only.
 
-    What a lane cannot hold goes back into the outbox untried, so that others behind it are reached. resolve: None for
-    the system's resolver on threads of this sender.
+    What the queue of a host cannot hold goes back into the outbox untried, so that others behind it are reached.
+    resolve: None for the system's resolver on threads of this sender.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Sender(Generic[D]):
         self._outbox, self._ring, self._limits, self._owner = outbox, ring, limits, owner
         self._resolve = resolve
         self._random = random or Random()
-        self._lanes: dict[str, _HostQueue[D]] = {}
+        self._hosts: dict[str, _HostQueue[D]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping, self._freed = asyncio.Event(), asyncio.Event()
 
@@ -157,9 +157,9 @@ class Sender(Generic[D]):
                     self._freed.clear()  # before the look, so that what comes meanwhile is looked for again
                     if not await self._look(client):
                         await self._pause()
-                waiting = [held for lane in self._lanes.values() for held in lane.waiting]
-                for lane in self._lanes.values():
-                    lane.waiting.clear()
+                waiting = [held for queue in self._hosts.values() for held in queue.waiting]
+                for queue in self._hosts.values():
+                    queue.waiting.clear()
                 await self._postpone(waiting, 0.0)
                 await asyncio.gather(*self._tasks)
         finally:
@@ -178,7 +178,7 @@ class Sender(Generic[D]):
 
     async def _look(self, client: httpx2.AsyncClient) -> bool:
         """Take what is due and fits; whether more may be due that was hidden behind it."""
-        room = self._limits.at_once - sum(lane.running + len(lane.waiting) for lane in self._lanes.values())
+        room = self._limits.at_once - sum(queue.running + len(queue.waiting) for queue in self._hosts.values())
         if room <= 0:
             return False
         try:
@@ -189,28 +189,28 @@ class Sender(Generic[D]):
         later: dict[float, list[D]] = {}
         for held in claimed:
             host = _host(held.url)
-            lane = self._lanes.setdefault(host, _HostQueue())
-            if lane.running < self._limits.per_host:
-                self._start(client, host, lane, held)
-            elif lane.well and len(lane.waiting) < self._limits.waiting:
-                lane.waiting.append(held)
+            queue = self._hosts.setdefault(host, _HostQueue())
+            if queue.running < self._limits.per_host:
+                self._start(client, host, queue, held)
+            elif queue.healthy and len(queue.waiting) < self._limits.waiting:
+                queue.waiting.append(held)
             else:
-                # a lane that is well moves on in a moment, another one when its attempts have timed out
-                later.setdefault(self._limits.tick_s if lane.well else self._limits.timeout_s, []).append(held)
+                # a healthy one moves on in a moment, another one when its attempts have timed out
+                later.setdefault(self._limits.tick_s if queue.healthy else self._limits.timeout_s, []).append(held)
         for delay_s, untried in later.items():
             await self._postpone(untried, delay_s)
         return bool(later) and len(claimed) == room
 
-    def _start(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D], held: D) -> None:
-        lane.running += 1
-        task = asyncio.create_task(self._send(client, host, lane, held))
+    def _start(self, client: httpx2.AsyncClient, host: str, queue: _HostQueue[D], held: D) -> None:
+        queue.running += 1
+        task = asyncio.create_task(self._send(client, host, queue, held))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D], held: D) -> None:
+    async def _send(self, client: httpx2.AsyncClient, host: str, queue: _HostQueue[D], held: D) -> None:
         try:
             error = await self._attempt(client, held)
-            lane.well = error is None
+            queue.healthy = error is None
             try:
                 if error is None:
                     await self._outbox.delivered(held)
@@ -222,19 +222,19 @@ class Sender(Generic[D]):
                 # its lease runs out, and it is sent again
                 logger.exception("the outbox did not note the webhook of request %s", held.request_id)
         finally:
-            lane.running -= 1
-            await self._next(client, host, lane)
+            queue.running -= 1
+            await self._next(client, host, queue)
             self._freed.set()
 
-    async def _next(self, client: httpx2.AsyncClient, host: str, lane: _HostQueue[D]) -> None:
-        if not lane.well and lane.waiting:
-            untried = list(lane.waiting)
-            lane.waiting.clear()
+    async def _next(self, client: httpx2.AsyncClient, host: str, queue: _HostQueue[D]) -> None:
+        if not queue.healthy and queue.waiting:
+            untried = list(queue.waiting)
+            queue.waiting.clear()
             await self._postpone(untried, self._limits.timeout_s)
-        if lane.waiting:
-            self._start(client, host, lane, lane.waiting.popleft())
-        elif lane.running == 0 and self._lanes.get(host) is lane:
-            del self._lanes[host]
+        if queue.waiting:
+            self._start(client, host, queue, queue.waiting.popleft())
+        elif queue.running == 0 and self._hosts.get(host) is queue:
+            del self._hosts[host]
 
     async def _postpone(self, untried: Sequence[D], delay_s: float) -> None:
         if not untried:

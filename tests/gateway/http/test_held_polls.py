@@ -72,19 +72,19 @@ async def poll(client: httpx2.AsyncClient, request_id: str) -> httpx2.Response:
 def test_a_rate_is_what_comes_within_a_second() -> None:
     now = 0.0
     rate = TokenBucket(lambda: 4, lambda: now)
-    assert [rate.over() for _ in range(6)] == [False] * 4 + [True] * 2
+    assert [rate.try_acquire() for _ in range(6)] == [True] * 4 + [False] * 2
     now = 0.5
-    assert [rate.over() for _ in range(3)] == [False, False, True]
+    assert [rate.try_acquire() for _ in range(3)] == [True, True, False]
     now = 99.0
-    assert [rate.over() for _ in range(5)] == [False] * 4 + [True]
+    assert [rate.try_acquire() for _ in range(5)] == [True] * 4 + [False]
 
 
 def test_less_than_one_a_second_is_a_rate_too() -> None:
     now = 0.0
     rate = TokenBucket(lambda: 0.5, lambda: now)
-    assert [rate.over(), rate.over()] == [False, True]
+    assert [rate.try_acquire(), rate.try_acquire()] == [True, False]
     now = 2.0
-    assert not rate.over()
+    assert rate.try_acquire()
 
 
 @pytest.mark.usefixtures("held_long")
