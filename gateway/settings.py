@@ -5,9 +5,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from gateway.ledger_address import holds_secret, parse
 from gateway.policy import FilesAccess
@@ -95,6 +95,9 @@ class FixedSettings(BaseModel):
     """signs short-lived tokens and names produced pictures: where it is, `env:NAME` or `file:/path`, or itself; at
     least 32 characters, the same on all machines; after a change what is stored keeps its address; none makes one in
     `data_dir`"""
+    other_token_secrets: tuple[SecretStr, ...] = ()
+    """likewise: of tokens that are taken too, and sign nothing. The former one while what it signed lives, or the next
+    one while not every replica signs with it"""
     webhook_keys: tuple[SecretStr, ...] = ()
     """seeds (32 bytes in base64) of the keys that sign webhooks, each by reference or itself; all are published, the
     first signs; none makes one in `data_dir`"""
@@ -120,11 +123,12 @@ class FixedSettings(BaseModel):
             parse(value)
         return value
 
-    @field_validator("token_secret")
+    @field_validator("token_secret", "other_token_secrets")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not is_reference(value.get_secret_value()):
-            _check_length(value.get_secret_value())
+    def _long_enough(cls, value: Any, info: ValidationInfo) -> Any:
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None and not is_reference(one.get_secret_value()):
+                _check_length(one.get_secret_value(), str(info.field_name))
         return value
 
     @model_validator(mode="after")
@@ -159,11 +163,11 @@ class FixedSettings(BaseModel):
 
     def secret(self) -> str | None:
         """What `token_secret` gives or refers to. Raises ValueError where there is nothing, or too little."""
-        if self.token_secret is None:
-            return None
-        secret = in_clear(self.token_secret.get_secret_value(), "gateway.token_secret")
-        _check_length(secret)
-        return secret
+        return None if self.token_secret is None else _found(self.token_secret, "token_secret")
+
+    def other_secrets(self) -> list[str]:
+        """What `other_token_secrets` give or refer to. Raises ValueError as `secret`."""
+        return [_found(one, "other_token_secrets") for one in self.other_token_secrets]
 
     def seeds(self) -> list[str]:
         """What `webhook_keys` give or refer to. Raises ValueError where there is nothing."""
@@ -177,14 +181,21 @@ class FixedSettings(BaseModel):
             found.append("ledger_url")
         if self.token_secret is not None and not is_reference(self.token_secret.get_secret_value()):
             found.append("token_secret")
-        if not all(is_reference(key.get_secret_value()) for key in self.webhook_keys):
-            found.append("webhook_keys")
+        for name in ("other_token_secrets", "webhook_keys"):
+            if not all(is_reference(one.get_secret_value()) for one in getattr(self, name)):
+                found.append(name)
         return found
 
 
-def _check_length(secret: str) -> None:
+def _found(given: SecretStr, name: str) -> str:
+    secret = in_clear(given.get_secret_value(), f"gateway.{name}")
+    _check_length(secret, name)
+    return secret
+
+
+def _check_length(secret: str, name: str) -> None:
     if len(secret) < LEAST_SECRET:
-        raise ValueError(f"token_secret has {len(secret)} characters, and {LEAST_SECRET} are the least")
+        raise ValueError(f"{name} has {len(secret)} characters, and {LEAST_SECRET} are the least")
 
 
 class GatewayLimits(BaseModel):

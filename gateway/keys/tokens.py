@@ -4,6 +4,7 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,15 @@ def secret_of(settings: FixedSettings) -> bytes:
     if (given := settings.secret()) is not None:
         return given.encode()
     return read_or_create(settings.data_dir / FILE, lambda: os.urandom(SHORTEST))
+
+
+def other_secrets_of(settings: FixedSettings) -> tuple[bytes, ...]:
+    """The secrets whose tokens are taken too: those of the settings, and once these give one, that which was made."""
+    made: tuple[bytes, ...] = ()
+    if settings.token_secret is not None:
+        with suppress(FileNotFoundError):
+            made = ((settings.data_dir / FILE).read_bytes(),)
+    return (*(secret.encode() for secret in settings.other_secrets()), *made)
 
 
 def derived(secret: bytes, purpose: str) -> bytes:
@@ -54,17 +64,20 @@ class Token:
 
 
 class Tokens:
-    """Makes and reads tokens. secret: at least 32 bytes, the same in every replica. clock: Unix seconds."""
+    """Makes and reads tokens. secret: at least 32 bytes, the same in every replica. clock: Unix seconds.
 
-    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+    others: secrets whose tokens are read too, so that the secret can be changed.
+    """
+
+    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time, others: Sequence[bytes] = ()) -> None:
         if len(secret) < SHORTEST:
             raise ValueError(f"token_secret has fewer than {SHORTEST} bytes")
-        self._secret, self._clock = secret, clock
+        self._secret, self._read, self._clock = secret, (secret, *others), clock
 
     @classmethod
     def of(cls, settings: FixedSettings) -> "Tokens":
         """With the service's own secret."""
-        return cls(secret_of(settings))
+        return cls(secret_of(settings), others=other_secrets_of(settings))
 
     def issue(self, key: str, purpose: Purpose, lifetime_s: float, apps: Sequence[str] = ()) -> str:
         """lifetime_s: at most `LONGEST_S` of it."""
@@ -90,16 +103,16 @@ class Tokens:
         return jwt.encode({**claims, **common}, self._secret, _ALGORITHM)
 
     def _claims(self, token: str, purpose: Purpose) -> dict[str, Any] | None:
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                audience=_AUDIENCE,
-                options={"require": ["exp", "aud", "sub"], "verify_exp": False},
-            )
-        except jwt.InvalidTokenError:
-            return None
-        if claims["exp"] <= self._clock() or claims["purpose"] != purpose:
-            return None
-        return claims
+        for secret in self._read:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=[_ALGORITHM],
+                    audience=_AUDIENCE,
+                    options={"require": ["exp", "aud", "sub"], "verify_exp": False},
+                )
+            except jwt.InvalidTokenError:
+                continue
+            return claims if claims["exp"] > self._clock() and claims["purpose"] == purpose else None
+        return None

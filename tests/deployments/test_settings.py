@@ -69,6 +69,7 @@ def test_a_file_from_before_is_told_where_its_deployments_and_limits_have_gone()
     [
         ("ledger_url", "postgresql://me:hidden-hidden-hidden-hidden@host/db"),
         ("token_secret", "hidden-hidden-hidden-hidden-hidden"),
+        ("other_token_secrets", ["hidden-hidden-hidden-hidden-hidden"]),
         ("webhook_keys", ["hidden-hidden-hidden-hidden-hidden"]),
     ],
 )
@@ -78,7 +79,7 @@ def test_where_callers_need_keys_a_secret_is_refused_with_how_it_is_written(fiel
     with pytest.raises(ValidationError, match=rf"gateway\.{field} holds a secret, .*env:NAME .*file:") as told:
         AppSettings.model_validate({**LEAST, "gateway": {**gateway, "keys": "required"}})
     assert "hidden" not in str(told.value)
-    named = ["env:NAME"] if field == "webhook_keys" else "env:NAME"
+    named = ["env:NAME"] if isinstance(secret, list) else "env:NAME"
     AppSettings.model_validate({**LEAST, "gateway": {**gateway, "keys": "required", field: named}})
 
 

@@ -61,6 +61,22 @@ def test_the_secret_may_come_from_settings(tmp_path: Path) -> None:
     assert "geheim" not in str(caught.value)
 
 
+@pytest.mark.parametrize("secret", ["the next one".ljust(32), "the former one".ljust(32)])
+def test_a_token_of_another_secret_is_taken_where_it_is_listed(tmp_path: Path, secret: str) -> None:
+    token = Tokens(secret.encode()).issue("k", Purpose.STREAM, 120)
+    settings = GatewaySettings(data_dir=tmp_path, token_secret=SecretStr("s" * 32))
+    assert Tokens.of(settings).read(token, Purpose.STREAM) is None
+    both = settings.model_copy(update={"other_token_secrets": (SecretStr("x" * 32), SecretStr(secret))})
+    assert Tokens.of(both).read(token, Purpose.STREAM)
+    assert Tokens(SECRET).read(Tokens.of(both).issue("k", Purpose.STREAM, 120), Purpose.STREAM)
+
+
+def test_a_token_of_a_made_secret_is_taken_once_another_is_set(tmp_path: Path) -> None:
+    token = Tokens.of(GatewaySettings(data_dir=tmp_path)).issue("k", Purpose.STREAM, 120)
+    settings = GatewaySettings(data_dir=tmp_path, token_secret=SecretStr("s" * 32))
+    assert Tokens.of(settings).read(token, Purpose.STREAM)
+
+
 def test_a_sealed_payload_comes_back_until_it_runs_out() -> None:
     sealed = tokens().seal({"key": "x"}, Purpose.UPLOAD, 60)
     assert tokens(1059).unseal(sealed, Purpose.UPLOAD) == {"key": "x"}
