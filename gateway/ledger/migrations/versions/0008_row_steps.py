@@ -1,4 +1,4 @@
-"""What drawing a request costs, and an index of what is not done, so that work which waits is added up without its rows."""
+"""What drawing a request costs, and an index of what is not done, by which work that waits is added up fast."""
 
 import sqlalchemy as sa
 from alembic import op
