@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from pipelines.spec import Spec
 
 UNIT = 1024 * 1024  # pixels of a row that counts as one
+LATENT_UNIT = UNIT // 64  # of its latent
 TWICE = frozenset({"heun", "dpmpp_sde"})  # samplers that ask the model twice in every step but the last
 NOT_DRAWN = 2.0  # what enlarging alone costs, and decoding what comes of it
 MOST_DENOISED = 2800**2  # pixels of an enlarged picture beyond which it is not drawn over
