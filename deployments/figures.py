@@ -1,4 +1,4 @@
-"""What the Dispatcher publishes for the policy: the ledger's demand, how fast replicas draw, how much comes steadily."""
+"""What the Dispatcher publishes for the policy: the demand, how fast replicas draw, how much comes steadily."""
 
 import math
 from collections import deque

@@ -189,9 +189,9 @@ def check_policy(policy: Mapping[str, Any], options: Mapping[str, Options]) -> N
     late = scaling.upscale_delay_s, scaling.downscale_delay_s, scaling.downscale_to_zero_delay_s or 0
     if any(late) or scaling.initial_replicas is not None:
         raise ValueError(
-            f"deployments: Diffuser: {POLICY} waits by itself before it takes replicas away (scaling in the user_config "
-            "of the Dispatcher): write upscale_delay_s: 0 and downscale_delay_s: 0 into the autoscaling_config, and "
-            "leave out initial_replicas, which Serve would apply again at every change"
+            f"deployments: Diffuser: {POLICY} waits by itself before it takes replicas away (scaling in the "
+            "Dispatcher's user_config): write upscale_delay_s: 0 and downscale_delay_s: 0 into the "
+            "autoscaling_config, and leave out initial_replicas, which Serve would apply again at every change"
         )
 
 

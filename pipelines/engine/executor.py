@@ -5,7 +5,7 @@ is tried in halves. A device that is lost ends the engine.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,7 +40,7 @@ class Executor:
         self._began = began
         self.limits = RowLimits()
         self.calls, self.rows, self.largest = Counter[str](), Counter[str](), Counter[str]()
-        self.costs = Counter[str, float]()
+        self.costs: dict[str, float] = defaultdict(float)
         self.retried = 0
 
     def stage(self, asked: Ask[Answer]) -> AnyStage:
