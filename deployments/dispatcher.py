@@ -27,7 +27,7 @@ from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
-from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.capacity import ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News
 from gateway.worker.reaper import PeriodicTasks, Retention
@@ -41,7 +41,7 @@ class Dispatcher:
 
     async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear")
+        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
@@ -125,10 +125,18 @@ class Dispatcher:
         """See `gateway.worker.events.DispatcherLink.hear`."""
         self._dispatching.hear(request_id)
 
+    async def room(self) -> Room:
+        """See `gateway.worker.events.DispatcherLink.room`."""
+        self._check_loops()
+        return self._replicas.room()
+
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""
         # not in `reconfigure`, during which Serve still tells the options from before
         check_grace(self._settings.stop_grace_s, shutdown_timeout_s("Dispatcher"))
+        self._check_loops()
+
+    def _check_loops(self) -> None:
         for loop in self._loops:
             if loop.done():
                 raise RuntimeError(f"the loop of {loop.get_name()} has ended")
