@@ -174,8 +174,10 @@ def scale(
         rules = rules_in(published, context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas)
         state = context.policy_state.get(REMEMBERED, State())
         now, before = context.current_time or 0.0, context.target_num_replicas
-        decisions[name], state = target(figures_in(published), state, rules, now, before)
-        states[name] = {REMEMBERED: state}
+        wanted, state = target(figures_in(published), state, rules, now, before)
+        if wanted == 0 < before and context.total_num_requests > 0:
+            wanted = 1  # of calls that Serve remembers it would start one again, for as long as it does
+        decisions[name], states[name] = wanted, {REMEMBERED: state}
     return decisions, states
 
 
@@ -200,8 +202,8 @@ def figures_in(published: Mapping[str, float]) -> Figures | None:
 
 def rules_in(published: Mapping[str, float], least: int, most: int) -> Rules:
     """The published ones, and the bounds of the deployment."""
-    names = [each.name for each in fields(Rules) if RULE + each.name in published]
-    return Rules(**{name: published[RULE + name] for name in names}, least=least, most=most)
+    told: dict[str, Any] = {each.name: published.get(RULE + each.name, each.default) for each in fields(Rules)}
+    return Rules(**told | {"least": least, "most": most})
 
 
 def publish(figures: Figures, rules: Mapping[str, float]) -> dict[str, float]:

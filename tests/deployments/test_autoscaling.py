@@ -1,11 +1,20 @@
 """How many replicas draw: by what waits, how long it may wait, and what was measured."""
 
 import math
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from deployments.autoscaling import Figures, Rules, State, needed, target
+from deployments.autoscaling import Figures, Rules, State, needed, publish, scale, target
+from deployments.placement import POLICY
 
 # a row-step takes a tenth of a second, a replica starts at once, and waits are ten seconds: 100 row-steps a replica
 RULES = Rules(
@@ -169,3 +178,100 @@ def test_what_is_remembered_stays_small() -> None:
         demand = waiting(50 * (turn % 97), at=float(turn))
         replicas, state = target(demand, state, replace(RULES, keep_s=math.inf), float(turn), replicas)
     assert len(state.peaks) <= RULES.most
+
+
+NAMES = {name: DeploymentID(name=name, app_name="fooocus") for name in ("Dispatcher", "Diffuser", "Postprocessor")}
+BOUNDS: dict[str, Any] = {"min_replicas": 0, "max_replicas": 6, "upscale_delay_s": 0, "downscale_delay_s": 0}
+
+
+def context(
+    name: str, target: int, published: Mapping[str, float] | None = None, requests: float = 0.0, **given: Any
+) -> AutoscalingContext:
+    """What Serve gives to a policy of one deployment. published: by its one replica, some time ago and now."""
+    replica = ReplicaID(unique_id="one", deployment_id=NAMES[name])
+    raw = {
+        key: {replica: [TimeStampedValue(0.0, -1.0), TimeStampedValue(1.0, value)]}
+        for key, value in (published or {}).items()
+    }
+    config = AutoscalingConfig(**BOUNDS)
+    usual: dict[str, Any] = {
+        "current_num_replicas": target,
+        "running_replicas": [],
+        "total_queued_requests": 0.0,
+        "aggregated_metrics": {},
+        "capacity_adjusted_min_replicas": config.min_replicas,
+        "capacity_adjusted_max_replicas": config.max_replicas,
+        "policy_state": {},
+        "last_scale_up_time": None,
+        "last_scale_down_time": None,
+        "current_time": 1000.0,
+        "config": config,
+    }
+    return AutoscalingContext(
+        **usual
+        | {
+            "deployment_id": NAMES[name],
+            "deployment_name": name,
+            "app_name": "fooocus",
+            "target_num_replicas": target,
+            "total_num_requests": requests,
+            "raw_metrics": raw,
+        }
+        | given
+    )
+
+
+def contexts(diffuser: AutoscalingContext, published: Mapping[str, float] | None) -> dict[Any, AutoscalingContext]:
+    given = [context("Dispatcher", 1, published), diffuser, context("Postprocessor", 1, requests=8.0)]
+    return {each.deployment_id: each for each in given}
+
+
+def test_serve_sets_the_diffusers_by_the_work_and_the_others_by_their_calls() -> None:
+    published = publish(waiting(600), asdict(RULES))
+    decisions, states = scale(contexts(context("Diffuser", 0), published))
+    assert decisions[NAMES["Diffuser"]] == 6
+    assert decisions[NAMES["Postprocessor"]] == 8 / AutoscalingConfig().target_ongoing_requests
+    assert all(isinstance(state, dict) for state in states.values())
+
+
+def test_the_diffusers_stay_where_the_dispatcher_publishes_nothing_or_is_away() -> None:
+    given = contexts(context("Diffuser", 3), None)
+    assert scale(given)[0][NAMES["Diffuser"]] == 3
+    del given[NAMES["Dispatcher"]]
+    assert scale(given)[0][NAMES["Diffuser"]] == 3
+
+
+def test_what_serve_keeps_between_two_times_is_what_the_rule_remembers() -> None:
+    published = publish(waiting(600), asdict(RULES))
+    _, states = scale(contexts(context("Diffuser", 0), published))
+    later = context("Diffuser", 6, policy_state=states[NAMES["Diffuser"]], current_time=1003.0)
+    published = publish(replace(waiting(100), at=2), asdict(RULES))
+    assert scale(contexts(later, published))[0][NAMES["Diffuser"]] == 6
+
+
+def test_the_last_replica_stays_while_serve_would_start_one_again() -> None:
+    state = State(at=1, heard_at=999, peaks=((0.0, 0),), worked_at=0)
+    published = publish(IDLE, asdict(RULES))
+    for calls, left in ((0.5, 1), (0.0, 0)):
+        last = context("Diffuser", 1, requests=calls, policy_state={"work": state})
+        assert scale(contexts(last, published))[0][NAMES["Diffuser"]] == left
+
+
+def test_the_controller_needs_nothing_of_ours(tmp_path: Path) -> None:
+    """Serve pickles the policy with its module; there may be nothing of the service where the controller runs."""
+    pickled = tmp_path / "policy"
+    pickled.write_bytes(AutoscalingPolicy(policy_function=POLICY).get_serialized_policy_def() or b"")
+    program = (
+        "import sys; from ray.cloudpickle import loads; from ray.serve.config import AutoscalingConfig\n"
+        f"policy = loads(open({str(pickled)!r}, 'rb').read())\n"
+        "known = policy.__globals__\n"
+        "figures = known['figures_in']({'at': 3.0, 'waiting': 2.0})\n"
+        "rules = known['rules_in']({'rule_wait_s': 3.0}, 0, 6)\n"
+        "print(known['target'](figures, known['State'](), rules, 0.0, 0)[0], policy({}))\n"
+        "print([name for name in ('deployments', 'gateway', 'torch', 'sqlalchemy') if name in sys.modules])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.stdout.splitlines() == ["1 ({}, {})", "[]"], ran.stderr
