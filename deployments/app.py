@@ -73,4 +73,4 @@ def place_app(settings: AppSettings, options: Mapping[str, Options]) -> Applicat
     )
     dispatcher = deploy(Dispatcher).bind(settings.gateway, stages, files)
     door = partial(door_of, settings.drawing, settings.weights, settings.expanding.folder is not None)
-    return deploy(serve.ingress()(Gateway)).bind(settings.gateway, door, stages, dispatcher)
+    return deploy(serve.ingress()(Gateway)).bind(settings.gateway, door, dispatcher)

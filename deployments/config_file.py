@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
-from deployments.placement import Options, gpus_of, limits_in, placed
+from deployments.placement import Options, check_policy, gpus_of, limits_in, placed
 from deployments.replica import unbooked
 from deployments.settings import AppSettings
 from gateway.settings import GatewaySettings
@@ -73,6 +73,7 @@ def check(content: Mapping[str, Any]) -> ConfigFile:
     except ValidationError as error:
         raise ValueError(f"the settings are wrong: {_sentence(error, AppSettings)}") from error
     options = placed(schema.applications[0].deployments)
+    check_policy(schema.applications[0].autoscaling_policy or {}, options)
     for setting, (device, deployment) in settings.devices().items():
         # Ray hides from a replica the GPUs that it does not book
         if device.startswith("cuda") and gpus_of(options[deployment]) == 0:

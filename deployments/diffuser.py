@@ -11,6 +11,7 @@ from ray.serve.metrics import Counter, Gauge
 
 from deployments.channel import Channel
 from deployments.faults import service_errors
+from deployments.figures import Spent
 from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
 from deployments.weights import Brings
@@ -65,7 +66,7 @@ class Diffuser:
         self._weights = open_weights()
         self._drawer = await asyncio.to_thread(open_drawer)
         self._holds = capacity
-        self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants))
+        self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants, self._spent))
         self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
         self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
         self._retried = Counter(
@@ -80,6 +81,7 @@ class Diffuser:
             "fooocus_bytes_brought_total", "Bytes of weights that were brought to the device."
         )
         self._seen = (0, 0, 0, 0, 0)
+        self._told = self._drawer.stats()
         self._reported_at = 0.0
         self._live = 0
 
@@ -151,6 +153,18 @@ class Diffuser:
         except Exception:
             return 0  # it waits to be replaced
         return self._holds
+
+    def _spent(self) -> Spent:
+        """What was drawn since this was last asked."""
+        before, now = self._told, self._drawer.stats()
+        self._told = now
+        return Spent(
+            live=self._live,
+            calls=now.unet_calls - before.unet_calls,
+            rows=now.unet_rows - before.unet_rows,
+            row_steps=now.unet_row_steps - before.unet_row_steps,
+            seconds=now.busy_s - before.busy_s,
+        )
 
     def _report(self) -> None:
         self._reported_at = monotonic()

@@ -10,6 +10,8 @@ import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from deployments.autoscaling import publish
+from deployments.figures import Meter, Spent
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
 from deployments.placement import check_grace, read_limits
@@ -25,11 +27,12 @@ from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
-from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.capacity import ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News
 from gateway.worker.reaper import PeriodicTasks, Retention
 
+NOTHING = Spent()
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
 
 
@@ -38,7 +41,7 @@ class Dispatcher:
 
     async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear")
+        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
@@ -50,6 +53,7 @@ class Dispatcher:
         owner = f"dispatcher-{uuid4().hex}"
         self._ledger, self._settings = ledger, settings
         self._replicas = ReplicaRegistry(settings.look_ahead, settings.capacity)
+        self._meter = Meter()
         capacity, at_once = self._replicas.capacity, None
         if keys is not None:
             at_once = partial(limits_of_keys, keys, capacity, lambda: settings.key_share)
@@ -80,12 +84,21 @@ class Dispatcher:
         self._housekeeping.every(limits.sweep_s)
         self._dispatching.wake()  # there may be more places
 
-    async def report(self, replica: str, capacity: int, variants: tuple[str, ...]) -> None:
-        """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
+    async def report(self, replica: str, capacity: int, variants: tuple[str, ...], spent: Spent = NOTHING) -> None:
+        """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand.
+        spent: what it has drawn since its last report."""
         before = self._replicas.capacity()
         self._replicas.report(replica, capacity, variants)
+        self._meter.hear(replica, spent)
         if self._replicas.capacity() > before:
             self._dispatching.wake()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks for these, where this deployment has an autoscaling_config, and gives them to the policy. Without
+        a ledger there are none, and the policy leaves everything as it is."""
+        demand = await self._ledger.demand(self._meter.newest)
+        figures = self._meter.figures(demand, self._replicas.living().keys())
+        return publish(figures, self._settings.scaling.model_dump())
 
     async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
         """See `gateway.worker.events.DispatcherLink.reserve`."""
@@ -112,10 +125,18 @@ class Dispatcher:
         """See `gateway.worker.events.DispatcherLink.hear`."""
         self._dispatching.hear(request_id)
 
+    async def room(self) -> Room:
+        """See `gateway.worker.events.DispatcherLink.room`."""
+        self._check_loops()
+        return self._replicas.room()
+
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""
         # not in `reconfigure`, during which Serve still tells the options from before
         check_grace(self._settings.stop_grace_s, shutdown_timeout_s("Dispatcher"))
+        self._check_loops()
+
+    def _check_loops(self) -> None:
         for loop in self._loops:
             if loop.done():
                 raise RuntimeError(f"the loop of {loop.get_name()} has ended")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.ledger.models import Claim, Place
+from gateway.worker.capacity import Room
 from gateway.worker.events import POLL_S, Changed, News
 
 ANSWER_S = POLL_S + 2.0
@@ -39,6 +40,10 @@ class DispatcherHandle:
 
     async def hear(self, request_id: str) -> None:
         await _answered(self._dispatcher.hear.remote(request_id))
+
+    async def room(self) -> Room:
+        room: Room = await _answered(self._dispatcher.room.remote())
+        return room
 
 
 async def _answered(response: Handle) -> Any:

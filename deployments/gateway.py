@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from deployments.binding import check_host
 from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
-from deployments.graph import Graph, Stages
 from deployments.logs import log_as_serve_does
 from deployments.placement import read_limits
 from deployments.replica import max_ongoing_requests
@@ -55,7 +54,6 @@ class Gateway:
         self,
         settings: FixedSettings,
         open_door: Callable[[], "Door"],
-        stages: Stages,
         dispatcher: Handle,
     ) -> None:
         log_as_serve_does()
@@ -63,7 +61,6 @@ class Gateway:
         self._settings, self._dispatcher = GatewaySettings.of(settings), DispatcherHandle(dispatcher)
         self._waker = Waker(self._dispatcher)
         self._door = await asyncio.to_thread(open_door)
-        self._graph = Graph(stages)
         self._ledger = await open_ledger(self._settings)
         self._keys = SqlKeys(self._ledger.database) if settings.keys == "required" else None
 
@@ -81,7 +78,6 @@ class Gateway:
             ledger,
             files,
             self._dispatcher,
-            can_draw=self._graph.can_draw,
             keys=self._keys,
             history=ledger.history,
             uploads=UploadAccount(ledger.database, self._settings),

@@ -17,8 +17,6 @@ from pipelines.prompts.assembly import Texts
 from pipelines.prompts.telling import told
 from pipelines.spec import Spec
 
-READY_TIMEOUT_S = 5.0
-
 # A handle is untyped in Ray: its methods are those of the deployment that it stands for.
 Handle = Any
 
@@ -107,16 +105,6 @@ class Graph:
             if isinstance(error, Exception):
                 raise service_error(error) from error
             raise
-
-    async def can_draw(self) -> bool:
-        """Whether a replica that draws answers within a few seconds."""
-        answer = self._stages.diffuser.stats.remote()
-        try:
-            await asyncio.wait_for(answer, READY_TIMEOUT_S)
-        except Exception:  # whatever it is, the answer is no
-            _cancel(answer)  # or every question would wait in the router for a replica to come
-            return False
-        return True
 
 
 def _blacked_out(spec: Spec, objections: Sequence[float]) -> list[str]:

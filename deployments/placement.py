@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 
+from deployments.autoscaling import scale
 from gateway.http.middleware import LEAST_ONGOING
 from gateway.settings import LIMITS
-from gateway.validation import nearest
+from gateway.validation import names_at, nearest
 
 
 class Placement(BaseModel):
@@ -50,6 +51,9 @@ DEFAULTS: Mapping[str, Placement] = MappingProxyType(
     }
 )
 """By the name of each deployment of the app."""
+
+POLICY = f"{scale.__module__}:{scale.__name__}"
+"""As a config file names it."""
 
 Options = Mapping[str, Any]
 """Of one deployment, as `serve.deployment` takes them."""
@@ -99,7 +103,7 @@ def read_limits(name: str, user_config: object) -> Any:
         for fault in error.errors(include_input=False, include_url=False):
             key, says = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
-                near = nearest(key, model.model_fields)
+                near = nearest(str(fault["loc"][-1]), names_at(model, fault["loc"][:-1]))
                 meant = f"did you mean {near[0]}?" if near else "docs/operations.md has them"
                 says = f"is no limit that may change while it runs ({meant})"
             faults.append(f"{key}: {says}" if key else says)
@@ -127,8 +131,11 @@ def _check(options: Mapping[str, Options]) -> None:
         if each.get("user_config") and name not in LIMITS:
             raise ValueError(f"deployments: {name} takes no user_config; only {' and '.join(LIMITS)} do")
     dispatcher, gateway = options["Dispatcher"], options["Gateway"]
-    if dispatcher.get("num_replicas", 1) != 1 or dispatcher.get("autoscaling_config"):
-        raise ValueError("deployments: Dispatcher is always one replica: leave out num_replicas and autoscaling_config")
+    if dispatcher.get("num_replicas", 1) != 1 or not _is_one(dispatcher.get("autoscaling_config")):
+        raise ValueError(
+            "deployments: Dispatcher is always one replica: leave out num_replicas; an autoscaling_config, by which it "
+            "publishes how much there is to do, has min_replicas: 1 and max_replicas: 1"
+        )
     if gateway["max_ongoing_requests"] < LEAST_ONGOING:
         raise ValueError(
             f"deployments: Gateway: max_ongoing_requests is {gateway['max_ongoing_requests']}, and "
@@ -138,12 +145,53 @@ def _check(options: Mapping[str, Options]) -> None:
     check_grace(limits.stop_grace_s, dispatcher["graceful_shutdown_timeout_s"])
 
 
+def _is_one(scaling: Mapping[str, Any] | None) -> bool:
+    if scaling is None:
+        return True
+    config = AutoscalingConfig(**scaling)
+    return (config.min_replicas, config.initial_replicas or 1, config.max_replicas) == (1, 1, 1)
+
+
 def check_grace(stop_grace_s: float, shutdown_timeout_s: float) -> None:
     """Raises ValueError where Serve would end the Dispatcher before it has put back what it holds."""
     if shutdown_timeout_s <= stop_grace_s:
         raise ValueError(
             f"deployments: Dispatcher: graceful_shutdown_timeout_s is {shutdown_timeout_s:g}: set it above "
             f"stop_grace_s of its user_config, which is {stop_grace_s:g}"
+        )
+
+
+def check_policy(policy: Mapping[str, Any], options: Mapping[str, Options]) -> None:
+    """Raises ValueError where the policy of an application is ours, and would get no figures or act late.
+
+    policy: as a config file has it.
+    """
+    if policy.get("policy_function") != POLICY:
+        return
+    dispatcher, diffuser = (options[name].get("autoscaling_config") for name in ("Dispatcher", "Diffuser"))
+    if dispatcher is None:
+        raise ValueError(
+            f"autoscaling_policy: {POLICY} goes by what the Dispatcher publishes: give the Dispatcher an "
+            "autoscaling_config with min_replicas: 1, max_replicas: 1, metrics_interval_s: 1 and look_back_period_s: 5"
+        )
+    *_, limits = limits_in(options)
+    if (every := AutoscalingConfig(**dispatcher).metrics_interval_s) > limits.scaling.stale_s / 2:
+        raise ValueError(
+            f"deployments: Dispatcher: metrics_interval_s is {every:g}: set it to half of scaling.stale_s of its "
+            f"user_config or less, which is {limits.scaling.stale_s:g}; 1 is usual"
+        )
+    if diffuser is None:
+        raise ValueError(
+            f"autoscaling_policy: {POLICY} sets the number of Diffusers: give the Diffuser an autoscaling_config with "
+            "min_replicas and max_replicas"
+        )
+    scaling = AutoscalingConfig(**diffuser)
+    late = scaling.upscale_delay_s, scaling.downscale_delay_s, scaling.downscale_to_zero_delay_s or 0
+    if any(late) or scaling.initial_replicas is not None:
+        raise ValueError(
+            f"deployments: Diffuser: {POLICY} waits by itself before it takes replicas away (scaling in the "
+            "Dispatcher's user_config): write upscale_delay_s: 0 and downscale_delay_s: 0 into the "
+            "autoscaling_config, and leave out initial_replicas, which Serve would apply again at every change"
         )
 
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from deployments.placement import DEFAULTS
 from deployments.settings import AppSettings, CheckingSettings, ExpandingSettings
-from gateway.settings import LIMITS, MIB, FixedSettings, OutputSettings
+from gateway.settings import LIMITS, MIB, FixedSettings, OutputSettings, ScalingRules
 from gateway.weights.settings import WeightsSettings
 from pipelines.settings import DrawingSettings
 
@@ -34,7 +34,7 @@ class Options(BaseModel):
     """how many there are; of the Dispatcher always one"""
     autoscaling_config: dict[str, Any] | None = None
     """instead of a number: `min_replicas`, `max_replicas`, `target_ongoing_requests`, `upscale_delay_s`,
-    `downscale_delay_s` and the others of Serve's"""
+    `downscale_delay_s` and the others of Serve's ([Autoscaling](#autoscaling))"""
     max_ongoing_requests: int = DEFAULTS["Diffuser"].max_ongoing_requests
     """requests that a replica holds at once; of the Gateway 500, and at least 100"""
     user_config: dict[str, Any] = Field(default_factory=dict)
@@ -71,6 +71,7 @@ TABLES: Mapping[str, tuple[type[BaseModel], str]] = {
     "deployments": (Options, NOTHING),
     "Gateway": (LIMITS["Gateway"], NOTHING),
     "Dispatcher": (LIMITS["Dispatcher"], NOTHING),
+    "scaling": (ScalingRules, NOTHING),
     "gateway": (FixedSettings, ALL),
     "drawing": (DrawingSettings, ALL),
     "weights": (WeightsSettings, ALL),
@@ -119,6 +120,8 @@ def _default(key: str, field: FieldInfo) -> str:
             return ""
         case None | ():
             return "none"
+        case BaseModel():
+            return "its own"
         case bool():
             return str(value).lower()
         case int() if key.endswith("_bytes") and value % MIB == 0:

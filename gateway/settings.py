@@ -238,6 +238,33 @@ class GatewayLimits(BaseModel):
     """how long uploaded files are kept where the client does not say; none keeps them"""
 
 
+class ScalingRules(BaseModel):
+    """By what the number of replicas that draw is set, where the config file has the policy
+    (`deployments.autoscaling`). Durations in seconds."""
+
+    model_config = STRICT
+
+    wait_s: float = Field(10.0, gt=0)
+    """in how long what waits with normal priority should have begun, once the replicas for it are there"""
+    low_wait_s: float = Field(60.0, gt=0)
+    """likewise with low priority"""
+    start_s: float = Field(60.0, ge=0)
+    """how long a replica takes to start: what waits is not to be done faster than that, or many would start for work
+    that is over when they are there"""
+    oldest_wait_s: float = Field(120.0, gt=0)
+    """once something of normal priority has waited longer, while every replica draws, there are a quarter more"""
+    utilisation: float = Field(0.85, gt=0, le=1)
+    """the share of its time that a replica should draw in steady traffic"""
+    keep_s: float = Field(300.0, ge=0)
+    """how long a replica is kept that is not needed"""
+    zero_s: float = Field(900.0, ge=0)
+    """how long the last one is kept, where `min_replicas` is 0"""
+    ms_per_row_step: float = Field(20.0, gt=0)
+    """what a row of 1024 x 1024 pixels takes in a full UNet call, in milliseconds, until replicas have measured it"""
+    stale_s: float = Field(10.0, gt=0)
+    """after so long without news of the ledger nothing changes"""
+
+
 class DispatcherLimits(BaseModel):
     """What may change while the Dispatcher lives: its `user_config`. Durations in seconds."""
 
@@ -260,6 +287,8 @@ class DispatcherLimits(BaseModel):
     """how long the result of a request with `X-Fal-Store-IO: 0` can be fetched"""
     sweep_s: float = Field(600.0, gt=0)
     """how often what is over is cleared up"""
+    scaling: ScalingRules = ScalingRules()
+    """by what the number of replicas that draw is set: the [next table](#what-sets-the-number-of-replicas)"""
 
 
 LIMITS: Mapping[str, type[GatewayLimits] | type[DispatcherLimits]] = {

@@ -57,7 +57,8 @@ class EngineStats:
 
     retried: asks that were tried again after a call had failed, and jobs begun again. lowered: sizes whose row cap was
     found too large. parts_brought: how often a model was brought to a device that does not hold all of them.
-    bytes_brought: what was copied for that.
+    bytes_brought: what was copied for that. unet_row_steps: as unet_rows, in rows of 1024 x 1024 pixels. busy_s: of all
+    turns that called anything, the UNet or other.
     """
 
     unet_calls: int
@@ -68,3 +69,5 @@ class EngineStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    unet_row_steps: float = 0.0
+    busy_s: float = 0.0

@@ -244,4 +244,6 @@ class Family(TypedDict):
 class Readiness(TypedDict):
     status: Literal["ready"]
     waiting: Count
+    replicas: Annotated[Count, Field(description="That draw now. Without any, what waits has them started.")]
+    capacity: Annotated[Count, Field(description="Requests that these can hold at once.")]
     family: NotRequired[Family]

@@ -1,6 +1,6 @@
 """What the app is built from."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.files.availability import StoreWatch
@@ -15,10 +15,6 @@ from gateway.worker.events import DispatcherLink
 from pipelines.spec import Spec
 
 
-async def _always() -> bool:
-    return True
-
-
 def _usual() -> int:
     return 500
 
@@ -31,7 +27,7 @@ def _nothing(spec: Spec) -> None:
 class Parts:
     """The stores of one app, and the dispatcher that draws what is put into them.
 
-    can_draw: whether anything would take a work now; asked by `/ready`. keys: needed where settings require keys.
+    keys: needed where settings require keys.
     history: of the ledger; without it there are no routes for it. uploads: what keys have uploaded, counted; without it
     there are no routes to upload by, for nothing would bound them. check: raises the ValidationErrors of a spec that
     the stages would refuse, where that can be told before anything is spent on it; called on other threads, some at
@@ -44,7 +40,6 @@ class Parts:
     ledger: Ledger
     files: Files
     dispatcher: DispatcherLink
-    can_draw: Callable[[], Awaitable[bool]] = _always
     keys: Keys | None = None
     history: SqlHistory | None = None
     uploads: UploadAccount | None = None

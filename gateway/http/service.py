@@ -25,7 +25,7 @@ from gateway.webhooks.signing import KeyRing, jwks
 from gateway.work import FamilyState
 
 OPENAPI = ("/openapi.json", "/api/openapi/queue/openapi.json")  # the second is fal's own path
-READY_TIMEOUT_S = 10.0  # the question to the runner has a shorter one of its own
+READY_TIMEOUT_S = 5.0  # for each of those that are asked
 
 logger = logging.getLogger("fooocus.gateway")
 
@@ -61,15 +61,17 @@ def service_routes(parts: Parts) -> list[Route]:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 waiting = await _depth(parts.ledger)
-                can_draw = await parts.can_draw()
         except StoreUnavailable:  # since its watch has looked
             raise
         except Exception:
             logger.exception("not ready")
             raise PlatformError("runner_connection_error", "The service cannot reach its parts.") from None
-        if not can_draw:
-            raise PlatformError("runner_scheduling_failure", "Nothing is ready to draw.")
-        readiness = bodies.Readiness(status="ready", waiting=waiting)
+        try:
+            room = await asyncio.wait_for(parts.dispatcher.room(), READY_TIMEOUT_S)
+        except Exception as fault:  # whatever it is, nobody has anything drawn now
+            logger.warning("not ready: the dispatcher does not answer: %s", fault or type(fault).__name__)
+            raise PlatformError("runner_scheduling_failure", "Nothing is ready to have requests drawn.") from None
+        readiness = bodies.Readiness(status="ready", waiting=waiting, replicas=room.replicas, capacity=room.capacity)
         if parts.family is not None:
             readiness["family"] = _family(parts.family)
         return JSONResponse(readiness)

@@ -4,7 +4,7 @@ rows leave their owners or end, stand in `transitions`; those of the past in `hi
 A name in `bindparam` is what the caller gives. Each says which index it goes by, so that its cost stays flat.
 """
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, exists, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, exists, func, insert, select, text, true, update
 
 from gateway.ledger.models import State
 from gateway.ledger.tables import log, request, turn
@@ -76,6 +76,29 @@ CLAIMED_TURN = (
 WAITS = select(exists().where(QUEUED))
 DEPTH = select(func.count()).select_from(request).where(QUEUED)
 HELD_BY_KEY = select(request.c.key, func.count().label("number")).where(HELD).group_by(request.c.key)
+
+# What there is to do, asked about once a second, from an index that has all of it (request_demand). Its condition is
+# written as the index has it, without which SQLite would not take it.
+DEMAND = (
+    select(
+        request.c.state,
+        request.c.priority,
+        func.count().label("number"),
+        func.sum(request.c.row_steps).label("row_steps"),
+        func.min(request.c.created_at).label("oldest"),
+    )
+    .where(text("state <> 'done'"))
+    .group_by(request.c.state, request.c.priority)
+)
+
+# What came behind a number, in its order (the primary key).
+ARRIVED = select(
+    select(func.max(request.c.seq)).scalar_subquery().label("newest"),
+    select(func.sum(request.c.row_steps))
+    .where(request.c.seq > bindparam("behind"))
+    .scalar_subquery()
+    .label("row_steps"),
+)
 
 # The rows that are chosen become an owner's.
 CLAIM = (

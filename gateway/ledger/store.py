@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, select
 from gateway.errors import PlatformError
 from gateway.ledger.admission import Admission
 from gateway.ledger.database import CLAIMING, Database, take_lock
+from gateway.ledger.demand import Demand, read_demand
 from gateway.ledger.fetch import choose, note_claimed
 from gateway.ledger.former_work import read_work
 from gateway.ledger.history import SqlHistory
@@ -297,6 +298,11 @@ class SqlLedger:
 
     async def depth(self) -> int:
         return await self.database.read(lambda connection: int(connection.execute(DEPTH).scalar_one()))
+
+    async def demand(self, behind: int | None = None) -> Demand:
+        """What there is to do. behind: see `read_demand`. Its cost grows with what is not done, a step for each."""
+        now = self._clock()
+        return await self.database.read(lambda connection: read_demand(connection, now, behind))
 
     async def close(self) -> None:
         await self.database.close()

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -50,6 +51,7 @@ _Sequence = BigInteger().with_variant(Integer, "sqlite")
 metadata = MetaData()
 
 _OPEN = text("listened_until IS NOT NULL")
+_GOING = text("state <> 'done'")
 
 request = Table(
     "request",
@@ -84,6 +86,8 @@ request = Table(
     Column("start_by", UtcDateTime),
     # How many log lines it has: their numbers are given out here, under the lock of the row.
     Column("lines", Integer, nullable=False),
+    # What drawing it costs (`pipelines.row_steps`); 0 of what an earlier version submitted.
+    Column("row_steps", Float, nullable=False, server_default=text("0")),
     Column("idempotency_key", String(255)),
     Column("fingerprint", String(64)),
     Column("answer_status", SmallInteger),
@@ -110,6 +114,13 @@ request = Table(
     Index("request_payload", "payload", "finished_at"),
     # Of sync runs whose clients wait: few, of many that have ended.
     Index("request_open", "key", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    # Of what is to be done, all that is added up of it: the rows themselves are not read.
+    Index(
+        "request_demand",
+        *("state", "priority", "created_at", "row_steps"),
+        sqlite_where=_GOING,
+        postgresql_where=_GOING,
+    ),
     Index("request_idempotency", "key", "endpoint", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )

@@ -14,6 +14,7 @@ from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.statements import ADD, GOING, HELD
 from gateway.ledger.tables import delivery, log, request
 from gateway.work import Work
+from pipelines.row_steps import row_steps_of
 
 Lines = Sequence[tuple[str, str]]  # (level, message) of a log
 
@@ -218,6 +219,7 @@ def _new_row(work: Work, app: str, terms: Terms, turn: int, now: datetime, place
         "created_at": now,
         "start_by": None if terms.start_within_s is None else now + timedelta(seconds=terms.start_within_s),
         "lines": 0,
+        "row_steps": row_steps_of(work.spec),
         "idempotency_key": terms.idempotency and terms.idempotency.key,
         "fingerprint": terms.idempotency and terms.idempotency.fingerprint,
         "webhook": terms.webhook,

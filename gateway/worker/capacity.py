@@ -20,6 +20,14 @@ class Report:
     variants: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What there is to draw with: how many replicas live, and how many requests these can hold."""
+
+    replicas: int = 0
+    capacity: int = 0
+
+
 class ReplicaRegistry:
     """Counts the replicas that live, and logs who comes, changes and goes.
 
@@ -57,3 +65,8 @@ class ReplicaRegistry:
     def capacity(self) -> int:
         """How many requests may be held now."""
         return min(self._most, self._look_ahead + sum(report.capacity for report in self.living().values()))
+
+    def room(self) -> Room:
+        """What lives now."""
+        living = self.living()
+        return Room(len(living), sum(report.capacity for report in living.values()))

@@ -13,6 +13,7 @@ from gateway.latest import Latest
 from gateway.ledger.models import Claim, Ledger, Place, State
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
+from gateway.worker.capacity import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ class DispatcherLink(Protocol):
 
     async def hear(self, request_id: str) -> None:
         """A request was cancelled or abandoned: look for such now, and tell who watches."""
+
+    async def room(self) -> Room:
+        """What there is to draw with, from a dispatcher that works."""
 
 
 class _Box:

@@ -25,6 +25,7 @@ from pipelines.errors import DrawingFault, EngineDead, InputFault, JobCancelled
 from pipelines.events import EngineStats, Step
 from pipelines.listeners import Listeners
 from pipelines.memory.row_limits import explain
+from pipelines.row_steps import LATENT_UNIT
 from pipelines.watchdog import Watchdog
 
 log = logging.getLogger("fooocus.engine")
@@ -55,6 +56,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._arrived = self._asked = self._settled = self._begun_again = 0
         self._unread: list[Check] = []
+        self._busy_s = 0.0
         self._dead: BaseException | None = None
         self._closed = threading.Event()
         self._listeners = Listeners()
@@ -86,7 +88,16 @@ class Engine:
     def stats(self) -> EngineStats:
         by, name = self._executor, self._counted
         retried, lowered = by.retried + self._begun_again, len(by.limits)
-        return EngineStats(by.calls[name], by.rows[name], by.largest[name], len(self._jobs), retried, lowered)
+        return EngineStats(
+            unet_calls=by.calls[name],
+            unet_rows=by.rows[name],
+            largest_call=by.largest[name],
+            live_jobs=len(self._jobs),
+            retried=retried,
+            lowered=lowered,
+            unet_row_steps=by.costs[name] / LATENT_UNIT,
+            busy_s=self._busy_s,
+        )
 
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead. A call that hangs is left behind."""
@@ -207,6 +218,7 @@ class Engine:
         if not tasks:
             return
         now, served = time.monotonic(), {id(task.job): task.job for task in tasks}
+        self._busy_s += now - began
         for job in served.values():
             job.timings[self._executor.stage(tasks[0].asked).name] += now - began
         for job in list(self._jobs.values()):

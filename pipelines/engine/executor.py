@@ -5,7 +5,7 @@ is tried in halves. A device that is lost ends the engine.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +32,7 @@ class Executor:
     """Makes the calls of one engine, on its thread. began: called before each call, for whoever watches its time.
 
     stages: by type of ask. calls, rows, largest: how many calls each has had, of how many rows in all and in the
-    largest. retried: asks.
+    largest. costs: of these calls, as their asks say it. retried: asks.
     """
 
     def __init__(self, stages: Iterable[AnyStage], began: Callable[[], None]) -> None:
@@ -40,6 +40,7 @@ class Executor:
         self._began = began
         self.limits = RowLimits()
         self.calls, self.rows, self.largest = Counter[str](), Counter[str](), Counter[str]()
+        self.costs: dict[str, float] = defaultdict(float)
         self.retried = 0
 
     def stage(self, asked: Ask[Answer]) -> AnyStage:
@@ -83,6 +84,7 @@ class Executor:
         rows = sum(ask.rows for ask in asks)
         self.calls[stage.name] += 1
         self.rows[stage.name] += rows
+        self.costs[stage.name] += sum(ask.cost for ask in asks)
         self.largest[stage.name] = max(self.largest[stage.name], rows)
         self.limits.note_fit(self._size(asks[0]), rows, stage.cap(asks[0]))
         return answers

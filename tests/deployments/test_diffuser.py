@@ -48,7 +48,7 @@ async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setattr(module, "Counter", Recorded)
     monkeypatch.setattr(module, "Gauge", Recorded)
 
-    async def nobody(capacity: object, variants: object) -> None:
+    async def nobody(*reads: object) -> None:
         pass
 
     monkeypatch.setattr(module, "keep_reporting", nobody)

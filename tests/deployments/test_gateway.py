@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from deployments import gateway as module
 from deployments.binding import check_host
 from deployments.gateway import Door, Gateway, door_of
-from deployments.graph import Stages
 from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
 from gateway.files.upload_quota import UploadAccount
@@ -33,13 +31,6 @@ ROOT = Path(__file__).parents[2]
 Opened = Callable[[GatewaySettings, Callable[[], Door]], Awaitable[Any]]
 
 
-class Handle:
-    """Of a stage that is not called here."""
-
-    def options(self, **_: object) -> "Handle":
-        return self
-
-
 def door(folder: Path, **has: Any) -> Door:
     """To a family of a checkpoint and no tokenizers."""
     return Door(PromptLimits([]), Catalogue(folder, FamilyFile(name="toy", version="1", checkpoint=".", **has)))
@@ -47,13 +38,13 @@ def door(folder: Path, **has: Any) -> Door:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """Opens a Gateway as a plain object, with stages that are not called."""
+    """Opens a Gateway as a plain object, without a dispatcher."""
     monkeypatch.setattr(module, "_check_binding", lambda settings: None)
     monkeypatch.setattr(module, "log_as_serve_does", lambda: None)  # this process is not its alone
 
     async def open_gateway(settings: GatewaySettings, open_door: Callable[[], Door]) -> Any:
         gateway: Any = Gateway.__new__(Gateway)
-        await gateway.__init__(settings, open_door, Stages(*[Handle()] * len(fields(Stages))), None)
+        await gateway.__init__(settings, open_door, None)
         return gateway
 
     return open_gateway

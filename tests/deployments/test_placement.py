@@ -6,7 +6,7 @@ import pytest
 from ray import serve
 from ray.serve.schema import DeploymentSchema
 
-from deployments.placement import DEFAULTS, check_grace, placed, read_limits
+from deployments.placement import DEFAULTS, POLICY, check_grace, check_policy, placed, read_limits
 from gateway.settings import LIMITS
 
 
@@ -49,6 +49,14 @@ def test_the_options_are_those_that_serve_takes(given: dict[str, Any]) -> None:
         ([listed("Gateway"), listed("Gateway")], "Gateway is listed twice"),
         ([listed("Dispatcher", num_replicas=2)], "Dispatcher is always one replica"),
         ([listed("Dispatcher", autoscaling_config={"max_replicas": 2})], "Dispatcher is always one replica"),
+        (
+            [listed("Dispatcher", autoscaling_config={"min_replicas": 0, "max_replicas": 1})],
+            "Dispatcher is always one replica",
+        ),
+        (
+            [listed("Dispatcher", user_config={"scaling": {"wait": 3}})],
+            "scaling.wait: is no limit that may change while it runs (did you mean wait_s?)",
+        ),
         ([listed("Gateway", max_ongoing_requests=99)], "max_ongoing_requests is 99, and 100 are the least"),
         (
             [listed("Diffuser", autoscaling_config={"min_replicas": 3, "max_replicas": 2})],
@@ -88,3 +96,44 @@ def test_a_dispatcher_is_not_ended_within_its_grace() -> None:
     check_grace(5.0, 6.0)
     with pytest.raises(ValueError, match="graceful_shutdown_timeout_s is 5"):
         check_grace(5.0, 5.0)
+
+
+PUBLISHING = {"min_replicas": 1, "max_replicas": 1, "metrics_interval_s": 1, "look_back_period_s": 5}
+FOLLOWING = {"min_replicas": 0, "max_replicas": 6, "upscale_delay_s": 0, "downscale_delay_s": 0}
+
+
+def with_policy(dispatcher: dict[str, Any] | None, diffuser: dict[str, Any] | None, **limits: Any) -> None:
+    of_dispatcher = {} if dispatcher is None else {"autoscaling_config": dispatcher}
+    of_diffuser = {} if diffuser is None else {"autoscaling_config": diffuser}
+    given = [listed("Dispatcher", user_config=limits, **of_dispatcher), listed("Diffuser", **of_diffuser)]
+    check_policy({"policy_function": POLICY}, placed(given))
+
+
+def test_the_policy_has_its_figures_and_acts_by_itself() -> None:
+    with_policy(PUBLISHING, FOLLOWING)
+    check_policy({"policy_function": "another:policy"}, placed([]))
+    check_policy({}, placed([]))
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "diffuser", "says"),
+    [
+        (None, FOLLOWING, "give the Dispatcher an autoscaling_config with min_replicas: 1, max_replicas: 1, metrics_"),
+        (PUBLISHING, None, "give the Diffuser an autoscaling_config"),
+        ({"min_replicas": 1, "max_replicas": 1}, FOLLOWING, "metrics_interval_s is 10: set it to half of scaling.st"),
+        (PUBLISHING, {"max_replicas": 6}, "write upscale_delay_s: 0 and downscale_delay_s: 0"),
+        (PUBLISHING, FOLLOWING | {"initial_replicas": 1}, "leave out initial_replicas"),
+        (PUBLISHING, FOLLOWING | {"downscale_to_zero_delay_s": 60}, "waits by itself before it takes"),
+    ],
+)
+def test_a_policy_without_figures_or_one_that_would_act_late_is_refused(
+    dispatcher: dict[str, Any] | None, diffuser: dict[str, Any] | None, says: str
+) -> None:
+    with pytest.raises(ValueError) as told:  # noqa: PT011 (the whole sentence is looked at)
+        with_policy(dispatcher, diffuser)
+    assert says in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_slow_figures_are_no_stale_ones_where_that_is_said() -> None:
+    with_policy(PUBLISHING | {"metrics_interval_s": 10, "look_back_period_s": 30}, FOLLOWING, scaling={"stale_s": 30})

@@ -31,7 +31,7 @@ from gateway.ledger.store import SqlLedger
 from gateway.policy import Acl
 from gateway.settings import GatewaySettings, OutputSettings
 from gateway.work import Delivery
-from gateway.worker.capacity import Report
+from gateway.worker.capacity import Report, Room
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
@@ -344,11 +344,14 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     await dispatcher.report("one", 16, ("base",))
     assert dispatcher._replicas.capacity() == settings.look_ahead + 16
     assert dispatcher._replicas.living() == {"one": Report(16, ("base",))}
+    assert await dispatcher.room() == Room(replicas=1, capacity=16)
     stopping = dispatcher.__del__()
     assert stopping is not None
     await stopping
     with pytest.raises(RuntimeError, match="has ended"):
         dispatcher.check_health()
+    with pytest.raises(RuntimeError, match="has ended"):
+        await dispatcher.room()
 
 
 async def test_inputs_say_how_long_they_took_and_since_when_they_are_ready() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from gateway.ledger.models import Claim, Place
 from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
+from gateway.worker.capacity import Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News
 from pipelines.spec import Guidance, Spec
@@ -124,6 +125,10 @@ class LocalDispatcher:
         self._reach()
         if self.dispatching is not None:
             self.dispatching.hear(request_id)
+
+    async def room(self) -> Room:
+        self._reach()
+        return Room(replicas=1, capacity=8)
 
     def _reach(self) -> None:
         if self.away:

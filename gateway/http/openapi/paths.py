@@ -202,7 +202,9 @@ def _own(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     keys = "The public keys of webhooks."
     return {
         "/health": {"get": operation("health", "Whether the process lives.", bodies.Health, security=OPEN)},
-        "/ready": {"get": operation("ready", "Whether it can draw.", bodies.Readiness, security=OPEN, refused=["503"])},
+        "/ready": {
+            "get": operation("ready", "Whether requests are drawn.", bodies.Readiness, security=OPEN, refused=["503"])
+        },
         "/openapi.json": {
             "get": operation("openapi", this, {"200": answer("An OpenAPI document.", document)}, **described)
         },

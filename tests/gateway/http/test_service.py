@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from gateway.errors import StoreUnavailable
 from gateway.http import service
 from gateway.ledger.store import SqlLedger
 from gateway.work import FamilyState
-from tests.gateway.fakes import FAST, INPUT
+from gateway.worker.capacity import Room
+from tests.gateway.fakes import FAST, INPUT, LocalDispatcher
 
 
 async def get(parts: Parts, path: str) -> httpx2.Response:
@@ -26,7 +28,8 @@ async def get(parts: Parts, path: str) -> httpx2.Response:
 
 
 async def test_it_is_ready_when_its_parts_are(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/ready")).json() == {"status": "ready", "waiting": 0}
+    told = (await client.get("/ready")).json()
+    assert told == {"status": "ready", "waiting": 0, "replicas": 1, "capacity": 8}
 
 
 FAMILY = FamilyState(
@@ -52,8 +55,9 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
     }
     document = (await get(parts, "/openapi.json")).json()
     described = Draft202012Validator({"$ref": "#/components/schemas/Readiness", "components": document["components"]})
-    described.validate({"status": "ready", "waiting": 0, "family": told})
-    assert not described.is_valid({"status": "ready", "waiting": 0, "family": {"name": "toy"}})
+    ready = {"status": "ready", "waiting": 0, "replicas": 0, "capacity": 0}
+    described.validate({**ready, "family": told})
+    assert not described.is_valid({**ready, "family": {"name": "toy"}})
 
 
 async def test_the_page_tells_it_too(parts: Parts) -> None:
@@ -71,12 +75,42 @@ async def test_the_page_tells_it_too(parts: Parts) -> None:
     assert "lacks" not in whole
 
 
-async def test_it_is_not_ready_when_nothing_can_draw(parts: Parts) -> None:
-    async def never() -> bool:
-        return False
+class OtherDispatcher(LocalDispatcher):
+    """One of which `room` is asked."""
 
-    answer = await get(replace(parts, can_draw=never), "/ready")
+    def __init__(self, asked: Callable[[], Awaitable[Room]]) -> None:
+        super().__init__()
+        self._asked = asked
+
+    async def room(self) -> Room:
+        return await self._asked()
+
+
+async def test_it_is_ready_while_no_replica_lives(parts: Parts) -> None:
+    async def nobody() -> Room:
+        return Room()
+
+    answer = await get(replace(parts, dispatcher=OtherDispatcher(nobody)), "/ready")
+    assert (answer.status_code, answer.json()["replicas"]) == (200, 0)
+
+
+async def _hang() -> Room:
+    await asyncio.sleep(60)
+    return Room()
+
+
+async def _fail() -> Room:
+    raise ConnectionError("secret address")
+
+
+@pytest.mark.parametrize("asked", [_hang, _fail])
+async def test_it_is_not_ready_without_a_dispatcher_that_answers(
+    parts: Parts, asked: Callable[[], Awaitable[Room]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "READY_TIMEOUT_S", 0.5)
+    answer = await get(replace(parts, dispatcher=OtherDispatcher(asked)), "/ready")
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_scheduling_failure")
+    assert "secret" not in answer.text
 
 
 async def test_it_lives_but_is_not_ready_without_its_ledger(

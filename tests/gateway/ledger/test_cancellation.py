@@ -61,6 +61,7 @@ class Chaos:
             SqlLedger.answer: lambda: ledger.answer(self.name(), APP),
             SqlLedger.waits: ledger.waits,
             SqlLedger.depth: ledger.depth,
+            SqlLedger.demand: lambda: ledger.demand(0),
             SqlOutbox.claim: self.take_deliveries,
             SqlOutbox.delivered: lambda: outbox.delivered(self.delivery()),
             SqlOutbox.failed: lambda: outbox.failed(self.delivery(), "Status 500", 1),

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.sdxl import UNET
 from pipelines.engine.engine import Engine
 from pipelines.engine.tasks import Routine, ask
+from pipelines.row_steps import LATENT_UNIT
 from pipelines.unet.gathering import Gatherer
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.row_caps import RowCaps
@@ -140,6 +141,8 @@ def test_a_full_call_leaves_a_prompt_of_another_length_by_far_to_the_next(
     found = evaluated(engine, asks)
     stats = engine.stats()
     assert (stats.unet_calls, stats.unet_rows, stats.largest_call) == (2, 16, 15)
+    assert stats.unet_row_steps == 16 * SHAPE[-2] * SHAPE[-1] / LATENT_UNIT
+    assert stats.busy_s > 0
     for asked, answer in zip(asks, found, strict=True):
         torch.testing.assert_close(answer, run(pocket_family, [asked])[0], atol=1e-3, rtol=0)
 
