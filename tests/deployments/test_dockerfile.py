@@ -126,7 +126,7 @@ def test_what_it_installs_can_be_resolved_with_the_pinned_versions() -> None:
     command = run_step("-c constraints.txt").split()
     assert command[:2] == ["pip", "install"]
     resolved = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", *command[2:]],
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", *command[2:]],
         cwd=ROOT,
         capture_output=True,
         text=True,
