@@ -1,4 +1,4 @@
-"""A program: the whole app, with a state of one machine, on a cluster of several nodes, and what is told of it as JSON.
+"""A program: the whole app, with a state of one machine, on several nodes, and what happened there as JSON.
 
 Apart from the tests, for a process has one cluster, and theirs is of one node. The nodes are processes of this machine:
 they share its disk, which the app does not know.
@@ -9,7 +9,6 @@ import logging
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +21,17 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deployments.drain import leave
-from deployments.one_machine import USERS, users_of
 from deployments.placement import DEFAULTS
 from tests.cluster import free_port
 from tests.deployments.deployed import Deployed
+from tests.deployments.fakes import wait_until
 
 STORE_BYTES = 150 * 2**20
 GROUP = "fooocus-serve/group"
 BOUND = {"num_cpus": 0.1, "label_selector": {GROUP: "cpu"}}
 ASKED = {"prompt": "a cube", "num_inference_steps": 1, "image_size": {"width": 256, "height": 256}, "seed": 1}
-DRAIN_S = 60.0
+DRAIN_S = 150.0
+PATIENCE_S = 120.0
 
 
 class Nodes:
@@ -102,16 +102,21 @@ def message_of(name: str, part: str, told: list[str]) -> Callable[[Any], bool]:
     return says
 
 
-def story(nodes: Nodes, deployed: Deployed) -> dict[str, Any]:
-    """What happened, step by step."""
-    told: dict[str, Any] = {}
-    deployed.deploy(failed)
-    told["refused"] = deployed.told()["message"]
-
+def bind(deployed: Deployed) -> None:
+    """Everything to the first node, but the Diffuser, which goes where a GPU is."""
     for name in DEFAULTS:
         deployed.listed(name)["ray_actor_options"] = dict(BOUND)
     deployed.listed("Gateway")["ray_actor_options"] = {**BOUND, "num_cpus": 1}
     deployed.listed("Diffuser")["ray_actor_options"] = {"num_cpus": 0.1, "num_gpus": 1}
+
+
+def rolling(nodes: Nodes, deployed: Deployed) -> dict[str, Any]:
+    """The start, refused and then right, a changed bound, and a changed argument under requests."""
+    told: dict[str, Any] = {}
+    deployed.deploy(failed)
+    told["refused"] = deployed.told()["message"]
+
+    bind(deployed)
     for name in DEFAULTS:
         if name != "Dispatcher":
             deployed.listed(name)["max_surge_percent"] = 100
@@ -122,44 +127,51 @@ def story(nodes: Nodes, deployed: Deployed) -> dict[str, Any]:
     told["bound changed"] = [sorted(each) for each in deployed.deploy()]
 
     with asking(deployed.url) as statuses:
-        while not statuses:
-            time.sleep(0.1)
+        wait_until(lambda: len(statuses) > 0, PATIENCE_S)
         deployed.args["output"] = {"jpeg_quality": 80}
         lost, new = deployed.deploy(lambda application: application["status"] == "RUNNING" and deployed.is_whole())
         after = len(statuses)
-        while len(statuses) < after + 3:
-            time.sleep(0.1)
-    told["rolled"] = {"lost": sorted(lost), "new": sorted(new), "statuses": statuses}
+        wait_until(lambda: len(statuses) > after + 1, PATIENCE_S)
+    return {**told, "lost": sorted(lost), "new": sorted(new), "statuses": statuses}
 
+
+def leaving(nodes: Nodes, deployed: Deployed) -> dict[str, Any]:
+    """A node that is drained under requests, and one that comes later."""
+    told: dict[str, Any] = {}
+    bind(deployed)
+    deployed.deploy()
     nodes.add("other gpu", "gpu", 8, gpus=1)
     with asking(deployed.url) as statuses:
+        wait_until(lambda: len(statuses) > 0, PATIENCE_S)
         task = ray.remote(num_cpus=0)(leave)
         here = NodeAffinitySchedulingStrategy(node_id=nodes.ids["gpu"], soft=False)
         told["drained"] = ray.get(task.options(scheduling_strategy=here).remote(DRAIN_S))
         told["where after"] = where(deployed, nodes)
-    told["statuses of the drain"] = statuses
+        after = len(statuses)
+        wait_until(lambda: len(statuses) > after + 1, PATIENCE_S)
+    told["statuses"] = statuses
 
     nodes.add("late", "cpu", 8)
     deployed.listed("Gateway")["num_replicas"] = 4  # more than the first node holds
     message: list[str] = []
     deployed.deploy(message_of("Gateway", "belongs to one machine", message))
-    told["late"] = message[0]
-    told["where at last"] = where(deployed, nodes)
-    return told
+    return {**told, "late": message[0], "where at last": where(deployed, nodes)}
+
+
+STORIES: Mapping[str, Callable[[Nodes, Deployed], dict[str, Any]]] = {"rolling": rolling, "leaving": leaving}
 
 
 def main() -> None:
-    assert users_of(USERS) == ["Gateway", "Dispatcher", "Postprocessor", "Preprocessor"]
     nodes = Nodes()
     nodes.add("cpu", "cpu", 4)
-    nodes.add("gpu", "gpu", 8, gpus=1)
+    nodes.add("gpu", "gpu", 8, gpus=2)  # one more than is used, for what rolls
     ray.init(address=nodes.address, log_to_driver=False, namespace="serve", logging_level=logging.WARNING)
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
         with tempfile.TemporaryDirectory() as folder:
-            deployed = Deployed(port, Path(folder), Path(sys.argv[1]))
-            print(json.dumps(story(nodes, deployed)))
+            deployed = Deployed(port, Path(folder), Path(sys.argv[2]))
+            print(json.dumps(STORIES[sys.argv[1]](nodes, deployed)))
     finally:
         serve.shutdown()
         ray.shutdown()
