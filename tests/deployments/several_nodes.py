@@ -73,7 +73,7 @@ def asking(url: str) -> Iterator[list[int]]:
     over, statuses = threading.Event(), list[int]()
 
     def ask() -> None:
-        with httpx2.Client(timeout=120, trust_env=False) as client:
+        with httpx2.Client(timeout=300, trust_env=False) as client:
             while not over.is_set():
                 statuses.append(client.post(f"{url}/fal-ai/fast-fooocus-sdxl", json=ASKED).status_code)
 
