@@ -14,6 +14,7 @@ from deployments.autoscaling import publish
 from deployments.figures import Meter, Spent
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from deployments.one_machine import check_home
 from deployments.placement import check_grace, read_limits
 from deployments.replica import shutdown_timeout_s
 from gateway.files.availability import StoreWatch
@@ -43,6 +44,7 @@ class Dispatcher:
         log_as_serve_does()
         leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
+        await asyncio.to_thread(check_home, settings, "Dispatcher")
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
         self._start(ledger, keys, files, Graph(stages), given)

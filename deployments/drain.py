@@ -1,11 +1,18 @@
-"""Draining a running service before it is shut down: `python -m deployments.drain [application]` on a node of it."""
+"""Before something is taken away: `python -m deployments.drain [APPLICATION]` before the service is shut down, and
+`python -m deployments.drain --node --within SECONDS` on a node that is to go, while the service goes on elsewhere.
+"""
 
+import argparse
 import logging
 import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 APPLICATION = "fooocus"
 PATIENCE_S = 900.0
+LOOK_S = 1.0  # between two looks at what a node still has
 
 
 def drain(application: str, patience_s: float) -> None:
@@ -19,12 +26,69 @@ def drain(application: str, patience_s: float) -> None:
     dispatcher.drain.remote().result(timeout_s=patience_s)
 
 
+def leave(within_s: float) -> bool:
+    """Let Serve start elsewhere what runs on this node, and stop it here when it has: whether nothing is left.
+
+    After within_s the node goes whatever is on it: what needs longer to finish is stopped earlier, by its
+    `graceful_shutdown_timeout_s`. Raises RuntimeError where Ray refuses.
+    """
+    import ray
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+    from ray.serve.context import _get_global_client
+
+    end = time.time() + within_s
+    context = ray.get_runtime_context()
+    node, reason = context.get_node_id(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    taken, refusal = GcsClient(address=context.gcs_address).drain_node(node, reason, "it is to go", int(end * 1000))
+    if not taken:
+        raise RuntimeError(f"Ray does not let this node go: {refusal}")
+
+    def details() -> Mapping[str, Any]:
+        client: Any = _get_global_client()
+        found: Mapping[str, Any] = client.get_serve_details()
+        return found
+
+    return empty(node, details, end)
+
+
+def empty(node: str, details: Callable[[], Mapping[str, Any]], end: float) -> bool:
+    """Wait until a node has no replica: whether that was so before `end`. details: what Serve tells of itself."""
+    while time.time() < end:
+        with suppress(Exception):  # a controller that is just away: it knows of the node when it is back
+            if node not in nodes_in(details()):
+                return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def nodes_in(details: Mapping[str, Any]) -> set[str]:
+    """The nodes that have replicas of any application, be they starting or stopping."""
+    return {
+        replica["node_id"]
+        for application in details["applications"].values()
+        for deployment in application["deployments"].values()
+        for replica in deployment["replicas"]
+    }
+
+
 def main(arguments: list[str]) -> int:
     """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.drain", description=__doc__)
+    parser.add_argument("application", nargs="?", default=APPLICATION)
+    parser.add_argument("--node", action="store_true", help="this node alone")
+    parser.add_argument("--within", type=float, default=PATIENCE_S, help="so many seconds")
+    given = parser.parse_args(arguments)
     import ray
 
     ray.init(address="auto", namespace="serve", logging_level=logging.WARNING)
-    drain(arguments[0] if arguments else APPLICATION, PATIENCE_S)
+    if given.node:
+        if leave(given.within):
+            print("Drained: this node has no replica.")
+            return 0
+        print(f"This node still has replicas after {given.within:g} seconds.", file=sys.stderr)
+        return 1
+    drain(given.application, given.within)
     print("Drained: nothing is held. Shut the service down now, or it begins again.")
     return 0
 

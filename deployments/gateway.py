@@ -14,6 +14,7 @@ from deployments.binding import check_host
 from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.logs import log_as_serve_does
+from deployments.one_machine import check_home
 from deployments.placement import read_limits
 from deployments.replica import max_ongoing_requests
 from gateway.app import Parts, create_app
@@ -58,6 +59,7 @@ class Gateway:
     ) -> None:
         log_as_serve_does()
         await asyncio.to_thread(_check_binding, settings)
+        await asyncio.to_thread(check_home, settings, "Gateway")
         self._settings, self._dispatcher = GatewaySettings.of(settings), DispatcherHandle(dispatcher)
         self._waker = Waker(self._dispatcher)
         self._door = await asyncio.to_thread(open_door)

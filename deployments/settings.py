@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from gateway.local_state import to_write
 from gateway.settings import LIMITS, STRICT, FixedSettings, OutputSettings
 from gateway.weights.settings import WeightsSettings
 from pipelines.prompts.words import WordList
@@ -102,6 +103,19 @@ class AppSettings(BaseModel):
         """Or a slow fetch would be a fault of ours, and be tried again and again."""
         if self.weights.timeout_s >= self.gateway.run_timeout_s:
             raise ValueError("weights.timeout_s must be below gateway.run_timeout_s, which goes on meanwhile")
+        return self
+
+    @model_validator(mode="after")
+    def _one_state(self) -> Self:
+        """A ledger that machines share, with files or secrets of each, is one service at this call and another at the
+        next."""
+        local = self.gateway.local_state()
+        if local and "ledger_url" not in local:
+            raise ValueError(
+                f"gateway.ledger_url is shared by machines, and each would have {' and '.join(local)} of its own: "
+                f"write {to_write(local)} (docs/operations.md, Several machines), or leave ledger_url out for a "
+                "service of one machine"
+            )
         return self
 
     @model_validator(mode="after")

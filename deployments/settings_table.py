@@ -48,8 +48,12 @@ class Options(BaseModel):
     logging_config: dict[str, Any] | None = None
     """instead of the application's"""
     ray_actor_options: dict[str, Any] = Field(default_factory=lambda: {"num_cpus": 0.1})
-    """what a replica books: `num_cpus` and `num_gpus` (they do not limit), `accelerator_type`, `runtime_env` and so
-    on. What a file lists takes the place of all of it, and Ray books a whole CPU where `num_cpus` is left out"""
+    """what a replica books: `num_cpus` and `num_gpus` (they do not limit), `accelerator_type`, `label_selector` (which
+    nodes, by their labels: `{fooocus-serve/group: cpu}`, `"!gpu"`, `in(a, b)`), `runtime_env` and so on. What a file
+    lists takes the place of all of it, and Ray books a whole CPU where `num_cpus` is left out"""
+    max_surge_percent: int = 0
+    """so many replicas more, in percent and rounded up, start before old ones stop, when a deployment rolls: they need
+    a place, the Diffuser's a GPU. 0 stops a fifth of the old ones first, and then starts as many"""
     placement_group_bundles: list[dict[str, float]] | None = None
     """for replicas that need more than one actor's place"""
     max_replicas_per_node: int | None = None

@@ -22,13 +22,14 @@ from gateway.keys.tokens import FILE as TOKEN_SECRET
 from gateway.ledger.copying import copy_database, copy_name, restore_database, sync
 from gateway.ledger.database import TABLES, VERSION, check_file, tables_at
 from gateway.ledger_address import parse, shown
+from gateway.local_state import IDENTITY
 from gateway.private_files import read_or_create, replace
 from gateway.settings import GatewaySettings
 from gateway.webhooks.signing import FILE as WEBHOOK_KEYS
 
 # Parts become uploads, and the mark of what expires is there before the file: what moves meanwhile is met later.
 AREAS = ("staging", "inputs", "uploads", "outputs", "expiring")
-SECRETS = (TOKEN_SECRET, WEBHOOK_KEYS)
+SECRETS = (TOKEN_SECRET, WEBHOOK_KEYS, IDENTITY)  # the last is none, and comes with them
 _LABEL = "backup.json"  # written last: without it a backup was not finished
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from gateway.ledger_address import holds_secret, parse
+from gateway.local_state import SHARED
 from gateway.policy import FilesAccess
 from gateway.secrets import in_clear, is_reference
 
@@ -172,6 +173,18 @@ class FixedSettings(BaseModel):
     def seeds(self) -> list[str]:
         """What `webhook_keys` give or refer to. Raises ValueError where there is nothing."""
         return [in_clear(key.get_secret_value(), "gateway.webhook_keys") for key in self.webhook_keys]
+
+    def local_state(self) -> tuple[str, ...]:
+        """The settings of `gateway.local_state.SHARED` without which a machine has a state of its own. A reference is
+        taken for what it should be, an address of PostgreSQL, for it may be read in a replica alone."""
+        url = self.ledger_url
+        shared = {
+            "ledger_url": url is not None and (is_reference(url) or parse(url).get_backend_name() != "sqlite"),
+            "token_secret": self.token_secret is not None,
+            "webhook_keys": bool(self.webhook_keys),
+            "files_url": self.files_url is not None,
+        }
+        return tuple(name for name in SHARED if not shared[name])
 
     def secrets_in_clear(self) -> list[str]:
         """The fields that hold a secret itself, which everybody can read who may look at the cluster."""

@@ -57,7 +57,7 @@ def test_what_serve_stores_of_an_app_holds_no_secret(tmp_path: Path, monkeypatch
     hidden = "hidden-from-everybody-who-looks-at-the-cluster"
     monkeypatch.setenv("THE_SECRET", hidden)
     (tmp_path / "url").write_text(f"postgresql://me:{hidden}@host/db\n")
-    secrets = {"ledger_url": f"file:{tmp_path / 'url'}", "token_secret": "env:THE_SECRET"}
+    secrets = {"ledger_url": f"file:{tmp_path / 'url'}", "token_secret": "env:THE_SECRET", "files_url": "s3://bucket"}
     settings = settings_in(tmp_path, keys="required", webhook_keys=["env:THE_SECRET"], **secrets)
     assert (settings.gateway.ledger_address, settings.gateway.secret()) == (f"postgresql://me:{hidden}@host/db", hidden)
     application = named(build_app(settings))

@@ -1,13 +1,10 @@
 """The config files that ship: what Serve would overlook in them fails here."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
-from jsonschema import ValidationError, validate
 from ray.serve._private.build_app import build_app as built
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
@@ -37,12 +34,9 @@ def deployed(file: ConfigFile) -> dict[str, Any]:
     return {deployment.name: deployment for deployment in app.deployments}
 
 
-@pytest.fixture(params=[*FILES, "kubernetes/rayservice.yaml"])
+@pytest.fixture(params=FILES)
 def content(request: pytest.FixtureRequest) -> dict[str, Any]:
-    loaded = yaml.safe_load((ROOT / request.param).read_text())
-    if loaded.get("kind") == "RayService":
-        loaded = yaml.safe_load(loaded["spec"]["serveConfigV2"])
-    return dict(loaded)
+    return dict(yaml.safe_load((ROOT / request.param).read_text()))
 
 
 def test_the_app_has_its_seven_deployments_with_valid_autoscaling(content: dict[str, Any]) -> None:
@@ -105,6 +99,35 @@ def test_serve_itself_would_overlook_a_misspelt_key() -> None:
     assert list(unknown_keys(content, ServeDeploySchema)) == ["http_options.hosts"]
 
 
+def production() -> ConfigFile:
+    return read(ROOT / "serve_config.yaml")
+
+
+def test_the_production_file_shares_all_of_its_state_and_says_no_secret() -> None:
+    gateway = production().settings.gateway
+    assert gateway.local_state() == ()
+    assert gateway.secrets_in_clear() == []
+    assert gateway.keys == "required"
+
+
+def test_in_production_only_what_draws_may_be_where_gpus_are() -> None:
+    file = production()
+    for name, options in file.options.items():
+        actor = options["ray_actor_options"]
+        if name == "Diffuser":
+            assert actor["num_gpus"] == 1
+        else:
+            assert (actor.get("num_gpus"), actor["label_selector"]) == (None, {"fooocus-serve/group": "cpu"})
+    assert {*(one.name for one in file.serve.applications[0].deployments)} == NAMES  # none has a default's place
+
+
+def test_in_production_every_node_answers_and_what_can_rolls_with_a_replica_more() -> None:
+    file = production()
+    assert file.serve.proxy_location == "EveryNode"
+    assert {name for name, options in file.options.items() if not options.get("max_surge_percent")} == {"Dispatcher"}
+    assert file.options["Gateway"]["num_replicas"] >= 2
+
+
 def without_keys() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     content["applications"][0]["args"]["gateway"]["keys"] = "off"
@@ -140,21 +163,6 @@ def test_the_file_for_gpus_draws_on_each_and_is_open_to_this_machine_alone() -> 
     assert (file.settings.drawing.device, diffuser["ray_actor_options"]["num_gpus"]) == ("cuda", 1)
     assert (diffuser["autoscaling_config"]["min_replicas"], diffuser["autoscaling_config"]["max_replicas"]) == (1, 8)
     assert file.serve.http_options.host == "127.0.0.1"
-
-
-def test_the_cluster_file_is_one_that_ray_takes() -> None:
-    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
-    content = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    validate(content, schema)
-    with pytest.raises(ValidationError):
-        validate({**content, "max_worker": 1}, schema)
-
-
-def test_the_cluster_keeps_drawing_off_the_head_and_has_gpus() -> None:
-    types = yaml.safe_load((ROOT / "cluster.yaml").read_text())["available_node_types"]
-    assert types["head"]["resources"]["GPU"] == 0
-    assert types["gpu_worker"]["resources"]["GPU"] >= 1
-    assert types["gpu_worker"]["min_workers"] <= types["gpu_worker"]["max_workers"]
 
 
 def test_a_tab_is_a_sentence_with_its_line(tmp_path: Path) -> None:

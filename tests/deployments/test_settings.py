@@ -1,5 +1,6 @@
 """The argument of the app: typed, strict, with paths that hold on other machines' working directories."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,30 @@ def test_a_file_from_before_is_told_where_its_deployments_and_limits_have_gone()
             AppSettings.model_validate({**LEAST, "gateway": {"data_dir": "var", name: 1}})
 
 
+SHARED: Mapping[str, Any] = {
+    "data_dir": "var",
+    "ledger_url": "env:LEDGER_URL",
+    "token_secret": "env:TOKEN_SECRET",
+    "webhook_keys": ["env:WEBHOOK_KEY"],
+    "files_url": "s3://bucket",
+}
+
+
+@pytest.mark.parametrize("lacking", ["token_secret", "webhook_keys", "files_url"])
+@pytest.mark.parametrize("ledger", ["env:LEDGER_URL", "postgresql://me@host/db"])
+def test_a_ledger_that_machines_share_needs_all_else_shared_and_says_what_to_write(ledger: str, lacking: str) -> None:
+    gateway = {**SHARED, "ledger_url": ledger}
+    AppSettings.model_validate({**LEAST, "gateway": gateway})
+    del gateway[lacking]
+    with pytest.raises(ValidationError, match=rf"each would have {lacking} of its own: write gateway\.{lacking}: \S+ "):
+        AppSettings.model_validate({**LEAST, "gateway": gateway})
+
+
+@pytest.mark.parametrize("given", [{}, {"files_url": "s3://bucket"}, {"ledger_url": "sqlite:////var/ledger.db"}])
+def test_one_machine_needs_none_of_what_several_share(given: Mapping[str, Any]) -> None:
+    AppSettings.model_validate({**LEAST, "gateway": {"data_dir": "var", **given}})
+
+
 @pytest.mark.parametrize(
     ("field", "secret"),
     [
@@ -74,7 +99,7 @@ def test_a_file_from_before_is_told_where_its_deployments_and_limits_have_gone()
     ],
 )
 def test_where_callers_need_keys_a_secret_is_refused_with_how_it_is_written(field: str, secret: object) -> None:
-    gateway = {"data_dir": "var", field: secret}
+    gateway = {**SHARED, field: secret}
     AppSettings.model_validate({**LEAST, "gateway": gateway})
     with pytest.raises(ValidationError, match=rf"gateway\.{field} holds a secret, .*env:NAME .*file:") as told:
         AppSettings.model_validate({**LEAST, "gateway": {**gateway, "keys": "required"}})
@@ -84,5 +109,5 @@ def test_where_callers_need_keys_a_secret_is_refused_with_how_it_is_written(fiel
 
 
 def test_an_address_without_a_password_is_no_secret() -> None:
-    gateway = {"data_dir": "var", "keys": "required", "ledger_url": "postgresql://me@host/db"}
+    gateway = {**SHARED, "keys": "required", "ledger_url": "postgresql://me@host/db"}
     assert AppSettings.model_validate({**LEAST, "gateway": gateway}).gateway.ledger_address == gateway["ledger_url"]

@@ -23,6 +23,7 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "health_check_timeout_s": (30, 20),
     "logging_config": ({"log_level": "INFO"}, {"log_level": "DEBUG"}),
     "ray_actor_options": ({"num_cpus": 1}, {"num_cpus": 2}),
+    "max_surge_percent": (0, 50),
     "placement_group_bundles": ([{"CPU": 1}], [{"CPU": 2}]),
     "max_replicas_per_node": (1, 2),
     "request_router_config": ({"request_routing_stats_period_s": 1}, {"request_routing_stats_period_s": 2}),

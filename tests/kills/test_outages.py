@@ -1,5 +1,6 @@
 """A bucket or a database that is gone or hangs under requests in every state: callers are told, and nothing is lost."""
 
+import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +60,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path)
         ledger = database.create("outages")
         gateway = {
             "ledger_url": ledger,
+            "token_secret": "s" * 32,
+            "webhook_keys": [base64.b64encode(b"k" * 32).decode()],
             "files_url": f"s3://{s3_server.BUCKET}/outages",
             "files_endpoint_url": bucket.endpoint_url,
             "lease_s": LEASE_S,

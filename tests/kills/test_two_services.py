@@ -1,6 +1,7 @@
 """Two services on one database, each with its own gateways and dispatcher: what holds of a key holds over both."""
 
 import asyncio
+import base64
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.cluster import free_port
 from tests.deployments.fakes import wait_until
+from tests.gateway.files import s3_server
 from tests.gateway.ledger.postgresql import serving
 from tests.integration.calls import FAST
 from tests.kills.client import PATIENCE_S
@@ -31,10 +33,18 @@ ASKED = {"prompt": "a cube", "num_inference_steps": 4, "image_size": "square", "
 @pytest.fixture
 def services(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Any) -> Iterator[tuple[str, list[Served]]]:
     """The database's address, and two services on it."""
-    with serving() as server, ExitStack() as stack:
+    with serving() as server, s3_server.serving() as bucket, ExitStack() as stack:
         url = server.create("shared")
-        gateway = {"ledger_url": "env:LEDGER_URL", "keys": "required", "token_secret": "env:TOKEN_SECRET"}
-        secrets = {"LEDGER_URL": url, "TOKEN_SECRET": "s" * 32}
+        gateway = {
+            "ledger_url": "env:LEDGER_URL",
+            "keys": "required",
+            "token_secret": "env:TOKEN_SECRET",
+            "webhook_keys": ["env:WEBHOOK_KEY"],
+            "files_url": f"s3://{s3_server.BUCKET}/shared",
+            "files_endpoint_url": bucket.endpoint_url,
+        }
+        secrets = {"LEDGER_URL": url, "TOKEN_SECRET": "s" * 32, "WEBHOOK_KEY": base64.b64encode(b"k" * 32).decode()}
+        secrets |= bucket.environment()
         started = []
         for name in ("first", "second"):
             home = tmp_path_factory.mktemp(name)

@@ -20,6 +20,7 @@ from gateway.ledger.database import TABLES, Database
 from gateway.ledger.models import Outcome, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import metadata
+from gateway.local_state import identity_of
 from gateway.settings import GatewaySettings
 from tests.gateway.ledger.postgresql import Server
 from tests.gateway.ledger.works import APP, OK, state, work
@@ -76,6 +77,7 @@ async def serve(settings: GatewaySettings) -> SqlLedger:
     await SqlKeys(ledger.database).create("somebody", [], KeyLimits(3))
     (settings.data_dir / "token_secret").touch(0o600)
     (settings.data_dir / "token_secret").write_bytes(b"s" * 32)
+    identity_of(settings.data_dir)
     return ledger
 
 

@@ -1,0 +1,42 @@
+"""Waiting until a node that is to go has nothing left."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from deployments import drain
+from deployments.drain import empty, nodes_in
+
+
+def details(**replicas: list[str]) -> Mapping[str, Any]:
+    """What Serve tells of the nodes of each deployment's replicas."""
+    deployments = {name: {"replicas": [{"node_id": node} for node in nodes]} for name, nodes in replicas.items()}
+    return {"applications": {"fooocus": {"deployments": deployments}, "empty": {"deployments": {}}}}
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LOOK_S", 0.0)
+
+
+def test_the_nodes_of_replicas_of_every_deployment_are_found() -> None:
+    assert nodes_in(details(Gateway=["a", "b"], Diffuser=["c"])) == {"a", "b", "c"}
+    assert nodes_in({"applications": {}}) == set()
+
+
+def test_a_node_is_empty_when_the_last_replica_has_left_and_a_controller_that_is_away_is_waited_for() -> None:
+    told: Iterator[Mapping[str, Any] | None] = iter([details(Gateway=["a", "b"]), None, details(Gateway=["b"])])
+
+    def ask() -> Mapping[str, Any]:
+        if (one := next(told)) is None:
+            raise RuntimeError("the controller is away")
+        return one
+
+    assert empty("a", ask, time.time() + 60)
+    assert next(told, "asked no more") == "asked no more"
+
+
+def test_what_stays_too_long_is_told() -> None:
+    assert not empty("a", lambda: details(Gateway=["a"]), time.time() + 0.05)
