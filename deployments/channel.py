@@ -1,7 +1,7 @@
 """From the drawer's threads to a replica's event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from gateway.latest import Latest
@@ -21,16 +21,21 @@ class Channel:
         with suppress(RuntimeError):  # a closed loop has no reader
             self._loop.call_soon_threadsafe(self._latest.put, event)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """The job's events until `Drawn`, which is the last. Raises the exception that came instead of it."""
+    async def events(self) -> AsyncIterator[Sequence[Event]]:
+        """The job's events until `Drawn`, which is the last, those together that the reader finds together.
+
+        Raises the exception that came instead of it.
+        """
         while True:
             await self._latest.filled.wait()
             found = self._latest.take()
-            ends = isinstance(found[-1], Drawn | BaseException)
-            for event in found:
-                if isinstance(event, BaseException):
-                    raise event
-                if not (ends and isinstance(event, Preview)):  # the pictures themselves are better
-                    yield event
-            if ends:
+            end = found[-1]
+            told = [event for event in found if not isinstance(event, BaseException)]
+            if isinstance(end, Drawn | BaseException):  # the pictures themselves are better
+                told = [event for event in told if not isinstance(event, Preview)]
+            if told:
+                yield told
+            if isinstance(end, BaseException):
+                raise end
+            if isinstance(end, Drawn):
                 return

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REPORT_PERIOD_S = 1.0
 
+Told = tuple[Event | Words | Complete, ...]
+
 
 class Draws(Protocol):
     """The part of `pipelines.drawing.Drawer` that a replica uses."""
@@ -93,12 +95,13 @@ class Diffuser:
         expansions: Sequence[str] = (),
         previews: bool = False,
         asked_at: float = 0.0,
-    ) -> AsyncIterator[Event | Words | Complete | Pixels]:
+    ) -> AsyncIterator[Told | Pixels]:
         """Draw a spec: notes of its inputs and of its LoRAs, `Step` events, behind the first one its words, with
         `previews` also `Preview` events, then `Complete`, and last the pixels, (n, height, width, 3) uint8 RGB.
 
-        The pixels are an item of their own, so that a caller who only passes them on need not read them. They belong
-        to that caller, and outlive this replica.
+        What is there at once is one item, for each costs as much as what is in it. The pixels are an item of their own,
+        so that a caller who only passes them on need not read them. They belong to that caller, and outlive this
+        replica.
 
         expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. asked_at:
         when the caller asked, in seconds since 1970. Closing or cancelling it takes the job's rows out of the batch at
@@ -114,20 +117,23 @@ class Diffuser:
             told = inputs.enlarges_alone
             try:
                 self._report()
-                for note in inputs.notes:
-                    yield Note(note)
-                async for event in channel.events():
+                if inputs.notes:
+                    yield tuple(map(Note, inputs.notes))
+                async for events in channel.events():
                     if monotonic() - self._reported_at >= REPORT_PERIOD_S:
                         self._report()
-                    if isinstance(event, Drawn):
-                        yield Complete(len(event.images), timing.of(event))
-                        yield event.images
-                        return
-                    timing.hear(event)
-                    yield event
-                    if not told:  # behind the first step, which says when the drawing began
-                        told = True
-                        yield Words(inputs.texts)
+                    said: list[Event | Words] = []
+                    for event in events:
+                        if isinstance(event, Drawn):
+                            yield (*said, Complete(len(event.images), timing.of(event)))
+                            yield event.images
+                            return
+                        timing.hear(event)
+                        said.append(event)
+                        if not told:  # behind the first step, which says when the drawing began
+                            told = True
+                            said.append(Words(inputs.texts))
+                    yield tuple(said)
             finally:
                 self._drawer.cancel(job_id)
                 self._live -= 1

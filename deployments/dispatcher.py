@@ -1,7 +1,7 @@
 """The deployment that takes requests from the ledger and runs them through the graph, and sends webhooks."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -21,7 +21,7 @@ from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import QuotaReconciler, UploadAccount
 from gateway.keys.sql import SqlKeys
-from gateway.ledger.models import AtOnce, Claim, Place
+from gateway.ledger.models import AtOnce
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
 from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
@@ -30,7 +30,7 @@ from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
 from gateway.worker.capacity import ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
-from gateway.worker.events import Broadcast, Changed, News
+from gateway.worker.events import Broadcast, Changed, News, Submitted
 from gateway.worker.reaper import PeriodicTasks, Retention
 
 NOTHING = Spent()
@@ -42,7 +42,7 @@ class Dispatcher:
 
     async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
         log_as_serve_does()
-        leave_out_calls_of("report", "poll", "watch", "reserve", "submitted", "wake", "hear", "room")
+        leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
         await asyncio.to_thread(check_home, settings, "Dispatcher")
         ledger = await open_ledger(given)
@@ -57,15 +57,29 @@ class Dispatcher:
         self._replicas = ReplicaRegistry(settings.look_ahead, settings.capacity)
         self._meter = Meter()
         capacity, at_once = self._replicas.capacity, None
+
+        def of_key() -> int | None:
+            return None if keys is None else share_of_key(capacity(), settings.key_share)
+
         if keys is not None:
-            at_once = partial(limits_of_keys, keys, capacity, lambda: settings.key_share)
+            at_once = partial(limits_of_keys, keys, of_key)
         self._broadcast = Broadcast()
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
         well = StoreWatch("files", files.check).well
         leaving = partial(asyncio.to_thread, is_deleted)
         self._dispatching = DispatchLoop(
-            ledger, runner, settings, owner, capacity, at_once, self._broadcast, well, leaving, self._sender.wake
+            ledger,
+            runner,
+            settings,
+            owner,
+            capacity,
+            at_once=at_once,
+            of_key=of_key,
+            broadcast=self._broadcast,
+            stores_are_well=well,
+            is_leaving=leaving,
+            on_end=self._sender.wake,
         )
         retention = Retention(ledger.history, files, settings)
         # after the sweep of files, so that what has expired is gone before its place is given back
@@ -102,18 +116,14 @@ class Dispatcher:
         figures = self._meter.figures(demand, self._replicas.living().keys())
         return publish(figures, self._settings.scaling.model_dump())
 
-    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
-        """See `gateway.worker.events.DispatcherLink.reserve`."""
-        self._broadcast.follow(listener, request_id, progress)
-        return await self._dispatching.reserve(request_id)
-
-    async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        """See `gateway.worker.events.DispatcherLink.submitted`."""
-        await self._dispatching.submitted(request_id, claim)
-
-    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
-        """What happened to the requests that a gateway's clients wait for. Held while nothing did, for a second."""
-        return await self._broadcast.poll(listener, runs)
+    async def poll(
+        self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+    ) -> News:
+        """See `gateway.worker.events.DispatcherLink.poll`."""
+        self._broadcast.follow(listener, number, runs)
+        for request_id, claim in submitted:
+            await self._dispatching.submitted(request_id, claim)
+        return News(await self._broadcast.events(listener), self._dispatching.free_places())
 
     async def watch(self, listener: str) -> Changed:
         """Which requests changed since a gateway last asked. Held while none did, for a second."""
@@ -182,10 +192,13 @@ def is_deleted() -> bool:
     return application is None or application.status == "DELETING"
 
 
-async def limits_of_keys(keys: SqlKeys, capacity: Callable[[], int], share: Callable[[], float]) -> AtOnce:
-    """How many requests each key may have held: its own limit, else its share of what can be held in all.
+async def limits_of_keys(keys: SqlKeys, share: Callable[[], int | None]) -> AtOnce:
+    """How many requests each key may have held: its own limit, else its share of what can be held in all."""
+    return AtOnce(share(), await keys.at_once())
 
-    So that a key which asks for long pictures without end leaves places for the others, at least one.
+
+def share_of_key(places: int, share: float) -> int:
+    """How many of all places a key may have, so that one which asks for long pictures without end leaves some for the
+    others, at least one.
     """
-    places = capacity()
-    return AtOnce(max(1, min(int(places * share()), places - 1)), await keys.at_once())
+    return max(1, min(int(places * share), places - 1))

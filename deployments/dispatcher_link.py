@@ -1,12 +1,11 @@
 """The dispatcher as the gateway reaches it on Serve."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.ledger.models import Claim, Place
 from gateway.worker.capacity import Room
-from gateway.worker.events import POLL_S, Changed, News
+from gateway.worker.events import POLL_S, Changed, News, Submitted
 
 ANSWER_S = POLL_S + 2.0
 
@@ -20,15 +19,10 @@ class DispatcherHandle:
     def __init__(self, dispatcher: Handle) -> None:
         self._dispatcher = dispatcher
 
-    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
-        place: Place | None = await _answered(self._dispatcher.reserve.remote(listener, request_id, progress))
-        return place
-
-    async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        await _answered(self._dispatcher.submitted.remote(request_id, claim))
-
-    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
-        news: News = await _answered(self._dispatcher.poll.remote(listener, runs))
+    async def poll(
+        self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+    ) -> News:
+        news: News = await _answered(self._dispatcher.poll.remote(listener, number, runs, submitted))
         return news
 
     async def watch(self, listener: str) -> Changed:

@@ -68,24 +68,29 @@ class Graph:
             drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews, time()))
             texts: tuple[Texts, ...] = ()
             stream = await drawing._to_object_ref_gen()
+            complete: Complete | None = None
             async for reference in stream:
-                event = await reference
-                if isinstance(event, Complete):
+                for event in await reference:
+                    if isinstance(event, Complete):
+                        complete = event
+                    elif isinstance(event, Preview):
+                        seen = event.pixels, event.step, event.steps
+                        yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                    elif isinstance(event, Words):
+                        texts = event.texts
+                        for line in told(texts, guided=spec.guidance.acts):
+                            yield Note(line, "INFO")
+                    else:
+                        yield event
+                if complete is not None:
                     break
-                if isinstance(event, Preview):
-                    seen = event.pixels, event.step, event.steps
-                    yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
-                elif isinstance(event, Words):
-                    texts = event.texts
-                    for line in told(texts, guided=spec.guidance.acts):
-                        yield Note(line, "INFO")
-                else:
-                    yield event
             pixels = await _next_unread(stream)
+            if complete is None:
+                raise _incomplete()
             calls.remove(drawing)  # it has given all that it had to give
             clock.lap("inference")
             yield Delivering()
-            checked: Any = [0.0] * event.pictures
+            checked: Any = [0.0] * complete.pictures
             if spec.check_safety:
                 checking = stages.safety_checker.check.remote(pixels, spec.safety_checker_version)
                 checked = _begun(calls, checking)
@@ -98,7 +103,7 @@ class Graph:
             images = await delivering
             clock.lap("delivery")
             prompt = texts[0].prompt if texts else spec.prompt
-            yield Finished(images, [each > 0 for each in objections], {**event.timings, **clock.laps}, prompt)
+            yield Finished(images, [each > 0 for each in objections], {**complete.timings, **clock.laps}, prompt)
         except BaseException as error:
             for call in calls:
                 _cancel(call)
@@ -137,8 +142,12 @@ async def _next_unread(stream: Handle) -> Handle:
     """
     reference = await asyncio.to_thread(next, stream, None)
     if reference is None:
-        raise PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
+        raise _incomplete()
     return reference
+
+
+def _incomplete() -> PlatformError:
+    return PlatformError("runner_incomplete_response", "The drawing ended without its pictures.")
 
 
 def _by_reference(handle: Handle) -> Handle:

@@ -18,7 +18,7 @@ from gateway.files.base import FILES, Files, FileTerms
 from gateway.files.names import OutputNames
 from gateway.images.codec import CONTENT_TYPES, encode_image
 from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, metadata
-from gateway.settings import OutputSettings
+from gateway.settings import OutputSettings, Scheme
 from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
 from pipelines.events import Pixels
@@ -71,27 +71,11 @@ class Postprocessor:
         with service_errors():
             images = black_out(images, [each > 0 for each in objections])
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
-            told = await asyncio.to_thread(self._told, images, spec, texts)
+            told: Sequence[Metadata | None] = [None] * len(images)
+            if (scheme := self._output.metadata) != "off" and self._models is not None:
+                told = await asyncio.to_thread(_told, self._models, scheme, images, spec, texts)
             deliveries = map(self._deliver, keys, images, told, repeat(delivery), repeat(base_url))
             return await _together(deliveries)
-
-    def _told(self, images: Pixels, spec: Spec, texts: Sequence[Texts]) -> list[Metadata | None]:
-        """What each picture says of its making."""
-        scheme = self._output.metadata
-        if scheme == "off" or self._models is None:
-            return [None] * len(images)
-        height, width = images.shape[1:3]
-        size, number = (width, height), version(PACKAGE)
-        base, used = self._models.base(), loras_of(spec) if texts else []  # nothing draws a picture that is enlarged
-        loras = tuple((lora, self._models.lora(lora.source)) for lora in used)
-        refiner = self._models.refiner() if spec.refiner is not None else None
-        found: list[Metadata | None] = []
-        for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
-            positive = (*each.positive, *filter(None, [each.expanded]))
-            made = Making(spec, size, seed, positive, each.negative, base, loras, number)
-            told = replace(made, styles=each.styles, expansion=each.expanded, refiner=refiner)
-            found.append(metadata(scheme, told))
-        return found
 
     async def _deliver(
         self, key: str, pixels: Pixels, told: Metadata | None, delivery: Delivery, base_url: str
@@ -141,6 +125,22 @@ class Models:
     def _recorded(self, path: Path) -> str | None:
         record = self._catalogue.file.files.get(path.relative_to(self._catalogue.root).as_posix())
         return record.sha256 if record else None
+
+
+def _told(models: Models, scheme: Scheme, images: Pixels, spec: Spec, texts: Sequence[Texts]) -> list[Metadata]:
+    """What each picture says of its making."""
+    height, width = images.shape[1:3]
+    size, number = (width, height), version(PACKAGE)
+    base, used = models.base(), loras_of(spec) if texts else []  # nothing draws a picture that is enlarged
+    loras = tuple((lora, models.lora(lora.source)) for lora in used)
+    refiner = models.refiner() if spec.refiner is not None else None
+    found: list[Metadata] = []
+    for seed, each in zip(spec.seeds[: len(images)], texts or [NO_TEXTS] * len(images), strict=False):
+        positive = (*each.positive, *filter(None, [each.expanded]))
+        made = Making(spec, size, seed, positive, each.negative, base, loras, number)
+        told = replace(made, styles=each.styles, expansion=each.expanded, refiner=refiner)
+        found.append(metadata(scheme, told))
+    return found
 
 
 def models_of(family: Path) -> Models:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.endpoints import Endpoint, Order
 from gateway.errors import PlatformError, ServiceError
+from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.responses import (
     KEEP_ALIVE,
@@ -80,14 +81,9 @@ class SyncRuns:
     async def _submit(
         self, run: "WaitingRun", request: Request, endpoint: Endpoint, asked: Submission, terms: Callable[[], Terms]
     ) -> None:
-        place = await self.follower.reserve(run.request_id)
-        try:
-            accepted = await submit(request, endpoint, asked, terms, self.parts, place)
-        except BaseException:
-            await self.follower.submitted(run.request_id, None)  # or its place would stay taken for a while
-            raise
+        accepted = await submit(request, endpoint, asked, terms, self.parts, self.follower.place(caller(request)))
         run.waits = True
-        await self.follower.submitted(run.request_id, accepted.claim)
+        self.follower.submitted(run.request_id, accepted.claim)
 
 
 class WaitingRun:
@@ -146,8 +142,8 @@ class WaitingRun:
                     case Step() | Preview():
                         if self._listen is not None:
                             self._listen(event)
-                    case Ended():
-                        if (found := await self._stored(AWAY_S)) is not None:
+                    case Ended(answer):
+                        if (found := answer or await self._stored(AWAY_S)) is not None:
                             return found
                     case Gone():
                         return _lost()

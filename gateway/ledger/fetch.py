@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection
 
 from gateway.ledger.models import AtOnce
-from gateway.ledger.statements import ADD_TURN, CLAIMED_TURN, HELD_BY_KEY, QUEUED, RANK
-from gateway.ledger.tables import request
+from gateway.ledger.statements import ADD_TURN, CLAIMED_TURN, FIRST, HELD_BY_KEY
 
 BEFORE_ALL = -1  # of a key that has claimed nothing
 
@@ -50,19 +49,8 @@ def choose(connection: Connection, count: int, now: datetime, at_once: AtOnce) -
     chosen: list[int] = []
     while True:
         wanted = count - len(chosen)
-        first = (
-            select(request.c.seq, request.c.key)
-            .where(
-                QUEUED,
-                or_(request.c.start_by.is_(None), request.c.start_by > now),
-                request.c.seq.not_in(chosen),
-                request.c.key.not_in(room.full()),
-            )
-            .order_by(*RANK)
-            .limit(wanted)
-            .with_for_update(skip_locked=True)
-        )
-        found = (connection.execute(first)).all()
+        asked = {"now": now, "besides": chosen, "past": room.full(), "most": wanted}
+        found = connection.execute(FIRST, asked).all()
         for row in found:
             if room.take(row.key):
                 chosen.append(row.seq)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, update
 
 from gateway.ledger.database import Database
 from gateway.ledger.models import Answer, Limits, Outcome
@@ -64,14 +64,13 @@ class SqlOutbox:
         given up here.
         """
         now = self._clock()
-        due = and_(delivery.c.state == DeliveryState.WAITING, delivery.c.next_at <= now)
-        looked = select(delivery.c.request_seq).where(due).limit(1)
         # looking costs no write lock, and mostly nothing is due
-        if count <= 0 or not await self._database.read(lambda connection: connection.execute(looked).all()):
+        looked = {"now": now}
+        if count <= 0 or not await self._database.read(lambda connection: connection.execute(_IS_DUE, looked).all()):
             return []
         first = (
             select(delivery.c.request_seq)
-            .where(due)
+            .where(delivery.c.state == DeliveryState.WAITING, delivery.c.next_at <= now)
             .order_by(delivery.c.next_at, delivery.c.request_seq)
             .limit(count)
             .with_for_update(skip_locked=True)
@@ -167,6 +166,11 @@ class SqlOutbox:
         return None if row is None else DeliveryStatus(DeliveryState(row.state), row.attempt, row.next_at, row.error)
 
 
+_IS_DUE = (
+    select(delivery.c.request_seq)
+    .where(delivery.c.state == DeliveryState.WAITING, delivery.c.next_at <= bindparam("now"))
+    .limit(1)
+)
 _OF_REQUEST = select(
     request.c.seq,
     request.c.id,

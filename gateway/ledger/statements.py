@@ -1,18 +1,48 @@
-"""The ledger's statements that have one form, built once, to be read as a list. Those whose conditions vary, by which
-rows leave their owners or end, stand in `transitions`; those of the past in `history`, of webhooks in `outbox`.
+"""The ledger's statements, built once, to be read as a list: building one costs more than executing it. Those of the
+past stand in `history`, those of webhooks in `outbox`.
 
 A name in `bindparam` is what the caller gives. Each says which index it goes by, so that its cost stays flat.
 """
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, exists, func, insert, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from gateway.ledger.models import State
-from gateway.ledger.tables import log, request, turn
+from gateway.ledger.tables import UtcDateTime, log, request, turn
 
 QUEUED = request.c.state == State.QUEUED
 HELD = request.c.state.in_((State.CLAIMED, State.RUNNING))
 GOING = request.c.state.in_((State.QUEUED, State.CLAIMED, State.RUNNING))
 LISTENED = request.c.listened_until.is_not(None)  # an end clears it
+
+_NOW = bindparam("now", type_=UtcDateTime())
+
+# Not begun by its deadline; a cancellation that was asked for goes before it.
+LATE = and_(request.c.state.in_((State.QUEUED, State.CLAIMED)), request.c.start_by <= _NOW, ~request.c.cancel_requested)
+# Its listener has gone without a word.
+UNHEARD = and_(GOING, request.c.listened_until < _NOW)
+# What `Ledger.expire` has work with.
+EXPIRED = or_(and_(HELD, request.c.lease_until < _NOW), LATE, UNHEARD)
+# The row of a claim as long as nobody else has taken or ended it.
+_FENCE = (
+    request.c.id == bindparam("of_id"),
+    request.c.owner == bindparam("by"),
+    request.c.attempt == bindparam("of_attempt"),
+    HELD,
+)
 
 # What waits is claimed in this order (request_claim).
 RANK = (request.c.priority, request.c.turn, request.c.seq)
@@ -113,6 +143,20 @@ CLAIM = (
     .returning(*RANK, request.c.key, request.c.attempt, request.c.work, request.c.created_at)
 )
 
+# The first that wait and may be taken. past: keys that may have no more. besides: seqs that are chosen already.
+FIRST = (
+    select(request.c.seq, request.c.key)
+    .where(
+        QUEUED,
+        or_(request.c.start_by.is_(None), request.c.start_by > _NOW),
+        request.c.seq.not_in(bindparam("besides", expanding=True)),
+        request.c.key.not_in(bindparam("past", expanding=True)),
+    )
+    .order_by(*RANK)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+
 # --- Keeping ---
 
 # By ascending seq, as all who lock several rows do (request_owner, request_listener).
@@ -131,6 +175,75 @@ LISTENED_TO = (
 _THESE = request.c.seq.in_(bindparam("seqs", expanding=True))
 EXTEND_LEASES = update(request).where(_THESE).values(lease_until=bindparam("until"))
 EXTEND_LISTENING = update(request).where(_THESE).values(listened_until=bindparam("until"))
+
+# Where its time to start is not over.
+BEGIN = (
+    update(request)
+    .where(
+        *_FENCE,
+        or_(
+            request.c.state == State.RUNNING,
+            request.c.start_by.is_(None),
+            request.c.start_by > _NOW,
+            request.c.cancel_requested,
+        ),
+    )
+    .values(state=State.RUNNING, started_at=func.coalesce(request.c.started_at, _NOW))
+)
+
+# The numbers of the next lines of a log.
+_COUNTED = (
+    update(request)
+    .values(lines=request.c.lines + bindparam("said", type_=Integer))
+    .returning(request.c.seq, request.c.lines)
+)
+COUNT_LINES = _COUNTED.where(request.c.seq == bindparam("this"))
+COUNT_LINES_OF_CLAIM = _COUNTED.where(*_FENCE)
+ADD_LINES = insert(log)
+
+# --- Leaving an owner ---
+
+# To be told the outcome and the answer, by the names of their columns.
+_END = (
+    update(request)
+    .where(request.c.state != State.DONE)
+    .values(
+        state=State.DONE,
+        lease_until=None,
+        listened_until=None,
+        lines=request.c.lines + bindparam("said", type_=Integer),
+    )
+    .returning(request.c.seq, request.c.lines, request.c.webhook)
+)
+END = _END.where(request.c.seq == bindparam("this"))
+END_CLAIM = _END.where(*_FENCE)
+END_LATE_CLAIM = END_CLAIM.where(LATE)
+END_LISTENED = _END.where(request.c.id == bindparam("of_id"), request.c.listener == bindparam("by"))
+END_UNBEGUN = END_LISTENED.where(request.c.state != State.RUNNING)
+
+# Locked, so that what is decided about them stays right.
+_RELEASING = select(
+    request.c.seq,
+    request.c.cancel_requested,
+    request.c.sync,
+    request.c.listener,
+    request.c.start_by,
+    request.c.may_retry,
+    request.c.retries,
+    request.c.crashes,
+    LATE.label("late"),
+    UNHEARD.label("unheard"),
+).order_by(request.c.seq)
+RELEASING = _RELEASING.where(*_FENCE).with_for_update()
+RELEASING_EXPIRED = _RELEASING.where(EXPIRED).with_for_update(skip_locked=True)
+ANY_EXPIRED = select(request.c.seq).where(EXPIRED).limit(1)
+
+# The attempt stays: it fences the lost owner out until the next claim counts on.
+PUT_BACK = (
+    update(request)
+    .where(request.c.seq == bindparam("this"))
+    .values(state=State.QUEUED, owner=None, lease_until=None, started_at=None)
+)
 
 # --- Asking (by the unique id) ---
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection
 
 from gateway.errors import PlatformError
 from gateway.ledger.admission import Admission
@@ -37,35 +37,40 @@ from gateway.ledger.outbox import SqlOutbox
 from gateway.ledger.positions import NOT_BEGUN, Line, Positions, Rank
 from gateway.ledger.statements import (
     ANSWER,
+    ANY_EXPIRED,
     CLAIM,
     DEPTH,
+    END_CLAIM,
+    END_LISTENED,
+    END_UNBEGUN,
     EXTEND_LEASES,
     EXTEND_LISTENING,
     FLAG_CANCELLATION,
     HELD_BY_OWNER,
     LISTENED_TO,
     LOGS,
+    RELEASING,
+    RELEASING_EXPIRED,
     STATUS,
     STATUSES,
     TO_CANCEL,
     WAITS,
 )
 from gateway.ledger.submitting import Submitted, find_repeated, submit_request
-from gateway.ledger.tables import request
 from gateway.ledger.transitions import (
     Fault,
     Lines,
     append_lines,
+    append_lines_of,
     begin,
     cancelled_answer,
     end,
-    expired,
+    end_row,
     fence,
     late_answer,
     lost_answer,
     platform_answer,
     release,
-    to_release,
 )
 from gateway.work import Work
 
@@ -151,7 +156,7 @@ class SqlLedger:
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")
-                    end(connection, request.c.seq == row.seq, Outcome.ERROR, platform_answer(unreadable), now)
+                    end_row(connection, row.seq, Outcome.ERROR, platform_answer(unreadable), now)
             return claims
 
         return await self.database.write(take)
@@ -169,7 +174,7 @@ class SqlLedger:
                 if row.id in told and told[row.id].claim.attempt == row.attempt
             }
             for name, row in rows.items():
-                append_lines(connection, request.c.seq == row.seq, told[name].lines, now)
+                append_lines(connection, row.seq, told[name].lines, now)
             if rows:
                 connection.execute(EXTEND_LEASES, {"seqs": [row.seq for row in rows.values()], "until": until})
             cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)
@@ -190,10 +195,10 @@ class SqlLedger:
     async def abandon(
         self, request_id: str, listener: str, outcome: Outcome, answer: Answer, *, begun: bool = True
     ) -> bool:
-        which = and_(request.c.id == request_id, request.c.listener == listener)
-        if not begun:
-            which = and_(which, request.c.state != State.RUNNING)
-        return await self.database.write(lambda connection: end(connection, which, outcome, answer, self._clock()) == 1)
+        ending, named = END_LISTENED if begun else END_UNBEGUN, {"of_id": request_id, "by": listener}
+        return await self.database.write(
+            lambda connection: end(connection, ending, named, outcome, answer, self._clock()) == 1
+        )
 
     async def requeue(self, claim: Claim) -> bool:
         return await self._take_back(claim, Fault(lost_answer(), counts=False)) is not ReleaseOutcome.LOST
@@ -203,16 +208,15 @@ class SqlLedger:
 
     async def expire(self) -> int:
         now = self._clock()
-        looked = select(request.c.seq).where(expired(now)).limit(1)
         # Looking first costs no write lock, and mostly there is nothing to do.
-        if not await self.database.read(lambda connection: connection.execute(looked).all()):
+        if not await self.database.read(lambda connection: connection.execute(ANY_EXPIRED, {"now": now}).all()):
             return 0
 
         def free(connection: Connection) -> int:
             requeued = 0
-            for row in connection.execute(to_release(expired(now), now, skip_locked=True)).all():
+            for row in connection.execute(RELEASING_EXPIRED, {"now": now}).all():
                 if row.late:
-                    end(connection, request.c.seq == row.seq, Outcome.ERROR, late_answer(), now)
+                    end_row(connection, row.seq, Outcome.ERROR, late_answer(), now)
                 else:
                     became = release(connection, row, Fault(lost_answer()), self._limits, now)
                     requeued += became is ReleaseOutcome.QUEUED
@@ -227,14 +231,14 @@ class SqlLedger:
     async def log(self, claim: Claim, lines: Lines) -> None:
         if lines:
             now = self._clock()
-            await self.database.write(lambda connection: append_lines(connection, fence(claim), lines, now))
+            await self.database.write(lambda connection: append_lines_of(connection, claim, lines, now))
 
     async def finish(
         self, claim: Claim, outcome: Outcome, answer: Answer, media: Sequence[str] = (), lines: Lines = ()
     ) -> bool:
         now = self._clock()
         return await self.database.write(
-            lambda connection: end(connection, fence(claim), outcome, answer, now, media, lines) == 1
+            lambda connection: end(connection, END_CLAIM, fence(claim), outcome, answer, now, media, lines) == 1
         )
 
     async def cancel(self, request_id: str, app: str, key: str | None = None) -> CancelAnswer:
@@ -244,8 +248,7 @@ class SqlLedger:
                 return CancelAnswer.UNKNOWN, None
             match State(row.state):
                 case State.QUEUED:
-                    this = request.c.seq == row.seq
-                    end(connection, this, Outcome.CANCELLED, cancelled_answer(), self._clock())
+                    end_row(connection, row.seq, Outcome.CANCELLED, cancelled_answer(), self._clock())
                     return CancelAnswer.REMOVED, (row.priority, row.turn, row.seq)
                 case State.CLAIMED | State.RUNNING:
                     connection.execute(FLAG_CANCELLATION, {"this": row.seq})
@@ -323,7 +326,7 @@ class SqlLedger:
         now = self._clock()
 
         def take(connection: Connection) -> ReleaseOutcome:
-            row = connection.execute(to_release(fence(claim), now)).first()
+            row = connection.execute(RELEASING, {**fence(claim), "now": now}).first()
             return ReleaseOutcome.LOST if row is None else release(connection, row, fault, self._limits, now)
 
         return await self.database.write(take)

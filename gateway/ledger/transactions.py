@@ -23,6 +23,7 @@ ANSWER_S = 15.0  # within which a transaction answers, its turn included; then t
 READERS = 4
 TRIES = 5  # at a transaction that met another one in a deadlock
 _OURS = (IntegrityError, ProgrammingError, DataError, NotSupportedError)  # say that a statement is wrong
+_SAVE, _UNDO, _KEEP = "SAVEPOINT piece", "ROLLBACK TO piece", "RELEASE piece"
 _CLASHED = frozenset({"40P01", "40001"})  # PostgreSQL: deadlock_detected, serialization_failure
 
 
@@ -153,12 +154,15 @@ class Transactions:
         with self._writing.begin() as connection:
             for piece in group:
                 try:
-                    with connection.begin_nested():
-                        outcomes.append(piece.run(connection))
+                    connection.exec_driver_sql(_SAVE)  # SQLAlchemy's own savepoints cost as much as a statement
+                    outcomes.append(piece.run(connection))
+                    connection.exec_driver_sql(_KEEP)
                 except DBAPIError as error:
                     # the database may have ended the whole transaction with it
                     raise _BrokenGroup from error
                 except Exception as error:
+                    connection.exec_driver_sql(_UNDO)
+                    connection.exec_driver_sql(_KEEP)
                     outcomes.append(error)
         return outcomes
 

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, insert
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from gateway.errors import PlatformError
 from gateway.ledger.models import Answer, Claim, Limits, Outcome, Payload, Place, ReleaseOutcome, State, Terms
 from gateway.ledger.outbox import DeliveryState
-from gateway.ledger.statements import ADD, GOING, HELD
-from gateway.ledger.tables import delivery, log, request
+from gateway.ledger.statements import (
+    ADD,
+    ADD_LINES,
+    BEGIN,
+    COUNT_LINES,
+    COUNT_LINES_OF_CLAIM,
+    END,
+    END_LATE_CLAIM,
+    PUT_BACK,
+)
+from gateway.ledger.tables import delivery
 from gateway.work import Work
 from pipelines.row_steps import row_steps_of
 
@@ -28,72 +38,36 @@ class Fault:
     crashed: bool = False
 
 
-def fence(claim: Claim) -> ColumnElement[bool]:
-    """True for the row of `claim` as long as nobody else has taken or ended it."""
-    return and_(
-        request.c.id == claim.work.request_id,
-        request.c.owner == claim.owner,
-        request.c.attempt == claim.attempt,
-        HELD,
-    )
-
-
-def late(now: datetime) -> ColumnElement[bool]:
-    """True for rows that have not begun by their deadline; a cancellation that was asked for goes before it."""
-    return and_(
-        request.c.state.in_((State.QUEUED, State.CLAIMED)), request.c.start_by <= now, ~request.c.cancel_requested
-    )
-
-
-def in_time(now: datetime) -> ColumnElement[bool]:
-    """True for rows that are not `late`."""
-    return or_(
-        request.c.state == State.RUNNING,
-        request.c.start_by.is_(None),
-        request.c.start_by > now,
-        request.c.cancel_requested,
-    )
-
-
-def unheard(now: datetime) -> ColumnElement[bool]:
-    """True for rows whose listener has gone without a word."""
-    return and_(GOING, request.c.listened_until < now)
+def fence(claim: Claim) -> Mapping[str, Any]:
+    """What names the row of a claim in the statements that are fenced."""
+    return {"of_id": claim.work.request_id, "by": claim.owner, "of_attempt": claim.attempt}
 
 
 def end(
     connection: Connection,
-    which: ColumnElement[bool],
+    ending: ReturningUpdate[Any],
+    named: Mapping[str, Any],
     outcome: Outcome,
     answer: Answer,
     now: datetime,
     media: Sequence[str] = (),
     lines: Lines = (),
 ) -> int:
-    """Complete the rows that `which` names, as far as they are not DONE, and owe their webhooks; return how many.
+    """Complete the rows that `ending`, one of the ledger's statements, takes, and owe their webhooks; return how many.
 
-    lines: the last ones of their logs.
+    named: what it names them by. lines: the last ones of their logs.
     """
-    longer = {"lines": request.c.lines + len(lines)} if lines else {}
-    done = (
-        update(request)
-        .where(which, request.c.state != State.DONE)
-        .values(
-            state=State.DONE,
-            outcome=outcome,
-            lease_until=None,
-            listened_until=None,
-            finished_at=now,
-            answer_status=answer.status,
-            answer_body=json.dumps(answer.body),
-            answer_headers=json.dumps(dict(answer.headers)),
-            error=answer.error and storable(answer.error),
-            error_type=answer.error_type,
-            output_media=json.dumps(list(media)),
-            **longer,
-        )
-        .returning(request.c.seq, request.c.lines, request.c.webhook)
-    )
-    rows = connection.execute(done).all()
+    told = {
+        "outcome": outcome,
+        "finished_at": now,
+        "answer_status": answer.status,
+        "answer_body": json.dumps(answer.body),
+        "answer_headers": json.dumps(dict(answer.headers)),
+        "error": answer.error and storable(answer.error),
+        "error_type": answer.error_type,
+        "output_media": json.dumps(list(media)),
+    }
+    rows = connection.execute(ending, {**told, **named, "said": len(lines)}).all()
     for row in rows:
         _add_lines(connection, row.seq, row.lines, lines, now)
     owed = [
@@ -106,16 +80,13 @@ def end(
     return len(rows)
 
 
-def to_release(which: ColumnElement[bool], now: datetime, skip_locked: bool = False) -> Select[Any]:
-    """Rows for `release`, locked, so that what is decided about them stays right. skip_locked: leave those in use."""
-    of_client = (request.c.cancel_requested, request.c.sync, request.c.listener, request.c.start_by)
-    counts = (request.c.may_retry, request.c.retries, request.c.crashes)
-    columns = (request.c.seq, *of_client, *counts, late(now).label("late"), unheard(now).label("unheard"))
-    return select(*columns).where(which).order_by(request.c.seq).with_for_update(skip_locked=skip_locked)
+def end_row(connection: Connection, seq: int, outcome: Outcome, answer: Answer, now: datetime) -> None:
+    """Complete a row, if it is not DONE."""
+    end(connection, END, {"this": seq}, outcome, answer, now)
 
 
 def release(connection: Connection, row: Any, fault: Fault, limits: Limits, now: datetime) -> ReleaseOutcome:
-    """Take a row of `to_release` from its owner.
+    """Take a row of `RELEASING` from its owner.
 
     It ends where its cancellation was asked, where nobody listens to it any more (a sync run), where its time to start
     is over, or with the fault where that was the last it may have; else it waits again, at its old place.
@@ -136,18 +107,10 @@ def release(connection: Connection, row: Any, fault: Fault, limits: Limits, now:
     elif row.start_by is not None and row.start_by <= now:
         answer = late_answer()
     if answer is not None:
-        end(connection, request.c.seq == row.seq, outcome, answer, now)
+        end_row(connection, row.seq, outcome, answer, now)
         return ReleaseOutcome.ENDED
-    # The attempt stays: it fences the lost owner out until the next claim counts on.
-    waiting: Mapping[str, Any] = {"state": State.QUEUED, "owner": None, "lease_until": None, "started_at": None}
-    again = update(request).where(request.c.seq == row.seq).values(**waiting, retries=retries, crashes=crashes)
-    connection.execute(again)
+    connection.execute(PUT_BACK, {"this": row.seq, "retries": retries, "crashes": crashes})
     return ReleaseOutcome.QUEUED
-
-
-def expired(now: datetime) -> ColumnElement[bool]:
-    """True for what `expire` has work with."""
-    return or_(and_(HELD, request.c.lease_until < now), late(now), unheard(now))
 
 
 def storable(text: str) -> str:
@@ -230,28 +193,27 @@ def _new_row(work: Work, app: str, terms: Terms, turn: int, now: datetime, place
 
 def begin(connection: Connection, claim: Claim, now: datetime) -> bool:
     """Mark a held row as RUNNING. False where the claim was lost, or its time to start is over, which ends it."""
-    begun = (
-        update(request)
-        .where(fence(claim), in_time(now))
-        .values(state=State.RUNNING, started_at=func.coalesce(request.c.started_at, now))
-    )
-    if connection.execute(begun).rowcount:
+    named = {**fence(claim), "now": now}
+    if connection.execute(BEGIN, named).rowcount:
         return True
-    end(connection, and_(fence(claim), late(now)), Outcome.ERROR, late_answer(), now)
+    end(connection, END_LATE_CLAIM, named, Outcome.ERROR, late_answer(), now)
     return False
 
 
-def append_lines(connection: Connection, which: ColumnElement[bool], lines: Lines, now: datetime) -> None:
-    """Append to the log of the one row that `which` names, or to none."""
-    if not lines:
-        return
-    counted = (
-        update(request)
-        .where(which)
-        .values(lines=request.c.lines + len(lines))
-        .returning(request.c.seq, request.c.lines)
-    )
-    if (row := connection.execute(counted).first()) is not None:
+def append_lines(connection: Connection, seq: int, lines: Lines, now: datetime) -> None:
+    """Append to the log of a row."""
+    _append(connection, COUNT_LINES, {"this": seq}, lines, now)
+
+
+def append_lines_of(connection: Connection, claim: Claim, lines: Lines, now: datetime) -> None:
+    """Append to the log of what is held by the claim; nothing where it was lost."""
+    _append(connection, COUNT_LINES_OF_CLAIM, fence(claim), lines, now)
+
+
+def _append(
+    connection: Connection, counting: ReturningUpdate[Any], named: Mapping[str, Any], lines: Lines, now: datetime
+) -> None:
+    if lines and (row := connection.execute(counting, {**named, "said": len(lines)}).first()) is not None:
         _add_lines(connection, row.seq, row.lines, lines, now)
 
 
@@ -262,4 +224,4 @@ def _add_lines(connection: Connection, seq: int, last: int, lines: Lines, now: d
         for number, (level, message) in enumerate(lines, last - len(lines) + 1)
     ]
     if entries:
-        connection.execute(insert(log), entries)
+        connection.execute(ADD_LINES, entries)

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.errors import PlatformError
-from gateway.ledger.models import AtOnce, Claim, Ledger, Place
+from gateway.errors import PlatformError, StoreUnavailable
+from gateway.ledger.models import AtOnce, Claim, Ledger
 from gateway.retries import with_retries
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
-from gateway.worker.events import RESERVED_S, Broadcast, Ended
+from gateway.worker.events import Broadcast, Ended, FreePlaces
 from gateway.worker.executor import LeaseLost, Progress, Requeued, answer_of, execute
 from gateway.worker.lease import LeaseKeeper
 from gateway.worker.reaper import Reaper
@@ -37,10 +37,10 @@ class _Held:
 class DispatchLoop:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
-    capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
-    them there. stores_are_well: nothing is claimed while they are not, for it could not be drawn or delivered.
-    is_leaving: whether the whole service is being stopped, so that runners which are lost are nobody's fault. on_end:
-    told whenever a request has ended, which may owe a webhook.
+    capacity: how many requests may be held now. at_once: how many of a key; of_key: where its own limit does not say.
+    broadcast: who listens to runs hears of them there. stores_are_well: nothing is begun while they are not, for it
+    could not be drawn or delivered. is_leaving: whether the whole service is being stopped, so that runners which are
+    lost are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -57,15 +57,15 @@ class DispatchLoop:
         stores_are_well: Callable[[], Awaitable[bool]] | None = None,
         is_leaving: Callable[[], Awaitable[bool]] | None = None,
         on_end: Callable[[], None] | None = None,
+        of_key: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
-        self._capacity, self._at_once = capacity, at_once
+        self._capacity, self._at_once, self._of_key = capacity, at_once, of_key
         self._broadcast = broadcast or Broadcast()
         self._stores_are_well, self._is_leaving, self._on_end = stores_are_well, is_leaving, on_end
         self._reaper = Reaper(ledger, settings.lease_s)
         self._leases = LeaseKeeper(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
-        self._reserved: dict[str, asyncio.TimerHandle] = {}  # places of runs that are being submitted, and their ends
         self._stranded: list[Callable[[], Awaitable[object]]] = []
         self._claiming = asyncio.Lock()
         self._draining = False
@@ -85,39 +85,30 @@ class DispatchLoop:
             self._may_be_cancelled.set()
         self._tell_of_end(request_id)
 
-    async def reserve(self, request_id: str) -> Place | None:
-        """Keep a free place for a sync run that is being submitted; None where there is none, or others take it."""
-        if self._draining or self._some_wait or self._claiming.locked() or self._free() <= 0:
+    def free_places(self) -> FreePlaces | None:
+        """The places that gateways may give to what they submit; None where there are none, or others take them."""
+        free = self._free()
+        if self._draining or self._some_wait or free <= 0:
             return None
-        # taken before anything is awaited, for others ask meanwhile
-        self._reserved[request_id] = asyncio.get_running_loop().call_later(RESERVED_S, self._give_up, request_id)
-        try:
-            if self._stores_are_well is None or await self._stores_are_well():
-                at_once = AtOnce() if self._at_once is None else await self._at_once()
-                return Place(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), at_once)
-        except BaseException:
-            self._give_up(request_id)
-            raise
-        self._give_up(request_id)
-        return None
-
-    def _give_up(self, request_id: str) -> None:
-        """The place of a run is free again."""
-        if (timer := self._reserved.pop(request_id, None)) is not None:
-            timer.cancel()
-            self._may_wait.set()
+        return FreePlaces(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), free, self._of_key())
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        """Draw the run of a place, which the ledger holds by `claim`; where it has none, look for what waits."""
-        if (timer := self._reserved.pop(request_id, None)) is not None:
-            timer.cancel()
+        """Draw the run, which the ledger holds by `claim` in one of our places; without one, look for what waits."""
         if claim is None:
             self.wake()
-        elif self._draining or claim.owner != self._owner:  # a place of the one before this
-            await self._ledger.requeue(claim)  # where this fails its young lease brings it back
+        elif not await self._has_place(claim):
+            try:
+                await self._ledger.requeue(claim)
+            except StoreUnavailable:  # and others of the same call are drawn already
+                logger.warning("request %s is left to its lease", request_id)
             self.wake()
         elif (held := self._held.get(request_id)) is None or held.claim.attempt < claim.attempt:
             self._start(claim)
+
+    async def _has_place(self, claim: Claim) -> bool:
+        """Not for what the dispatcher before this one would have held, nor where others were faster."""
+        well = self._stores_are_well is None or await self._stores_are_well()
+        return well and not self._draining and claim.owner == self._owner and self._free() > 0
 
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
@@ -147,8 +138,6 @@ class DispatchLoop:
         self._stopped.set()
         for event in (self._may_wait, self._may_be_cancelled, self._is_stranded):
             event.set()
-        for timer in self._reserved.values():
-            timer.cancel()
 
     async def _every(
         self, period: float, action: Callable[[], Awaitable[None]], now: asyncio.Event | None = None
@@ -190,7 +179,7 @@ class DispatchLoop:
                 self._start(claim)
 
     def _free(self) -> int:
-        return self._capacity() - len(self._held) - len(self._reserved)
+        return self._capacity() - len(self._held)
 
     def _start(self, claim: Claim) -> None:
         request_id = claim.work.request_id
@@ -198,7 +187,6 @@ class DispatchLoop:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
         task = asyncio.create_task(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
-        self._broadcast.changed(request_id)  # those behind it move up
         task.add_done_callback(lambda done: self._forget(claim, done))
 
     def _forget(self, claim: Claim, done: asyncio.Task[None]) -> None:
@@ -216,7 +204,7 @@ class DispatchLoop:
         request_id = claim.work.request_id
         timeout_s, previews = self._settings.run_timeout_s, self._broadcast.wants_previews(request_id)
         try:
-            await execute(
+            answer = await execute(
                 claim,
                 self._ledger,
                 self._leases,
@@ -234,12 +222,13 @@ class DispatchLoop:
             return
         except LeaseLost:
             logger.warning("request %s was lost to another owner", claim.work.request_id)
+            answer = None
         except Exception:
             logger.exception("the end of request %s could not be written; it is queued again", claim.work.request_id)
             # counted, for it may be this end that no ledger takes
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
-        self._broadcast.publish(request_id, Ended())
+        self._broadcast.publish(request_id, Ended(answer))
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)

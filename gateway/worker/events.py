@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Protocol
 from uuid import uuid4
 
+from gateway.keys.base import Caller
 from gateway.latest import Latest
-from gateway.ledger.models import Claim, Ledger, Place, State
+from gateway.ledger.models import Answer, AtOnce, Claim, Ledger, Place, State
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 from gateway.worker.capacity import Room
@@ -18,7 +19,9 @@ from gateway.worker.capacity import Room
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The request has ended; its answer is in the ledger."""
+    """The request has ended. answer: as the ledger has it too; None where it is to be read there."""
+
+    answer: Answer | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +40,48 @@ RunEvent = Step | Preview | Ended | Gone | Stopping
 LatestEvents = Latest[RunEvent]
 PASSING = (Step, Preview)  # of which the newest alone is news
 
-RESERVED_S = 5.0  # for how long a place is kept for a run that is being submitted
 POLL_S = 1.0  # for how long a poll is held; a dispatcher that stops waits for no poll longer than this
+POLLS_HELD = 8  # of a listener; one more is answered at once, for Serve lets a replica have so many calls
 SILENT_S = 10.0  # a listener that has not polled for so long is gone
 
-News = Sequence[tuple[str, RunEvent]]
+Events = Sequence[tuple[str, RunEvent]]
+Submitted = tuple[str, Claim | None]
+"""A run that is in the ledger: held by the claim that its place gave it, or else it waits there."""
 Changed = Set[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FreePlaces:
+    """That a dispatcher has `free` places, each for a run that may begin at once, and so is born held by `owner`.
+
+    It is no promise: a run that comes when they are taken is put back, and waits for its turn. of_key: how many of a
+    key may be held, where its own limit does not say; None: any.
+    """
+
+    owner: str
+    lease_s: float
+    free: int
+    of_key: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The answer to a poll. places: None where what is submitted has to wait for its turn."""
+
+    events: Events
+    places: FreePlaces | None = None
 
 
 class DispatcherLink(Protocol):
     """The dispatcher as a gateway reaches it. Every method may fail: then the ledger alone tells how a run goes."""
 
-    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
-        """Keep the events of a sync run for `listener`, from before it is submitted. progress: also its steps
-        and previews, not the end alone.
+    async def poll(
+        self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+    ) -> News:
+        """Draw what is `submitted`. What happened since the last poll, as soon as anything has or after `POLL_S`.
 
-        A place that is free to draw it in, kept for `RESERVED_S`; None where it has to wait for its turn.
-        """
-
-    async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        """The run of `reserve` is in the ledger: held by the claim that its place gave it, or else it waits there."""
-
-    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
-        """What happened since the last poll, as soon as anything has or after `POLL_S`.
-
-        runs: all that `listener` follows, with whether it wants their progress; others of its runs are forgotten.
+        number: greater with each poll; of several under way one is answered. runs: all that `listener` follows, with
+        whether it wants their steps and previews too, and not their ends alone; others of its runs are forgotten.
         """
 
     async def watch(self, listener: str) -> Changed:
@@ -81,28 +101,28 @@ class DispatcherLink(Protocol):
 
 
 class _Box:
-    """What one listener has not fetched yet. fresh: runs that came since its last poll, which need not name them."""
+    """What one listener has not fetched yet. turn: held by the one of its polls that is answered next."""
 
     def __init__(self, now: float) -> None:
         self.runs: dict[str, LatestEvents] = {}
         self.progress: set[str] = set()
-        self.fresh: set[str] = set()
-        self.filled = asyncio.Event()
+        self.filled, self.turn = asyncio.Event(), asyncio.Lock()
+        self.polls = 0
         self.polled_at = now
+        self._newest = -1
 
-    def add(self, request_id: str, progress: bool) -> None:
-        self.runs.setdefault(request_id, Latest(PASSING))
-        if progress:
-            self.progress.add(request_id)
+    def keep(self, number: int, runs: Mapping[str, bool]) -> None:
+        """Follow `runs` and nothing else, unless a newer poll has come before this one."""
+        if number < self._newest:
+            return
+        self._newest = number
+        self.runs = {request_id: self.runs.get(request_id) or Latest(PASSING) for request_id in runs}
+        self.progress = {request_id for request_id, progress in runs.items() if progress}
 
-    def keep(self, runs: Mapping[str, bool]) -> None:
-        """Follow `runs` and what is fresh, and nothing else."""
-        for request_id in self.runs.keys() - runs.keys() - self.fresh:
-            del self.runs[request_id]
-        self.fresh.clear()
-        for request_id, progress in runs.items():
-            self.add(request_id, progress)
-        self.progress &= self.runs.keys()
+    def take(self) -> Events:
+        """All that is new."""
+        self.filled.clear()
+        return [(request_id, event) for request_id, events in self.runs.items() for event in events.take()]
 
 
 class _Changes:
@@ -123,11 +143,10 @@ class Broadcast:
         self._changes: dict[str, _Changes] = {}
         self._stopping = False
 
-    def follow(self, listener: str, request_id: str, progress: bool) -> None:
-        """Keep the events of a request for `listener`, from now on. progress: as in `DispatcherLink.reserve`."""
+    def follow(self, listener: str, number: int, runs: Mapping[str, bool]) -> None:
+        """Keep the events of `runs` for `listener`, from now on, as `DispatcherLink.poll` says."""
         box = self._box(listener)
-        box.add(request_id, progress)
-        box.fresh.add(request_id)
+        box.keep(number, runs)
         self._tell_of_stop(box)
 
     def wants_previews(self, request_id: str) -> bool:
@@ -172,17 +191,19 @@ class Broadcast:
         for box in self._boxes.values():
             self._tell_of_stop(box)
 
-    async def poll(self, listener: str, runs: Mapping[str, bool], timeout_s: float = POLL_S) -> News:
-        """See `DispatcherLink.poll`."""
+    async def events(self, listener: str, timeout_s: float = POLL_S) -> Events:
+        """What happened to the runs that `listener` follows, as soon as anything has."""
         box = self._box(listener)
-        box.keep(runs)
-        self._tell_of_stop(box)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+        box.polls += 1
+        try:
+            async with asyncio.timeout(timeout_s if box.polls <= POLLS_HELD else 0), box.turn:
                 await box.filled.wait()
-        box.filled.clear()
+        except TimeoutError:
+            pass  # nothing has happened, which is an answer too
+        finally:
+            box.polls -= 1
         box.polled_at = self._clock()
-        return [(request_id, event) for request_id, events in box.runs.items() for event in events.take()]
+        return box.take()
 
     def _tell_of_stop(self, box: _Box) -> None:
         if self._stopping and box.runs:
@@ -211,9 +232,10 @@ logger = logging.getLogger("fooocus.gateway")
 
 
 class Follower:
-    """The runs whose clients wait at this process: one poll of the dispatcher and one lease for all of them.
+    """The runs whose clients wait at this process: polls of the dispatcher that tell of all of them, and one lease.
 
-    The ledger is asked for them now and then too, in one query, for a dispatcher that is lost says nothing.
+    What tells of a run that is submitted is a poll too, so that a short run costs one call. The ledger is asked for
+    them now and then too, in one query, for a dispatcher that is lost says nothing.
 
     name: what the ledger and the dispatcher know this process by. Belongs to one event loop.
     """
@@ -226,12 +248,18 @@ class Follower:
         self._events: dict[str, LatestEvents] = {}
         self._progress: dict[str, bool] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._places: FreePlaces | None = None
+        self._submitted: list[Submitted] = []
+        self._polls: set[asyncio.Task[None]] = set()
+        self._number = 0  # of the last poll
 
     @contextmanager
     def follow(self, request_id: str, progress: bool) -> Iterator[LatestEvents]:
-        """The events of a request while a client waits for it; none of them come while the dispatcher is away."""
+        """The events of a request while a client waits for it, once it is `submitted`; none of them come while the
+        dispatcher is away. progress: also its steps and previews, not the end alone.
+        """
         self._events[request_id], self._progress[request_id] = Latest(PASSING), progress
-        for name, loop in (("poll", self._poll), ("listen", self._listen), ("check", self._check)):
+        for name, loop in (("listen", self._listen), ("check", self._check)):
             if name not in self._loops or self._loops[name].done():
                 self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")
         try:
@@ -239,28 +267,23 @@ class Follower:
         finally:
             del self._events[request_id], self._progress[request_id]
 
-    async def reserve(self, request_id: str) -> Place | None:
-        """Tell the dispatcher of a run that is about to be submitted, so that none of its events is missed.
+    def place(self, caller: Caller) -> Place | None:
+        """A place that a run of the caller may take; None where the dispatcher has last said that there is none."""
+        places = self._places
+        if places is None or places.free <= 0:
+            return None
+        self._places = replace(places, free=places.free - 1)
+        own = caller.limits.concurrency
+        return Place(places.owner, places.lease_s, AtOnce(places.of_key, {} if own is None else {caller.key: own}))
 
-        The place that it keeps for the run; None where there is none, or no dispatcher that hears.
-        """
-        with suppress(Exception):
-            async with asyncio.timeout(FOLLOW_S):
-                return await self._link.reserve(self.name, request_id, self._progress[request_id])
-        return None
-
-    async def submitted(self, request_id: str, claim: Claim | None) -> None:
+    def submitted(self, request_id: str, claim: Claim | None) -> None:
         """Tell the dispatcher that the run is in the ledger.
 
         Where it does not hear, it finds the run there at its next look; what is held by `claim` is put back for that.
         """
-        try:
-            async with asyncio.timeout(FOLLOW_S):
-                await self._link.submitted(request_id, claim)
-        except Exception:
-            if claim is not None:
-                with suppress(Exception):  # else its young lease brings it back
-                    await self._ledger.requeue(claim)
+        self._submitted.append((request_id, claim))
+        if len(self._submitted) == 1:  # what one commit has brought goes with one call
+            asyncio.get_running_loop().call_soon(self._begin_poll)
 
     async def hear(self, request_id: str) -> None:
         """Tell the dispatcher of what was abandoned. Where it does not hear it looks by itself, a little later."""
@@ -268,19 +291,35 @@ class Follower:
             async with asyncio.timeout(FOLLOW_S):
                 await self._link.hear(request_id)
 
-    async def _poll(self) -> None:
-        while self._events:
-            try:
-                news = await self._link.poll(self.name, dict(self._progress))
-            except Exception as error:
-                logger.info("the dispatcher does not answer: %s", type(error).__name__)
-                await asyncio.sleep(PAUSE_S)
-                continue
-            for request_id, event in news:
-                if (events := self._events.get(request_id)) is not None:
-                    events.put(event)
-            if any(isinstance(event, Stopping) for _, event in news):
-                await asyncio.sleep(PAUSE_S)  # it says so at every poll, until the runs are told
+    def _begin_poll(self) -> None:
+        submitted, self._submitted = self._submitted, []
+        poll = asyncio.create_task(self._poll(submitted), name="following-poll")
+        self._polls.add(poll)
+        poll.add_done_callback(self._polled)
+
+    def _polled(self, poll: asyncio.Task[None]) -> None:
+        self._polls.discard(poll)
+        if self._events and not self._polls:
+            self._begin_poll()
+
+    async def _poll(self, submitted: Sequence[Submitted]) -> None:
+        self._number += 1
+        try:
+            news = await self._link.poll(self.name, self._number, dict(self._progress), submitted)
+        except Exception as error:
+            logger.info("the dispatcher does not answer: %s", type(error).__name__)
+            self._places = None
+            for claim in (claim for _, claim in submitted if claim is not None):
+                with suppress(Exception):  # else its young lease brings it back
+                    await self._ledger.requeue(claim)
+            await asyncio.sleep(PAUSE_S)
+            return
+        self._places = news.places
+        for request_id, event in news.events:
+            if (events := self._events.get(request_id)) is not None:
+                events.put(event)
+        if any(isinstance(event, Stopping) for _, event in news.events):
+            await asyncio.sleep(PAUSE_S)  # it says so at every poll, until the runs are told
 
     async def _check(self) -> None:
         asked: list[str] = []  # who was there at the last check: short runs cost the ledger nothing

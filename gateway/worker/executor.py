@@ -137,8 +137,8 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
     match await shielded(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
         case ReleaseOutcome.QUEUED:
             raise Requeued(claim.work.request_id)
-        case ReleaseOutcome.ENDED:
-            return answer
+        case ReleaseOutcome.ENDED:  # perhaps not with this fault, but with what its client asked for
+            return await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint)) or answer
         case ReleaseOutcome.LOST:
             raise LeaseLost(claim.work.request_id)
 

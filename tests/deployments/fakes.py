@@ -119,8 +119,8 @@ class FakeDrawer:
 class HalfwayDiffuser:
     """A Diffuser whose pixels never come: it says that all is drawn, and raises, or with `die` ends its process."""
 
-    async def draw(self, request_id: str, spec: Spec, *given: object) -> AsyncIterator[Complete]:
-        yield Complete(len(spec.seeds), {})
+    async def draw(self, request_id: str, spec: Spec, *given: object) -> AsyncIterator[tuple[Complete]]:
+        yield (Complete(len(spec.seeds), {}),)
         if "die" in spec.prompt:
             await asyncio.sleep(0.5)  # until it was heard
             os._exit(1)

@@ -17,7 +17,7 @@ async def test_a_slow_reader_gets_the_newest_progress_and_the_end() -> None:
     for step in range(1000):
         channel.put(Step(step, 1000))
     channel.put(DRAWN)
-    assert [event async for event in channel.events()] == [Step(999, 1000), DRAWN]
+    assert [events async for events in channel.events()] == [[Step(999, 1000), DRAWN]]
 
 
 async def test_every_note_is_read_once_and_before_what_comes_with_it() -> None:
@@ -25,10 +25,10 @@ async def test_every_note_is_read_once_and_before_what_comes_with_it() -> None:
     for event in (Note("one"), Step(0, 2), Note("two")):
         channel.put(event)
     events = channel.events()
-    assert [await anext(events) for _ in range(3)] == [Note("one"), Note("two"), Step(0, 2)]
+    assert await anext(events) == [Note("one"), Note("two"), Step(0, 2)]
     channel.put(Note("three"))
     channel.put(DRAWN)
-    assert [event async for event in events] == [Note("three"), DRAWN]
+    assert [told async for told in events] == [[Note("three"), DRAWN]]
 
 
 async def test_the_newest_preview_comes_after_its_progress() -> None:
@@ -37,11 +37,10 @@ async def test_the_newest_preview_comes_after_its_progress() -> None:
     for event in (older, Step(1, 9), newer, Step(2, 9)):
         channel.put(event)
     events = channel.events()
-    assert await anext(events) == Step(2, 9)
-    assert await anext(events) is newer
+    assert await anext(events) == [Step(2, 9), newer]
     channel.put(older)
     channel.put(DRAWN)
-    assert [event async for event in events] == [DRAWN]
+    assert [told async for told in events] == [[DRAWN]]
 
 
 async def test_a_thread_is_heard_without_waiting_for_its_end() -> None:
@@ -56,9 +55,9 @@ async def test_a_thread_is_heard_without_waiting_for_its_end() -> None:
     thread = threading.Thread(target=engine)
     thread.start()
     events = channel.events()
-    assert await anext(events) == Step(0, 2)
+    assert await anext(events) == [Step(0, 2)]
     read.set()
-    assert await anext(events) is DRAWN
+    assert await anext(events) == [DRAWN]
     thread.join()
     with pytest.raises(StopAsyncIteration):
         await anext(events)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidan
 
 def saying(prompt: str) -> Inputs:
     return Inputs(Size(width=8, height=8), texts=(Texts((prompt,), ("",), prompt),))
+
+
+async def draw(diffuser: Any, *given: Any, **named: Any) -> AsyncGenerator[Any, None]:
+    """What a drawing tells, one after the other, and its pixels."""
+    async with aclosing(diffuser.draw(*given, **named)) as items:
+        async for item in items:
+            for event in item if isinstance(item, tuple) else (item,):
+                yield event
 
 
 class Recorded:
@@ -65,7 +74,7 @@ async def test_it_can_hold_what_it_was_told_until_its_engine_is_dead(diffuser: A
 
 
 async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
-    events = [event async for event in diffuser.draw("r", SPEC, saying("a cube"))]
+    events = [event async for event in draw(diffuser, "r", SPEC, saying("a cube"))]
     assert isinstance(events[1], Words)
     assert all(isinstance(event, Step) for event in (events[0], *events[2:-2]))
     assert isinstance(events[-2], Complete)
@@ -74,35 +83,35 @@ async def test_progress_comes_before_the_pictures(diffuser: Any) -> None:
 
 
 async def test_words_that_were_added_go_to_the_drawer_and_are_told(diffuser: Any) -> None:
-    events = [event async for event in diffuser.draw("r", SPEC, saying("a cube"), ("a cube, slow",))]
+    events = [event async for event in draw(diffuser, "r", SPEC, saying("a cube"), ("a cube, slow",))]
     (words,) = (event for event in events if isinstance(event, Words))
     assert words.texts[0].expanded == words.texts[0].prompt == "a cube, slow"
 
 
 async def test_previews_come_where_they_are_asked_for(diffuser: Any) -> None:
     slow = SPEC.model_copy(update={"steps": 200})
-    events = diffuser.draw("r", slow, saying("slow"), previews=True)
+    events = draw(diffuser, "r", slow, saying("slow"), previews=True)
     assert isinstance(await anext(event async for event in events if not isinstance(event, Words | Step)), Preview)
     await events.aclose()
 
 
 async def test_two_attempts_at_a_request_do_not_meet(diffuser: Any) -> None:
-    first = diffuser.draw("r", SPEC, saying("slow"))
+    first = draw(diffuser, "r", SPEC, saying("slow"))
     await anext(first)
-    assert [event async for event in diffuser.draw("r", SPEC, saying("a cube"))]
+    assert [event async for event in draw(diffuser, "r", SPEC, saying("a cube"))]
     assert (await diffuser.stats()).live_jobs == 1
     await first.aclose()
 
 
 async def test_a_closed_drawing_is_cancelled(diffuser: Any) -> None:
-    events = diffuser.draw("r", SPEC, saying("slow"))
+    events = draw(diffuser, "r", SPEC, saying("slow"))
     await anext(events)
     await events.aclose()
     await asyncio.to_thread(wait_until, lambda: diffuser._drawer.stats().live_jobs == 0, 5)
 
 
 async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
-    events = diffuser.draw("r", SPEC, saying("a cube"))
+    events = draw(diffuser, "r", SPEC, saying("a cube"))
     await anext(events)
     assert diffuser._live_jobs.value == 1
     async for _ in events:
@@ -114,7 +123,7 @@ async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
 
 async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.0)
-    events = diffuser.draw("r", SPEC.model_copy(update={"steps": 200}), saying("slow"))
+    events = draw(diffuser, "r", SPEC.model_copy(update={"steps": 200}), saying("slow"))
     async for event in events:
         if isinstance(event, Step) and event.step == 3:
             break
@@ -128,7 +137,7 @@ async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) 
     with pytest.raises(EngineDead):
         diffuser.check_health()
     with pytest.raises(PlatformError) as caught:
-        await anext(diffuser.draw("r", SPEC, saying("a cube")))
+        await anext(draw(diffuser, "r", SPEC, saying("a cube")))
     assert caught.value.error_type == "runner_disconnected"
 
 
@@ -152,7 +161,7 @@ async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: p
         embeddings=(FoundEmbedding(words, Path("/there/b")),),
     )
     with pytest.raises(PlatformError):
-        await anext(diffuser.draw("r", SPEC, inputs))
+        await anext(draw(diffuser, "r", SPEC, inputs))
     assert drawn == [
         replace(
             saying("a cube"),
@@ -164,7 +173,7 @@ async def test_it_draws_with_files_of_its_own_node(diffuser: Any, monkeypatch: p
 
 async def test_the_way_to_a_place_is_waiting_and_making_ready_is_work(diffuser: Any) -> None:
     made = replace(saying("a cube"), took_s=2.0, ready_at=time.time() - 5)
-    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made)]
+    *_, last, _ = [event async for event in draw(diffuser, "r", SPEC, made)]
     assert set(last.timings) == {"prepare", "wait", "denoise"}
     assert 2.0 <= last.timings["prepare"] < 4.0
     assert 5.0 <= last.timings["wait"] < 7.0
@@ -173,13 +182,13 @@ async def test_the_way_to_a_place_is_waiting_and_making_ready_is_work(diffuser: 
 
 async def test_a_clock_that_is_ahead_gives_no_time_back(diffuser: Any) -> None:
     made = replace(saying("a cube"), ready_at=time.time() + 60)
-    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made)]
+    *_, last, _ = [event async for event in draw(diffuser, "r", SPEC, made)]
     assert last.timings["wait"] == 0.0
 
 
 async def test_what_the_caller_still_waited_for_is_not_the_way_to_a_place(diffuser: Any) -> None:
     made = replace(saying("a cube"), ready_at=time.time() - 60)
-    *_, last, _ = [event async for event in diffuser.draw("r", SPEC, made, asked_at=time.time() - 5)]
+    *_, last, _ = [event async for event in draw(diffuser, "r", SPEC, made, asked_at=time.time() - 5)]
     assert 5.0 <= last.timings["wait"] < 30.0
 
 
@@ -193,11 +202,11 @@ async def test_a_lora_that_left_the_cache_is_a_fault_to_try_again_after_which_it
         path = await finds.find(url, FIELD, "LoRA")
         path.unlink()
         with pytest.raises(PlatformError) as caught:
-            await anext(diffuser.draw("r", SPEC, replace(saying("a cube"), loras=(FoundLora(lora, path),))))
+            await anext(draw(diffuser, "r", SPEC, replace(saying("a cube"), loras=(FoundLora(lora, path),))))
         assert caught.value.error_type in RETRYABLE_PLATFORM
         assert "Weights of this request" in caught.value.detail
         again = replace(saying("a cube"), loras=(FoundLora(lora, await finds.find(url, FIELD, "LoRA")),))
-        assert [event async for event in diffuser.draw("r", SPEC, again)]
+        assert [event async for event in draw(diffuser, "r", SPEC, again)]
 
 
 async def test_a_file_that_goes_while_it_is_read_is_a_fault_to_try_again(
@@ -208,6 +217,6 @@ async def test_a_file_that_goes_while_it_is_read_is_a_fault_to_try_again(
 
     monkeypatch.setattr(diffuser._drawer, "submit", submit)
     with pytest.raises(PlatformError) as caught:
-        await anext(diffuser.draw("r", SPEC, saying("a cube")))
+        await anext(draw(diffuser, "r", SPEC, saying("a cube")))
     assert caught.value.error_type in RETRYABLE_PLATFORM
     assert "/secret" not in caught.value.detail

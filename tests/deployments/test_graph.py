@@ -85,7 +85,7 @@ def graph(*items: Reference) -> tuple[Graph, Stages]:
 
 
 async def test_pixels_go_on_unread_to_the_stages_that_use_them() -> None:
-    drawing, stages = graph(Reference(Step(0, 2)), Reference(Complete(2, {"denoise": 0.5})), PIXELS)
+    drawing, stages = graph(Reference((Step(0, 2),)), Reference((Complete(2, {"denoise": 0.5}),)), PIXELS)
     first, *_, delivering, black, finished = [event async for event in drawing.run(work(seeds=(1, 2)))]
     assert (first, delivering) == (Step(0, 2), Delivering())
     assert "picture 1 of 2 (seed 1) is black" in black.text
@@ -98,14 +98,14 @@ async def test_pixels_go_on_unread_to_the_stages_that_use_them() -> None:
 
 
 async def test_as_many_pictures_as_were_drawn_pass_without_a_check() -> None:
-    drawing, stages = graph(Reference(Complete(2, {})), PIXELS)
+    drawing, stages = graph(Reference((Complete(2, {}),)), PIXELS)
     *_, finished = [event async for event in drawing.run(work(seeds=(1, 2), check_safety=False))]
     assert isinstance(finished, Finished)
     assert finished.nsfw == [False, False]
     assert stages.safety_checker.given == []
 
 
-@pytest.mark.parametrize("items", [[Step(0, 2)], [Step(0, 2), Complete(1, {})]])
+@pytest.mark.parametrize("items", [[(Step(0, 2),)], [(Step(0, 2), Complete(1, {}))]])
 async def test_a_drawing_that_ends_without_its_pictures_is_our_fault(items: list[Any]) -> None:
     drawing, _ = graph(*map(Reference, items))
     with pytest.raises(PlatformError) as caught:

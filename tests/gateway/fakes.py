@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from gateway.ledger.models import Claim, Place
 from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, Step, Work
 from gateway.worker.capacity import Room
 from gateway.worker.dispatcher import DispatchLoop
-from gateway.worker.events import Broadcast, Changed, News
+from gateway.worker.events import Broadcast, Changed, News, Submitted
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
@@ -98,19 +97,16 @@ class LocalDispatcher:
         self.dispatching: DispatchLoop | None = None
         self.away = False
 
-    async def reserve(self, listener: str, request_id: str, progress: bool) -> Place | None:
+    async def poll(
+        self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+    ) -> News:
         self._reach()
-        self.broadcast.follow(listener, request_id, progress)
-        return None if self.dispatching is None else await self.dispatching.reserve(request_id)
-
-    async def submitted(self, request_id: str, claim: Claim | None) -> None:
-        self._reach()
-        if self.dispatching is not None:
+        self.broadcast.follow(listener, number, runs)
+        if self.dispatching is None:
+            return News(await self.broadcast.events(listener))
+        for request_id, claim in submitted:
             await self.dispatching.submitted(request_id, claim)
-
-    async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
-        self._reach()
-        return await self.broadcast.poll(listener, runs)
+        return News(await self.broadcast.events(listener), self.dispatching.free_places())
 
     async def watch(self, listener: str) -> Changed:
         self._reach()

@@ -300,14 +300,14 @@ async def test_an_end_waits_for_a_ledger_that_is_away(
 
 async def test_a_dispatcher_that_stops_for_good_says_so(ledger: SqlLedger, settings: GatewaySettings) -> None:
     broadcast = Broadcast()
-    broadcast.follow("gateway", "a", False)
+    broadcast.follow("gateway", 1, {"a": False})
     one = DispatchLoop(ledger, FakeRunner(), settings, "me", lambda: 8, broadcast=broadcast)
     task = asyncio.create_task(one.run())
     await one.stop()
     await task
-    assert await broadcast.poll("gateway", {"a": False}, 0) == []
+    assert await broadcast.events("gateway", 0) == []
     await one.stop(for_good=True)
-    assert await broadcast.poll("gateway", {"a": False}, 0) == [("a", Stopping())]
+    assert await broadcast.events("gateway", 0) == [("a", Stopping())]
 
 
 async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(

@@ -7,10 +7,11 @@ import pytest
 
 from gateway.endpoints import app_of
 from gateway.errors import StoreUnavailable
-from gateway.ledger.models import Place, State, Terms
+from gateway.keys.base import Caller, KeyLimits
+from gateway.ledger.models import AtOnce, Place, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.work import Step
-from gateway.worker.events import Ended, Follower, LatestEvents, News, RunEvent
+from gateway.worker.events import Ended, Follower, FreePlaces, LatestEvents, News, RunEvent, Submitted
 from tests.gateway.fakes import FAST, LocalDispatcher, until, work
 
 APP = app_of(FAST)
@@ -28,6 +29,29 @@ class Counting(SqlLedger):
         await super().listen(listener, lease_s, request_ids)
 
 
+class Polled(LocalDispatcher):
+    """polls: of how many runs each told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.polls: list[int] = []
+
+    async def poll(
+        self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+    ) -> News:
+        self.polls.append(len(runs))
+        return await super().poll(listener, number, runs, submitted)
+
+
+async def follows(link: LocalDispatcher, name: str) -> None:
+    """Wait until the dispatcher keeps the events of this run."""
+
+    async def known() -> bool:
+        return any(name in box.runs for box in link.broadcast._boxes.values())
+
+    await until(known)
+
+
 async def end_of(events: LatestEvents) -> list[RunEvent]:
     found: list[RunEvent] = []
     while Ended() not in found:
@@ -40,7 +64,8 @@ async def test_what_happens_is_heard_at_once(ledger: SqlLedger) -> None:
     link = LocalDispatcher()
     follower = Follower(link, ledger, 30)
     with follower.follow("a", True) as events:
-        await follower.reserve("a")
+        follower.submitted("a", None)
+        await follows(link, "a")
         link.broadcast.publish("a", Step(1, 4))
         link.broadcast.publish("a", Ended())
         assert await end_of(events) == [Step(1, 4), Ended()]
@@ -51,8 +76,7 @@ async def test_a_dispatcher_that_was_away_is_asked_again(ledger: SqlLedger) -> N
     link.away = True
     follower = Follower(link, ledger, 30)
     with follower.follow("a", False) as events:
-        await follower.reserve("a")
-        await follower.submitted("a", None)
+        follower.submitted("a", None)
         link.away = False
 
         async def known() -> bool:
@@ -64,25 +88,20 @@ async def test_a_dispatcher_that_was_away_is_asked_again(ledger: SqlLedger) -> N
 
 
 async def test_a_hundred_runs_cost_one_lease_and_one_poll(ledger: SqlLedger) -> None:
-    polls: list[int] = []
-
-    class Noting(LocalDispatcher):
-        async def poll(self, listener: str, runs: Mapping[str, bool]) -> News:
-            polls.append(len(runs))
-            return await super().poll(listener, runs)
-
-    counting = Counting(ledger)
-    follower = Follower(Noting(), counting, 0.3)
+    link, counting = Polled(), Counting(ledger)
+    follower = Follower(link, counting, 0.3)
     follows = [follower.follow(str(number), False) for number in range(100)]
-    for follow in follows:
+    for number, follow in enumerate(follows):
         follow.__enter__()
+        follower.submitted(str(number), None)
 
     async def listened() -> bool:
         return len(counting.listened) >= 3
 
     await until(listened)
     assert set(counting.listened) == {100}  # one transaction tells of all of them
-    assert set(polls) == {100}
+    assert set(link.polls) == {100}
+    assert len(link.polls) < 5  # one of what was submitted, and one a second
     for follow in follows:
         follow.__exit__(None, None, None)
 
@@ -92,7 +111,8 @@ async def test_following_begins_again_after_it_has_ended(ledger: SqlLedger) -> N
     follower = Follower(link, ledger, 30)
     for name in ("a", "b"):
         with follower.follow(name, False) as events:
-            await follower.reserve(name)
+            follower.submitted(name, None)
+            await follows(link, name)
             link.broadcast.publish(name, Ended())
             assert await end_of(events) == [Ended()]
 
@@ -122,7 +142,51 @@ async def test_a_run_that_the_dispatcher_does_not_hear_of_is_put_back(ledger: Sq
     follower = Follower(link, ledger, 30)
     accepted = await ledger.submit(work("a"), APP, Terms(listener=follower.name), Place("dispatcher", 60))
     link.away = True
-    await follower.submitted("a", accepted.claim)
-    status = await ledger.status("a", APP)
-    assert status is not None
-    assert status.state is State.QUEUED
+    follower.submitted("a", accepted.claim)
+
+    async def waits() -> bool:
+        status = await ledger.status("a", APP)
+        return status is not None and status.state is State.QUEUED
+
+    await until(waits)
+
+
+async def test_as_many_runs_get_a_place_as_the_dispatcher_has_said_and_again_as_many_as_it_says_next(
+    ledger: SqlLedger,
+) -> None:
+    answered: list[int] = []
+
+    class Roomy(LocalDispatcher):
+        async def poll(
+            self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
+        ) -> News:
+            answered.append(number)
+            return News([], FreePlaces("dispatcher", 5, 2, of_key=3))
+
+    follower = Follower(Roomy(), ledger, 30)
+    mine = Caller("mine", limits=KeyLimits(concurrency=1))
+    assert follower.place(mine) is None  # nobody has said anything yet
+
+    for times in (1, 2):
+        follower.submitted("a", None)
+
+        async def told(times: int = times) -> bool:
+            return len(answered) == times and not follower._polls
+
+        await until(told)
+        assert follower.place(mine) == Place("dispatcher", 5, AtOnce(3, {"mine": 1}))
+        assert follower.place(Caller("other")) == Place("dispatcher", 5, AtOnce(3))
+        assert follower.place(mine) is None
+
+
+async def test_no_run_gets_a_place_of_a_dispatcher_that_does_not_answer(ledger: SqlLedger) -> None:
+    link = LocalDispatcher()
+    link.away = True
+    follower = Follower(link, ledger, 30)
+    follower._places = FreePlaces("dispatcher", 5, 2)
+    follower.submitted("a", None)
+
+    async def none() -> bool:
+        return follower.place(Caller()) is None
+
+    await until(none)

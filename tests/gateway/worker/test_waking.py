@@ -9,7 +9,6 @@ import pytest
 from gateway.ledger.models import AtOnce, Claim, Outcome, Place, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from gateway.worker import dispatcher as module
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Ended, Waker
 from tests.gateway.fakes import FakeRunner, LocalDispatcher, until, work
@@ -90,7 +89,6 @@ async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
         assert await broadcast.watch("g") is None  # new here: anything may have changed
         await submit(ledger, "a")
         one.wake()
-        assert await broadcast.watch("g", 5) == {"a"}  # claimed
         runner.gate.set()
         seen = set()
         while State.DONE not in seen:
@@ -99,47 +97,63 @@ async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
         assert State.RUNNING in seen
 
 
+def place_of(one: DispatchLoop) -> Place | None:
+    places = one.free_places()
+    return None if places is None else Place(places.owner, places.lease_s, AtOnce(places.of_key))
+
+
 async def test_a_run_with_a_place_begins_without_a_look(ledger: SqlLedger, settings: GatewaySettings) -> None:
     async with dispatching(ledger, FakeRunner(), settings) as one:
-        place = await one.reserve("a")
-        accepted = await ledger.submit(work("a"), APP, LISTENER, place)
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
         assert (await status_of(ledger, "a")).state is State.RUNNING
         assert isinstance(accepted.claim, Claim)
         await one.submitted("a", accepted.claim)
         await until_state(ledger, "a", State.DONE)
 
 
-async def test_no_place_is_given_twice(ledger: SqlLedger, settings: GatewaySettings) -> None:
-    async with dispatching(ledger, FakeRunner(), settings) as one:
-        assert await one.reserve("a") is not None
-        assert await one.reserve("b") is None
-        await one.submitted("a", None)  # it waits for its turn, and gives its place back
+async def test_the_end_of_a_run_is_told_as_the_ledger_has_it(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    broadcast = Broadcast()
+    broadcast.follow("g", 1, {"a": False})
+    async with dispatching(ledger, FakeRunner(), settings, broadcast) as one:
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
+        await one.submitted("a", accepted.claim)
+        ((_, ended),) = await broadcast.events("g", 5)
+        assert isinstance(ended, Ended)
+        assert ended.answer is not None
+        assert ended.answer == await ledger.answer("a", APP)
 
-        async def free() -> bool:
-            return await one.reserve("b") is not None
 
-        await until(free)
-
-
-async def test_of_many_who_ask_at_once_as_many_get_a_place_as_there_are(
+async def test_who_comes_when_all_places_are_taken_is_put_back_and_drawn_in_turn(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
-    async def slowly() -> AtOnce:
-        await asyncio.sleep(0.01)
-        return AtOnce()
+    runner = FakeRunner()
+    async with dispatching(ledger, runner, settings) as one:
+        place = place_of(one)
+        for name in ("a", "b"):  # two gateways give the only place to what they submit
+            accepted = await ledger.submit(work(name), APP, LISTENER, place)
+            await one.submitted(name, accepted.claim)
+        assert one.free_places() is None
+        await until_state(ledger, "b", State.DONE)
+    assert runner.ids == ["a", "b"]
+    assert (await status_of(ledger, "b")).outcome is Outcome.OK
 
-    async with dispatching(ledger, FakeRunner(), settings, at_once=slowly) as one:
-        places = await asyncio.gather(*(one.reserve(str(number)) for number in range(10)))
-        assert sum(place is not None for place in places) == 1
 
-
-async def test_no_place_is_given_to_who_comes_while_others_are_let_in(
-    ledger: SqlLedger, settings: GatewaySettings
-) -> None:
+async def test_there_is_no_room_while_others_are_let_in(ledger: SqlLedger, settings: GatewaySettings) -> None:
     async with dispatching(ledger, FakeRunner(), settings) as one:
         await submit(ledger, "a")
         one.wake()
-        assert await one.reserve("b") is None
+        assert one.free_places() is None
+
+
+async def test_a_run_with_a_place_waits_while_the_stores_are_away(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    async def away() -> bool:
+        return False
+
+    async with dispatching(ledger, FakeRunner(), settings) as one:
+        one._stores_are_well = away
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
+        await one.submitted("a", accepted.claim)
+        await until_state(ledger, "a", State.QUEUED)
 
 
 async def test_a_claim_of_the_dispatcher_before_is_put_back_and_drawn(
@@ -157,7 +171,7 @@ async def test_a_claim_that_comes_late_stops_no_newer_attempt(ledger: SqlLedger,
     runner = FakeRunner()
     runner.gate.clear()
     async with dispatching(ledger, runner, settings) as one:
-        accepted = await ledger.submit(work("a"), APP, LISTENER, await one.reserve("a"))
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
         claim = accepted.claim
         assert claim is not None
         await ledger.requeue(claim)
@@ -179,14 +193,14 @@ async def test_a_run_that_is_cancelled_is_told_to_who_listens_and_who_watches(
         ends += 1
 
     async with dispatching(ledger, FakeRunner(pause_s=60), settings, broadcast, on_end=ended) as one:
-        broadcast.follow("g", "a", False)
+        broadcast.follow("g", 1, {"a": False})
         await submit(ledger, "a")
         one.wake()
         await until_state(ledger, "a", State.RUNNING)
         await broadcast.watch("g")
         await ledger.cancel("a", APP)
         one.hear("a")
-        assert await broadcast.poll("g", {"a": False}, 5) == [("a", Ended())]
+        assert await broadcast.events("g", 5) == [("a", Ended())]
         assert (await status_of(ledger, "a")).state is State.DONE
         assert await broadcast.watch("g", 5) == {"a"}
         assert ends == 2  # what was cancelled, and that it has ended
@@ -200,23 +214,10 @@ async def test_who_cancels_elsewhere_is_heard_by_who_watches(ledger: SqlLedger, 
         assert await broadcast.watch("g", 5) == {"a"}
 
 
-async def test_a_place_that_nobody_takes_is_free_again(
-    ledger: SqlLedger, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "RESERVED_S", 0.01)
-    async with dispatching(ledger, FakeRunner(), settings) as one:
-        assert await one.reserve("a") is not None
-
-        async def free() -> bool:
-            return await one.reserve("b") is not None
-
-        await until(free)
-
-
 async def test_where_others_wait_a_run_takes_its_turn_behind_them(ledger: SqlLedger, settings: GatewaySettings) -> None:
     runner = FakeRunner()
     async with dispatching(ledger, runner, settings) as one:
-        place = await one.reserve("b")
+        place = place_of(one)
         await submit(ledger, "a")
         accepted = await ledger.submit(work("b"), APP, LISTENER, place)
         assert accepted.claim is None
@@ -225,20 +226,9 @@ async def test_where_others_wait_a_run_takes_its_turn_behind_them(ledger: SqlLed
     assert runner.ids == ["a", "b"]
 
 
-async def test_a_key_that_may_have_no_more_at_once_gets_no_place(ledger: SqlLedger, settings: GatewaySettings) -> None:
-    async def none() -> AtOnce:
-        return AtOnce(of_key={"mine": 0})
-
-    async with dispatching(ledger, FakeRunner(), settings, at_once=none) as one:
-        terms = Terms(key="mine", listener="gateway")
-        accepted = await ledger.submit(work("a"), APP, terms, await one.reserve("a"))
-        assert accepted.claim is None
-        assert (await status_of(ledger, "a")).state is State.QUEUED
-
-
 async def test_a_run_whose_dispatcher_stops_meanwhile_waits_again(ledger: SqlLedger, settings: GatewaySettings) -> None:
     async with dispatching(ledger, FakeRunner(), settings) as one:
-        accepted = await ledger.submit(work("a"), APP, LISTENER, await one.reserve("a"))
+        accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
         stopping = asyncio.create_task(one.stop())
         await asyncio.sleep(0)
         await one.submitted("a", accepted.claim)
