@@ -75,7 +75,7 @@ def asking(url: str) -> Iterator[list[int]]:
     def ask() -> None:
         with httpx2.Client(timeout=300, trust_env=False) as client:
             while not over.is_set():
-                statuses.append(client.post(f"{url}/fal-ai/fast-fooocus-sdxl", json=ASKED).status_code)
+                statuses.append(client.post(f"{url}/run/fal-ai/fast-fooocus-sdxl", json=ASKED).status_code)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
