@@ -57,7 +57,9 @@ class EngineStats:
 
     retried: asks that were tried again after a call had failed, and jobs begun again. lowered: sizes whose row cap was
     found too large. parts_brought: how often a model was brought to a device that does not hold all of them.
-    bytes_brought: what was copied for that.
+    bytes_brought: what was copied for that. seconds: of all calls together, and unet_seconds of the UNet's.
+    prompt_tokens: of all rows of UNet calls, and padding_tokens of these what only fills up. bases_found, bases_built:
+    how often a request's base was at hand, and was not; adapters_found and adapters_built likewise LoRAs of rows.
     """
 
     unet_calls: int
@@ -68,3 +70,11 @@ class EngineStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    seconds: float = 0.0
+    unet_seconds: float = 0.0
+    prompt_tokens: int = 0
+    padding_tokens: int = 0
+    bases_found: int = 0
+    bases_built: int = 0
+    adapters_found: int = 0
+    adapters_built: int = 0

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from gateway.latest import Latest
 from gateway.ledger.models import Claim, Ledger, Place, State
+from gateway.monitoring.trace import begin_apart
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 
@@ -229,7 +230,7 @@ class Follower:
         self._events[request_id], self._progress[request_id] = Latest(PASSING), progress
         for name, loop in (("poll", self._poll), ("listen", self._listen), ("check", self._check)):
             if name not in self._loops or self._loops[name].done():
-                self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")
+                self._loops[name] = begin_apart(loop(), f"following-{name}")
         try:
             yield self._events[request_id]
         finally:
@@ -320,7 +321,7 @@ class Waker:
         if self._waking is not None and not self._waking.done():
             self._again = True
         else:
-            self._waking = asyncio.create_task(self._wake(), name="waking")
+            self._waking = begin_apart(self._wake(), "waking")
 
     async def _wake(self) -> None:
         self._again = True

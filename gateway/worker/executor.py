@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from gateway.endpoints import ENDPOINTS, app_of
@@ -18,6 +19,7 @@ from gateway.errors import (
     ValidationErrors,
 )
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
+from gateway.monitoring.trace import tell
 from gateway.retries import AWAY_S, shielded, with_retries
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
 from gateway.worker.lease import LeaseKeeper
@@ -33,7 +35,11 @@ logger = logging.getLogger("fooocus.gateway")
 
 
 class Requeued(Exception):
-    """The request is in the queue again, to be tried by whoever claims it next."""
+    """The request is in the queue again, to be tried by whoever claims it next. store: that was away, if any."""
+
+    def __init__(self, why: str, store: str | None = None) -> None:
+        super().__init__(why)
+        self.store = store
 
 
 class LeaseLost(Exception):
@@ -46,6 +52,12 @@ class _Run:
 
     drawing: bool = False
     drawn: bool = False
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since its claim."""
+        return monotonic() - self.began
 
 
 async def execute(
@@ -102,7 +114,9 @@ async def execute(
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))
-            await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled))
+            if await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled)):
+                how_far = "while it was being drawn" if run.drawing else "before it was drawn"
+                tell("ended", claim.queued_s + run.seconds, "ended: cancelled %s", how_far)
             raise
         # the run was cancelled from below, not by whoever runs this
         fault = PlatformError("runner_disconnected", "The run was stopped before it finished.")
@@ -119,7 +133,7 @@ async def execute(
     if answer.error is not None:
         leases.say(claim, "ERROR", answer.error)
     if isinstance(fault, StoreUnavailable) or (fault is not None and counts is not None and not await counts()):
-        return await _hand_back(claim, ledger, leases)
+        return await _hand_back(claim, ledger, leases, fault)
     if fault is not None:
         return await _put_back(claim, ledger, leases, answer, crashed=run.drawing)
     if not await shielded(_finish(claim, ledger, leases, outcome, answer, media)):
@@ -136,14 +150,14 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
     await shielded(_write_log(claim, ledger, leases))
     match await shielded(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
         case ReleaseOutcome.QUEUED:
-            raise Requeued(claim.work.request_id)
+            raise Requeued(answer.error or "a fault of the infrastructure")
         case ReleaseOutcome.ENDED:
             return answer
         case ReleaseOutcome.LOST:
             raise LeaseLost(claim.work.request_id)
 
 
-async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answer:
+async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, fault: PlatformError) -> Answer:
     """Let a request be tried again after a fault that counts for nothing: a store is away, or this process stops.
 
     One that may not wait any more has ended instead, and its answer is returned.
@@ -154,7 +168,7 @@ async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answe
         raise LeaseLost(claim.work.request_id)
     ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
     if ended is None:
-        raise Requeued(claim.work.request_id)
+        raise Requeued(str(fault), fault.store if isinstance(fault, StoreUnavailable) else None)
     return ended
 
 
@@ -213,8 +227,10 @@ async def _draw(
                         with _standing_still(limit):  # the time that a ledger is away is not the run's
                             if not await with_retries(lambda: ledger.running(claim), AWAY_S):
                                 raise LeaseLost(claim.work.request_id)
-                    if not run.drawing and on_begun is not None:
-                        on_begun()
+                    if not run.drawing:
+                        tell("running", run.seconds, "running %.3f s after its claim", run.seconds)
+                        if on_begun is not None:
+                            on_begun()
                     run.drawing = True
                     leases.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Note(text, level):
@@ -224,9 +240,16 @@ async def _draw(
                     on_drawn()
                 case Finished():
                     event = replace(event, timings={"queue": claim.queued_s, **event.timings})
+                    tell(
+                        "delivered", run.seconds, "delivered, pictures: %d; %s", len(event.images), _told(event.timings)
+                    )
                     answer = Answer(200, ENDPOINTS[claim.work.endpoint].result(claim.work, event))
                     return answer, [image.key for image in event.images if image.key is not None]
     raise PlatformError("runner_incomplete_response", "The run ended without a result.")
+
+
+def _told(timings: Mapping[str, float]) -> str:
+    return ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in timings.items())
 
 
 async def _finish(

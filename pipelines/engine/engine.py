@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor as Workers
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -61,6 +62,7 @@ class Engine:
         hung = EngineDead(f"a call has been running for more than {hang_after_s:g} s")
         self._watchdog = Watchdog(hang_after_s, lambda: self._give_up(hung))
         self._executor = Executor(stages, self._watchdog.begin)
+        self._seconds: dict[str, float] = {stage.name: 0.0 for stage in self._executor.stages.values()}  # of all calls
         self._scheduler = Scheduler(self._executor, one_at_a_time=one_at_a_time)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -86,7 +88,12 @@ class Engine:
     def stats(self) -> EngineStats:
         by, name = self._executor, self._counted
         retried, lowered = by.retried + self._begun_again, len(by.limits)
-        return EngineStats(by.calls[name], by.rows[name], by.largest[name], len(self._jobs), retried, lowered)
+        counts = EngineStats(by.calls[name], by.rows[name], by.largest[name], len(self._jobs), retried, lowered)
+        tokens, padding = map(sum, zip(*(stage.tokens for stage in by.stages.values()), strict=True))
+        seconds = sum(self._seconds.values())
+        return replace(
+            counts, seconds=seconds, unet_seconds=self._seconds[name], prompt_tokens=tokens, padding_tokens=padding
+        )
 
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead. A call that hangs is left behind."""
@@ -207,8 +214,10 @@ class Engine:
         if not tasks:
             return
         now, served = time.monotonic(), {id(task.job): task.job for task in tasks}
+        stage = self._executor.stage(tasks[0].asked).name
+        self._seconds[stage] += now - began
         for job in served.values():
-            job.timings[self._executor.stage(tasks[0].asked).name] += now - began
+            job.timings[stage] += now - began
         for job in list(self._jobs.values()):
             if id(job) not in served and (waited := now - max(began, job.ready_at)) > 0:
                 job.timings[WAIT] += waited
