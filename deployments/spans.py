@@ -74,7 +74,7 @@ def _parent(trace: Trace) -> Context | None:
         return None
     # samplers look at the last bits alone, of which two are the same in every id
     mixed = int.from_bytes(sha256(number.to_bytes(16, "big")).digest()[:16], "big")
-    sampled = provider.sampler.should_sample(None, mixed, NAME).decision is Decision.RECORD_AND_SAMPLE
+    sampled = provider.sampler.should_sample(Context(), mixed, NAME).decision is Decision.RECORD_AND_SAMPLE
     flags = api.TraceFlags(api.TraceFlags.SAMPLED if sampled else api.TraceFlags.DEFAULT)
     request = api.SpanContext(number, number & (2**64 - 1), is_remote=True, trace_flags=flags)
     return api.set_span_in_context(api.NonRecordingSpan(request), Context())

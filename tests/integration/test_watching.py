@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -82,7 +83,16 @@ def exported() -> dict[str, set[str]]:
 def test_what_is_exported_is_what_the_contract_says(client: httpx2.Client) -> None:
     drawn(client)
     usual = {name for metric in METRICS if metric.name not in RARE for name in series(metric)}
-    wait_until(lambda: not usual - exported().keys(), "the metrics")
+    missing = usual
+
+    def all_are_there() -> bool:
+        nonlocal missing
+        missing = usual - exported().keys()
+        return not missing
+
+    with suppress(AssertionError):
+        wait_until(all_are_there, "the metrics")
+    assert missing == set()
     known = {name: metric for metric in METRICS for name in series(metric)}
     for name, labels in exported().items():
         metric = known[name]
