@@ -82,7 +82,8 @@ def metrics_address() -> str:
     """Where this Ray offers the metrics of all that runs on it, in Prometheus' form."""
     import ray
 
-    (node,) = ray.nodes()
+    nodes: Callable[[], list[dict[str, int]]] = ray.nodes  # untyped
+    (node,) = nodes()
     return f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
 
 
