@@ -119,7 +119,7 @@ REQUEUED = _counter(
     "requests",
     ("endpoint",),
     _DISPATCHER,
-    "requests that lost their runner or a store and are in the queue again",
+    "requests that lost their runner or a store, and go back into the queue unless they have no attempts left",
 )
 LEASES_EXPIRED = _counter(
     "fooocus_leases_expired_total",

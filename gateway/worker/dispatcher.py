@@ -240,14 +240,11 @@ class DispatchLoop:
                 on_begun=partial(self._broadcast.changed, request_id),
                 previews=previews,
                 counts=self._counts_faults,
+                on_fault=partial(self._note_fault, endpoint, began),
             )
             how = "ok" if answer.error_type is None else f"{answer.status} {answer.error_type}"
             tell("ended", claim.queued_s + monotonic() - began, "ended: %s", how)
-        except Requeued as again:
-            tell("requeued", monotonic() - began, "queued again: %s", again, level=logging.WARNING)
-            self._monitor.add(REQUEUED, endpoint=endpoint)
-            if again.store is not None:
-                self._monitor.add(STORE_ERRORS, store=again.store)
+        except Requeued:
             self.wake()
             return
         except LeaseLost:
@@ -258,6 +255,12 @@ class DispatchLoop:
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
         self._broadcast.publish(request_id, Ended())
+
+    def _note_fault(self, endpoint: str, began: float, fault: PlatformError) -> None:
+        tell("requeued", monotonic() - began, "goes back into the queue: %s", fault, level=logging.WARNING)
+        self._monitor.add(REQUEUED, endpoint=endpoint)
+        if isinstance(fault, StoreUnavailable):
+            self._monitor.add(STORE_ERRORS, store=fault.store)
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)

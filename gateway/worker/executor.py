@@ -35,11 +35,7 @@ logger = logging.getLogger("fooocus.gateway")
 
 
 class Requeued(Exception):
-    """The request is in the queue again, to be tried by whoever claims it next. store: that was away, if any."""
-
-    def __init__(self, why: str, store: str | None = None) -> None:
-        super().__init__(why)
-        self.store = store
+    """The request is in the queue again, to be tried by whoever claims it next."""
 
 
 class LeaseLost(Exception):
@@ -72,12 +68,13 @@ async def execute(
     on_begun: Callable[[], None] | None = None,
     previews: bool = False,
     counts: Callable[[], Awaitable[bool]] | None = None,
+    on_fault: Callable[[PlatformError], None] | None = None,
 ) -> Answer:
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
     on_event: hears how far it is. previews: these too. on_begun: told that the ledger holds it as running. counts:
     whether a fault of the infrastructure costs the request an attempt, asked when one comes; a store that is away never
-    does.
+    does. on_fault: told of such a fault, before the request is put back: then it may be claimed at once.
 
     leases: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
@@ -132,8 +129,10 @@ async def execute(
         answer = answer_of(PlatformError("internal_error", "An internal error occurred; the request was not finished."))
     if answer.error is not None:
         leases.say(claim, "ERROR", answer.error)
+    if fault is not None and on_fault is not None:
+        on_fault(fault)
     if isinstance(fault, StoreUnavailable) or (fault is not None and counts is not None and not await counts()):
-        return await _hand_back(claim, ledger, leases, fault)
+        return await _hand_back(claim, ledger, leases)
     if fault is not None:
         return await _put_back(claim, ledger, leases, answer, crashed=run.drawing)
     if not await shielded(_finish(claim, ledger, leases, outcome, answer, media)):
@@ -150,14 +149,14 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
     await shielded(_write_log(claim, ledger, leases))
     match await shielded(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
         case ReleaseOutcome.QUEUED:
-            raise Requeued(answer.error or "a fault of the infrastructure")
+            raise Requeued(claim.work.request_id)
         case ReleaseOutcome.ENDED:
             return answer
         case ReleaseOutcome.LOST:
             raise LeaseLost(claim.work.request_id)
 
 
-async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, fault: PlatformError) -> Answer:
+async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answer:
     """Let a request be tried again after a fault that counts for nothing: a store is away, or this process stops.
 
     One that may not wait any more has ended instead, and its answer is returned.
@@ -168,7 +167,7 @@ async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, fault: P
         raise LeaseLost(claim.work.request_id)
     ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
     if ended is None:
-        raise Requeued(str(fault), fault.store if isinstance(fault, StoreUnavailable) else None)
+        raise Requeued(claim.work.request_id)
     return ended
 
 
