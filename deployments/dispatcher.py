@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import ray
@@ -65,6 +65,7 @@ class Dispatcher:
         self._broadcast = Broadcast()
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._monitor = RayMonitor()
+        self._starting, self._asking = 0, cast(asyncio.Task[int] | None, None)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner, monitor=self._monitor)
         well = StoreWatch("files", files.check).well
         leaving = partial(asyncio.to_thread, is_deleted)
@@ -130,7 +131,11 @@ class Dispatcher:
         alive = len(self._replicas.living())
         self._monitor.set(REPLICAS, alive)
         self._monitor.set(CAPACITY, self._replicas.capacity())
-        return Runners(alive, await asyncio.to_thread(starting, "Diffuser"))
+        # the controller may be slow or away, and what it said last will do
+        if self._asking is None or self._asking.done():
+            self._starting = 0 if self._asking is None else self._asking.result()
+            self._asking = asyncio.create_task(asyncio.to_thread(starting, "Diffuser"))
+        return Runners(alive, self._starting)
 
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""

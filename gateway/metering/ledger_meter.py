@@ -27,6 +27,7 @@ from gateway.monitoring.monitor import Monitor
 from gateway.rate_limited_log import RateLimitedLog
 
 EVERY_S = 5.0
+NO_ERROR = "none"  # an empty label is none at all
 SHARE = 0.02  # of the time that looking may take, however much waits
 LAG = timedelta(seconds=2)  # an end is written a little after the moment that it names
 MOST_BACK = timedelta(minutes=10)  # that ends are made up for after the ledger was away
@@ -100,7 +101,7 @@ class LedgerMeter:
     def _tell_over(self, figures: Figures) -> None:
         for one in figures.over:
             endpoint, outcome = one.endpoint, one.outcome.value
-            self._monitor.add(ENDED, endpoint=endpoint, outcome=outcome, error_type=one.error_type)
+            self._monitor.add(ENDED, endpoint=endpoint, outcome=outcome, error_type=one.error_type or NO_ERROR)
             self._monitor.observe(REQUEST_SECONDS, one.seconds, endpoint=endpoint, outcome=outcome)
             if one.outcome is Outcome.CANCELLED and one.drawn:
                 self._monitor.add(CANCELLED_RUNNING, endpoint=endpoint)

@@ -97,7 +97,7 @@ ENDED = _counter(
     ("endpoint", "outcome", "error_type"),
     _DISPATCHER,
     "requests that ended, whoever ended them; `outcome` is `ok`, `error` or `cancelled`, "
-    "`error_type` fal's word for why",
+    "`error_type` fal's word for why, or `none`",
 )
 REQUEST_SECONDS = _histogram(
     "fooocus_request_seconds",

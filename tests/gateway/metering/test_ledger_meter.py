@@ -81,7 +81,7 @@ async def test_each_end_is_counted_once_whoever_wrote_it(
     for _ in range(3):
         clock.turn(LAG_S)
         await meter.look()
-    assert monitor.count(ENDED, endpoint=APP, outcome="ok", error_type="") == 1
+    assert monitor.count(ENDED, endpoint=APP, outcome="ok", error_type="none") == 1
     assert monitor.count(ENDED, endpoint=APP, outcome="error", error_type="runner_connection_error") == 1
     assert monitor.observed(REQUEST_SECONDS, endpoint=APP, outcome="ok") == [5]
     assert len(monitor.observed(REQUEST_SECONDS, endpoint=APP, outcome="cancelled")) == 2
