@@ -41,6 +41,8 @@ LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve en
 class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
+    _machine = "cpu"
+
     async def __init__(  # type: ignore[misc]
         self, settings: FixedSettings, stages: Stages, files: Files, machine: str = "cpu"
     ) -> None:
@@ -161,6 +163,8 @@ class Dispatcher:
         self._sender.stop()
         self._housekeeping.stop()
         self._metering.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         await asyncio.wait([*self._loops, self._metering])
         await self._ledger.close()
 
