@@ -91,6 +91,6 @@ def place_app(settings: AppSettings, options: Mapping[str, Options]) -> Applicat
         ),
         expanding_limit_s=settings.expanding.time_limit_s,
     )
-    dispatcher = deploy(Dispatcher).bind(settings.gateway, stages, files)
+    dispatcher = deploy(Dispatcher).bind(settings.gateway, stages, files, settings.drawing.device)
     door = partial(door_of, settings.drawing, settings.weights, settings.expanding.folder is not None)
     return deploy(serve.ingress()(Gateway)).bind(settings.gateway, door, dispatcher)

@@ -1,20 +1,36 @@
 """The deployment that draws: an async shim over the engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from ray.serve.metrics import Counter, Gauge
-
 from deployments.channel import Channel
 from deployments.faults import service_errors
 from deployments.figures import Spent
-from deployments.logs import log_as_serve_does
 from deployments.reporting import keep_reporting
+from deployments.stage import StageLog
 from deployments.weights import Brings
+from gateway.monitoring.contract import (
+    ADAPTERS,
+    BASES,
+    BYTES_BROUGHT,
+    DEVICE_SECONDS,
+    LIVE_JOBS,
+    LOWERED,
+    PADDING_TOKENS,
+    PARTS_BROUGHT,
+    PICTURES,
+    PROMPT_TOKENS,
+    RETRIED,
+    UNET_CALLS,
+    UNET_ROWS,
+    UNET_SECONDS,
+    Metric,
+)
+from gateway.monitoring.trace import Trace
 from pipelines.events import Complete, Drawn, Event, Note, Pixels, Step, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
@@ -28,6 +44,23 @@ if TYPE_CHECKING:
 REPORT_PERIOD_S = 1.0
 
 Told = tuple[Event | Words | Complete, ...]
+
+# counts of the engine: the metric of each, and its labels
+COUNTED: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
+    "unet_calls": (UNET_CALLS, {}),
+    "unet_rows": (UNET_ROWS, {}),
+    "unet_seconds": (UNET_SECONDS, {}),
+    "busy_s": (DEVICE_SECONDS, {}),
+    "prompt_tokens": (PROMPT_TOKENS, {}),
+    "padding_tokens": (PADDING_TOKENS, {}),
+    "bases_found": (BASES, {"cache": "hit"}),
+    "bases_built": (BASES, {"cache": "miss"}),
+    "adapters_found": (ADAPTERS, {"cache": "hit"}),
+    "adapters_built": (ADAPTERS, {"cache": "miss"}),
+    "retried": (RETRIED, {}),
+    "parts_brought": (PARTS_BROUGHT, {}),
+    "bytes_brought": (BYTES_BROUGHT, {}),
+}
 
 
 class Draws(Protocol):
@@ -64,26 +97,13 @@ class Diffuser:
         self, open_drawer: Callable[[], Draws], capacity: int, open_weights: Callable[[], Brings]
     ) -> None:
         """open_weights: to what brings the files of inputs to this node."""
-        log_as_serve_does()
+        self._log = StageLog.of("draw")
         self._weights = open_weights()
         self._drawer = await asyncio.to_thread(open_drawer)
         self._holds = capacity
         self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants, self._spent))
-        self._unet_calls = Counter("fooocus_unet_calls_total", "UNet calls; rows over calls are the rows per step.")
-        self._unet_rows = Counter("fooocus_unet_rows_total", "Rows of UNet calls.")
-        self._retried = Counter(
-            "fooocus_retried_asks_total", "Parts of failed calls that were tried again, and jobs that were begun again."
-        )
-        self._lowered = Gauge("fooocus_lowered_row_caps", "Sizes of which fewer rows fit into memory than were tried.")
-        self._live_jobs = Gauge("fooocus_live_jobs", "Jobs that are being drawn.")
-        self._parts_brought = Counter(
-            "fooocus_parts_brought_total", "Models that were brought to a device that does not hold all of them."
-        )
-        self._bytes_brought = Counter(
-            "fooocus_bytes_brought_total", "Bytes of weights that were brought to the device."
-        )
-        self._seen = (0, 0, 0, 0, 0)
         self._told = self._drawer.stats()
+        self._seen = dict.fromkeys(COUNTED, 0.0)
         self._reported_at = 0.0
         self._live = 0
 
@@ -95,6 +115,7 @@ class Diffuser:
         expansions: Sequence[str] = (),
         previews: bool = False,
         asked_at: float = 0.0,
+        trace: Trace | None = None,
     ) -> AsyncIterator[Told | Pixels]:
         """Draw a spec: notes of its inputs and of its LoRAs, `Step` events, behind the first one its words, with
         `previews` also `Preview` events, then `Complete`, and last the pixels, (n, height, width, 3) uint8 RGB.
@@ -104,13 +125,14 @@ class Diffuser:
         replica.
 
         expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. asked_at:
-        when the caller asked, in seconds since 1970. Closing or cancelling it takes the job's rows out of the batch at
-        the next step. Raises ModelError for what cannot be drawn and PlatformError when the engine is lost.
+        when the caller asked, in seconds since 1970. trace: whose they are, for the log. Closing or cancelling it takes
+        the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn and PlatformError
+        when the engine is lost.
         """
         timing = Timing(inputs, asked_at)
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
-        with service_errors():
+        with self._log.told(trace), service_errors():
             inputs = replace(await self._brought(inputs), texts=expanded(inputs.texts, expansions))
             self._drawer.submit(job_id, spec, inputs, channel.put, previews=previews)
             self._live += 1
@@ -125,6 +147,7 @@ class Diffuser:
                     said: list[Event | Words] = []
                     for event in events:
                         if isinstance(event, Drawn):
+                            self._log.monitor.add(PICTURES, len(event.images))
                             yield (*said, Complete(len(event.images), timing.of(event)))
                             yield event.images
                             return
@@ -174,15 +197,13 @@ class Diffuser:
 
     def _report(self) -> None:
         self._reported_at = monotonic()
-        self._live_jobs.set(self._live)
-        stats = self._drawer.stats()
-        self._lowered.set(stats.lowered)
-        counted = (stats.unet_calls, stats.unet_rows, stats.retried, stats.parts_brought, stats.bytes_brought)
-        counters = (self._unet_calls, self._unet_rows, self._retried, self._parts_brought, self._bytes_brought)
-        for counter, now, before in zip(counters, counted, self._seen, strict=True):
-            if now > before:
-                counter.inc(now - before)
-        self._seen = counted
+        monitor, stats = self._log.monitor, self._drawer.stats()
+        monitor.set(LIVE_JOBS, self._live)
+        monitor.set(LOWERED, stats.lowered)
+        for name, (metric, labels) in COUNTED.items():
+            now = getattr(stats, name)
+            monitor.add(metric, now - self._seen[name], **labels)
+            self._seen[name] = now
 
     def __del__(self) -> None:
         drawer = getattr(self, "_drawer", None)  # not there when the weights could not be loaded

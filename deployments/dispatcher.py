@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import ray
@@ -14,16 +14,21 @@ from deployments.autoscaling import publish
 from deployments.figures import Meter, Spent
 from deployments.graph import Graph, Stages
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
 from deployments.placement import check_grace, read_limits
-from deployments.replica import shutdown_timeout_s
+from deployments.replica import shutdown_timeout_s, starting
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import QuotaReconciler, UploadAccount
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.figures import SqlFigures
 from gateway.ledger.models import AtOnce
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.store import SqlLedger
+from gateway.metering.fal import FalFigures, Runners
+from gateway.metering.ledger_meter import LedgerMeter
+from gateway.monitoring.contract import CAPACITY, REPLICAS
 from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
@@ -40,8 +45,14 @@ LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve en
 class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
-    async def __init__(self, settings: FixedSettings, stages: Stages, files: Files) -> None:  # type: ignore[misc]
+    _machine = "cpu"
+
+    async def __init__(  # type: ignore[misc]
+        self, settings: FixedSettings, stages: Stages, files: Files, machine: str = "cpu"
+    ) -> None:
+        """machine: the device that pictures are drawn on, as metrics call it."""
         log_as_serve_does()
+        self._machine = machine
         leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
         await asyncio.to_thread(check_home, settings, "Dispatcher")
@@ -65,7 +76,9 @@ class Dispatcher:
             at_once = partial(limits_of_keys, keys, of_key)
         self._broadcast = Broadcast()
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
-        self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner)
+        self._monitor = RayMonitor()
+        self._starting, self._asking = 0, cast(asyncio.Task[int] | None, None)
+        self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner, monitor=self._monitor)
         well = StoreWatch("files", files.check).well
         leaving = partial(asyncio.to_thread, is_deleted)
         self._dispatching = DispatchLoop(
@@ -80,12 +93,15 @@ class Dispatcher:
             stores_are_well=well,
             is_leaving=leaving,
             on_end=self._sender.wake,
+            monitor=self._monitor,
         )
         retention = Retention(ledger.history, files, settings)
         # after the sweep of files, so that what has expired is gone before its place is given back
         uploads = QuotaReconciler(UploadAccount(ledger.database, settings), files)
         sweeps = [retention.sweep, files.sweep, uploads.sweep, ledger.database.shrink]
         self._housekeeping = PeriodicTasks(sweeps, settings.sweep_s)
+        meter = LedgerMeter(SqlFigures(ledger.database), self._monitor, FalFigures(self._machine), self._runners)
+        self._metering = asyncio.create_task(meter.run(), name="metering")
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),
@@ -142,6 +158,17 @@ class Dispatcher:
         self._check_loops()
         return self._replicas.room()
 
+    async def _runners(self) -> Runners:
+        """How many replicas draw, for the metrics."""
+        alive = len(self._replicas.living())
+        self._monitor.set(REPLICAS, alive)
+        self._monitor.set(CAPACITY, self._replicas.capacity())
+        # the controller may be slow or away, and what it said last will do
+        if self._asking is None or self._asking.done():
+            self._starting = 0 if self._asking is None else self._asking.result()
+            self._asking = asyncio.create_task(asyncio.to_thread(starting, "Diffuser"))
+        return Runners(alive, self._starting)
+
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""
         # not in `reconfigure`, during which Serve still tells the options from before
@@ -168,7 +195,10 @@ class Dispatcher:
             await self._dispatching.stop()
         self._sender.stop()
         self._housekeeping.stop()
-        await asyncio.wait(self._loops)
+        self._metering.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+        await asyncio.wait([*self._loops, self._metering])
         await self._ledger.close()
 
     def __del__(self) -> Coroutine[Any, Any, None] | None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.monitoring.trace import Trace
 from pipelines.spec import Spec
 
 
@@ -18,12 +19,12 @@ class Words:
     note: str = ""
 
 
-async def ask_for_words(expander: Any, spec: Spec, limit_s: float) -> Words:
+async def ask_for_words(expander: Any, spec: Spec, limit_s: float, trace: Trace | None = None) -> Words:
     """The words of the PromptExpander behind that handle. Without words after `limit_s` seconds, or where it is away
-    or fails. Raises nothing but cancellation, and then leaves no call behind."""
+    or fails. Raises nothing but cancellation, and then leaves no call behind. trace: whose they are."""
     response: Any = None
     try:
-        response = expander.expand.remote(spec)
+        response = expander.expand.remote(spec, trace)
         return Words(await asyncio.wait_for(response, limit_s))
     except TimeoutError:  # of this wait, or of the replica's own
         why = f"took longer than {limit_s:g} s"

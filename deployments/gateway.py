@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any, get_args
 
 from ray.serve.context import _get_global_client
-from ray.serve.metrics import Gauge
 from starlette.applications import Starlette
 
 from deployments.binding import check_host
 from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.logs import log_as_serve_does
+from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
 from deployments.placement import read_limits
 from deployments.replica import max_ongoing_requests
@@ -25,6 +25,8 @@ from gateway.files.backends import files_of
 from gateway.files.upload_quota import UploadAccount
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.opening import open_ledger
+from gateway.monitoring.contract import STORE_UP
+from gateway.monitoring.monitor import Monitor
 from gateway.settings import FixedSettings, GatewayLimits, GatewaySettings
 from gateway.weights.settings import WeightsSettings
 from gateway.weights.sources import unknown
@@ -58,6 +60,7 @@ class Gateway:
         dispatcher: Handle,
     ) -> None:
         log_as_serve_does()
+        self._monitor = RayMonitor()
         await asyncio.to_thread(_check_binding, settings)
         await asyncio.to_thread(check_home, settings, "Gateway")
         self._settings, self._dispatcher = GatewaySettings.of(settings), DispatcherHandle(dispatcher)
@@ -73,7 +76,7 @@ class Gateway:
         self._ledger.limit(limits.max_waiting)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        files, ledger, tell = files_of(self._settings), self._ledger, StoreGauge().set
+        files, ledger, tell = files_of(self._settings), self._ledger, StoreGauge(self._monitor).set
         self._watches = (StoreWatch("files", files.check, tell), StoreWatch("ledger", ledger.database.check, tell))
         parts = Parts(
             self._settings,
@@ -87,6 +90,7 @@ class Gateway:
             family=self._door.family,
             watches=self._watches,
             max_ongoing_requests=partial(max_ongoing_requests, "Gateway"),
+            monitor=self._monitor,
         )
         app = create_app(parts)
         app.router.lifespan_context = self._lifespan
@@ -94,7 +98,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        reaper = Reaper(self._ledger, self._settings.lease_s)
+        reaper = Reaper(self._ledger, self._settings.lease_s, monitor=self._monitor)
         reaping = PeriodicTasks([partial(self._reap, reaper)], reaper.period_s)
         loops = [asyncio.create_task(watch.run(WATCH_S)) for watch in self._watches]
         reaped = asyncio.create_task(reaping.run(), name="reaping")
@@ -114,11 +118,11 @@ class Gateway:
 class StoreGauge:
     """What `gateway.files.availability.StoreWatch` tells, as a metric of this replica."""
 
-    def __init__(self) -> None:
-        self._gauge = Gauge("fooocus_store_up", "1 while a store can be reached and written, else 0.", ("store",))
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
 
     def set(self, store: str, up: bool) -> None:
-        self._gauge.set(float(up), {"store": store})
+        self._monitor.set(STORE_UP, float(up), store=store)
 
 
 class Door:

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter, time
 from typing import Any
 
 from deployments.expanding import ask_for_words
 from deployments.faults import service_error
+from deployments.spans import spanning
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
+from gateway.monitoring.trace import Trace, followed
 from gateway.work import Delivering, Event, Finished, Note, Work
 from pipelines.events import Complete, Preview, Words
 from pipelines.prompts.assembly import Texts
@@ -51,21 +53,26 @@ class Graph:
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         """See `gateway.work.Runner.run`. Raises only errors of `gateway.errors`, besides cancellation."""
         calls: list[Handle] = []
+        # one context goes with every call, so that the logs of all stages name the request
+        trace = followed() or Trace(work.request_id, work.endpoint, work.delivery.owner)
+        ending = ExitStack()
+        ending.enter_context(spanning("run", trace))
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
             # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here. No
             # request can do without them: all that is drawn has texts, which need what the Preprocessor's node has of
             # styles, wildcards and embeddings, and what is not drawn has a picture that is to be fetched.
-            inputs = _begun(calls, stages.preprocessor.prepare.remote(spec, work.delivery.owner))
+            inputs = _begun(calls, stages.preprocessor.prepare.remote(spec, work.delivery.owner, trace))
             expansions: tuple[str, ...] = ()
             if spec.expand_prompt:
-                words = await ask_for_words(stages.prompt_expander, spec, stages.expanding_limit_s)
+                words = await ask_for_words(stages.prompt_expander, spec, stages.expanding_limit_s, trace)
                 clock.lap("expansion")
                 expansions = words.texts
                 if words.note:
                     yield Note(words.note)
             diffuser = stages.diffuser.options(stream=True)
-            drawing = _begun(calls, diffuser.draw.remote(work.request_id, spec, inputs, expansions, previews, time()))
+            asked = (work.request_id, spec, inputs, expansions, previews, time(), trace)
+            drawing = _begun(calls, diffuser.draw.remote(*asked))
             texts: tuple[Texts, ...] = ()
             stream = await drawing._to_object_ref_gen()
             complete: Complete | None = None
@@ -92,10 +99,12 @@ class Graph:
             yield Delivering()
             checked: Any = [0.0] * complete.pictures
             if spec.check_safety:
-                checking = stages.safety_checker.check.remote(pixels, spec.safety_checker_version)
+                checking = stages.safety_checker.check.remote(pixels, spec.safety_checker_version, trace)
                 checked = _begun(calls, checking)
             delivery = (work.request_id, work.delivery, work.base_url)
-            delivering = _begun(calls, stages.postprocessor.deliver.remote(*delivery, pixels, checked, spec, texts))
+            delivering = _begun(
+                calls, stages.postprocessor.deliver.remote(*delivery, pixels, checked, spec, texts, trace)
+            )
             objections = await checked if spec.check_safety else checked
             for text in _blacked_out(spec, objections):
                 yield Note(text)
@@ -110,6 +119,8 @@ class Graph:
             if isinstance(error, Exception):
                 raise service_error(error) from error
             raise
+        finally:
+            ending.close()
 
 
 def _blacked_out(spec: Spec, objections: Sequence[float]) -> list[str]:

@@ -78,6 +78,15 @@ def own_ray(starting: Starting, begin: Callable[[Path], None] = begin) -> Iterat
         raise RuntimeError(f"{_first_line(failed)}; logs: {_keep_logs(folder, failed)}") from failed
 
 
+def metrics_address() -> str:
+    """Where this Ray offers the metrics of all that runs on it, in Prometheus' form."""
+    import ray
+
+    nodes: Callable[[], list[dict[str, int]]] = ray.nodes  # untyped
+    (node,) = nodes()
+    return f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+
+
 def interrupt(*_: object) -> None:
     """A signal's handler: ends whatever runs."""
     raise KeyboardInterrupt

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from deployments.faults import service_errors
+from deployments.stage import StageLog
 from gateway.files.availability import PatientFiles
 from gateway.files.base import FILES, Files, FileTerms
 from gateway.files.names import OutputNames
 from gateway.images.codec import CONTENT_TYPES, encode_image
 from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, metadata
+from gateway.monitoring.trace import Trace
 from gateway.settings import OutputSettings, Scheme
 from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
@@ -48,6 +50,7 @@ class Postprocessor:
         open_models: Callable[[], "Models"],
     ) -> None:
         """open_models: called where pictures say how they were made."""
+        self._log = StageLog.of("deliver")
         self._files = PatientFiles(files, patience_s, logging.getLogger("ray.serve"))
         self._names = open_names()
         self._output = output
@@ -62,13 +65,14 @@ class Postprocessor:
         objections: Sequence[float],
         spec: Spec,
         texts: Sequence[Texts] = (),
+        trace: Trace | None = None,
     ) -> list[Image]:
         """The pictures as the client gets them, in their order; those with an objection above 0 are black.
 
         images: (n, height, width, 3) uint8 RGB. spec: what they were drawn from. texts: of each, where they were drawn
-        from any.
+        from any. trace: whose they are, for the log.
         """
-        with service_errors():
+        with self._log.told(trace), service_errors():
             images = black_out(images, [each > 0 for each in objections])
             keys = [self._names.key(request_id, number, delivery.format) for number in range(len(images))]
             told: Sequence[Metadata | None] = [None] * len(images)

@@ -8,11 +8,13 @@ from time import monotonic, time
 from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
+from deployments.stage import StageLog
 from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
 from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.ssrf import NameResolver
+from gateway.monitoring.trace import Trace
 from gateway.picture_sources import ImageLoader
 from gateway.settings import FixedSettings
 from pipelines.events import Pixels
@@ -57,6 +59,7 @@ class Preprocessor:
         open_phrasebook: Callable[[], Phrasebook] = Phrasebook,
     ) -> None:
         """open_finder: to what the catalogue does not know. open_faces: gives None where there is no face detector."""
+        self._log = StageLog.of("prepare")
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()
         self._finder = open_finder()
@@ -64,12 +67,13 @@ class Preprocessor:
         self._phrasebook = open_phrasebook()
         self._room = asyncio.Semaphore(DECODED_AT_ONCE)
 
-    async def prepare(self, spec: Spec, owner: str = "") -> Inputs:
+    async def prepare(self, spec: Spec, owner: str = "", trace: Trace | None = None) -> Inputs:
         """The inputs of `spec`. Raises ModelError for a picture, a LoRA or an embedding that cannot be had.
 
         owner: the id of the caller's key, in whose share weights are fetched; empty where the service asks for none.
+        trace: whose they are, for the log.
         """
-        with service_errors():
+        with self._log.told(trace), service_errors():
             began = monotonic()
             inputs = await self._prepared(spec, owner)
             return replace(inputs, took_s=monotonic() - began, ready_at=time())

@@ -7,6 +7,8 @@ from ray import serve
 
 from deployments.faults import service_error
 from deployments.settings import ExpandingSettings
+from deployments.stage import StageLog
+from gateway.monitoring.trace import Trace
 from pipelines.catalogue import Catalogue
 from pipelines.prompts.expanding import Expands, Fits, expand_specs, fitting
 from pipelines.prompts.phrasebook import Phrasebook
@@ -26,14 +28,20 @@ class PromptExpander:
     ) -> None:
         """open_expander: answers None where there is none. open_phrasebook: as the Preprocessor has it, so that both
         make the same texts. open_fits: tells what a picture's texts are held to."""
+        self._log = StageLog.of("expand")
         self._expander = await asyncio.to_thread(open_expander)
         self._phrasebook = await asyncio.to_thread(open_phrasebook)
         self._fits = await asyncio.to_thread(open_fits)
 
+    async def expand(self, spec: Spec, trace: Trace | None = None) -> tuple[str, ...]:
+        """A whole main text for each of the spec's seeds, lengthened, or "" where nothing was added. Raises
+        TimeoutError when it takes longer than the settings allow. trace: whose it is, for the log."""
+        with self._log.told(trace):
+            texts: tuple[str, ...] = await self._expand_batch(spec)
+            return texts
+
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.0)
-    async def expand(self, specs: list[Spec]) -> list[tuple[str, ...]]:
-        """For each spec a whole main text for each of its seeds, lengthened, or "" where nothing was added. Callers
-        pass one spec and get one tuple. Raises TimeoutError when it takes longer than the settings allow."""
+    async def _expand_batch(self, specs: list[Spec]) -> list[tuple[str, ...]]:
         return await asyncio.to_thread(self._expand, specs)
 
     def _expand(self, specs: Sequence[Spec]) -> list[tuple[str, ...]]:

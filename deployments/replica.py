@@ -31,6 +31,19 @@ def _option(name: str, default: float) -> float:
     return found
 
 
+def starting(deployment: str) -> int:
+    """How many replicas of a deployment of this application are being started, as Serve's controller has it; 0 where it
+    does not say. Blocks."""
+    if not ray.is_initialized():
+        return 0
+    try:
+        application = serve.status().applications[serve.get_replica_context().app_name]
+        states = application.deployments[deployment].replica_states
+    except Exception:  # it is only told
+        return 0
+    return sum(number for state, number in states.items() if state in ("STARTING", "RECOVERING"))
+
+
 def open_on(setting: str, device: str, deployment: str, opener: Callable[[], Opened]) -> Opened:
     """What `opener` opens. Raises ValueError where it needs a GPU that this replica does not book: Ray hides that."""
     if device.startswith("cuda") and ray.is_initialized() and not ray.get_gpu_ids():

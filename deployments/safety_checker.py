@@ -9,6 +9,8 @@ import numpy as np
 from ray import serve
 
 from deployments.faults import service_errors
+from deployments.stage import StageLog
+from gateway.monitoring.trace import Trace
 from pipelines.catalogue import Catalogue
 from pipelines.errors import DrawingFault
 from pipelines.events import Pixels
@@ -32,19 +34,21 @@ class SafetyChecker:
 
     async def __init__(self, open_checkers: Callable[[], Checkers]) -> None:  # type: ignore[misc]  # Serve awaits it
         """open_checkers: answers those that there are; no picture may come here for another."""
+        self._log = StageLog.of("check")
         self._checkers = await asyncio.to_thread(open_checkers)
 
-    async def check(self, images: Pixels, version: SafetyCheckerVersion) -> list[float]:
+    async def check(self, images: Pixels, version: SafetyCheckerVersion, trace: Trace | None = None) -> list[float]:
         """How much each picture of a request is objected to: above 0 it may not be shown. images: (n, height, width, 3)
-        uint8 RGB."""
-        match version:
-            case "v1":
-                found: list[float] = await self._first(images)
-            case "v2":
-                found = await self._second(images)
-            case _:
-                assert_never(version)
-        return found
+        uint8 RGB. trace: whose they are, for the log."""
+        with self._log.told(trace):
+            match version:
+                case "v1":
+                    found: list[float] = await self._first(images)
+                case "v2":
+                    found = await self._second(images)
+                case _:
+                    assert_never(version)
+            return found
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
     async def _first(self, drawings: list[Pixels]) -> list[list[float]]:

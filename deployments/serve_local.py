@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from deployments.binding import is_loopback
-from deployments.own_ray import cores, ignore_signals, interrupt, own_ray, prepare_environment
+from deployments.own_ray import cores, ignore_signals, interrupt, metrics_address, own_ray, prepare_environment
 from deployments.starting import Starting
 from pipelines.catalogue import family_folder
 
@@ -108,7 +108,11 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
         resources: Any = ray.cluster_resources  # untyped
         placed = _with_gpus(file.options, resources().get("GPU", 0))
         with starting.step("Starting the service"):
-            ray_serve.start(proxy_location=file.serve.proxy_location, http_options=options)
+            ray_serve.start(
+                proxy_location=file.serve.proxy_location,
+                http_options=options,
+                tracing_config=file.serve.tracing_config,
+            )
             application = file.serve.applications[0]
             try:
                 ray_serve.run(
@@ -121,6 +125,7 @@ def serve(config: Path, port: int | None, tls: bool, family: str | None, host: s
                 raise RuntimeError(_why(application.name) or str(error)) from error
             _wait_until_ready(address)
         starting.say(f"Fooocus Serve is ready on {address}")
+        print(f"Metrics for Prometheus: {metrics_address()}", flush=True)
         if trusted is not None:
             print(f"Clients trust it by SSL_CERT_FILE={trusted} or NODE_EXTRA_CA_CERTS={trusted}", flush=True)
         if not is_loopback(options["host"]):

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Protocol
 
-from ray.serve.metrics import Counter
-
+from deployments.monitoring import RayMonitor
 from gateway.files.backends import files_of
 from gateway.images.fetch import Fetcher, FetchLimits, SilentServers
 from gateway.images.ssrf import NameResolver
+from gateway.monitoring.contract import WEIGHTS_BYTES, WEIGHTS_EVICTIONS, WEIGHTS_HITS, WEIGHTS_MISSES
 from gateway.settings import FixedSettings
 from gateway.weights.cache import WeightsCache
 from gateway.weights.finder import WeightsFinder
@@ -37,11 +37,7 @@ class CountedFinder:
 
     def __init__(self, finder: Finds, cache: WeightsCache) -> None:
         self._finder, self._cache = finder, cache
-        self._bytes = Counter("fooocus_weights_fetched_bytes_total", "Bytes of weights that clients named.")
-        self._hits = Counter("fooocus_weights_hits_total", "Weights that were found in the cache.")
-        self._misses = Counter("fooocus_weights_misses_total", "Weights that were fetched, or asked for anew.")
-        self._evictions = Counter("fooocus_weights_evictions_total", "Files that left the cache for others.")
-        self._seen = (0, 0, 0, 0)
+        self._monitor, self._seen = RayMonitor(), (0, 0, 0, 0)
 
     async def find(self, word: str, field: str, kind: Kind, owner: str = "") -> Path:
         try:
@@ -52,10 +48,9 @@ class CountedFinder:
     def _report(self) -> None:
         counts = self._cache.counts
         counted = (counts.bytes, counts.hits, counts.misses, counts.evictions)
-        counters = (self._bytes, self._hits, self._misses, self._evictions)
-        for counter, now, before in zip(counters, counted, self._seen, strict=True):
-            if now > before:
-                counter.inc(now - before)
+        metrics = (WEIGHTS_BYTES, WEIGHTS_HITS, WEIGHTS_MISSES, WEIGHTS_EVICTIONS)
+        for metric, now, before in zip(metrics, counted, self._seen, strict=True):
+            self._monitor.add(metric, now - before)
         self._seen = counted
 
 

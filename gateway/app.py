@@ -82,7 +82,7 @@ def create_app(parts: Parts) -> Starlette:
             Middleware(Receiving, Bodies(settings, lambda: ordinary_calls(parts.max_ongoing_requests()) // 2)),
         ],
         exception_handlers={
-            StoreUnavailable: OnStoreUnavailable(),
+            StoreUnavailable: OnStoreUnavailable(parts.monitor),
             ServiceError: on_service_error,
             HTTPException: on_http_exception,
         },

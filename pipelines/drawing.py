@@ -2,7 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any
 
@@ -195,6 +195,8 @@ class Drawer:
         asked = spec.refiner if takes_over(spec) else None
         refining = self._variants.refiners.find() if asked is not None else None
         whole = len(at_hand) == len(both)
+        for variant in at_hand if whole else ():
+            self._variants.note_found(variant)
         run = sigma_schedule(spec, self._table, inputs.strength)
 
         def prepare() -> Start:
@@ -258,7 +260,8 @@ class Drawer:
 
     def stats(self) -> EngineStats:
         traffic = self._family.residency.traffic()
-        return replace(self._engine.stats(), parts_brought=traffic.parts, bytes_brought=traffic.bytes)
+        told = replace(self._engine.stats(), parts_brought=traffic.parts, bytes_brought=traffic.bytes)
+        return replace(told, **asdict(self._variants.counts))
 
     def variants(self) -> tuple[str, ...]:
         """Names of the weights that are at hand, the ones used last at the end."""

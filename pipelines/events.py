@@ -58,7 +58,9 @@ class EngineStats:
     retried: asks that were tried again after a call had failed, and jobs begun again. lowered: sizes whose row cap was
     found too large. parts_brought: how often a model was brought to a device that does not hold all of them.
     bytes_brought: what was copied for that. unet_row_steps: as unet_rows, in rows of 1024 x 1024 pixels. busy_s: of all
-    turns that called anything, the UNet or other.
+    turns that called anything, the UNet or other, and unet_seconds of the UNet's. prompt_tokens: of all rows of UNet
+    calls, and padding_tokens of these what only fills up. bases_found, bases_built: how often a request's base was at
+    hand, and was not; adapters_found and adapters_built likewise LoRAs of rows.
     """
 
     unet_calls: int
@@ -71,3 +73,10 @@ class EngineStats:
     bytes_brought: int = 0
     unet_row_steps: float = 0.0
     busy_s: float = 0.0
+    unet_seconds: float = 0.0
+    prompt_tokens: int = 0
+    padding_tokens: int = 0
+    bases_found: int = 0
+    bases_built: int = 0
+    adapters_found: int = 0
+    adapters_built: int = 0

@@ -38,6 +38,7 @@ NOT_RUN: Mapping[str, str] = {
     "python -m deployments.config_file serve_config.yaml": "tests/deployments/test_config_files.py runs it",
     "serve deploy": "needs Ray",
     "serve config": "needs Ray",
+    "ray status": "needs Ray",
     "serve status": "needs Ray",
     "serve shutdown": "needs Ray",
     "serve delete": "needs Ray",

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.errors import StoreUnavailable
 from gateway.files.base import Files, FileTerms
+from gateway.monitoring.trace import begin_apart
 from gateway.rate_limited_log import RateLimitedLog
 
 EVERY_S = 2.0
@@ -48,7 +49,7 @@ class StoreWatch:
         if self._asking is None and self._clock() < self._known_until:
             return self._up
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+            self._asking = begin_apart(self._ask())
         # shared: who stops waiting does not take the answer from the others
         return await asyncio.shield(self._asking)
 

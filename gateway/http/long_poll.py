@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from gateway.ledger.models import Ledger, State, Status
+from gateway.monitoring.trace import begin_apart
 from gateway.worker.events import PAUSE_S, DispatcherLink
 
 PERIOD_S = 0.25  # between two looks at those who move up
@@ -68,7 +69,7 @@ class StatusBroadcaster:
             self._news.set()
         for name, loop in (("hear", self._hear), ("look", self._look)):
             if name not in self._loops or self._loops[name].done():
-                self._loops[name] = asyncio.create_task(loop(), name=f"watching-{name}")
+                self._loops[name] = begin_apart(loop(), f"watching-{name}")
         try:
             yield watch
         finally:

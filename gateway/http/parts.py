@@ -1,7 +1,7 @@
 """What the app is built from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
@@ -9,6 +9,7 @@ from gateway.files.upload_quota import UploadAccount
 from gateway.keys.base import Keys
 from gateway.ledger.history import SqlHistory
 from gateway.ledger.models import Ledger
+from gateway.monitoring.monitor import Monitor, NoMonitor
 from gateway.settings import GatewaySettings
 from gateway.work import FamilyState
 from gateway.worker.events import DispatcherLink
@@ -33,7 +34,7 @@ class Parts:
     the stages would refuse, where that can be told before anything is spent on it; called on other threads, some at
     once. family: what is drawn with, as clients are told; None tells nothing.
     watches: of the stores; asked by `/ready` too. max_ongoing_requests: calls that Serve lets a replica of the app have
-    at once. Both these and the limits of the settings may change while the app lives.
+    at once. Both these and the limits of the settings may change while the app lives. monitor: counts what happens.
     """
 
     settings: GatewaySettings
@@ -47,3 +48,4 @@ class Parts:
     family: FamilyState | None = None
     watches: Sequence[StoreWatch] = ()
     max_ongoing_requests: Callable[[], int] = _usual
+    monitor: Monitor = field(default_factory=NoMonitor)

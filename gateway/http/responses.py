@@ -21,6 +21,8 @@ from gateway.http import bodies
 from gateway.http.long_poll import PERIOD_S, StatusBroadcaster
 from gateway.http.routes import methods_of
 from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
+from gateway.monitoring.contract import STORE_ERRORS
+from gateway.monitoring.monitor import Monitor
 from gateway.rate_limited_log import RateLimitedLog
 
 REQUEST_ID = "x-fal-request-id"
@@ -53,12 +55,13 @@ async def on_service_error(request: Request, error: Exception) -> Response:
 class OnStoreUnavailable:
     """Answers calls that a store has failed. It may fail every one, so few of them are logged."""
 
-    def __init__(self) -> None:
-        self._log = RateLimitedLog(logger)
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor, self._log = monitor, RateLimitedLog(logger)
 
     async def __call__(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, StoreUnavailable)  # noqa: S101 (registered for this class alone)
         cause = error.__cause__ or error
+        self._monitor.add(STORE_ERRORS, store=error.store)
         self._log.warning("%s %s: the %s store is away: %r", request.method, request.url.path, error.store, cause)
         return error_response(error)
 

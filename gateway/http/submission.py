@@ -6,9 +6,10 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ from gateway.http.request_body import body_bytes, parsed
 from gateway.images.ssrf import webhook_address
 from gateway.keys.base import Caller, Keys, spent
 from gateway.ledger.models import Accepted, Idempotency, Place, Priority, Terms
+from gateway.monitoring.contract import ACCEPTED
+from gateway.monitoring.trace import Trace, follow, tell
 from gateway.picture_sources import STORED, LocalFileResolver
 from gateway.policy import OF_OUTPUTS, lifecycle_of
 from gateway.settings import GatewaySettings
@@ -69,13 +72,21 @@ class Submission:
     """What a request asks for.
 
     fingerprint: SHA-256 (hex) of its input as it came. media: the keys of the pictures that came inside it. input: its
-    input as JSON, without the pictures themselves; None for one that is too large to be kept.
+    input as JSON, without the pictures themselves; None for one that is too large to be kept. began: when it came, by
+    `monotonic`.
     """
 
     order: Order
     fingerprint: str
     media: tuple[str, ...]
     input: str | None
+    began: float
+
+    @property
+    def trace(self) -> Trace:
+        """What logs and spans say of it."""
+        work = self.order.work
+        return Trace(work.request_id, work.endpoint, work.delivery.owner)
 
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
@@ -87,10 +98,11 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submissi
 
     Raises ValidationErrors for an input that breaks its schema, or that whoever draws would refuse.
     """
-    settings = parts.settings
+    began, settings = monotonic(), parts.settings
     lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
     payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
+    follow(Trace(request_id, endpoint.id, caller(request).key))
     family = parts.family or FamilyState("", (), {})
     order = endpoint.order(payload, request_id, origin(request, settings.public_url), family.missing, family.styles)
     digest, kept_input = await asyncio.to_thread(_examined, parts.check, order.work.spec, payload)
@@ -109,7 +121,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submissi
     work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, endpoint.without_effect(order.inactive))
-    return Submission(Order(work, order.inactive), digest, _stored(spec), kept_input)
+    return Submission(Order(work, order.inactive), digest, _stored(spec), kept_input, began)
 
 
 def _examined(check: Callable[[Spec], None], spec: Spec, payload: Any) -> tuple[str, str | None]:
@@ -330,6 +342,8 @@ async def submit(
     finally:
         if accepted is None or accepted.repeated:
             await asked.forget(parts.files)
+    if accepted.repeated:
+        follow(replace(asked.trace, request_id=accepted.request_id))
     return accepted
 
 
@@ -343,7 +357,17 @@ async def _charged(
     await quota.reserve(who, work.spec)
     try:
         accepted = await parts.ledger.submit(work, endpoint.app, terms, place)
+        if not accepted.repeated:
+            _tell_accepted(asked, terms, accepted, parts)
     finally:
         if accepted is None or accepted.repeated:
             await quota.refund(who, work.spec)
     return accepted
+
+
+def _tell_accepted(asked: Submission, terms: Terms, accepted: Accepted, parts: Parts) -> None:
+    kind, priority = "queue" if terms.listener is None else "run", terms.priority.name.lower()
+    seconds, endpoint = monotonic() - asked.began, asked.order.work.endpoint
+    tell("accepted", seconds, "accepted as a %s of %s priority, position %d", kind, priority, accepted.position)
+    parts.monitor.add(ACCEPTED, endpoint=endpoint, kind=kind, priority=priority)
+    parts.monitor.span("accept", asked.trace, seconds)

@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
 from gateway.errors import PlatformError
+from gateway.monitoring.trace import Trace
 from gateway.work import Work
 
 RETRY_AFTER_S = 5
@@ -176,6 +177,13 @@ class Claim:
     attempt: int
     queued_s: float = field(default=0.0, compare=False)
     begun: bool = field(default=False, compare=False)
+    priority: Priority = field(default=Priority.NORMAL, compare=False)
+
+    @property
+    def trace(self) -> Trace:
+        """What logs and spans say of it."""
+        work = self.work
+        return Trace(work.request_id, work.endpoint, work.delivery.owner, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ import httpx2
 
 from gateway.images.ssrf import NameResolver, RefusedAddress, RefusedUrl, Resolve, check_url, guarded_client
 from gateway.ledger.models import Answer
+from gateway.monitoring.contract import WEBHOOK_ATTEMPTS
+from gateway.monitoring.monitor import Monitor, NoMonitor
+from gateway.monitoring.trace import Trace, follow
 from gateway.webhooks.signing import KeyRing, signed_headers
 
 
@@ -126,7 +129,7 @@ class Sender(Generic[D]):
     """Sends what is due until it is stopped. A receiver that is slow costs its own host only.
 
     What the queue of a host cannot hold goes back into the outbox untried, so that others behind it are reached.
-    resolve: None for the system's resolver on threads of this sender.
+    resolve: None for the system's resolver on threads of this sender. monitor: counts attempts.
     """
 
     def __init__(
@@ -137,7 +140,9 @@ class Sender(Generic[D]):
         owner: str,
         resolve: Resolve | None = None,
         random: Random | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
+        self._monitor = monitor or NoMonitor()
         self._outbox, self._ring, self._limits, self._owner = outbox, ring, limits, owner
         self._resolve = resolve
         self._random = random or Random()
@@ -208,9 +213,11 @@ class Sender(Generic[D]):
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, client: httpx2.AsyncClient, host: str, queue: _HostQueue[D], held: D) -> None:
+        follow(Trace(held.request_id, key=held.key))
         try:
             error = await self._attempt(client, held)
             queue.healthy = error is None
+            self._monitor.add(WEBHOOK_ATTEMPTS, result="delivered" if error is None else "failed")
             try:
                 if error is None:
                     await self._outbox.delivered(held)

@@ -6,9 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
 from gateway.errors import PlatformError, StoreUnavailable
 from gateway.ledger.models import AtOnce, Claim, Ledger
+from gateway.monitoring.contract import BEAT_SECONDS, BEATS, REQUEUED, STORE_ERRORS, WAIT
+from gateway.monitoring.monitor import Monitor, NoMonitor
+from gateway.monitoring.trace import follow, tell
 from gateway.retries import with_retries
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
@@ -40,7 +44,8 @@ class DispatchLoop:
     capacity: how many requests may be held now. at_once: how many of a key; of_key: where its own limit does not say.
     broadcast: who listens to runs hears of them there. stores_are_well: nothing is begun while they are not, for it
     could not be drawn or delivered. is_leaving: whether the whole service is being stopped, so that runners which are
-    lost are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook.
+    lost are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook. monitor: counts what
+    happens here.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -58,12 +63,14 @@ class DispatchLoop:
         is_leaving: Callable[[], Awaitable[bool]] | None = None,
         on_end: Callable[[], None] | None = None,
         of_key: Callable[[], int | None] = lambda: None,
+        monitor: Monitor | None = None,
     ) -> None:
+        self._monitor = monitor or NoMonitor()
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once, self._of_key = capacity, at_once, of_key
         self._broadcast = broadcast or Broadcast()
         self._stores_are_well, self._is_leaving, self._on_end = stores_are_well, is_leaving, on_end
-        self._reaper = Reaper(ledger, settings.lease_s)
+        self._reaper = Reaper(ledger, settings.lease_s, monitor=self._monitor)
         self._leases = LeaseKeeper(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
         self._stranded: list[Callable[[], Awaitable[object]]] = []
@@ -147,8 +154,10 @@ class DispatchLoop:
             try:
                 await action()
                 failures = 0
-            except Exception:
+            except Exception as error:
                 logger.exception("the dispatcher could not reach the ledger; it tries again")
+                if isinstance(error, StoreUnavailable):
+                    self._monitor.add(STORE_ERRORS, store=error.store)
                 failures += 1
             # never so long that leases run out meanwhile
             last_s = min(LAST_RETRY_S, self._settings.lease_s / 4)
@@ -201,7 +210,12 @@ class DispatchLoop:
         self._tell_of_end(claim.work.request_id)
 
     async def _execute(self, claim: Claim) -> None:
-        request_id = claim.work.request_id
+        request_id, endpoint = claim.work.request_id, claim.work.endpoint
+        follow(claim.trace)
+        tell("claimed", claim.queued_s, "claimed after %.3f s", claim.queued_s)
+        self._monitor.span("queue", claim.trace, claim.queued_s)
+        self._monitor.observe(WAIT, claim.queued_s, endpoint=endpoint, priority=claim.priority.name.lower())
+        began = monotonic()
         timeout_s, previews = self._settings.run_timeout_s, self._broadcast.wants_previews(request_id)
         try:
             answer = await execute(
@@ -215,9 +229,11 @@ class DispatchLoop:
                 on_begun=partial(self._broadcast.changed, request_id),
                 previews=previews,
                 counts=self._counts_faults,
+                on_fault=partial(self._note_fault, endpoint, began),
             )
+            how = "ok" if answer.error_type is None else f"{answer.status} {answer.error_type}"
+            tell("ended", claim.queued_s + monotonic() - began, "ended: %s", how)
         except Requeued:
-            logger.warning("request %s lost its runner and is queued again", claim.work.request_id)
             self.wake()
             return
         except LeaseLost:
@@ -229,6 +245,12 @@ class DispatchLoop:
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
         self._broadcast.publish(request_id, Ended(answer))
+
+    def _note_fault(self, endpoint: str, began: float, fault: PlatformError) -> None:
+        tell("requeued", monotonic() - began, "goes back into the queue: %s", fault, level=logging.WARNING)
+        self._monitor.add(REQUEUED, endpoint=endpoint)
+        if isinstance(fault, StoreUnavailable):
+            self._monitor.add(STORE_ERRORS, store=fault.store)
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)
@@ -256,11 +278,14 @@ class DispatchLoop:
             self.wake()
 
     async def _beat(self) -> None:
+        self._monitor.add(BEATS)
         held = dict(self._held)  # what is claimed during the beat may be missing in its answer
         if not held and not self._stranded:
             return
         said = self._leases.said()
+        began = monotonic()
         heard = await self._leases.renew([one.claim for one in held.values()])
+        self._monitor.observe(BEAT_SECONDS, monotonic() - began)
         for name in said:
             self._broadcast.changed(name)
         for name, one in held.items():

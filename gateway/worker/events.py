@@ -12,6 +12,7 @@ from uuid import uuid4
 from gateway.keys.base import Caller
 from gateway.latest import Latest
 from gateway.ledger.models import Answer, AtOnce, Claim, Ledger, Place, State
+from gateway.monitoring.trace import begin_apart
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 from gateway.worker.capacity import Room
@@ -261,7 +262,7 @@ class Follower:
         self._events[request_id], self._progress[request_id] = Latest(PASSING), progress
         for name, loop in (("listen", self._listen), ("check", self._check)):
             if name not in self._loops or self._loops[name].done():
-                self._loops[name] = asyncio.create_task(loop(), name=f"following-{name}")
+                self._loops[name] = begin_apart(loop(), f"following-{name}")
         try:
             yield self._events[request_id]
         finally:
@@ -363,7 +364,7 @@ class Waker:
         if self._waking is not None and not self._waking.done():
             self._again = True
         else:
-            self._waking = asyncio.create_task(self._wake(), name="waking")
+            self._waking = begin_apart(self._wake(), "waking")
 
     async def _wake(self) -> None:
         self._again = True

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from gateway.endpoints import ENDPOINTS, app_of
@@ -18,6 +19,7 @@ from gateway.errors import (
     ValidationErrors,
 )
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
+from gateway.monitoring.trace import tell
 from gateway.retries import AWAY_S, shielded, with_retries
 from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
 from gateway.worker.lease import LeaseKeeper
@@ -46,6 +48,12 @@ class _Run:
 
     drawing: bool = False
     drawn: bool = False
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since its claim."""
+        return monotonic() - self.began
 
 
 async def execute(
@@ -60,12 +68,13 @@ async def execute(
     on_begun: Callable[[], None] | None = None,
     previews: bool = False,
     counts: Callable[[], Awaitable[bool]] | None = None,
+    on_fault: Callable[[PlatformError], None] | None = None,
 ) -> Answer:
     """Draw a claimed work, with its progress in the ledger, and finish it there; return what was written.
 
     on_event: hears how far it is. previews: these too. on_begun: told that the ledger holds it as running. counts:
     whether a fault of the infrastructure costs the request an attempt, asked when one comes; a store that is away never
-    does.
+    does. on_fault: told of such a fault, before the request is put back: then it may be claimed at once.
 
     leases: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
     seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
@@ -102,7 +111,9 @@ async def execute(
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))
-            await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled))
+            if await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled)):
+                how_far = "while it was being drawn" if run.drawing else "before it was drawn"
+                tell("ended", claim.queued_s + run.seconds, "ended: cancelled %s", how_far)
             raise
         # the run was cancelled from below, not by whoever runs this
         fault = PlatformError("runner_disconnected", "The run was stopped before it finished.")
@@ -118,6 +129,8 @@ async def execute(
         answer = answer_of(PlatformError("internal_error", "An internal error occurred; the request was not finished."))
     if answer.error is not None:
         leases.say(claim, "ERROR", answer.error)
+    if fault is not None and on_fault is not None:
+        on_fault(fault)
     if isinstance(fault, StoreUnavailable) or (fault is not None and counts is not None and not await counts()):
         return await _hand_back(claim, ledger, leases)
     if fault is not None:
@@ -213,8 +226,10 @@ async def _draw(
                         with _standing_still(limit):  # the time that a ledger is away is not the run's
                             if not await with_retries(lambda: ledger.running(claim), AWAY_S):
                                 raise LeaseLost(claim.work.request_id)
-                    if not run.drawing and on_begun is not None:
-                        on_begun()
+                    if not run.drawing:
+                        tell("running", run.seconds, "running %.3f s after its claim", run.seconds)
+                        if on_begun is not None:
+                            on_begun()
                     run.drawing = True
                     leases.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Note(text, level):
@@ -224,9 +239,16 @@ async def _draw(
                     on_drawn()
                 case Finished():
                     event = replace(event, timings={"queue": claim.queued_s, **event.timings})
+                    tell(
+                        "delivered", run.seconds, "delivered, pictures: %d; %s", len(event.images), _told(event.timings)
+                    )
                     answer = Answer(200, ENDPOINTS[claim.work.endpoint].result(claim.work, event))
                     return answer, [image.key for image in event.images if image.key is not None]
     raise PlatformError("runner_incomplete_response", "The run ended without a result.")
+
+
+def _told(timings: Mapping[str, float]) -> str:
+    return ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in timings.items())
 
 
 async def _finish(

@@ -11,6 +11,8 @@ from gateway.files.base import Files
 from gateway.ledger.history import Retired, SqlHistory
 from gateway.ledger.models import Ledger
 from gateway.ledger.store import utc_now
+from gateway.monitoring.contract import LEASES_EXPIRED
+from gateway.monitoring.monitor import Monitor, NoMonitor
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.settings import GatewaySettings
 
@@ -121,8 +123,11 @@ class Reaper:
     that of leases does.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, ledger: Ledger, lease_s: float, clock: Callable[[], float] = time, monitor: Monitor | None = None
+    ) -> None:
         self._ledger, self._lease_s, self._clock = ledger, lease_s, clock
+        self._monitor = monitor or NoMonitor()
         self._next_at = clock()
         self._looked_at = clock()
         self._was_away = False
@@ -152,4 +157,5 @@ class Reaper:
             raise
         if requeued:
             logger.warning("%d requests of lost owners are queued again", requeued)
+            self._monitor.add(LEASES_EXPIRED, requeued)
         return requeued

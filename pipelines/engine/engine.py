@@ -56,13 +56,13 @@ class Engine:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._arrived = self._asked = self._settled = self._begun_again = 0
         self._unread: list[Check] = []
-        self._busy_s = 0.0
         self._dead: BaseException | None = None
         self._closed = threading.Event()
         self._listeners = Listeners()
         hung = EngineDead(f"a call has been running for more than {hang_after_s:g} s")
         self._watchdog = Watchdog(hang_after_s, lambda: self._give_up(hung))
         self._executor = Executor(stages, self._watchdog.begin)
+        self._seconds: dict[str, float] = {stage.name: 0.0 for stage in self._executor.stages.values()}  # of all calls
         self._scheduler = Scheduler(self._executor, one_at_a_time=one_at_a_time)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -88,6 +88,7 @@ class Engine:
     def stats(self) -> EngineStats:
         by, name = self._executor, self._counted
         retried, lowered = by.retried + self._begun_again, len(by.limits)
+        tokens, padding = map(sum, zip(*(stage.tokens for stage in by.stages.values()), strict=True))
         return EngineStats(
             unet_calls=by.calls[name],
             unet_rows=by.rows[name],
@@ -96,7 +97,10 @@ class Engine:
             retried=retried,
             lowered=lowered,
             unet_row_steps=by.costs[name] / LATENT_UNIT,
-            busy_s=self._busy_s,
+            busy_s=sum(self._seconds.values()),
+            unet_seconds=self._seconds[name],
+            prompt_tokens=tokens,
+            padding_tokens=padding,
         )
 
     def close(self) -> None:
@@ -218,9 +222,10 @@ class Engine:
         if not tasks:
             return
         now, served = time.monotonic(), {id(task.job): task.job for task in tasks}
-        self._busy_s += now - began
+        stage = self._executor.stage(tasks[0].asked).name
+        self._seconds[stage] += now - began
         for job in served.values():
-            job.timings[self._executor.stage(tasks[0].asked).name] += now - began
+            job.timings[stage] += now - began
         for job in list(self._jobs.values()):
             if id(job) not in served and (waited := now - max(began, job.ready_at)) > 0:
                 job.timings[WAIT] += waited

@@ -84,6 +84,11 @@ class Stage(ABC, Generic[A, T]):
         """The most rows that a call with this ask's key may hold; an ask that is larger runs alone."""
         return 1
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Of prompts in all rows of all its calls so far, and of these what only fills up."""
+        return 0, 0
+
     def suits(self, taken: Sequence[A], more: A) -> bool:
         """Whether a call of `taken`, which share a key with `more`, should take that too."""
         return True

@@ -110,6 +110,7 @@ class Gatherer:
     rounded: whether row and token counts are rounded up, so that few signatures come up, for calls that are compiled.
     branch_bytes: what the stacked LoRAs of one call may take, and those that are kept; None for any call, and as much
     kept as of all else.
+    tokens, padding: of prompts in all rows of all calls so far, and of these what only fills up.
     """
 
     def __init__(self, device: Device, *, rounded: bool = False, branch_bytes: int | None = None) -> None:
@@ -120,6 +121,7 @@ class Gatherer:
         self._texts: Remembered[Text] = Remembered(budget_bytes)
         self._changed: Remembered[dict[str, tuple[Tensor, Tensor]]] = Remembered(budget_bytes)
         self._branch_bytes = branch_bytes
+        self.tokens = self.padding = 0
         self._stacks: Remembered[StackedSets] = Remembered(budget_bytes if branch_bytes is None else branch_bytes)
 
     def holds(self, rows: Iterable[Row]) -> bool:
@@ -138,6 +140,7 @@ class Gatherer:
     ) -> UNetCall:
         """The arguments of a call. numbers: columns that are copied to the device with it."""
         dtype = unet.conv_in.weight.dtype  # asking diffusers for it walks all modules
+        meant = len(samples)
         if self._rounded:
             samples = [*samples, *[samples[0]] * (_rounded_up(len(samples), ROWS) - len(samples))]
         rows = [sample.row for sample in samples]
@@ -165,7 +168,7 @@ class Gatherer:
             1 + len(controls)
         )
         x = torch.stack([sample.x for sample in samples]) * variance[:, None, None, None]
-        text = self._text(rows, dtype)
+        text = self._text(rows, dtype, meant)
         hints = [[rows[place].controls[at].hint for place, at in acting] for acting in controls.values()]
         return UNetCall(
             unet,
@@ -198,12 +201,15 @@ class Gatherer:
     def _stack(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         return self._tensors.get(tensors, dtype, lambda: torch.stack([*tensors]).to(dtype))
 
-    def _text(self, rows: Sequence[Row], dtype: torch.dtype) -> Text:
-        """The prompts of all rows; shorter ones are padded with zeros that the mask hides."""
+    def _text(self, rows: Sequence[Row], dtype: torch.dtype, meant: int) -> Text:
+        """The prompts of all rows; shorter ones are padded with zeros that the mask hides. meant: how many rows were
+        not added to round their count up."""
         lengths = [len(row.text.context) for row in rows]
         longest = max(lengths)
         if self._rounded:
             longest = CHUNK_TOKENS * _rounded_up(longest // CHUNK_TOKENS, CHUNKS)
+        self.tokens += longest * len(lengths)
+        self.padding += longest * len(lengths) - sum(lengths[:meant])
 
         def stack() -> Text:
             context = torch.stack([pad(row.text.context, (0, 0, 0, longest - len(row.text.context))) for row in rows])

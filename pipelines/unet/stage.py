@@ -26,6 +26,10 @@ class EvaluationStage(Stage[Evaluate, Tensor]):
     def __init__(self, runner: UNetRunner, gatherer: Gatherer, caps: RowCaps, tokens: TokenCost | None = None) -> None:
         self._runner, self._gatherer, self._caps, self._tokens = runner, gatherer, caps, tokens
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        return self._gatherer.tokens, self._gatherer.padding
+
     def cap(self, ask: Evaluate) -> int:
         return self._gatherer.most_rows(self._caps.at(ask.x.shape[-2] * ask.x.shape[-1]))
 

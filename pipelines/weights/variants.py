@@ -46,6 +46,16 @@ class Fit:
     forced: bool
 
 
+@dataclass(slots=True)
+class CacheCounts:
+    """How often a request needed a base, or a LoRA that its rows carry, which was at hand, and which was not."""
+
+    bases_found: int = 0
+    bases_built: int = 0
+    adapters_found: int = 0
+    adapters_built: int = 0
+
+
 @dataclass(frozen=True)
 class Variant:
     """A base and the LoRAs that its rows add to it. Equal ones have the same base.
@@ -156,6 +166,7 @@ class VariantStore:
         self._branch_bytes, self._rounded = branch_bytes, rounded
         self._digests: dict[FileState, str] = {}
         self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
+        self.counts = CacheCounts()
         self._counting = threading.Lock()
         self._building = threading.Lock()  # one at a time: building is bound by memory, and two would need it twice
 
@@ -172,6 +183,15 @@ class VariantStore:
         """A request will be drawn with a spec, which counts for whether its LoRAs are merged (`Uses`)."""
         with self._counting:
             self._uses.note(spec.adapters)
+
+    def note_found(self, variant: Variant) -> None:
+        """A request is drawn with what `find` found."""
+        self._count(CacheCounts(bases_found=1, adapters_found=len(variant.branches)))
+
+    def _count(self, more: CacheCounts) -> None:
+        with self._counting:
+            for name in CacheCounts.__slots__:
+                setattr(self.counts, name, getattr(self.counts, name) + getattr(more, name))
 
     def find(self, spec: VariantSpec) -> Variant | None:
         """The variant of a spec if it is at hand, with its control networks; never reads, merges or waits for it.
@@ -202,21 +222,23 @@ class VariantStore:
         """
         variant = self.find(spec)
         if variant is not None:
+            self.note_found(variant)
             return variant
         with self._building:
             digests = {each.path: self._digest(each.path) for each in spec.loras}
             forced_first = sorted(spec.loras, key=lambda each: not each.force)
             sources = {digests[each.path]: each for each in forced_first if each.scale}
             key = self._key(spec, digests)
+            carried = {sha256: self._branch(sha256) for sha256, _ in self._carried(spec, key)}
+            missed = [sha256 for sha256, branch in carried.items() if branch is None]
             parts = self._parts(
                 key,
-                {
-                    sha256: self._branch(sha256) or self._make_branch(sha256, sources[sha256])
-                    for sha256, _ in self._carried(spec, key)
-                },
+                {sha256: branch or self._make_branch(sha256, sources[sha256]) for sha256, branch in carried.items()},
                 _names(spec, digests),
             )
             known = self._base(parts.key)
+            found, built = (1, 0) if known else (0, 1)
+            self._count(CacheCounts(found, built, len(carried) - len(missed), len(missed)))
             base = known or self._merger.merge(parts.key, self._matches(parts.key, sources), self._inpaint(spec.patch))
             for each in spec.loras:
                 if each.scale and not self._is_known_to_fit(digests[each.path], each):

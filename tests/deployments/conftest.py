@@ -1,11 +1,13 @@
 """The deployments of the graph on the cluster, with a drawer that needs no weights, once for all files."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
+from deployments.logs import OURS, SERVES
 from gateway.files.names import OutputNames
 from gateway.files.store import FileStore
 from gateway.settings import OutputSettings
@@ -22,6 +24,17 @@ from tests.deployments.fakes import (
 )
 from tests.deployments.graph_on_ray import APP, open_faces, open_fits
 from tests.gateway.files.away import AwayBlobs
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Puts the loggers back that a replica's constructor changes, for this process is not its alone."""
+    kept = [logging.getLogger(name) for name in (OURS, SERVES)]
+    before = [(each.handlers[:], each.filters[:], each.level) for each in kept]
+    yield
+    for each, (handlers, filters, level) in zip(kept, before, strict=True):
+        each.handlers, each.filters = handlers, filters
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="package")

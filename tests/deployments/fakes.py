@@ -36,6 +36,14 @@ class FakeStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    busy_s: float = 0.0
+    unet_seconds: float = 0.0
+    prompt_tokens: int = 0
+    padding_tokens: int = 0
+    bases_found: int = 0
+    bases_built: int = 0
+    adapters_found: int = 0
+    adapters_built: int = 0
 
 
 class FakeDrawer:

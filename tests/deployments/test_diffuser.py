@@ -13,7 +13,9 @@ import pytest
 
 from deployments import diffuser as module
 from deployments.diffuser import Diffuser
+from deployments.stage import StageLog
 from gateway.errors import RETRYABLE_PLATFORM, PlatformError
+from gateway.monitoring.contract import LIVE_JOBS, UNET_CALLS, UNET_ROWS
 from gateway.weights.sharing import WeightsOfNode
 from pipelines.errors import EngineDead, FileGone
 from pipelines.events import Complete, Preview, Step, Words
@@ -22,6 +24,7 @@ from pipelines.prompts.assembly import Texts
 from pipelines.spec import Embedding, Guidance, Lora, Size, Spec
 from tests.deployments.fakes import FakeDrawer, FakeWeights, wait_until
 from tests.gateway.images.test_fetch import answer, serving
+from tests.gateway.monitors import RememberingMonitor
 from tests.gateway.weights.files import FIELD, finder, weights
 
 SPEC = Spec(seeds=(1,), steps=4, sampler="euler", schedule="sgm_uniform", guidance=Guidance(scale=1))
@@ -39,29 +42,14 @@ async def draw(diffuser: Any, *given: Any, **named: Any) -> AsyncGenerator[Any, 
                 yield event
 
 
-class Recorded:
-    """A metric that keeps what it was told."""
-
-    def __init__(self, name: str, description: str) -> None:
-        self.value = 0.0
-
-    def inc(self, value: float) -> None:
-        self.value += value
-
-    def set(self, value: float) -> None:
-        self.value = value
-
-
 @pytest.fixture
 async def diffuser(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    monkeypatch.setattr(module, "Counter", Recorded)
-    monkeypatch.setattr(module, "Gauge", Recorded)
+    monkeypatch.setattr(module.StageLog, "of", lambda name: StageLog(name, RememberingMonitor()))
 
     async def nobody(*reads: object) -> None:
         pass
 
     monkeypatch.setattr(module, "keep_reporting", nobody)
-    monkeypatch.setattr(module, "log_as_serve_does", lambda: None)
     made: Any = Diffuser.__new__(Diffuser)
     await made.__init__(FakeDrawer, 8, FakeWeights)
     return made
@@ -113,12 +101,12 @@ async def test_a_closed_drawing_is_cancelled(diffuser: Any) -> None:
 async def test_metrics_count_calls_rows_and_live_jobs(diffuser: Any) -> None:
     events = draw(diffuser, "r", SPEC, saying("a cube"))
     await anext(events)
-    assert diffuser._live_jobs.value == 1
+    assert diffuser._log.monitor.gauge(LIVE_JOBS) == 1
     async for _ in events:
         pass
-    assert diffuser._unet_calls.value == 4
-    assert diffuser._unet_rows.value == 8
-    assert diffuser._live_jobs.value == 0
+    assert diffuser._log.monitor.count(UNET_CALLS) == 4
+    assert diffuser._log.monitor.count(UNET_ROWS) == 8
+    assert diffuser._log.monitor.gauge(LIVE_JOBS) == 0
 
 
 async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +115,7 @@ async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatc
     async for event in events:
         if isinstance(event, Step) and event.step == 3:
             break
-    assert diffuser._unet_calls.value >= 2
+    assert diffuser._log.monitor.count(UNET_CALLS) >= 2
     await events.aclose()
 
 

@@ -52,7 +52,7 @@ class Handle:
     def expand(self) -> "Handle":
         return self
 
-    def remote(self, spec: Spec) -> Response:
+    def remote(self, spec: Spec, trace: object) -> Response:
         return self.response
 
 

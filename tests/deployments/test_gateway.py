@@ -19,11 +19,13 @@ from gateway.errors import StoreUnavailable
 from gateway.files.store import FileStore
 from gateway.files.upload_quota import UploadAccount
 from gateway.ledger.database import Database
+from gateway.monitoring.contract import STORE_UP, Metric
 from gateway.settings import GatewaySettings
 from pipelines.catalogue import Catalogue, FamilyFile
 from pipelines.prompts.limits import PromptLimits
 from pipelines.settings import DrawingSettings
 from tests.gateway.fakes import until
+from tests.gateway.monitors import RememberingMonitor
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,17 +203,15 @@ async def test_a_gauge_says_which_stores_can_be_written(
 ) -> None:
     told: list[tuple[float, dict[str, str]]] = []
 
-    class Gauge:
-        def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
-            assert (name, tag_keys) == ("fooocus_store_up", ("store",))
-
-        def set(self, value: float, tags: dict[str, str]) -> None:
-            told.append((value, tags))
+    class Monitor(RememberingMonitor):
+        def set(self, metric: Metric, value: float, **labels: str) -> None:
+            assert metric == STORE_UP
+            told.append((value, labels))
 
     async def away(self: object) -> None:
         raise StoreUnavailable(store)
 
-    monkeypatch.setattr(module, "Gauge", Gauge)
+    monkeypatch.setattr(module, "RayMonitor", Monitor)
     monkeypatch.setattr(kind, "check", away)
     gateway = await opened(GatewaySettings(data_dir=tmp_path), partial(door, tmp_path))
 

@@ -1,11 +1,14 @@
 """`make serve` as a user meets it: one line when ready, all on loopback, gone after Ctrl-C; a taken port is said."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,6 +16,7 @@ import yaml
 
 from tests.cluster import ROOT, free_port
 from tests.deployments.fakes import wait_until
+from tests.integration.calls import FAST, SMALL, result, submit
 from tests.integration.sockets import listening
 
 pytestmark = pytest.mark.cluster
@@ -29,6 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path)
     gateway = content["applications"][0]["args"]["gateway"]
     gateway |= {"data_dir": str(folder / "var"), "allow_loopback_urls": False}
     content["applications"][0]["args"]["drawing"]["family"] = str(pocket_family_folder)
+    content["tracing_config"] = {"enabled": True, "sampling_ratio": 1.0}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -93,6 +98,43 @@ def test_every_socket_is_on_loopback_and_asks_for_the_token_of_the_run(
         assert any(name in socket.process for name in METRICS), socket
         assert "# HELP " in socket.says("/metrics")
     wait_until(lambda: any("ray_serve_" in socket.says("/metrics") for socket in open_to_all))
+
+
+def spans(of: str) -> list[dict[str, Any]]:
+    """The spans of a trace that any service here has written so far."""
+    found, decoder = [], json.JSONDecoder()
+    for file in Path("/tmp").glob("fooocus-*/session_latest/logs/serve/spans/*"):
+        text = file.read_text().lstrip()
+        while text:
+            try:
+                span, end = decoder.raw_decode(text)
+            except ValueError:  # half of it is written
+                break
+            found += [span] if span["context"]["trace_id"] == of else []
+            text = text[end:].lstrip()
+    return found
+
+
+def test_the_spans_of_a_request_share_the_trace_that_its_id_names_in_all_stages(
+    served: tuple[subprocess.Popen[str], int],
+) -> None:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{served[1]}", timeout=60, trust_env=False) as client:
+        submitted = submit(client, FAST, {**SMALL, "expand_prompt": True, "enable_safety_checker": True})
+        assert result(client, submitted).status_code == 200
+    trace = "0x" + submitted["request_id"].replace("-", "")
+    stages = {"Preprocessor", "PromptExpander", "Diffuser", "SafetyChecker", "Postprocessor"}
+
+    def all_are_there() -> bool:
+        told = spans(trace)
+        reached = {each["attributes"].get("deployment") for each in told}
+        return reached >= stages and {each["name"] for each in told} >= {"accept", "queue", "run"}
+
+    wait_until(all_are_there)
+
+
+def test_it_says_where_its_metrics_are(served: tuple[subprocess.Popen[str], int], config: Path) -> None:
+    (address,) = re.findall(r"^Metrics for Prometheus: (.*)$", said(config), re.MULTILINE)
+    wait_until(lambda: "ray_fooocus_beats_total" in httpx2.get(address, trust_env=False).text)
 
 
 def test_it_says_that_it_is_ready_fetches_nothing_from_inside_and_ends_whole_on_ctrl_c(

@@ -1,0 +1,1 @@
+"""What is counted of the ledger as a whole, by asking it now and then."""
