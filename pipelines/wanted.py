@@ -25,6 +25,8 @@ class Weights(NamedTuple):
 
 def weights_of(spec: Spec) -> Weights:
     """What `spec` is drawn with. Equal names are equal weights as long as what they name stays the same."""
+    if not spec.steps:
+        return Weights()
     try:
         loras = loras_of(spec)
     except InputFault:  # of the prompt: told by whoever draws it

@@ -19,6 +19,7 @@ The rule. A replica has as many rows as one of its UNet calls, and a request tak
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 from zlib import crc32
 
 from pipelines.wanted import Weights
@@ -72,7 +73,7 @@ class ReplicaState:
         return weights == OWN or weights in self.holds
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """One that waits for a place. rank: what goes before what, its priority first; passed: how often it was passed."""
 
@@ -80,6 +81,9 @@ class Waiting:
     wanted: Wanted
     rank: tuple[int, ...]
     passed: int = 0
+
+
+One = TypeVar("One", bound=Waiting)
 
 
 def choose(replicas: Sequence[ReplicaState], wanted: Wanted, rules: Rules = RULES) -> str | None:
@@ -112,8 +116,8 @@ def choose(replicas: Sequence[ReplicaState], wanted: Wanted, rules: Rules = RULE
 
 
 def choose_next(
-    waiting: Sequence[Waiting], replicas: Sequence[ReplicaState], rules: Rules = RULES
-) -> tuple[Waiting, str] | None:
+    waiting: Sequence[One], replicas: Sequence[ReplicaState], rules: Rules = RULES
+) -> tuple[One, str] | None:
     """Who goes next, of those that wait in the order of their ranks, and to which replica; None where nobody waits or
     none has room. Whoever calls counts those before it as passed."""
     free = [each for each in replicas if each.has_room]
