@@ -9,6 +9,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 
 from deployments.autoscaling import scale
+from deployments.routing import ROUTER
 from gateway.http.middleware import LEAST_ONGOING
 from gateway.settings import LIMITS
 from gateway.validation import names_at, nearest
@@ -62,6 +63,8 @@ Options = Mapping[str, Any]
 def defaults_of(name: str) -> dict[str, Any]:
     """The options that a deployment has where a config file says nothing of it."""
     options = DEFAULTS[name].options()
+    if name == "Diffuser":
+        options["request_router_config"] = dict(ROUTER)
     if name in LIMITS:
         # so that Serve tells a replica, too, that a config file does not list any limits any more
         options["user_config"] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 ROUTER = {"request_router_class": "deployments.routing:ChosenReplicaRouter"}
 """`request_router_config` of a deployment whose calls say where they go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a stream begins with that came from another replica than the chosen one: who this is."""
+
+    replica: str
 
 
 def to_replica(handle: Any, name: str) -> Any:

@@ -168,7 +168,7 @@ class Claim:
     """A work held by `owner` for this `attempt`; every later write names all three, so a lost holder writes nothing.
 
     queued_s: since its submission, earlier attempts included. begun: it was born running (`Place`), so nobody has to
-    say that it begins.
+    say that it begins. rank: what is claimed goes in ascending order of these, as it was claimed in.
     """
 
     work: Work
@@ -176,6 +176,7 @@ class Claim:
     attempt: int
     queued_s: float = field(default=0.0, compare=False)
     begun: bool = field(default=False, compare=False)
+    rank: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway.work import Delivering, Runner
 from gateway.worker.events import RESERVED_S, Broadcast, Ended
 from gateway.worker.executor import LeaseLost, Progress, Requeued, answer_of, execute
 from gateway.worker.lease import LeaseKeeper
+from gateway.worker.places import Places
 from gateway.worker.reaper import Reaper
 
 FIRST_RETRY_S = 0.2
@@ -40,7 +41,8 @@ class DispatchLoop:
     capacity: how many requests may be held now. at_once: how many of a key. broadcast: who listens to runs hears of
     them there. stores_are_well: nothing is claimed while they are not, for it could not be drawn or delivered.
     is_leaving: whether the whole service is being stopped, so that runners which are lost are nobody's fault. on_end:
-    told whenever a request has ended, which may owe a webhook.
+    told whenever a request has ended, which may owe a webhook. places: hears what is held, and where the runner gives
+    places there, says when more may be.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -57,6 +59,7 @@ class DispatchLoop:
         stores_are_well: Callable[[], Awaitable[bool]] | None = None,
         is_leaving: Callable[[], Awaitable[bool]] | None = None,
         on_end: Callable[[], None] | None = None,
+        places: Places | None = None,
     ) -> None:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once = capacity, at_once
@@ -73,6 +76,9 @@ class DispatchLoop:
         self._may_wait, self._may_be_cancelled, self._is_stranded = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._some_wait = False  # whether somebody said so since the last look
         self._left_some = True  # whether more may wait than there was room for
+        self._places = places
+        if places is not None:
+            places.tell(self._look_again)
 
     def wake(self) -> None:
         """Look now for requests that wait: some do."""
@@ -89,6 +95,8 @@ class DispatchLoop:
         """Keep a free place for a sync run that is being submitted; None where there is none, or others take it."""
         if self._draining or self._some_wait or self._claiming.locked() or self._free() <= 0:
             return None
+        if self._places is not None and not self._places.has_room():
+            return None  # it waits as others do
         # taken before anything is awaited, for others ask meanwhile
         self._reserved[request_id] = asyncio.get_running_loop().call_later(RESERVED_S, self._give_up, request_id)
         try:
@@ -196,6 +204,8 @@ class DispatchLoop:
         request_id = claim.work.request_id
         if (former := self._held.get(request_id)) is not None:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
+        if self._places is not None:
+            self._places.hold(request_id, claim.attempt, claim.rank)
         task = asyncio.create_task(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
         self._broadcast.changed(request_id)  # those behind it move up
@@ -204,8 +214,9 @@ class DispatchLoop:
     def _forget(self, claim: Claim, done: asyncio.Task[None]) -> None:
         if (held := self._held.get(claim.work.request_id)) is not None and held.task is done:
             del self._held[claim.work.request_id]
-            if self._left_some:
-                self._may_wait.set()
+            self._look_again()
+        if self._places is not None:
+            self._places.let_go(claim.work.request_id, claim.attempt)
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
             self._strand(partial(self._ledger.requeue, claim))
@@ -240,6 +251,10 @@ class DispatchLoop:
             self._strand(partial(self._ledger.retry, claim, UNWRITTEN))
             return
         self._broadcast.publish(request_id, Ended())
+
+    def _look_again(self) -> None:
+        if self._left_some:
+            self._may_wait.set()
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)
