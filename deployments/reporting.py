@@ -1,5 +1,5 @@
-"""A drawing replica's word to the dispatcher: that it lives, how many rows it draws at once, with which weights, and how
-fast."""
+"""A drawing replica's word to the dispatcher: that it lives, how many rows it draws at once, with which weights, and
+how fast."""
 
 import asyncio
 from collections.abc import Callable

@@ -32,8 +32,8 @@ class Rules:
     at_hand: float = 0.5
     base: float = 0.25
     hint: float = 0.25
-    passes: int = 4
-    reach: int = 8
+    passes: int = 8
+    reach: int = 16
 
 
 RULES = Rules()
