@@ -284,10 +284,11 @@ class DispatcherLimits(BaseModel):
     model_config = STRICT
 
     capacity: int = Field(256, gt=0)
-    """requests that the dispatcher holds at most; it holds what has a place at a replica (`drawing.rows` rows each), what
-    there is room for, what is fetched or delivered, and `look_ahead` more"""
+    """requests that the dispatcher holds at most; it holds what has a place at a replica (`drawing.rows` rows each),
+    what there is room for, what is fetched or delivered, and `look_ahead` more"""
     look_ahead: int = Field(4, gt=0)
-    """requests beyond that, which are prepared meanwhile; of more of them more are drawn where their weights are at hand"""
+    """requests beyond that, which are prepared meanwhile; the more there are, the more are drawn where their weights
+    are at hand"""
     key_share: float = Field(0.75, gt=0, le=1)
     """the part of what can be held at once that a key without a `concurrency` of its own may have, so that others find
     a place"""
