@@ -198,6 +198,14 @@ def check_policy(policy: Mapping[str, Any], options: Mapping[str, Options]) -> N
         )
 
 
+def check_rows(options: Mapping[str, Options], rows: int) -> None:
+    """Raises ValueError where a Diffuser would refuse what the dispatcher sends it: requests of a row each."""
+    if (most := options["Diffuser"]["max_ongoing_requests"]) < rows:
+        raise ValueError(
+            f"deployments: Diffuser: max_ongoing_requests is {most}: set it to drawing.rows at least, which is {rows}"
+        )
+
+
 def gpus_of(options: Options) -> float:
     """How many a replica books."""
     return float((options.get("ray_actor_options") or {}).get("num_gpus") or 0)
