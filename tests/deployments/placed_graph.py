@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from deployments.figures import Spent
 from deployments.graph import Graph, Stages
 from gateway.work import Note, Work
 from gateway.worker.capacity import ReplicaRegistry
@@ -44,7 +44,7 @@ class Dispatcher:
         self._graph, self._chooseless = Graph(stages, self._places), Graph(stages)
 
     async def report(
-        self, replica: str, capacity: int, variants: tuple[str, ...], holds: tuple[Weights, ...] = (), **_: Any
+        self, replica: str, capacity: int, variants: tuple[str, ...], spent: Spent, holds: tuple[Weights, ...]
     ) -> None:
         self._replicas.report(replica, capacity, variants, holds)
         self._places.place()
