@@ -37,6 +37,8 @@ class FakeStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    unet_row_steps: float = 0.0
+    busy_s: float = 0.0
 
 
 class FakeDrawer:
