@@ -9,6 +9,7 @@ from pipelines.errors import JobCancelled
 from pipelines.events import Drawn, EngineStats, Event, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
+from pipelines.wanted import Weights
 
 SIDE = 64
 
@@ -56,6 +57,9 @@ class BlankDrawer:
         return EngineStats(self._steps, self._steps, 1, len(self._cancelled))
 
     def variants(self) -> tuple[str, ...]:
+        return ()
+
+    def holds(self) -> tuple[Weights, ...]:
         return ()
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.binding import check_host
-from deployments.placement import Options, check_policy, gpus_of, limits_in, placed
+from deployments.placement import Options, check_policy, check_rows, gpus_of, limits_in, placed
 from deployments.replica import unbooked
 from deployments.settings import AppSettings
 from gateway.settings import GatewaySettings
@@ -78,6 +78,7 @@ def check(content: Mapping[str, Any]) -> ConfigFile:
         # Ray hides from a replica the GPUs that it does not book
         if device.startswith("cuda") and gpus_of(options[deployment]) == 0:
             raise ValueError(unbooked(setting, device, deployment))
+    check_rows(options, settings.drawing.rows)
     check_host(schema.http_options.host, settings.gateway.keys == "required")
     return ConfigFile(serve=schema, settings=settings, options=options)
 

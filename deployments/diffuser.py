@@ -7,10 +7,13 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
+from ray import serve
+
 from deployments.channel import Channel
 from deployments.faults import service_errors
 from deployments.figures import Spent
 from deployments.reporting import keep_reporting
+from deployments.routing import Elsewhere
 from deployments.stage import StageLog
 from deployments.weights import Brings
 from gateway.monitoring.contract import (
@@ -35,6 +38,7 @@ from pipelines.events import Complete, Drawn, Event, Note, Pixels, Step, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
+from pipelines.wanted import Weights
 
 if TYPE_CHECKING:
     from pipelines.events import EngineStats
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 
 REPORT_PERIOD_S = 1.0
 
-Told = tuple[Event | Words | Complete, ...]
+Told = tuple[Elsewhere | Event | Words | Complete, ...]
 
 # counts of the engine: the metric of each, and its labels
 COUNTED: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
@@ -84,13 +88,15 @@ class Draws(Protocol):
 
     def variants(self) -> tuple[str, ...]: ...
 
+    def holds(self) -> tuple[Weights, ...]: ...
+
     def close(self) -> None: ...
 
 
 class Diffuser:
     """Draws specs on one device; many at once, since the engine batches them step by step.
 
-    capacity: how many requests the dispatcher may send here at once.
+    capacity: how many rows of requests the dispatcher may send here at once.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -101,7 +107,8 @@ class Diffuser:
         self._weights = open_weights()
         self._drawer = await asyncio.to_thread(open_drawer)
         self._holds = capacity
-        self._reporting = asyncio.create_task(keep_reporting(self._capacity, self._drawer.variants, self._spent))
+        told = self._capacity, self._drawer.variants, self._spent, self._drawer.holds
+        self._reporting = asyncio.create_task(keep_reporting(*told))
         self._told = self._drawer.stats()
         self._seen = dict.fromkeys(COUNTED, 0.0)
         self._reported_at = 0.0
@@ -116,6 +123,7 @@ class Diffuser:
         previews: bool = False,
         asked_at: float = 0.0,
         trace: Trace | None = None,
+        place: str = "",
     ) -> AsyncIterator[Told | Pixels]:
         """Draw a spec: notes of its inputs and of its LoRAs, `Step` events, behind the first one its words, with
         `previews` also `Preview` events, then `Complete`, and last the pixels, (n, height, width, 3) uint8 RGB.
@@ -125,14 +133,17 @@ class Diffuser:
         replica.
 
         expansions: the main text of each picture, lengthened; empty where nothing was added, or none at all. asked_at:
-        when the caller asked, in seconds since 1970. trace: whose they are, for the log. Closing or cancelling it takes
-        the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn and PlatformError
-        when the engine is lost.
+        when the caller asked, in seconds since 1970. trace: whose they are, for the log. place: the replica that was to
+        draw it, and where that is not this one, the stream begins with `Elsewhere`; empty for any. Closing or
+        cancelling it takes the job's rows out of the batch at the next step. Raises ModelError for what cannot be drawn
+        and PlatformError when the engine is lost.
         """
         timing = Timing(inputs, asked_at)
         job_id = f"{request_id}.{uuid4().hex}"  # a lost caller's attempt may still be here when the next one comes
         channel = Channel(asyncio.get_running_loop())
         with self._log.told(trace), service_errors():
+            if place and place != (here := serve.get_replica_context().replica_id.unique_id):
+                yield (Elsewhere(here),)
             inputs = replace(await self._brought(inputs), texts=expanded(inputs.texts, expansions))
             self._drawer.submit(job_id, spec, inputs, channel.put, previews=previews)
             self._live += 1

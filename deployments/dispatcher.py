@@ -36,7 +36,9 @@ from gateway.work import Runner
 from gateway.worker.capacity import ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
+from gateway.worker.places import Places
 from gateway.worker.reaper import PeriodicTasks, Retention
+from pipelines.wanted import Weights
 
 NOTHING = Spent()
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
@@ -58,16 +60,22 @@ class Dispatcher:
         await asyncio.to_thread(check_home, settings, "Dispatcher")
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
-        self._start(ledger, keys, files, Graph(stages), given)
+        self._start(ledger, keys, files, partial(Graph, stages), given)
 
     def _start(
-        self, ledger: SqlLedger, keys: SqlKeys | None, files: Files, runner: Runner, settings: GatewaySettings
+        self,
+        ledger: SqlLedger,
+        keys: SqlKeys | None,
+        files: Files,
+        runner_of: Callable[[Places], Runner],
+        settings: GatewaySettings,
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
         self._ledger, self._settings = ledger, settings
-        self._replicas = ReplicaRegistry(settings.look_ahead, settings.capacity)
         self._meter = Meter()
-        capacity, at_once = self._replicas.capacity, None
+        self._replicas = ReplicaRegistry()
+        self._places = Places(self._replicas, settings.look_ahead, settings.capacity)
+        runner, capacity, at_once = runner_of(self._places), self._places.capacity, None
 
         def of_key() -> int | None:
             return None if keys is None else share_of_key(capacity(), settings.key_share)
@@ -94,6 +102,7 @@ class Dispatcher:
             is_leaving=leaving,
             on_end=self._sender.wake,
             monitor=self._monitor,
+            places=self._places,
         )
         retention = Retention(ledger.history, files, settings)
         # after the sweep of files, so that what has expired is gone before its place is given back
@@ -112,17 +121,25 @@ class Dispatcher:
         """Serve calls it with the limits at the start, and whenever they change. Raises ValueError."""
         limits: DispatcherLimits = read_limits("Dispatcher", user_config)
         self._settings.limit(limits)
-        self._replicas.bound(limits.look_ahead, limits.capacity)
+        self._places.bound(limits.look_ahead, limits.capacity)
         self._housekeeping.every(limits.sweep_s)
         self._dispatching.wake()  # there may be more places
 
-    async def report(self, replica: str, capacity: int, variants: tuple[str, ...], spent: Spent = NOTHING) -> None:
-        """A replica that draws lives, can hold `capacity` requests, and has the weights of `variants` at hand.
-        spent: what it has drawn since its last report."""
-        before = self._replicas.capacity()
-        self._replicas.report(replica, capacity, variants)
+    async def report(
+        self,
+        replica: str,
+        capacity: int,
+        variants: tuple[str, ...],
+        spent: Spent = NOTHING,
+        holds: tuple[Weights, ...] = (),
+    ) -> None:
+        """A replica that draws lives, draws `capacity` rows at once, and has the weights of `variants` at hand, and of
+        `holds`, as requests name them. spent: what it has drawn since its last report."""
+        before = self._places.capacity()
+        self._replicas.report(replica, capacity, variants, holds)
         self._meter.hear(replica, spent)
-        if self._replicas.capacity() > before:
+        self._places.place()
+        if self._places.capacity() > before:
             self._dispatching.wake()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -162,7 +179,7 @@ class Dispatcher:
         """How many replicas draw, for the metrics."""
         alive = len(self._replicas.living())
         self._monitor.set(REPLICAS, alive)
-        self._monitor.set(CAPACITY, self._replicas.capacity())
+        self._monitor.set(CAPACITY, self._places.capacity())
         # the controller may be slow or away, and what it said last will do
         if self._asking is None or self._asking.done():
             self._starting = 0 if self._asking is None else self._asking.result()

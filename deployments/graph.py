@@ -7,17 +7,25 @@ from dataclasses import dataclass, replace
 from time import perf_counter, time
 from typing import Any
 
+import ray
+
 from deployments.expanding import ask_for_words
 from deployments.faults import service_error
+from deployments.routing import Elsewhere, to_replica
 from deployments.spans import spanning
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
 from gateway.monitoring.trace import Trace, followed
-from gateway.work import Delivering, Event, Finished, Note, Work
+from gateway.work import Delivering, Event, Finished, Note, Waits, Work
+from gateway.worker.places import Places, Ticket
+from gateway.worker.placing import Wanted
 from pipelines.events import Complete, Preview, Words
 from pipelines.prompts.assembly import Texts
 from pipelines.prompts.telling import told
 from pipelines.spec import Spec
+from pipelines.wanted import rows_of, weights_of
+
+FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # between two looks whether inputs are ready
 
 # A handle is untyped in Ray: its methods are those of the deployment that it stands for.
 Handle = Any
@@ -39,9 +47,13 @@ class Stages:
 
 
 class Graph:
-    """Draws works through the deployments: a `gateway.work.Runner`."""
+    """Draws works through the deployments: a `gateway.work.Runner`.
 
-    def __init__(self, stages: Stages) -> None:
+    places: says which replica draws what, and lets wait what none has room for; without, Serve chooses.
+    """
+
+    def __init__(self, stages: Stages, places: Places | None = None) -> None:
+        self._places = places
         self._stages = replace(
             stages,
             preprocessor=_by_reference(stages.preprocessor),
@@ -57,6 +69,7 @@ class Graph:
         trace = followed() or Trace(work.request_id, work.endpoint, work.delivery.owner)
         ending = ExitStack()
         ending.enter_context(spanning("run", trace))
+        ticket: Ticket | None = None
         try:
             stages, spec, clock = self._stages, work.spec, Clock()
             # Both branches start here. The inputs go on unawaited, so that their pixels do not pass through here. No
@@ -70,8 +83,17 @@ class Graph:
                 expansions = words.texts
                 if words.note:
                     yield Note(words.note)
-            diffuser = stages.diffuser.options(stream=True)
-            asked = (work.request_id, spec, inputs, expansions, previews, time(), trace)
+            diffuser, asked_at, place = stages.diffuser.options(stream=True), time(), ""
+            if self._places is not None:
+                if _fetches(spec):  # nobody's rows wait for a slow download
+                    self._places.fetching(work.request_id)
+                    await _readiness(inputs)
+                ticket = self._places.ask(work.request_id, Wanted(rows_of(spec), weights_of(spec), work.hint))
+                if not ticket.replica:
+                    yield Waits()
+                place = await ticket.placed()
+                diffuser = to_replica(diffuser, place)
+            asked = (work.request_id, spec, inputs, expansions, previews, asked_at, trace, place)
             drawing = _begun(calls, diffuser.draw.remote(*asked))
             texts: tuple[Texts, ...] = ()
             stream = await drawing._to_object_ref_gen()
@@ -83,6 +105,8 @@ class Graph:
                     elif isinstance(event, Preview):
                         seen = event.pixels, event.step, event.steps
                         yield await asyncio.to_thread(preview_of, *seen, veiled=spec.check_safety)
+                    elif isinstance(event, Elsewhere):
+                        self._has_moved(ticket, event.replica)
                     elif isinstance(event, Words):
                         texts = event.texts
                         for line in told(texts, guided=spec.guidance.acts):
@@ -95,6 +119,7 @@ class Graph:
             if complete is None:
                 raise _incomplete()
             calls.remove(drawing)  # it has given all that it had to give
+            self._give_back(ticket)
             clock.lap("inference")
             yield Delivering()
             checked: Any = [0.0] * complete.pictures
@@ -121,6 +146,15 @@ class Graph:
             raise
         finally:
             ending.close()
+            self._give_back(ticket)
+
+    def _has_moved(self, ticket: Ticket | None, replica: str) -> None:
+        if self._places is not None and ticket is not None:
+            self._places.moved(ticket, replica)
+
+    def _give_back(self, ticket: Ticket | None) -> None:
+        if self._places is not None and ticket is not None:
+            self._places.give_back(ticket)
 
 
 def _blacked_out(spec: Spec, objections: Sequence[float]) -> list[str]:
@@ -143,6 +177,21 @@ class Clock:
     def lap(self, name: str) -> None:
         now = perf_counter()
         self.laps[name], self._since = now - self._since, now
+
+
+def _fetches(spec: Spec) -> bool:
+    """Whether its preparation may take longer than moments: pictures, and files of weights by address."""
+    files = [each.source for each in spec.loras] + [each.source for each in spec.embeddings]
+    return bool(spec.pictures) or any("://" in source for source in files)
+
+
+async def _readiness(response: Handle) -> None:
+    """Return when what was asked for is there, or has failed, which is raised by whoever gets it. Its value stays where
+    it was made: Ray's own wait on a loop would fetch it."""
+    reference, pause = await response._to_object_ref(), FIRST_LOOK_S
+    while not ray.wait([reference], timeout=0, fetch_local=False)[0]:
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, LAST_LOOK_S)
 
 
 async def _next_unread(stream: Handle) -> Handle:

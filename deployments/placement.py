@@ -9,6 +9,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 
 from deployments.autoscaling import scale
+from deployments.routing import ROUTER
 from gateway.http.middleware import LEAST_ONGOING
 from gateway.settings import LIMITS
 from gateway.validation import names_at, nearest
@@ -62,6 +63,8 @@ Options = Mapping[str, Any]
 def defaults_of(name: str) -> dict[str, Any]:
     """The options that a deployment has where a config file says nothing of it."""
     options = DEFAULTS[name].options()
+    if name == "Diffuser":
+        options["request_router_config"] = dict(ROUTER)
     if name in LIMITS:
         # so that Serve tells a replica, too, that a config file does not list any limits any more
         options["user_config"] = {}
@@ -192,6 +195,14 @@ def check_policy(policy: Mapping[str, Any], options: Mapping[str, Options]) -> N
             f"deployments: Diffuser: {POLICY} waits by itself before it takes replicas away (scaling in the "
             "Dispatcher's user_config): write upscale_delay_s: 0 and downscale_delay_s: 0 into the "
             "autoscaling_config, and leave out initial_replicas, which Serve would apply again at every change"
+        )
+
+
+def check_rows(options: Mapping[str, Options], rows: int) -> None:
+    """Raises ValueError where a Diffuser would refuse what the dispatcher sends it: requests of a row each."""
+    if (most := options["Diffuser"]["max_ongoing_requests"]) < rows:
+        raise ValueError(
+            f"deployments: Diffuser: max_ongoing_requests is {most}: set it to drawing.rows at least, which is {rows}"
         )
 
 

@@ -1,5 +1,5 @@
-"""A drawing replica's word to the dispatcher: that it lives, how many requests it can hold, with which weights, and how
-fast it draws."""
+"""A drawing replica's word to the dispatcher: that it lives, how many rows it draws at once, with which weights, and
+how fast."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,18 +10,23 @@ from ray import serve
 
 from deployments.figures import Spent
 from gateway.worker.capacity import REPORT_S
+from pipelines.wanted import Weights
 
 DISPATCHER = "Dispatcher"
 
 
 async def keep_reporting(
-    capacity: Callable[[], int], variants: Callable[[], tuple[str, ...]], spent: Callable[[], Spent]
+    capacity: Callable[[], int],
+    variants: Callable[[], tuple[str, ...]],
+    spent: Callable[[], Spent],
+    holds: Callable[[], tuple[Weights, ...]],
 ) -> None:
     """Tell the Dispatcher of this replica's application all of it once a second, until cancelled."""
     context = serve.get_replica_context()
     dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
     while True:
-        answer = dispatcher.report.remote(context.replica_id.unique_id, capacity(), variants(), spent())
+        told = capacity(), variants(), spent(), holds()
+        answer = dispatcher.report.remote(context.replica_id.unique_id, *told)
         # without an answer there is no dispatcher now; the next report finds it when it is back
         with suppress(Exception):
             try:

@@ -76,7 +76,7 @@ class FixedSettings(BaseModel):
     beat_s: float = Field(1.0, gt=0)
     """how often a dispatcher extends its leases, writes log lines and hears of cancellations, in one transaction"""
     run_timeout_s: float = Field(600.0, gt=0)
-    """from the claim of a request until it is drawn"""
+    """from the claim of a request until it is drawn, without the time in which no replica has room"""
     delivery_patience_s: float = Field(300.0, ge=0)
     """how long a drawn picture waits for a files store that is away, before its request is put back"""
     tick_s: float = Field(2.0, gt=0)
@@ -284,10 +284,11 @@ class DispatcherLimits(BaseModel):
     model_config = STRICT
 
     capacity: int = Field(256, gt=0)
-    """requests that the dispatcher holds at most; it holds what the living replicas can draw (`drawing.rows` each) and
-    `look_ahead` more"""
+    """requests that the dispatcher holds at most; it holds what has a place at a replica (`drawing.rows` rows each),
+    what there is room for, what is fetched or delivered, and `look_ahead` more"""
     look_ahead: int = Field(4, gt=0)
-    """requests beyond that, which are prepared meanwhile"""
+    """requests beyond that, which are prepared meanwhile; the more there are, the more are drawn where their weights
+    are at hand"""
     key_share: float = Field(0.75, gt=0, le=1)
     """the part of what can be held at once that a key without a `concurrency` of its own may have, so that others find
     a place"""

@@ -59,6 +59,7 @@ class Work(BaseModel):
 
     base_url: scheme, host and port under which the client reached us; the addresses of outputs begin with it.
     inactive: names of fields that the client sent and that do not act, `unknown:<name>` for unknown ones.
+    hint: what requests of the client have in common that would rather be drawn by one replica; empty for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,8 @@ class Work(BaseModel):
     delivery: Delivery
     base_url: str
     inactive: tuple[str, ...] = ()
+    # a dispatcher of the version before knows no hints, and reads works without one
+    hint: str = Field(default="", exclude_if=lambda hint: not hint)
 
 
 class Image(BaseModel):
@@ -100,6 +103,11 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """The work waits until somebody has room to draw it: the time from here to the next event is not its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivering:
     """The pictures are drawn. What follows is checking and storing them, which waits for a store that is away."""
 
@@ -117,16 +125,16 @@ class Finished:
     prompt: str
 
 
-Event = Step | Preview | Note | Delivering | Finished
+Event = Step | Preview | Note | Waits | Delivering | Finished
 
 
 class Runner(Protocol):
     """Draws one work. The graph is one; tests inject fakes.
 
-    Yields any number of `Step` and `Note`, with `previews` also of `Preview`, then at most one `Delivering`, which only
-    notes may follow, and exactly one `Finished`. Raises `gateway.errors.ModelError` for a fault of the request and
-    `gateway.errors.PlatformError` for a fault of ours, of which `StoreUnavailable` says that the request can be drawn
-    as soon as the store is back.
+    Yields any number of `Step`, `Note` and `Waits`, with `previews` also of `Preview`, then at most one `Delivering`,
+    which only notes may follow, and exactly one `Finished`. Raises `gateway.errors.ModelError` for a fault of the
+    request and `gateway.errors.PlatformError` for a fault of ours, of which `StoreUnavailable` says that the request
+    can be drawn as soon as the store is back.
     Closing the iterator (or cancelling the task that reads it) cancels the run: its rows leave the batch at the next
     step.
     """

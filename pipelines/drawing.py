@@ -47,6 +47,7 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
+from pipelines.wanted import Weights, weights_of
 from pipelines.weights.embedding import read_vocabulary
 from pipelines.weights.esrgan import LazyUpscaler, upscaler_dtype
 from pipelines.weights.family import Family, load_family
@@ -204,6 +205,7 @@ class Drawer:
             small = inputs.enlarging or self._enlarged_area(inputs)
             enlarging = None if small is None else self._enlarging(small)
             variant, *others = at_hand if whole else [self._variants.get(each) for each in both]
+            self._variants.note_drawn(weights_of(spec), variant)
             for note in (*self._variants.notes(wanted), *map(Note, filter(None, [variant.note]))):
                 tell(note)
             prompters = self._variants.prompters.get(adapters) if loaded is None else loaded
@@ -266,6 +268,10 @@ class Drawer:
     def variants(self) -> tuple[str, ...]:
         """Names of the weights that are at hand, the ones used last at the end."""
         return self._variants.names()
+
+    def holds(self) -> tuple[Weights, ...]:
+        """The same as whoever routes requests names them, of those that were drawn with."""
+        return self._variants.holds()
 
     def close(self) -> None:
         """Stop after the current call; jobs that are not over end with EngineDead."""

@@ -41,6 +41,7 @@ EXCEPTIONS = {
         "pipelines.progress",
         "pipelines.row_steps",
         "pipelines.images.pixels",
+        "pipelines.wanted",
     )
 }
 NOWHERE = ("torchvision",)

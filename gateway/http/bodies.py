@@ -245,5 +245,5 @@ class Readiness(TypedDict):
     status: Literal["ready"]
     waiting: Count
     replicas: Annotated[Count, Field(description="That draw now. Without any, what waits has them started.")]
-    capacity: Annotated[Count, Field(description="Requests that these can hold at once.")]
+    capacity: Annotated[Count, Field(description="Rows that these draw at once: one a picture, two where guided.")]
     family: NotRequired[Family]

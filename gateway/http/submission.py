@@ -118,7 +118,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submissi
     if spec.pictures:
         limits = settings.max_image_bytes, settings.max_image_pixels
         spec = await store_inputs(spec, request_id, parts.files, *limits, own)
-    work = order.work.model_copy(update={"spec": spec, "delivery": delivery})
+    work = order.work.model_copy(update={"spec": spec, "delivery": delivery, "hint": hint_of(request)})
     if order.inactive:
         logger.info("request %s: accepted but without effect: %s", request_id, endpoint.without_effect(order.inactive))
     return Submission(Order(work, order.inactive), digest, _stored(spec), kept_input, began)
@@ -184,6 +184,7 @@ async def _payload(request: Request, max_bytes: int) -> Any:
 
 
 MAX_IDEMPOTENCY_KEY = 255  # characters of an Idempotency-Key
+MAX_HINT = 256  # characters of an X-Fal-Runner-Hint that count
 LONGEST_S = 365 * 86400.0  # that a request waits for its start; more is no different, and a date must not overflow
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -245,6 +246,11 @@ def start_within(request: Request) -> float | None:
 def stores_io(request: Request) -> bool:
     """Whether the history may show what goes in and comes out (`X-Fal-Store-IO`)."""
     return request.headers.get("x-fal-store-io", "1").lower() not in NO
+
+
+def hint_of(request: Request) -> str:
+    """What the client wants to find again at the replica that draws (`X-Fal-Runner-Hint`): any text."""
+    return request.headers.get("x-fal-runner-hint", "")[:MAX_HINT]
 
 
 def _may_retry(request: Request) -> bool:

@@ -169,7 +169,7 @@ class Claim:
     """A work held by `owner` for this `attempt`; every later write names all three, so a lost holder writes nothing.
 
     queued_s: since its submission, earlier attempts included. begun: it was born running (`Place`), so nobody has to
-    say that it begins.
+    say that it begins. rank: what is claimed goes in ascending order of these, as it was claimed in.
     """
 
     work: Work
@@ -177,7 +177,12 @@ class Claim:
     attempt: int
     queued_s: float = field(default=0.0, compare=False)
     begun: bool = field(default=False, compare=False)
-    priority: Priority = field(default=Priority.NORMAL, compare=False)
+    rank: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def priority(self) -> Priority:
+        """The first of its rank."""
+        return Priority(self.rank[0]) if self.rank else Priority.NORMAL
 
     @property
     def trace(self) -> Trace:

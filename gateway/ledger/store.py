@@ -28,7 +28,6 @@ from gateway.ledger.models import (
     LogEntry,
     Outcome,
     Place,
-    Priority,
     ReleaseOutcome,
     State,
     Status,
@@ -153,9 +152,8 @@ class SqlLedger:
             for row in sorted(rows, key=lambda row: (row.priority, row.turn, row.seq)):
                 try:
                     queued_s = max(0.0, (now - row.created_at).total_seconds())
-                    claims.append(
-                        Claim(read_work(row.work), owner, row.attempt, queued_s, priority=Priority(row.priority))
-                    )
+                    rank = (row.priority, row.turn, row.seq)
+                    claims.append(Claim(read_work(row.work), owner, row.attempt, queued_s, rank=rank))
                 except ValidationError:
                     # Written by another version: it must not stop the queue, nor be offered again and again.
                     unreadable = PlatformError("internal_error", "The request cannot be read by this version.")

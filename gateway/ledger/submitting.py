@@ -58,9 +58,7 @@ def submit_request(
         note_claimed(connection, [(terms.priority, terms.key, turn)])
     seq = add(connection, work, app, terms, turn, clock(), place)
     state, rank = first_state(terms, place), (int(terms.priority), turn, seq)
-    claim = (
-        None if place is None else Claim(work, place.owner, 1, begun=state is State.RUNNING, priority=terms.priority)
-    )
+    claim = None if place is None else Claim(work, place.owner, 1, begun=state is State.RUNNING, rank=rank)
     return Submitted(work.request_id, app, state, rank, claim=claim, counts=counts)
 
 

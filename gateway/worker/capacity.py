@@ -1,57 +1,63 @@
-"""The replicas that draw, by what they report: who lives, how many requests they can hold, which weights they have."""
+"""The replicas that draw, by what they report and by what was sent there: who lives, and how many have room.
+
+Which replica a request goes to is `gateway.worker.placing`'s rule.
+"""
 
 import logging
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from gateway.worker.placing import ReplicaState, Wanted
+from pipelines.wanted import Weights
+
 REPORT_S = 1.0  # between two reports of a replica
 STALE_S = 4.0  # a replica that has been silent for so long is gone
+AVOIDED_S = 15.0  # a replica to which Serve sends nothing, which mostly is about to stop, gets nothing for so long
+REMEMBERED_HINTS = 4096
 
 log = logging.getLogger("fooocus.gateway")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a replica says of itself. capacity: requests that it can hold. variants: names of the weights it has at
-    hand, the ones used last at the end."""
+    """What a replica says of itself. capacity: rows that it draws at once. variants: names of the weights it has at
+    hand, the ones used last at the end. holds: the same as requests name them, of those that it has drawn."""
 
     capacity: int
     variants: tuple[str, ...] = ()
+    holds: tuple[Weights, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What there is to draw with: how many replicas live, and how many requests these can hold."""
+    """What there is to draw with: how many replicas live, and how many rows of requests they have."""
 
     replicas: int = 0
     capacity: int = 0
 
 
 class ReplicaRegistry:
-    """Counts the replicas that live, and logs who comes, changes and goes.
+    """Counts the replicas that live, and what each was given, and logs who comes, changes and goes. clock: seconds."""
 
-    look_ahead: requests beyond what they hold, so that the next ones are prepared meanwhile, and so that demand shows
-    where no replica lives. most: in all. clock: seconds.
-    """
-
-    def __init__(self, look_ahead: int, most: int, clock: Callable[[], float] = monotonic) -> None:
-        self._look_ahead, self._most, self._clock = look_ahead, most, clock
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._reports: dict[str, tuple[Report, float]] = {}
+        self._states: dict[str, ReplicaState] = {}
+        self._given: dict[str, Counter[Wanted]] = {}  # what has a place, also at a replica that is silent
+        self._avoided: dict[str, float] = {}  # until when
+        self._hinted: OrderedDict[str, str] = OrderedDict()  # where each hint's last request went
+        self._hints: defaultdict[str, set[str]] = defaultdict(set)  # the same by replica
 
-    def bound(self, look_ahead: int, most: int) -> None:
-        """These hold from now on."""
-        self._look_ahead, self._most = look_ahead, most
-
-    def report(self, replica: str, capacity: int, variants: Sequence[str] = ()) -> None:
-        """A replica lives, can hold `capacity` requests, and has the weights of `variants` at hand."""
-        told = Report(capacity, tuple(variants))
+    def report(self, replica: str, capacity: int, variants: Sequence[str] = (), holds: Sequence[Weights] = ()) -> None:
+        """A replica lives, draws `capacity` rows at once, and has the weights of `variants` and `holds` at hand."""
+        told = Report(capacity, tuple(variants), tuple(holds))
         before = self._reports.get(replica)
         if before is None or (before[0].capacity, {*before[0].variants}) != (capacity, {*variants}):
-            log.info(
-                "replica %s can hold %d requests and has %s", replica, capacity, ", ".join(variants) or "no variant"
-            )
+            log.info("replica %s can hold %d rows and has %s", replica, capacity, ", ".join(variants) or "no variant")
         self._reports[replica] = told, self._clock()
+        self._refresh(replica)
 
     def living(self) -> dict[str, Report]:
         """The last report of each replica that lives."""
@@ -60,13 +66,62 @@ class ReplicaRegistry:
             if at < oldest:
                 log.warning("replica %s has been silent for %g s; nothing more is meant for it", name, STALE_S)
                 del self._reports[name]
+                self._states.pop(name, None)
         return {name: report for name, (report, _) in self._reports.items()}
-
-    def capacity(self) -> int:
-        """How many requests may be held now."""
-        return min(self._most, self._look_ahead + sum(report.capacity for report in self.living().values()))
 
     def room(self) -> Room:
         """What lives now."""
         living = self.living()
         return Room(len(living), sum(report.capacity for report in living.values()))
+
+    def states(self) -> list[ReplicaState]:
+        """Of each replica that lives and takes calls."""
+        now = self._clock()
+        for name in [name for name, until in self._avoided.items() if until <= now]:
+            del self._avoided[name]
+        return [self._states[name] for name in self.living() if name not in self._avoided]
+
+    def give(self, replica: str, wanted: Wanted) -> None:
+        """A request has a place there."""
+        self._given.setdefault(replica, Counter())[wanted] += 1
+        if wanted.hint:
+            self._forget_hint(wanted.hint)
+            self._hinted[wanted.hint] = replica
+            self._hints[replica].add(wanted.hint)
+            if len(self._hinted) > REMEMBERED_HINTS:
+                self._forget_hint(next(iter(self._hinted)))
+        self._refresh(replica)
+
+    def take_back(self, replica: str, wanted: Wanted) -> None:
+        """A request has no place there any more."""
+        given = self._given[replica]
+        given[wanted] -= 1
+        if given[wanted] <= 0:
+            del given[wanted]
+        if not given:
+            del self._given[replica]
+        self._refresh(replica)
+
+    def avoid(self, replica: str) -> None:
+        """Serve does not send it what is meant for it."""
+        if replica not in self._avoided:
+            log.warning("replica %s takes nothing now; others do for the next %g s", replica, AVOIDED_S)
+        self._avoided[replica] = self._clock() + AVOIDED_S
+
+    def _forget_hint(self, hint: str) -> None:
+        if (replica := self._hinted.pop(hint, None)) is not None:
+            self._hints[replica].discard(hint)
+            if not self._hints[replica]:
+                del self._hints[replica]
+
+    def _refresh(self, replica: str) -> None:
+        if replica not in self._reports:
+            return
+        given = self._given.get(replica, Counter())
+        report, _ = self._reports[replica]
+        state = self._states.setdefault(replica, ReplicaState(replica, 0))
+        state.rows, state.taken = report.capacity, sum(wanted.rows * number for wanted, number in given.items())
+        # what was sent there is brought there, and will be in the report of a second later
+        state.holds = {*report.holds, *(wanted.weights for wanted in given)}
+        state.bases = {weights.base for weights in state.holds}
+        state.hints = self._hints.get(replica, frozenset())

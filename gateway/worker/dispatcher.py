@@ -19,6 +19,7 @@ from gateway.work import Delivering, Runner
 from gateway.worker.events import Broadcast, Ended, FreePlaces
 from gateway.worker.executor import LeaseLost, Progress, Requeued, answer_of, execute
 from gateway.worker.lease import LeaseKeeper
+from gateway.worker.places import Places
 from gateway.worker.reaper import Reaper
 
 FIRST_RETRY_S = 0.2
@@ -45,7 +46,7 @@ class DispatchLoop:
     broadcast: who listens to runs hears of them there. stores_are_well: nothing is begun while they are not, for it
     could not be drawn or delivered. is_leaving: whether the whole service is being stopped, so that runners which are
     lost are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook. monitor: counts what
-    happens here.
+    happens here. places: hears what is held, and where the runner gives places there, says when more may be.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -64,6 +65,7 @@ class DispatchLoop:
         on_end: Callable[[], None] | None = None,
         of_key: Callable[[], int | None] = lambda: None,
         monitor: Monitor | None = None,
+        places: Places | None = None,
     ) -> None:
         self._monitor = monitor or NoMonitor()
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
@@ -80,6 +82,9 @@ class DispatchLoop:
         self._may_wait, self._may_be_cancelled, self._is_stranded = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._some_wait = False  # whether somebody said so since the last look
         self._left_some = True  # whether more may wait than there was room for
+        self._places = places
+        if places is not None:
+            places.tell(self._look_again)
 
     def wake(self) -> None:
         """Look now for requests that wait: some do."""
@@ -97,6 +102,8 @@ class DispatchLoop:
         free = self._free()
         if self._draining or self._some_wait or free <= 0:
             return None
+        if self._places is not None and not self._places.has_room():
+            return None  # it waits as others do
         return FreePlaces(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), free, self._of_key())
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
@@ -194,6 +201,8 @@ class DispatchLoop:
         request_id = claim.work.request_id
         if (former := self._held.get(request_id)) is not None:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
+        if self._places is not None:
+            self._places.hold(request_id, claim.attempt, claim.rank)
         task = asyncio.create_task(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
         task.add_done_callback(lambda done: self._forget(claim, done))
@@ -201,8 +210,9 @@ class DispatchLoop:
     def _forget(self, claim: Claim, done: asyncio.Task[None]) -> None:
         if (held := self._held.get(claim.work.request_id)) is not None and held.task is done:
             del self._held[claim.work.request_id]
-            if self._left_some:
-                self._may_wait.set()
+            self._look_again()
+        if self._places is not None:
+            self._places.let_go(claim.work.request_id, claim.attempt)
         if done.cancelled():
             # cancelled before its first step it has written nothing; where it has, this writes nothing
             self._strand(partial(self._ledger.requeue, claim))
@@ -251,6 +261,10 @@ class DispatchLoop:
         self._monitor.add(REQUEUED, endpoint=endpoint)
         if isinstance(fault, StoreUnavailable):
             self._monitor.add(STORE_ERRORS, store=fault.store)
+
+    def _look_again(self) -> None:
+        if self._left_some:
+            self._may_wait.set()
 
     def _tell_of_end(self, request_id: str) -> None:
         self._broadcast.changed(request_id)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
@@ -21,7 +21,7 @@ from gateway.errors import (
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
 from gateway.monitoring.trace import tell
 from gateway.retries import AWAY_S, shielded, with_retries
-from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step
+from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step, Waits
 from gateway.worker.lease import LeaseKeeper
 
 T = TypeVar("T")
@@ -77,8 +77,9 @@ async def execute(
     does. on_fault: told of such a fault, before the request is put back: then it may be claimed at once.
 
     leases: the owner's, which keeps the lease and writes the log while this draws. A run longer than `run_timeout_s`
-    seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun. From
-    `Delivering` on it may take `delivery_timeout_s` (None: as long as it takes) before it is such a fault.
+    seconds ends in `generation_timeout`, or is a fault of the infrastructure where drawing has not even begun; the time
+    in which it `Waits` for somebody with room, who may only be starting, does not count. From `Delivering` on it may
+    take `delivery_timeout_s` (None: as long as it takes) before it is such a fault.
     Cancelling the task that runs this cancels the request too; to keep the request, requeue it in the ledger first.
     Raises LeaseLost, and Requeued where a fault of the infrastructure leaves it another attempt.
     """
@@ -217,8 +218,10 @@ async def _draw(
 ) -> tuple[Answer, Sequence[str]]:
     """The answer, and the keys of the files that it names. run: kept up to date. limit: of the time that it takes."""
     async with _closing(runner.run(claim.work, previews)) as events:
+        waiting = ExitStack()
         async for event in events:
-            if on_event is not None and not isinstance(event, Note | Finished):
+            waiting.close()
+            if on_event is not None and not isinstance(event, Note | Waits | Finished):
                 on_event(event)
             match event:
                 case Step(step, steps):
@@ -234,6 +237,8 @@ async def _draw(
                     leases.say(claim, "INFO", f"Sampling step {step}/{steps}")
                 case Note(text, level):
                     leases.say(claim, level, text)
+                case Waits():
+                    waiting.enter_context(_standing_still(limit))
                 case Delivering():
                     run.drawn = True
                     on_drawn()

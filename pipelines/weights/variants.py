@@ -16,6 +16,8 @@ from pipelines.errors import InputFault, told_if_gone
 from pipelines.events import Note
 from pipelines.parts import Part
 from pipelines.unet.branches import RowLora
+from pipelines.wanted import Weights
+from pipelines.weights.at_hand import AtHand
 from pipelines.weights.bases import Base, InpaintFiles, Merger
 from pipelines.weights.branching import Branch, BranchKey, TextKey, Uses, branch_of, of_texts, refusal
 from pipelines.weights.image_prompt import ImagePrompter
@@ -165,6 +167,7 @@ class VariantStore:
         self._unet, self._home, self._uses = family.unet, family.home, Uses()
         self._branch_bytes, self._rounded = branch_bytes, rounded
         self._digests: dict[FileState, str] = {}
+        self._at_hand = AtHand()
         self._fits: dict[str, Fit] = {}  # by sha256, of files that were matched
         self.counts = CacheCounts()
         self._counting = threading.Lock()
@@ -178,6 +181,17 @@ class VariantStore:
     def names(self) -> tuple[str, ...]:
         """What is kept, the base used last at the end: at most `TOLD` of them."""
         return tuple(str(key) for key in self._kept if isinstance(key, VariantKey))[-TOLD:]
+
+    def note_drawn(self, weights: Weights, variant: Variant) -> None:
+        """A drawing that whoever routes requests names so has this variant."""
+        keys: list[Hashable] = [variant.base.key, *(BranchKey(sha256) for sha256, _ in variant.adapters)]
+        if variant.texts is not None:
+            keys.append(TextKey(variant.texts.key))
+        self._at_hand.note(weights, keys)
+
+    def holds(self) -> tuple[Weights, ...]:
+        """What of that is kept still, the last at the end: at most `TOLD` of them."""
+        return self._at_hand.among(frozenset(self._kept), TOLD)
 
     def note_request(self, spec: VariantSpec) -> None:
         """A request will be drawn with a spec, which counts for whether its LoRAs are merged (`Uses`)."""

@@ -18,6 +18,7 @@ from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Complete, Drawn, Event, Pixels, Preview, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
+from pipelines.wanted import Weights, weights_of
 
 if TYPE_CHECKING:
     from deployments.postprocessor import Models
@@ -36,6 +37,7 @@ class FakeStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    unet_row_steps: float = 0.0
     busy_s: float = 0.0
     unet_seconds: float = 0.0
     prompt_tokens: int = 0
@@ -53,8 +55,11 @@ class FakeDrawer:
     would see.
     """
 
-    def __init__(self, step_s: float = 0.001) -> None:
-        self._step_s = step_s
+    def __init__(self, step_s: float = 0.001, keeps: int = 8) -> None:
+        """keeps: of so many weights it tells that they are at hand."""
+        self._step_s, self._keeps = step_s, keeps
+        self._drawn: dict[Weights, None] = {}  # the last at the end
+        self._lock = threading.Lock()
         self._cancelled: dict[str, threading.Event] = {}
         self._steps = 0
         self.dead = False
@@ -71,6 +76,9 @@ class FakeDrawer:
         if self.dead:
             raise EngineDead("dead")
         self._cancelled[job_id] = threading.Event()
+        with self._lock:
+            self._drawn.pop(weights_of(spec), None)
+            self._drawn[weights_of(spec)] = None
         threading.Thread(target=self._draw, args=(job_id, spec, inputs, on_event, previews), daemon=True).start()
 
     def _draw(
@@ -119,6 +127,10 @@ class FakeDrawer:
 
     def variants(self) -> tuple[str, ...]:
         return ("fake",)
+
+    def holds(self) -> tuple[Weights, ...]:
+        with self._lock:
+            return tuple(self._drawn)[-self._keeps :]
 
     def close(self) -> None:
         self.dead = True

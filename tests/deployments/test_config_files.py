@@ -184,6 +184,13 @@ def test_a_misspelt_key_is_told_with_the_nearest_one_at_every_level() -> None:
         check(content)
 
 
+def test_a_diffuser_that_would_refuse_what_it_is_sent_is_told() -> None:
+    content = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    content["applications"][0]["args"]["drawing"]["rows"] = 33
+    with pytest.raises(ValueError, match=r"Diffuser: max_ongoing_requests is 32: set it to drawing\.rows at least"):
+        check(content)
+
+
 def test_a_file_is_named_with_what_is_wrong_in_it(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     content = yaml.safe_load((ROOT / "serve_config.local.yaml").read_text())

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from deployments import diffuser as module
 from deployments.diffuser import Diffuser
+from deployments.routing import Elsewhere
 from deployments.stage import StageLog
 from gateway.errors import RETRYABLE_PLATFORM, PlatformError
 from gateway.monitoring.contract import LIVE_JOBS, UNET_CALLS, UNET_ROWS
@@ -208,3 +210,14 @@ async def test_a_file_that_goes_while_it_is_read_is_a_fault_to_try_again(
         await anext(draw(diffuser, "r", SPEC, saying("a cube")))
     assert caught.value.error_type in RETRYABLE_PLATFORM
     assert "/secret" not in caught.value.detail
+
+
+async def test_what_was_meant_for_another_replica_begins_with_who_draws_it(
+    diffuser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = SimpleNamespace(replica_id=SimpleNamespace(unique_id="here"))
+    monkeypatch.setattr(module.serve, "get_replica_context", lambda: here)
+    first, *_ = [event async for event in draw(diffuser, "r", SPEC, saying("a cube"), place="there")]
+    assert first == Elsewhere("here")
+    first, *_ = [event async for event in draw(diffuser, "r", SPEC, saying("a cube"), place="here")]
+    assert isinstance(first, Step)

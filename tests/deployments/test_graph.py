@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from deployments.graph import Graph, Stages
+from deployments.routing import Elsewhere
 from gateway.errors import PlatformError
-from gateway.work import Delivering, Finished, Step
+from gateway.work import Delivering, Finished, Step, Waits
+from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.places import Places
+from gateway.worker.placing import Wanted
 from pipelines.events import Complete
 from tests.deployments.graph_on_ray import work
 
@@ -51,19 +55,22 @@ class Stream:
 
 
 class Handle:
-    """A handle whose every method answers with what `answer` gives. given: the arguments of the calls."""
+    """A handle whose every method answers with what `answer` gives. given: the arguments of the calls. options_given:
+    the options that it was asked for."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
         self.given: list[Any] = []
+        self.options_given: list[dict[str, object]] = []
 
-    def options(self, **_: object) -> "Handle":
+    def options(self, **given: object) -> "Handle":
+        self.options_given.append(given)
         return self
 
     def __getattr__(self, method: str) -> "Handle":
         return self
 
-    def remote(self, *given: Any) -> Any:
+    def remote(self, *given: Any, **_: Any) -> Any:
         self.given += given
         return self._answer()
 
@@ -111,3 +118,71 @@ async def test_a_drawing_that_ends_without_its_pictures_is_our_fault(items: list
     with pytest.raises(PlatformError) as caught:
         assert [event async for event in drawing.run(work())]
     assert caught.value.error_type == "runner_incomplete_response"
+
+
+def placing(*items: Reference) -> tuple[Graph, Stages, Places]:
+    replicas = ReplicaRegistry()
+    replicas.report("one", 2)
+    places = Places(replicas, 4, 100)
+    _, stages = graph(*items)
+    return Graph(stages, places), stages, places
+
+
+DRAWN = (Reference(Step(0, 2)), Reference(Complete(1, {})), PIXELS)
+
+
+async def test_the_chosen_replica_draws_and_its_place_is_free_again_before_the_delivery() -> None:
+    drawing, stages, places = placing(*DRAWN)
+    taken = []
+    async for event in drawing.run(work(check_safety=False)):
+        taken.append((type(event), places.has_room()))
+    assert taken == [(Step, False), (Delivering, True), (Finished, True)]
+    assert stages.diffuser.options_given[-1] == {"session_id": "one"}
+
+
+async def test_nothing_is_handed_to_the_diffuser_while_nobody_has_room() -> None:
+    drawing, stages, places = placing(*DRAWN)
+    other = places.ask("other", Wanted(2))
+    events = drawing.run(work(check_safety=False))
+    assert isinstance(await anext(events), Waits)
+    going_on: asyncio.Future[Any] = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.01)
+    assert stages.preprocessor.given
+    assert not stages.diffuser.given
+    places.give_back(other)
+    assert await going_on == Step(0, 2)
+    assert INPUTS in stages.diffuser.given
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+async def test_a_client_that_leaves_leaves_no_place_taken(is_drawn: bool) -> None:
+    drawing, _, places = placing(*DRAWN)
+    other = places.ask("other", Wanted(2))
+    events = drawing.run(work(check_safety=False))
+    await anext(events)
+    if not is_drawn:
+        waiting: asyncio.Future[Any] = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        places.give_back(other)
+    else:
+        places.give_back(other)
+        await anext(events)
+        assert not places.has_room()
+        await events.aclose()  # type: ignore[attr-defined]
+    assert places.has_room()
+
+
+async def test_a_drawing_that_fails_gives_its_place_back() -> None:
+    drawing, _, places = placing(Reference(Step(0, 2)), Reference(Step(1, 2)))
+    with pytest.raises(PlatformError):
+        assert [event async for event in drawing.run(work(check_safety=False))]
+    assert places.has_room()
+
+
+async def test_who_draws_instead_of_the_chosen_one_is_counted() -> None:
+    drawing, _, places = placing(Reference(Elsewhere("two")), *DRAWN)
+    events = [event async for event in drawing.run(work(check_safety=False))]
+    assert [type(event) for event in events] == [Step, Delivering, Finished]
+    assert not places.has_room()  # nothing goes to the chosen one for a while

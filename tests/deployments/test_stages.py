@@ -324,7 +324,7 @@ async def test_a_dispatcher_gives_back_the_places_of_uploads_that_are_gone(tmp_p
     file = f"uploads/{uuid4()}/file.bin"
     await account.take_file(file, "", 1, expires_at=0.0)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
 
     async def given_back() -> bool:
         return not await account.counts(file)
@@ -339,10 +339,10 @@ async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> No
     settings = GatewaySettings(data_dir=tmp_path)
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     dispatcher.check_health()
     await dispatcher.report("one", 16, ("base",))
-    assert dispatcher._replicas.capacity() == settings.look_ahead + 16
+    assert dispatcher._places.capacity() == settings.look_ahead + 16 / 2  # one picture, guided, has two rows
     assert dispatcher._replicas.living() == {"one": Report(16, ("base",))}
     assert await dispatcher.room() == Room(replicas=1, capacity=16)
     stopping = dispatcher.__del__()
@@ -366,9 +366,9 @@ async def test_the_limits_of_a_dispatcher_change_while_it_runs(tmp_path: Path) -
     settings = GatewaySettings(data_dir=tmp_path)
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     await dispatcher.reconfigure({"look_ahead": 7, "stop_grace_s": 0.0})
-    assert dispatcher._replicas.capacity() == 7
+    assert dispatcher._places.capacity() == 7
     assert settings.stop_grace_s == 0
     with pytest.raises(ValueError, match="user_config of Dispatcher is wrong: look_ahed"):
         await dispatcher.reconfigure({"look_ahed": 7})

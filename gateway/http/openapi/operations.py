@@ -42,7 +42,7 @@ def run(endpoint: Endpoint) -> dict[str, Any]:
         operation_id("run", endpoint.id),
         _summary(endpoint),
         {"200": answer("The output.", ref(endpoint.output), INACTIVE)},
-        parameters=[_start_timeout(), *_kept()],
+        parameters=[_start_timeout(), _hint(), *_kept()],
         body=endpoint.input,
         refused=(*ACCEPTING, *DRAWN),
     )
@@ -53,7 +53,7 @@ def stream(endpoint: Endpoint) -> dict[str, Any]:
         operation_id("stream", endpoint.id),
         f"{_summary(endpoint)} Tells of the progress; the last event is the output.",
         _events("Outputs in the making."),
-        parameters=[_start_timeout(), *_kept()],
+        parameters=[_start_timeout(), _hint(), *_kept()],
         body=endpoint.input,
         refused=(*ACCEPTING, *DRAWN),
     )
@@ -129,6 +129,7 @@ def _terms() -> list[dict[str, Any]]:
             {"type": "string", "enum": ["normal", "low"], "default": "normal"},
             "A low one runs when no normal one waits.",
         ),
+        _hint(),
         parameter(
             "X-Fal-No-Retry",
             "header",
@@ -163,6 +164,15 @@ def _start_timeout() -> dict[str, Any]:
         "header",
         {"type": "number", "exclusiveMinimum": 0.1},
         "Seconds within which it must begin; otherwise it ends with 504.",
+    )
+
+
+def _hint() -> dict[str, Any]:
+    return parameter(
+        "X-Fal-Runner-Hint",
+        "header",
+        {"type": "string"},
+        "Requests with the same text are drawn by the same replica, unless another one is much emptier.",
     )
 
 

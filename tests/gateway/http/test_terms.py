@@ -9,7 +9,8 @@ from gateway.errors import PlatformError
 from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
-from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner
+from gateway.work import Work
+from tests.gateway.fakes import FAST, INPUT, PIXEL, FakeRunner, work
 from tests.gateway.http.conftest import APP, Dispatch, Reach
 
 IMAGE_TO_IMAGE = f"{FAST}/image-to-image"
@@ -142,3 +143,22 @@ async def test_terms_that_make_no_sense_are_refused_by_name(
 async def test_a_start_timeout_beyond_all_dates_is_a_long_one(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
     request_id = await submit(client, {"x-fal-request-timeout": "1e307"})
     assert await claimed(ledger) == [request_id]
+
+
+async def test_a_hint_goes_to_whoever_chooses_the_replica(client: httpx2.AsyncClient, ledger: SqlLedger) -> None:
+    await submit(client, {"x-fal-runner-hint": "session 7"})
+    await submit(client, {"x-fal-runner-hint": "long" * 1000})
+    await submit(client)
+    hints = [claim.work.hint for claim in await ledger.claim("me", 9, 30)]
+    assert hints == ["session 7", "long" * 64, ""]
+
+
+async def test_a_sync_run_may_have_a_hint_too(client: httpx2.AsyncClient, dispatched: None, runner: FakeRunner) -> None:
+    answer = await client.post(f"/run/{FAST}", json=INPUT, headers={"x-fal-runner-hint": "session 7"})
+    assert answer.status_code == 200
+    assert [work.hint for work in runner.seen] == ["session 7"]
+
+
+def test_a_work_without_a_hint_is_written_as_before_there_were_any() -> None:
+    assert "hint" not in work("r").model_dump_json()
+    assert Work.model_validate_json(work("r").model_copy(update={"hint": "x"}).model_dump_json()).hint == "x"

@@ -1,8 +1,13 @@
-"""What may be held follows the replicas that live."""
+"""What a replica has, has taken and is asked for follows its reports and what was sent there."""
 
 import pytest
 
-from gateway.worker.capacity import STALE_S, ReplicaRegistry, Report
+from gateway.worker.capacity import AVOIDED_S, REMEMBERED_HINTS, STALE_S, ReplicaRegistry, Report
+from gateway.worker.placing import ReplicaState, Wanted
+from pipelines.wanted import Weights
+
+FILM = Weights("", "film")
+FAST = Weights("lcm", "film")
 
 
 class Clock:
@@ -12,50 +17,91 @@ class Clock:
         return self.now
 
 
-def test_what_is_held_is_what_the_living_replicas_can_hold_and_a_few_more() -> None:
-    clock = Clock()
-    replicas = ReplicaRegistry(look_ahead=2, most=100, clock=clock)
-    assert replicas.capacity() == 2
-    replicas.report("a", 8)
-    replicas.report("b", 4)
-    replicas.report("a", 8)
-    assert replicas.capacity() == 14
-    clock.now = STALE_S
-    replicas.report("b", 4)
-    assert replicas.capacity() == 14
-    clock.now = STALE_S + 0.1
-    assert replicas.capacity() == 6
-    clock.now = 3 * STALE_S
-    assert replicas.capacity() == 2
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def test_who_comes_changes_or_goes_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def replicas(clock: Clock) -> ReplicaRegistry:
+    return ReplicaRegistry(clock)
+
+
+def _state(replicas: ReplicaRegistry, name: str) -> ReplicaState:
+    return next(state for state in replicas.states() if state.name == name)
+
+
+def test_who_comes_changes_or_goes_is_logged_once(
+    replicas: ReplicaRegistry, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "fooocus.gateway")
-    clock = Clock()
-    replicas = ReplicaRegistry(look_ahead=2, most=100, clock=clock)
     for variants in (("base",), ("base",), ("base", "base + ab12 x 0.5"), ("base + ab12 x 0.5", "base")):
-        replicas.report("a", 8, variants)
-    assert replicas.living() == {"a": Report(8, ("base + ab12 x 0.5", "base"))}
+        replicas.report("a", 8, variants, [FILM])
+    assert replicas.living() == {"a": Report(8, ("base + ab12 x 0.5", "base"), (FILM,))}
     clock.now = 2 * STALE_S
     assert replicas.living() == replicas.living() == {}
     assert caplog.messages == [
-        "replica a can hold 8 requests and has base",
-        "replica a can hold 8 requests and has base, base + ab12 x 0.5",
+        "replica a can hold 8 rows and has base",
+        "replica a can hold 8 rows and has base, base + ab12 x 0.5",
         "replica a has been silent for 4 s; nothing more is meant for it",
     ]
 
 
-def test_no_more_is_held_than_the_operator_allows() -> None:
-    replicas = ReplicaRegistry(look_ahead=2, most=10)
+def test_a_replica_takes_what_was_given_to_it_until_that_is_taken_back(replicas: ReplicaRegistry) -> None:
     replicas.report("a", 8)
-    replicas.report("b", 8)
-    assert replicas.capacity() == 10
+    replicas.give("a", Wanted(2))
+    replicas.give("a", Wanted(2))
+    replicas.give("a", Wanted(4, FILM))
+    assert _state(replicas, "a").taken == 8
+    replicas.take_back("a", Wanted(2))
+    replicas.take_back("a", Wanted(4, FILM))
+    assert _state(replicas, "a").taken == 2
 
 
-def test_other_bounds_hold_at_once() -> None:
-    replicas = ReplicaRegistry(look_ahead=2, most=100)
+def test_what_was_sent_to_a_silent_replica_counts_again_when_it_is_back(
+    replicas: ReplicaRegistry, clock: Clock
+) -> None:
     replicas.report("a", 8)
-    replicas.bound(look_ahead=4, most=100)
-    assert replicas.capacity() == 12
-    replicas.bound(look_ahead=4, most=6)
-    assert replicas.capacity() == 6
+    replicas.give("a", Wanted(2))
+    replicas.give("a", Wanted(4))
+    clock.now = 2 * STALE_S
+    assert replicas.states() == []
+    replicas.take_back("a", Wanted(2))
+    replicas.report("a", 8)
+    assert _state(replicas, "a").taken == 4
+
+
+def test_weights_are_at_hand_where_they_are_reported_or_on_their_way(replicas: ReplicaRegistry) -> None:
+    replicas.report("a", 8, holds=[FILM])
+    replicas.give("a", Wanted(2, FAST))
+    assert (_state(replicas, "a").holds, _state(replicas, "a").bases) == ({FILM, FAST}, {"", "lcm"})
+    replicas.take_back("a", Wanted(2, FAST))
+    replicas.report("a", 8, holds=[FILM])
+    assert _state(replicas, "a").holds == {FILM}
+
+
+def test_a_hint_is_known_where_its_last_request_went(replicas: ReplicaRegistry) -> None:
+    for name in ("a", "b"):
+        replicas.report(name, 8)
+        replicas.give(name, Wanted(2, hint="session"))
+    replicas.take_back("b", Wanted(2, hint="session"))
+    assert [{*state.hints} for state in replicas.states()] == [set(), {"session"}]
+
+
+def test_no_more_hints_are_remembered_than_some_thousands(replicas: ReplicaRegistry) -> None:
+    replicas.report("a", 8)
+    for number in range(REMEMBERED_HINTS + 10):
+        replicas.give("a", Wanted(1, hint=f"session {number}"))
+    assert len(_state(replicas, "a").hints) == REMEMBERED_HINTS
+
+
+def test_a_replica_to_which_serve_sends_nothing_gets_nothing_for_a_while(
+    replicas: ReplicaRegistry, clock: Clock
+) -> None:
+    replicas.report("a", 8)
+    replicas.avoid("a")
+    assert replicas.states() == []
+    assert list(replicas.living()) == ["a"]
+    clock.now = AVOIDED_S
+    replicas.report("a", 8)
+    assert [state.name for state in replicas.states()] == ["a"]

@@ -12,10 +12,10 @@ from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavail
 from gateway.ledger.models import Answer, Claim, Limits, Outcome, ReleaseOutcome, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.transitions import Lines
-from gateway.work import Event, Finished, Note, Runner, Step, Work
+from gateway.work import Event, Finished, Note, Runner, Step, Waits, Work
 from gateway.worker.executor import LeaseLost, Requeued, execute
 from gateway.worker.lease import LeaseKeeper
-from tests.gateway.fakes import FAST, FakeRunner, until, work
+from tests.gateway.fakes import FAST, FakeRunner, finished, until, work
 
 APP = app_of(FAST)
 LIMIT_S = 10.0
@@ -314,3 +314,28 @@ async def test_the_time_in_the_queue_is_told_apart_from_the_work(ledger: SqlLedg
     claim = await claimed(ledger)
     answer = await run(replace(claim, queued_s=7.5), ledger, FakeRunner())
     assert answer.body["timings"] == {"queue": 7.5, "inference": 0.1}
+
+
+class Waiting:
+    """Waits for somebody with room for `wait_s`, then draws in `draw_s`."""
+
+    def __init__(self, wait_s: float, draw_s: float) -> None:
+        self._wait_s, self._draw_s = wait_s, draw_s
+
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+        yield Waits()
+        await asyncio.sleep(self._wait_s)
+        yield Step(0, 1)
+        await asyncio.sleep(self._draw_s)
+        yield finished(work)
+
+
+async def test_the_time_until_somebody_has_room_is_not_the_run_s(ledger: SqlLedger) -> None:
+    answer = await run(await claimed(ledger), ledger, Waiting(0.6, 0.0), limit_s=0.4)
+    assert answer.status == 200
+    assert [entry.message for entry in await ledger.logs("one")] == ["Sampling step 0/1"]
+
+
+async def test_the_time_behind_it_is(ledger: SqlLedger) -> None:
+    answer = await run(await claimed(ledger), ledger, Waiting(0.1, 20.0), limit_s=0.4)
+    assert answer.error_type == "generation_timeout"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipelines.errors import FileGone
+from pipelines.wanted import Weights
 from pipelines.weights import bases, variants
 from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.variants import VariantStore
@@ -26,6 +27,19 @@ def test_what_is_kept_is_named_for_people_the_last_used_at_the_end(tmp_path: Pat
     assert store.names() == (f"tiny.safetensors + {digest(path)[:8]} x 0.5", "tiny.safetensors")
     store.get(of((path, 0.5)))
     assert store.names()[-1].endswith("x 0.5")
+
+
+@pytest.mark.parametrize("branch_bytes", [None, 10**9])
+def test_what_was_drawn_with_is_held_until_something_of_it_has_gone(tmp_path: Path, branch_bytes: int | None) -> None:
+    store = VariantStore(tiny.family(), 12_000, branch_bytes=branch_bytes)
+    path = unet_lora(tmp_path / "a.safetensors")
+    store.note_drawn(Weights(), store.get(of()))
+    store.note_drawn(Weights("", "a"), store.get(of((path, 0.5))))
+    assert store.holds() == (Weights(), Weights("", "a"))
+    for at in range(30):
+        store.get(of((unet_lora(tmp_path / f"{at}.safetensors", seed=at), 1.0)))
+    gc.collect()
+    assert Weights("", "a") not in store.holds()
 
 
 def test_thirty_sets_stay_within_the_budget_and_those_in_use_stay_whole(tmp_path: Path) -> None:

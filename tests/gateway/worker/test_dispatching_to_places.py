@@ -1,0 +1,103 @@
+"""The dispatcher's loop over a runner that takes places at replicas."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
+from gateway.settings import GatewaySettings
+from gateway.work import Event, Step, Waits, Work
+from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.dispatcher import DispatchLoop
+from gateway.worker.places import Places
+from gateway.worker.placing import Wanted
+from tests.gateway.fakes import finished
+from tests.gateway.worker.test_dispatcher import APP, status_of, submit, until_state
+
+
+class Placed:
+    """A runner whose works take a place of two rows each, and then what the gate lets through."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.gate = asyncio.Event()
+        self.drawn: list[str] = []
+
+    async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
+        ticket = self._places.ask(work.request_id, Wanted(2))
+        try:
+            if not ticket.replica:
+                yield Waits()
+            await ticket.placed()
+            self.drawn.append(work.request_id)
+            yield Step(0, 1)
+            await self.gate.wait()
+            yield finished(work)
+        finally:
+            self._places.give_back(ticket)
+
+
+@asynccontextmanager
+async def placing(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> AsyncIterator[tuple[DispatchLoop, ReplicaRegistry, Places, Placed]]:
+    replicas = ReplicaRegistry()
+    places = Places(replicas, look_ahead=2, most=100)
+    runner = Placed(places)
+    loop = DispatchLoop(ledger, runner, settings, "dispatcher", places.capacity, places=places)
+    task = asyncio.create_task(loop.run())
+    try:
+        yield loop, replicas, places, runner
+    finally:
+        await loop.stop(0)
+        await asyncio.wait_for(task, 5)
+
+
+async def test_what_waits_for_a_replica_to_come_is_in_the_queue_and_costs_no_attempt(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    await submit(ledger, *"abcd")
+    hasty = settings.model_copy(update={"run_timeout_s": 0.2, "lease_s": 0.4, "beat_s": 0.05})
+    async with placing(ledger, hasty) as (loop, replicas, places, runner):
+        await until_state(ledger, "b", State.CLAIMED)
+        await asyncio.sleep(0.6)  # longer than a run may take, and than a lease that nobody keeps
+        assert [(await status_of(ledger, name)).state for name in "abcd"] == [State.CLAIMED] * 2 + [State.QUEUED] * 2
+        assert await loop.reserve("sync") is None
+        replicas.report("one", 16)
+        places.place()
+        loop.wake()
+        runner.gate.set()
+        for name in "abcd":
+            await until_state(ledger, name, State.DONE)
+            assert (await status_of(ledger, name)).outcome is Outcome.OK
+    assert runner.drawn == [*"abcd"]
+
+
+async def test_more_is_claimed_as_places_are_given_back(ledger: SqlLedger, settings: GatewaySettings) -> None:
+    await submit(ledger, *"abcdefgh")
+    async with placing(ledger, settings) as (_, replicas, places, runner):
+        replicas.report("one", 4)
+        places.place()
+        await until_state(ledger, "b", State.RUNNING)
+        await until_state(ledger, "d", State.CLAIMED)
+        assert (await status_of(ledger, "e")).state is State.QUEUED
+        assert runner.drawn == ["a", "b"]
+        runner.gate.set()
+        await until_state(ledger, "h", State.DONE)
+    assert runner.drawn == [*"abcdefgh"]
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_waits_no_more(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    await submit(ledger, "a", "b")
+    async with placing(ledger, settings) as (_, replicas, places, runner):
+        await until_state(ledger, "b", State.CLAIMED)
+        await ledger.cancel("a", APP)
+        await until_state(ledger, "a", State.DONE)
+        replicas.report("one", 4)
+        places.place()
+        runner.gate.set()
+        await until_state(ledger, "b", State.DONE)
+    assert runner.drawn == ["b"]
