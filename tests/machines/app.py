@@ -16,10 +16,21 @@ def holding(settings: AppSettings) -> Application:
     return _built(settings, open_holding)
 
 
+def sleeping(settings: AppSettings) -> Application:
+    """Its engine takes as long as a table says."""
+    return _built(settings, open_sleeping)
+
+
 def open_holding(_: object) -> object:
     from tests.kills.holding import HoldingDrawer
 
     return HoldingDrawer(Path(os.environ[HOLD]))
+
+
+def open_sleeping(_: object) -> object:
+    from tests.machines.sleeping import SleepingDrawer
+
+    return SleepingDrawer.read()
 
 
 def no_expander(*_: object) -> None:
@@ -35,5 +46,6 @@ def blind_checkers(*_: object) -> object:
 
 def _built(settings: AppSettings, open_drawer: Callable[..., object]) -> Application:
     """Built in a process of its own, which nothing else uses afterwards."""
-    app.drawer_of, app.expander_of, app.checkers_of = open_drawer, no_expander, blind_checkers  # type: ignore[assignment]
+    for name, opener in (("drawer_of", open_drawer), ("expander_of", no_expander), ("checkers_of", blind_checkers)):
+        setattr(app, name, opener)
     return app.build_app(settings)

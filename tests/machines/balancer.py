@@ -1,11 +1,18 @@
-"""What stands in front of the nodes: passes connections on to those whose proxy says that it is well, in turn."""
+"""What stands in front of the nodes: passes connections on to those whose proxy says that it is well, in turn.
+
+A process of its own (`python -m tests.machines.balancer`): it prints its port on loopback, and is told of each node by
+a line.
+"""
 
 import asyncio
-import threading
-from collections import Counter
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
+
+from tests.cluster import ROOT
 
 PORT = 8000  # of the proxies
 EVERY_S = 0.5
@@ -13,52 +20,56 @@ PATIENCE_S = 2.0
 _ASKED = b"GET /-/healthz HTTP/1.1\r\nhost: balancer\r\nconnection: close\r\n\r\n"
 
 
+@dataclass(frozen=True)
 class Balancer:
-    """On loopback. well: the nodes that take connections now; given: how many connections each has had."""
+    """port: on loopback."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._turn = count()
-        self._watching: list[asyncio.Task[None]] = []
-        self.well: list[str] = []
-        self.given: Counter[str] = Counter()
-        self.port = 0
+    port: int
+    process: "subprocess.Popen[bytes]"
 
     def watch(self, node: str) -> None:
         """Pass connections on to a node of this address, too, while it is well."""
-        self._loop.call_soon_threadsafe(lambda: self._watching.append(self._loop.create_task(self._watch(node))))
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{node}\n".encode())
+        self.process.stdin.flush()
 
-    async def serve(self, started: threading.Event, ended: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
-        self.port = int(server.sockets[0].getsockname()[1])
-        started.set()
-        await ended.wait()
-        server.close()
-        for task in self._watching:
-            task.cancel()
 
-    async def _watch(self, node: str) -> None:
+@contextmanager
+def balancing() -> Iterator[Balancer]:
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.machines.balancer"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield Balancer(int(process.stdout.readline()), process)
+        finally:
+            process.kill()
+
+
+class _Passing:
+    def __init__(self) -> None:
+        self._turn = count()
+        self._well: list[str] = []
+
+    async def watch(self, node: str) -> None:
         while True:
             well = await _is_well(node)
-            if well != (node in self.well):
-                (self.well.append if well else self.well.remove)(node)
+            if well != (node in self._well):
+                (self._well.append if well else self._well.remove)(node)
             await asyncio.sleep(EVERY_S)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(len(self.well)):
-            if not self.well:
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To the first that takes it; where none does, the caller's connection ends."""
+        for _ in [*self._well]:
+            if not self._well:
                 break
-            node = self.well[next(self._turn) % len(self.well)]
+            node = self._well[next(self._turn) % len(self._well)]
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     theirs, ours = await asyncio.open_connection(node, PORT)
             except (OSError, TimeoutError):
                 continue
-            self.given[node] += 1
-            await asyncio.wait(
-                [asyncio.create_task(_pump(reader, ours)), asyncio.create_task(_pump(theirs, writer))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            pumps = [asyncio.create_task(_pump(reader, ours)), asyncio.create_task(_pump(theirs, writer))]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             _end(ours)
             break
         _end(writer)
@@ -88,25 +99,16 @@ def _end(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
 
-@contextmanager
-def balancing() -> Iterator[Balancer]:
-    loop = asyncio.new_event_loop()
-    balancer, started, ended = Balancer(loop), threading.Event(), asyncio.Event()
+async def _main() -> None:
+    passing = _Passing()
+    server = await asyncio.start_server(passing.pass_on, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    watching = []
+    while line := await lines.readline():
+        watching.append(asyncio.create_task(passing.watch(line.decode().strip())))
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        with suppress(asyncio.CancelledError):
-            loop.run_until_complete(balancer.serve(started, ended))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    started.wait(10)
-    try:
-        yield balancer
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
+if __name__ == "__main__":
+    asyncio.run(_main())

@@ -1,6 +1,7 @@
 """The machines of a session: a head that has no GPU and three workers of one each, on which each module deploys."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def key(machines: Machines) -> str:
 
 
 @pytest.fixture(scope="session")
-def guard() -> Guard:
-    return Guard()
+def guard(machines: Machines) -> Guard:
+    return Guard(IPv4Network(f"{machines.network.address}/24", strict=False))
 
 
 @pytest.fixture

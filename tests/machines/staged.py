@@ -83,7 +83,7 @@ class Machines:
             if time.monotonic() > end or status["status"] == "DEPLOY_FAILED":
                 raise AssertionError(json.dumps(status, indent=1))
             time.sleep(1)
-        while not (self.balancer.well and self.is_ready()):
+        while not self.is_ready():
             assert time.monotonic() < end, "it runs, and is not ready"
             time.sleep(0.5)
 
@@ -126,7 +126,7 @@ class Machines:
     def rows(self, columns: str, where: str = "true", given: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Of the ledger's requests."""
         with psycopg.connect(self.ledger) as connection:
-            return connection.execute(f"SELECT {columns} FROM request WHERE {where}", given).fetchall()  # type: ignore[arg-type]  # noqa: S608 (ours)
+            return connection.execute(f"SELECT {columns} FROM request WHERE {where}", given).fetchall()  # noqa: S608 (ours)
 
     def add(self, gpus: int, cpus: int = 8, labels: Mapping[str, str] | None = None) -> Node:
         """A node that has joined: the head if it is the first."""
