@@ -20,7 +20,7 @@ from tests.cluster import ROOT
 
 STORE_BYTES = 75 * 2**20  # the least that Ray takes
 DATA = Path("/var/lib/fooocus-serve")  # where the production file has a node's data
-RAY_PORT = 6379
+RAY_PORT, METRICS_PORT = 6379, 8080
 START_S = 120.0
 # Ray gives its own processes 15 s to answer, which a busy machine does not keep
 PATIENCE: Mapping[str, str] = {"RAY_agent_register_timeout_ms": "60000", "RAY_raylet_start_wait_time_s": "90"}
@@ -64,7 +64,8 @@ class Node:
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         words = [program("ray"), "start", "--block", f"--node-ip-address={self.address}"]
         words += [f"--num-cpus={self.cpus}", f"--num-gpus={self.gpus}", f"--object-store-memory={STORE_BYTES}"]
-        words += ["--disable-usage-stats", *([f"--labels={_listed(self.labels)}"] if self.labels else [])]
+        words += [f"--metrics-export-port={METRICS_PORT}", "--disable-usage-stats"]
+        words += [*([f"--labels={_listed(self.labels)}"] if self.labels else [])]
         if head is None:
             words += ["--head", f"--port={RAY_PORT}", "--dashboard-host=127.0.0.1", f"--redis-password={self.password}"]
         else:

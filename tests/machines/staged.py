@@ -161,6 +161,8 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
     home = Path(tempfile.mkdtemp(prefix="machines-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        if not DATA.exists():
+            stack.callback(DATA.rmdir)  # which nodes mount over, so that it is empty here
         net = stack.enter_context(network.laid())
         redis = stack.enter_context(redis_server.serving(net.address))
         database = stack.enter_context(postgresql.serving(net.address))
