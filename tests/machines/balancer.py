@@ -70,6 +70,8 @@ class _Passing:
                 continue
             pumps = [asyncio.create_task(_pump(reader, ours)), asyncio.create_task(_pump(theirs, writer))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
             _end(ours)
             break
         _end(writer)

@@ -2,21 +2,25 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import fal_client
 import httpx
 import pytest
+from httpx_sse import SSEError
 
 from tests.clients.guard import Guard
 from tests.clients.pointing import point
 
 Way = Literal["queue", "run", "subscribe", "stream", "cancel"]
 
-POLLED_S = 1.0  # fal's client asks ten times a second unless told
+# fal's client asks ten times a second unless told; a poll costs 15 ms of the cores that all machines here share
+POLLED_S = 4.0
+AGAIN_S = 1.0
 RUNS = 8  # sync calls that are open at once
 
 
@@ -50,26 +54,34 @@ class Told:
 
 
 class Load:
-    """A client with a key. started: what has been asked for so far; the others wait for their turn."""
+    """A client with a key. told: what has come of each request so far; refusals: answers of each kind that were none."""
 
     def __init__(self, key: str, patience_s: float) -> None:
         self._key, self._patience_s = key, patience_s
         self.told: list[Told] = []
+        self.refusals: Counter[str] = Counter()
 
     async def of(self, asks: Sequence[Ask]) -> list[Told]:
         """All of them, each until it has ended. Raises AssertionError where one does not in time."""
         client = fal_client.AsyncClient(key=self._key)
         self.told = [Told(ask) for ask in asks]
+        (await client._client).event_hooks["response"].append(self._note)
         runs, begun = asyncio.Semaphore(RUNS), time.monotonic()
         try:
             async with asyncio.timeout(self._patience_s):
                 await asyncio.gather(*(self._follow(client, told, runs, begun) for told in self.told))
         except TimeoutError:
             open_ = [told.request_id for told in self.told if not told.ended_at]
-            raise AssertionError(f"{len(open_)} of {len(asks)} have not ended: {open_[:5]}") from None
+            said = f"{len(open_)} of {len(asks)} have not ended: {open_[:5]}; refusals: {self.refusals}"
+            raise AssertionError(said) from None
         finally:
             await (await client._client).aclose()
         return self.told
+
+    async def _note(self, answer: httpx.Response) -> None:
+        if answer.is_error:
+            body = (await answer.aread())[:200].decode(errors="replace")
+            self.refusals[f"{answer.request.method} {answer.status_code} {body}"] += 1
 
     async def _follow(self, client: fal_client.AsyncClient, told: Told, runs: asyncio.Semaphore, begun: float) -> None:
         await asyncio.sleep(max(0.0, begun + told.ask.after_s - time.monotonic()))
@@ -82,6 +94,8 @@ class Load:
         except fal_client.client.FalClientHTTPError as error:
             told.refused = (error.status_code, str(error.error_type))
             told.retryable = error.response_headers.get("x-fal-retryable") == "true"
+        except SSEError:  # an answer that is no stream
+            told.refused = (0, f"not streamed: {self.refusals}")
         told.ended_at = time.time()
 
     async def _called(self, client: fal_client.AsyncClient, told: Told) -> None:
@@ -105,18 +119,19 @@ class Load:
         handle = await client.submit(told.ask.endpoint, dict(told.ask.arguments))
         told.request_id = handle.request_id
         if told.ask.way == "cancel":
-            await handle.cancel()
+            with suppress(fal_client.client.FalClientHTTPError):  # where it has ended before
+                await handle.cancel()
         while told.body is None:
             try:
                 told.body = await handle.get(interval=POLLED_S)
             except httpx.TransportError:
                 told.broken += 1
-                await asyncio.sleep(POLLED_S)
+                await asyncio.sleep(AGAIN_S)
             except fal_client.client.FalClientHTTPError as error:
                 if not _is_for_now(error):
                     raise
                 told.broken += 1
-                await asyncio.sleep(POLLED_S)
+                await asyncio.sleep(AGAIN_S)
 
 
 def _is_for_now(error: fal_client.client.FalClientHTTPError) -> bool:

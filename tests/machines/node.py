@@ -80,13 +80,14 @@ class Node:
         # the machine ends with these tests, and all that runs on it with its first process
         command = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.namespace]
         command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        self.process = subprocess.Popen(
-            [*command, "bash", "-c", script, "bash", *words],
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            stdout=(self.home / "start.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.home / "start.log").open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "bash", "-c", script, "bash", *words],
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         end = time.monotonic() + START_S
         while "Ray runtime started" not in self.said():
             if self.process.poll() is not None or time.monotonic() > end:
