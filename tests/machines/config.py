@@ -1,6 +1,7 @@
 """The production file as it is staged: what it says, with the addresses, the device and the model of these machines."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,24 +11,17 @@ from tests.gateway.files.s3_server import BUCKET
 from tests.machines.node import DATA
 
 FAMILY = DATA / "families" / "default"
-# references in the file, or where it has none yet what stands for them; their values are in the nodes' environment
-REFERENCES: Mapping[str, Any] = {
-    "ledger_url": "env:LEDGER_URL",
-    "token_secret": "env:TOKEN_SECRET",
-    "webhook_keys": ["env:WEBHOOK_KEY"],
-}
+SECRETS = Path("/etc/fooocus-serve")  # where the file has them, on each node
 
 
-def production(endpoint_url: str) -> dict[str, Any]:
-    """What `serve_config.yaml` holds. endpoint_url: of the S3 server."""
+def production(public_url: str, endpoint_url: str) -> dict[str, Any]:
+    """What `serve_config.yaml` holds, but for the addresses, the family and the device. public_url: of the balancer.
+    endpoint_url: of the S3 server."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     arguments = content["applications"][0]["args"]
-    arguments["gateway"] |= REFERENCES
-    arguments["gateway"] |= {"files_url": f"s3://{BUCKET}/machines", "files_endpoint_url": endpoint_url}
+    addresses = {"files_url": f"s3://{BUCKET}/machines", "files_endpoint_url": endpoint_url}
+    arguments["gateway"] |= {"public_url": public_url, **addresses}
     arguments["drawing"] |= {"family": str(FAMILY), "device": "cpu", "dtype": "float32", "threads": 1}
-    for stage in ("checking", "expanding"):
-        if "device" in arguments.get(stage, {}):
-            arguments[stage]["device"] = "cpu"
     return content
 
 

@@ -1,4 +1,5 @@
-"""The machines of a session: a head that has no GPU and three workers of one each, on which each module deploys."""
+"""The machines of a session, as `cluster.yaml` has them: a head that runs no replica, two machines for what needs no
+GPU, and three of one logical GPU each. Each module deploys on them."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
@@ -10,7 +11,8 @@ from tests.clients.guard import Guard
 from tests.machines.load import pointed
 from tests.machines.staged import Machines, staged
 
-WORKERS = 3
+CPU_WORKERS, GPU_WORKERS = 2, 3
+GROUP = "fooocus-serve/group"  # the label by which the production file places its replicas
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,9 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def machines(pocket_family_folder: Path) -> Iterator[Machines]:
     with staged(pocket_family_folder) as found:
-        found.add(gpus=0, cpus=16)
-        for _ in range(WORKERS):
-            found.add(gpus=1)
+        found.add("head", cpus=0, gpus=0, labels={GROUP: "head"})
+        for number in range(CPU_WORKERS):
+            found.add(f"cpu{number}", cpus=8, gpus=0, labels={GROUP: "cpu"})
+        for number in range(GPU_WORKERS):
+            found.add(f"gpu{number}", cpus=8, gpus=1, labels={GROUP: "gpu"})
         yield found
 
 

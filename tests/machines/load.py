@@ -54,7 +54,8 @@ class Told:
 
 
 class Load:
-    """A client with a key. told: what has come of each request so far; refusals: answers of each kind that were none."""
+    """A client with a key. told: what has come of each request so far; refusals: of each kind of answer that was
+    none, how many."""
 
     def __init__(self, key: str, patience_s: float) -> None:
         self._key, self._patience_s = key, patience_s

@@ -4,7 +4,6 @@ Ended with its first process the kernel ends all others in it, so a test that fa
 one that is killed itself.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -20,7 +19,7 @@ from tests.cluster import ROOT
 
 STORE_BYTES = 75 * 2**20  # the least that Ray takes
 DATA = Path("/var/lib/fooocus-serve")  # where the production file has a node's data
-RAY_PORT, METRICS_PORT = 6379, 8080
+RAY_PORT, METRICS_PORT = 6379, 9090
 START_S = 120.0
 # Ray gives its own processes 15 s to answer, which a busy machine does not keep
 PATIENCE: Mapping[str, str] = {"RAY_agent_register_timeout_ms": "60000", "RAY_raylet_start_wait_time_s": "90"}
@@ -70,10 +69,9 @@ class Node:
             words += ["--head", f"--port={RAY_PORT}", "--dashboard-host=127.0.0.1", f"--redis-password={self.password}"]
         else:
             words += [f"--address={head.address}:{RAY_PORT}"]
-        for target in (Path("/tmp/ray"), DATA):
-            target.mkdir(parents=True, exist_ok=True)  # to be mounted over, on this node alone
+        Path("/tmp/ray").mkdir(exist_ok=True)  # to be mounted over, on this node alone
         more = "\n".join(
-            f"mkdir -p {self.on_disk(target)}; mount --bind {shlex.quote(str(source))} {target}"
+            f"mkdir -p {target}; mount --bind {shlex.quote(str(source))} {target}"
             for target, source in self.mounts.items()
         )
         script = _MOUNTS.format(home=shlex.quote(str(self.home)), data=DATA, more=more)
@@ -93,10 +91,6 @@ class Node:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise AssertionError(f"{self.name} does not start: {self.said()}")
             time.sleep(0.2)
-
-    def on_disk(self, path: Path) -> Path:
-        """Where this machine has what the node has at `path` in its data folder."""
-        return self.home / "data" / path.relative_to(DATA)
 
     def said(self) -> str:
         """What its start has told."""
@@ -137,13 +131,6 @@ class Node:
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
-
-    def node_id(self) -> str:
-        """Ray's name of it."""
-        code = "import ray, json; ray.init(address='auto', logging_level='ERROR'); print(json.dumps(ray.nodes()))"
-        listed = json.loads(self.run(sys.executable, "-c", code).splitlines()[-1])
-        (found,) = [one["NodeID"] for one in listed if one["NodeManagerAddress"] == self.address and one["Alive"]]
-        return str(found)
 
     def _first(self) -> psutil.Process:
         """The first of its processes; the one that started it, until then."""

@@ -27,7 +27,7 @@ from tests.gateway.ledger import postgresql
 from tests.kills.serving import HOLD
 from tests.machines import network, redis_server
 from tests.machines.balancer import Balancer, balancing
-from tests.machines.config import FAMILY
+from tests.machines.config import FAMILY, SECRETS, production
 from tests.machines.node import DATA, PATIENCE, Node, program
 
 DEPLOYED_S = 240.0
@@ -46,6 +46,7 @@ class Machines:
     balancer: Balancer
     ledger: str
     environment: Mapping[str, str]
+    mounts: Mapping[Path, Path]
     nodes: list[Node] = field(default_factory=list)
 
     @property
@@ -53,13 +54,13 @@ class Machines:
         return self.nodes[0]
 
     @property
-    def workers(self) -> Sequence[Node]:
-        return self.nodes[1:]
-
-    @property
     def address(self) -> str:
         """Of the service, whichever node answers."""
         return f"http://127.0.0.1:{self.balancer.port}"
+
+    def production(self) -> dict[str, Any]:
+        """The config file of production, as it is on these machines."""
+        return production(self.address, self.bucket.endpoint_url)
 
     @property
     def hold(self) -> Path:
@@ -105,12 +106,6 @@ class Machines:
         listed = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
         return sum(one["state"] == "RUNNING" for one in listed)
 
-    def drain(self, node: Node, seconds: float) -> None:
-        """Tell Ray that a node ends after so many seconds, as the provider of a spot machine tells it."""
-        words = ["drain-node", f"--node-id={node.node_id()}", f"--deadline-remaining-seconds={int(seconds)}"]
-        words += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=a spot notice"]
-        self.head.run(program("ray"), *words)
-
     def replicas(self, deployment: str) -> dict[str, int]:
         """How many processes of its replicas each node has."""
         return {node.name: len(node.processes(f":{deployment}")) for node in self.nodes if node.runs}
@@ -128,26 +123,18 @@ class Machines:
         with psycopg.connect(self.ledger) as connection:
             return connection.execute(f"SELECT {columns} FROM request WHERE {where}", given).fetchall()  # noqa: S608 (ours)
 
-    def add(self, gpus: int, cpus: int = 8, labels: Mapping[str, str] | None = None) -> Node:
-        """A node that has joined: the head if it is the first."""
+    def add(self, name: str, cpus: int, gpus: int, labels: Mapping[str, str]) -> Node:
+        """A node that has joined: the head if it is the first. All but the head are behind the balancer."""
         namespace, address = self.network.join()
-        name = f"node{len(self.nodes)}" if self.nodes else "head"
-        mounts = {FAMILY: self.environment["FAMILY"]}
-        node = Node(
-            name,
-            namespace,
-            address,
-            self.home / name,
-            self.environment if self.nodes else {**self.environment, "RAY_REDIS_ADDRESS": self._redis_address()},
-            {target: Path(source) for target, source in mounts.items()},
-            cpus,
-            gpus,
-            labels or {},
-            "" if self.nodes else self.redis.password,
-        )
+        environment = dict(self.environment)
+        if not self.nodes:
+            environment["RAY_REDIS_ADDRESS"] = self._redis_address()
+        password = "" if self.nodes else self.redis.password
+        node = Node(name, namespace, address, self.home / name, environment, self.mounts, cpus, gpus, labels, password)
         self.nodes.append(node)
-        self.balancer.watch(address)
-        node.start(self.head if len(self.nodes) > 1 else None)
+        if node is not self.head:
+            self.balancer.watch(address)
+        node.start(None if node is self.head else self.head)
         return node
 
     def _redis_address(self) -> str:
@@ -161,8 +148,10 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
     home = Path(tempfile.mkdtemp(prefix="machines-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
-        if not DATA.exists():
-            stack.callback(DATA.rmdir)  # which nodes mount over, so that it is empty here
+        for folder in (DATA, SECRETS):  # over which nodes mount theirs, so that it is empty here
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                stack.callback(folder.rmdir)
         net = stack.enter_context(network.laid())
         redis = stack.enter_context(redis_server.serving(net.address))
         database = stack.enter_context(postgresql.serving(net.address))
@@ -175,14 +164,15 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "LEDGER_URL": ledger,
-            "TOKEN_SECRET": secrets.token_hex(32),
-            "WEBHOOK_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "PYTHONPATH": str(ROOT),
             HOLD: str(home / "hold"),
-            "FAMILY": str(family),
             **(more or {}),
         }
-        machines = Machines(home, net, database, bucket, redis, balancer, ledger, environment)
+        (home / "secrets").mkdir(mode=0o700)
+        (home / "secrets" / "token_secret").write_text(secrets.token_hex(32))
+        (home / "secrets" / "webhook_key").write_text(base64.b64encode(secrets.token_bytes(32)).decode())
+        mounts = {SECRETS: home / "secrets", FAMILY: family}
+        machines = Machines(home, net, database, bucket, redis, balancer, ledger, environment, mounts)
         try:
             yield machines
         finally:

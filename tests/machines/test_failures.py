@@ -1,10 +1,11 @@
 """What fails while sixty requests are queued and running on several machines: none is lost, each is answered once."""
 
 import asyncio
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.deployments.fakes import wait_until
 from tests.kills.holding import FREE
 from tests.machines.asks import plain
-from tests.machines.config import options_of, production
+from tests.machines.config import options_of
 from tests.machines.load import Load, Told
 from tests.machines.staged import Machines
 
@@ -25,7 +26,7 @@ RUNNING = 10  # some are drawn when it fails, and others wait
 
 def holding(machines: Machines) -> dict[str, Any]:
     """The production file, with an engine that can be held, on two of the three GPUs."""
-    content = production(machines.bucket.endpoint_url)
+    content = machines.production()
     content["applications"][0]["import_path"] = "tests.machines.app:holding"
     content["applications"][0]["args"]["gateway"]["lease_s"] = 5
     options_of(content, "Diffuser")["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
@@ -168,10 +169,8 @@ async def test_a_worker_that_is_given_notice(whole: Machines, key: str, clients:
 
     def failing() -> None:
         lost = next(node for node in reversed(whole.nodes) if whole.replicas("Diffuser")[node.name])
-        whole.drain(lost, AWAY_S)
-        whole.hold.unlink()
-        with suppress(AssertionError):
-            wait_until(lambda: not lost.processes("ServeReplica"), AWAY_S)
+        threading.Timer(5, whole.hold.unlink).start()
+        lost.run(sys.executable, "-m", "deployments.drain", "--node", "--within", str(int(AWAY_S)))
         lost.kill()
 
     check(whole, await asked_meanwhile(whole, key, failing), attempts=True)

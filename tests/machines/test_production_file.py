@@ -7,7 +7,6 @@ import pytest
 
 from tests.integration.calls import pixels
 from tests.machines.asks import SIDE, mixed
-from tests.machines.config import production
 from tests.machines.load import Load, Told
 from tests.machines.staged import Machines
 
@@ -16,7 +15,7 @@ PATIENCE_S = 300.0
 
 @pytest.fixture(scope="module", autouse=True)
 def _deployed(machines: Machines) -> None:
-    machines.deploy(production(machines.bucket.endpoint_url))
+    machines.deploy(machines.production())
 
 
 @pytest.mark.usefixtures("clients")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.machines.asks import plain
-from tests.machines.config import options_of, production
+from tests.machines.config import options_of
 from tests.machines.load import Load
 from tests.machines.staged import Machines
 from tests.machines.watching import Watched, watching
@@ -24,7 +24,7 @@ OUT = "FOOOCUS_TEST_OUT"  # a folder for what was seen; the test's own without i
 
 def sleeping(machines: Machines) -> dict[str, Any]:
     """The production file, with a sleeping engine, two replicas a GPU, and no patience for what idles."""
-    content = production(machines.bucket.endpoint_url)
+    content = machines.production()
     content["applications"][0]["import_path"] = "tests.machines.app:sleeping"
     diffuser = options_of(content, "Diffuser")
     diffuser["ray_actor_options"] |= {"num_gpus": 0.5, "num_cpus": 0.1}
