@@ -21,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(900))
+    items.sort(key=lambda item: "test_production_file" not in item.nodeid)  # the others deploy what they change of it
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def machines(pocket_family_folder: Path) -> Iterator[Machines]:
     with staged(pocket_family_folder) as found:
         found.add("head", cpus=0, gpus=0, labels={GROUP: "head"})
         for number in range(CPU_WORKERS):
-            found.add(f"cpu{number}", cpus=8, gpus=0, labels={GROUP: "cpu"})
+            found.add(f"cpu{number}", cpus=16, gpus=0, labels={GROUP: "cpu"})
         for number in range(GPU_WORKERS):
             found.add(f"gpu{number}", cpus=8, gpus=1, labels={GROUP: "gpu"})
         yield found
