@@ -17,9 +17,11 @@ _MARKED[64:192, 64:192] = 255
 PLAIN: Mapping[str, Any] = {
     "image_size": {"width": SIDE, "height": SIDE},
     "num_inference_steps": 4,
+    "expand_prompt": False,
     "format": "png",
 }
 FOOOCUS_PLAIN: Mapping[str, Any] = {"aspect_ratio": "256x256", "performance": "Lightning", "output_format": "png"}
+EXPANDED: tuple[Way, ...] = ("subscribe", "stream")  # the expander would take most of the cores
 KINDS: Mapping[str, Mapping[str, Any]] = {
     FAST: PLAIN,
     FAST_IMAGE_TO_IMAGE: {"num_inference_steps": 6, "format": "png", "image_url": BLUE, "strength": 0.6},
@@ -56,4 +58,7 @@ def plain(number: int, way: Way = "queue", first_seed: int = 0, **more: Any) -> 
 
 def _ask(endpoint: str, way: Way, seed: int) -> Ask:
     colour = COLOURS[seed % len(COLOURS)]
-    return Ask(endpoint, {**KINDS[endpoint], "prompt": f"a {colour} circle on a white background", "seed": seed}, way)
+    given = {**KINDS[endpoint], "prompt": f"a {colour} circle on a white background", "seed": seed}
+    if "expand_prompt" in given:
+        given["expand_prompt"] = way in EXPANDED
+    return Ask(endpoint, given, way)

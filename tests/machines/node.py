@@ -21,8 +21,12 @@ STORE_BYTES = 75 * 2**20  # the least that Ray takes
 DATA = Path("/var/lib/fooocus-serve")  # where the production file has a node's data
 RAY_PORT, METRICS_PORT = 6379, 9090
 START_S = 120.0
-# Ray gives its own processes 15 s to answer, which a busy machine does not keep
-PATIENCE: Mapping[str, str] = {"RAY_agent_register_timeout_ms": "60000", "RAY_raylet_start_wait_time_s": "90"}
+# Ray gives its own processes 15 s to answer, which a busy machine does not keep, and its workers the lowest priority
+PATIENCE: Mapping[str, str] = {
+    "RAY_agent_register_timeout_ms": "60000",
+    "RAY_raylet_start_wait_time_s": "90",
+    "RAY_worker_niceness": "0",
+}
 _MOUNTS = """
 set -e
 mount --bind {home}/tmp /tmp/ray

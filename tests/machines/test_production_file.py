@@ -10,7 +10,7 @@ from tests.machines.asks import SIDE, mixed
 from tests.machines.load import Load, Told
 from tests.machines.staged import Machines
 
-PATIENCE_S = 300.0
+PATIENCE_S = 500.0
 
 
 @pytest.fixture(scope="module", autouse=True)
