@@ -24,7 +24,13 @@ FOOOCUS_PLAIN: Mapping[str, Any] = {"aspect_ratio": "256x256", "performance": "L
 EXPANDED: tuple[Way, ...] = ("subscribe", "stream")  # the expander would take most of the cores
 KINDS: Mapping[str, Mapping[str, Any]] = {
     FAST: PLAIN,
-    FAST_IMAGE_TO_IMAGE: {"num_inference_steps": 6, "format": "png", "image_url": BLUE, "strength": 0.6},
+    FAST_IMAGE_TO_IMAGE: {
+        "expand_prompt": False,
+        "num_inference_steps": 6,
+        "format": "png",
+        "image_url": BLUE,
+        "strength": 0.6,
+    },
     FOOOCUS: FOOOCUS_PLAIN,
     INPAINT: {**FOOOCUS_PLAIN, "inpaint_image_url": BLUE, "mask_image_url": png(_MARKED)},
     UPSCALE_OR_VARY: {**FOOOCUS_PLAIN, "uov_image_url": BLUE, "uov_method": "Vary (Subtle)"},
