@@ -5,6 +5,7 @@ a line.
 """
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def _end(writer: asyncio.StreamWriter) -> None:
 
 
 async def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     passing = _Passing()
     server = await asyncio.start_server(passing.pass_on, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
