@@ -25,6 +25,13 @@ def production(public_url: str, endpoint_url: str) -> dict[str, Any]:
     return content
 
 
+def environment_of_nodes() -> dict[str, str]:
+    """What `cluster.yaml` puts into it, but for the secrets."""
+    options: list[str] = yaml.safe_load((ROOT / "cluster.yaml").read_text())["docker"]["run_options"]
+    given = [option.removeprefix("--env ") for option in options if option.startswith("--env ")]
+    return dict(one.split("=", 1) for one in given)
+
+
 def options_of(content: Mapping[str, Any], deployment: str) -> dict[str, Any]:
     """What the file lists of a deployment, to be changed in place."""
     listed = content["applications"][0]["deployments"]

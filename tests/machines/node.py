@@ -112,7 +112,7 @@ class Node:
             timeout=timeout_s,
             check=False,
         )
-        assert ended.returncode == 0, f"{' '.join(words)} on {self.name}: {ended.stdout}{ended.stderr}"
+        assert ended.returncode == 0, f"{words[0]} on {self.name}: {ended.stdout}{ended.stderr}"
         return ended.stdout
 
     def processes(self, title: str = "") -> list[psutil.Process]:

@@ -27,7 +27,7 @@ from tests.gateway.ledger import postgresql
 from tests.kills.serving import HOLD
 from tests.machines import network, redis_server
 from tests.machines.balancer import Balancer, balancing
-from tests.machines.config import FAMILY, SECRETS, production
+from tests.machines.config import FAMILY, SECRETS, environment_of_nodes, production
 from tests.machines.node import DATA, PATIENCE, Node, program
 
 DEPLOYED_S = 240.0
@@ -95,9 +95,15 @@ class Machines:
             return False
 
     def status(self) -> dict[str, Any]:
-        """What Serve says of the application, where `serve status` asks, which would take seconds of a core."""
+        """What Serve says of the application, where `serve status` asks, which would take seconds of a core. Of a head
+        that is just starting, that it cannot be asked."""
         token = f"Authorization: Bearer {self.environment['RAY_AUTH_TOKEN']}"
-        told = json.loads(self.head.run("curl", "-sS", "-H", token, "http://127.0.0.1:8265/api/serve/applications/"))
+        try:
+            told = json.loads(
+                self.head.run("curl", "-sS", "-H", token, "http://127.0.0.1:8265/api/serve/applications/")
+            )
+        except (AssertionError, ValueError):
+            return {"status": "UNREACHABLE"}
         found: dict[str, Any] = told["applications"].get(APPLICATION, {"status": "NOT_STARTED"})
         return found
 
@@ -161,7 +167,7 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
         environment = {
             **PATIENCE,
             **bucket.environment(),
-            "RAY_AUTH_MODE": "token",
+            **environment_of_nodes(),
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "LEDGER_URL": ledger,
             "PYTHONPATH": str(ROOT),
