@@ -37,3 +37,10 @@ def options_of(content: Mapping[str, Any], deployment: str) -> dict[str, Any]:
     listed = content["applications"][0]["deployments"]
     found: dict[str, Any] = next(one for one in listed if one["name"] == deployment)
     return found
+
+
+def scale(content: Mapping[str, Any], least: int, most: int, **rules: float) -> None:
+    """Let there be so many Diffusers, by other rules than the file's."""
+    options_of(content, "Diffuser")["autoscaling_config"] |= {"min_replicas": least, "max_replicas": most}
+    limits = options_of(content, "Dispatcher")["user_config"]
+    limits["scaling"] = {**limits.get("scaling", {}), **rules}

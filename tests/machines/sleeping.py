@@ -35,7 +35,8 @@ class SleepingDrawer:
         self._points = points
         self._changed = threading.Condition()
         self._jobs: dict[str, _Job] = {}
-        self._calls = self._rows = self._largest = 0
+        self._calls = self._largest = 0
+        self._rows = self._busy_s = 0.0
         self._open = True
         threading.Thread(target=self._draw, daemon=True).start()
 
@@ -67,7 +68,10 @@ class SleepingDrawer:
         """It cannot fail."""
 
     def stats(self) -> EngineStats:
-        return EngineStats(self._calls, self._rows, self._largest, len(self._jobs))
+        rows = round(self._rows)
+        return EngineStats(
+            self._calls, rows, self._largest, len(self._jobs), unet_row_steps=self._rows, busy_s=self._busy_s
+        )
 
     def variants(self) -> tuple[str, ...]:
         return ()
@@ -87,7 +91,8 @@ class SleepingDrawer:
                 rows = sum(job.rows for _, job in called)
                 self._changed.wait_for(lambda: not self._open, self._seconds(rows))
                 self._calls += 1
-                self._rows += round(rows)
+                self._rows += rows
+                self._busy_s += self._seconds(rows)
                 self._largest = max(self._largest, round(rows))
                 for name, job in called:
                     self._pass(name, job)

@@ -13,7 +13,7 @@ import pytest
 from tests.deployments.fakes import wait_until
 from tests.kills.holding import FREE
 from tests.machines.asks import plain
-from tests.machines.config import options_of
+from tests.machines.config import scale
 from tests.machines.load import Load, Told
 from tests.machines.staged import Machines
 
@@ -29,7 +29,7 @@ def holding(machines: Machines) -> dict[str, Any]:
     content = machines.production()
     content["applications"][0]["import_path"] = "tests.machines.app:holding"
     content["applications"][0]["args"]["gateway"]["lease_s"] = 5
-    options_of(content, "Diffuser")["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
+    scale(content, 2, 2)
     return content
 
 
@@ -195,7 +195,7 @@ async def test_fewer_replicas(whole: Machines, key: str, clients: None) -> None:
 
     def failing() -> None:
         content = holding(whole)
-        options_of(content, "Diffuser")["autoscaling_config"] |= {"min_replicas": 1, "max_replicas": 1}
+        scale(content, 1, 1, keep_s=1)
         whole.give(content)
         time.sleep(5)
         whole.hold.unlink()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.machines.asks import plain
-from tests.machines.config import options_of
+from tests.machines.config import options_of, scale
 from tests.machines.load import Load
 from tests.machines.staged import Machines
 from tests.machines.watching import Watched, watching
@@ -28,8 +28,7 @@ def sleeping(machines: Machines) -> dict[str, Any]:
     content["applications"][0]["import_path"] = "tests.machines.app:sleeping"
     diffuser = options_of(content, "Diffuser")
     diffuser["ray_actor_options"] |= {"num_gpus": 0.5, "num_cpus": 0.1}
-    diffuser["autoscaling_config"] |= {"min_replicas": 0, "max_replicas": MOST}
-    diffuser["autoscaling_config"] |= {"upscale_delay_s": 0, "downscale_delay_s": 5, "downscale_to_zero_delay_s": 5}
+    scale(content, 0, MOST, wait_s=2, start_s=5, keep_s=5, zero_s=10)
     return content
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.calls import FAST, pixels
 from tests.machines.asks import COLOURS
-from tests.machines.config import options_of
+from tests.machines.config import scale
 from tests.machines.counted import calls_of_replicas
 from tests.machines.load import Ask, Load, Told
 from tests.machines.staged import Machines
@@ -26,9 +26,7 @@ SIDE = 512
 def scaling(machines: Machines) -> dict[str, Any]:
     """The production file, from one replica to three, and no patience for what idles."""
     content = machines.production()
-    diffuser = options_of(content, "Diffuser")
-    diffuser["autoscaling_config"] |= {"min_replicas": 1, "max_replicas": NODES}
-    diffuser["autoscaling_config"] |= {"upscale_delay_s": 0, "downscale_delay_s": 5}
+    scale(content, 1, NODES, wait_s=2, start_s=2, keep_s=10)
     return content
 
 
