@@ -20,7 +20,7 @@ from tests.machines.staged import Machines
 QUEUED, RUNS = 60, 3
 AWAY_S = 60.0
 HELD_S = 20.0  # of those, until the engine goes on
-PATIENCE_S = 400.0
+UNDER_WAY_S, PATIENCE_S = 120.0, 400.0
 RUNNING = 10  # some are drawn when it fails, and others wait
 
 
@@ -46,7 +46,7 @@ def whole(deployed: Machines) -> Iterator[Machines]:
         if not node.runs:
             node.start(None if node is deployed.head else deployed.head)
     deployed.wait_until_it_runs()
-    assert deployed.rows("id", "state <> 'done'") == []
+    wait_until(lambda: not deployed.rows("id", "state <> 'done'"), PATIENCE_S)  # of a test that has failed
     try:
         yield deployed
     finally:
@@ -60,17 +60,20 @@ async def asked_meanwhile(machines: Machines, key: str, failing: Callable[[], No
     asks = [*plain(QUEUED, first_seed=FREE), *plain(RUNS, "run", first_seed=FREE + QUEUED)]
     load = asyncio.create_task(Load(key, PATIENCE_S).of(asks))
     try:
-        await asyncio.to_thread(
-            wait_until, lambda: len(machines.rows("id", "state = 'running'")) >= RUNNING and _all_in(machines, before)
-        )
+        await asyncio.to_thread(wait_until, lambda: _under_way(machines, before), UNDER_WAY_S)
         await asyncio.to_thread(failing)
+    except BaseException:
+        load.cancel()
+        raise
     finally:
         machines.hold.unlink(missing_ok=True)
     return await load
 
 
-def _all_in(machines: Machines, before: int) -> bool:
-    return len(machines.rows("id")) >= before + QUEUED + RUNS
+def _under_way(machines: Machines, before: int) -> bool:
+    """Whether all have been accepted, and enough of them are being drawn."""
+    accepted, drawn = len(machines.rows("id")) - before, len(machines.rows("id", "state = 'running'"))
+    return accepted >= QUEUED + RUNS and drawn >= RUNNING
 
 
 def check(machines: Machines, told: list[Told], *, attempts: bool = False) -> None:
