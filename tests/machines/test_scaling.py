@@ -61,6 +61,7 @@ async def test_replicas_come_with_the_work_and_go_with_it(
     assert [one.refused for one in told if one.refused] == []
     assert watched.most() == MOST
     wanted = next(moment.at for moment in watched.moments if moment.target == MOST)
+    print(f"{MOST} wanted after {wanted - begun:.1f} s; idle for {watched.longest_idling_s():.1f} s at most; in {out}")
     assert wanted - begun < 3 + 2 * 1.0, f"six were wanted after {wanted - begun:.1f} s"
     assert watched.longest_idling_s() < DELAY_S
     rows = deployed.rows("state, outcome, attempt", "id = ANY(%s)", [[one.request_id for one in told]])
