@@ -36,6 +36,7 @@ class FakeStats:
     lowered: int = 0
     parts_brought: int = 0
     bytes_brought: int = 0
+    unet_row_steps: float = 0.0
     busy_s: float = 0.0
     unet_seconds: float = 0.0
     prompt_tokens: int = 0
