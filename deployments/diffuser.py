@@ -184,7 +184,10 @@ class Diffuser:
         return self._drawer.stats()
 
     def check_health(self) -> None:
-        """Raises EngineDead when the engine has ended or hangs; Serve then replaces this replica."""
+        """Raises EngineDead when the engine has ended or hangs, and whatever has ended this replica's reports, without
+        which nothing is sent here; Serve then replaces it."""
+        if self._reporting.done():
+            self._reporting.result()
         self._drawer.check()
 
     def _capacity(self) -> int:

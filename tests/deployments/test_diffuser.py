@@ -121,6 +121,18 @@ async def test_metrics_follow_a_long_job_while_it_runs(diffuser: Any, monkeypatc
     await events.aclose()
 
 
+async def test_a_replica_whose_reports_have_ended_fails_the_health_check(diffuser: Any) -> None:
+    """For nothing would be sent to it any more, and nobody would know why."""
+
+    async def failing() -> None:
+        raise LookupError("a count that the engine has not")
+
+    diffuser._reporting = asyncio.create_task(failing())
+    await asyncio.wait([diffuser._reporting])
+    with pytest.raises(LookupError):
+        diffuser.check_health()
+
+
 async def test_a_dead_engine_fails_the_health_check_and_new_work(diffuser: Any) -> None:
     diffuser.check_health()
     diffuser._drawer.dead = True

