@@ -64,7 +64,7 @@ def defaults_of(name: str) -> dict[str, Any]:
     """The options that a deployment has where a config file says nothing of it."""
     options = DEFAULTS[name].options()
     if name == "Diffuser":
-        options["request_router_config"] = dict(ROUTER)
+        options["request_router_config"] = {"request_router_class": ROUTER}
     if name in LIMITS:
         # so that Serve tells a replica, too, that a config file does not list any limits any more
         options["user_config"] = {}

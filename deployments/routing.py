@@ -11,8 +11,8 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 if TYPE_CHECKING:
     from ray.serve._private.common import RequestMetadata
 
-ROUTER = {"request_router_class": "deployments.routing:ChosenReplicaRouter"}
-"""`request_router_config` of a deployment whose calls say where they go."""
+ROUTER = "deployments.routing:ChosenReplicaRouter"
+"""`request_router_class` of a deployment whose calls say where they go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ async def test_a_dispatcher_publishes_what_its_ledger_has_and_its_rules_as_they_
     settings = GatewaySettings(data_dir=tmp_path)
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), FakeRunner(), settings)
+    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     dispatcher._dispatching._draining = True  # what waits stays
     await ledger.submit(work("a"), APP)
     await dispatcher.report("one", 8, (), full(20))

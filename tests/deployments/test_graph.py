@@ -128,7 +128,7 @@ def placing(*items: Reference) -> tuple[Graph, Stages, Places]:
     return Graph(stages, places), stages, places
 
 
-DRAWN = (Reference(Step(0, 2)), Reference(Complete(1, {})), PIXELS)
+DRAWN = (Reference((Step(0, 2),)), Reference((Complete(1, {}),)), PIXELS)
 
 
 async def test_the_chosen_replica_draws_and_its_place_is_free_again_before_the_delivery() -> None:
@@ -175,14 +175,14 @@ async def test_a_client_that_leaves_leaves_no_place_taken(is_drawn: bool) -> Non
 
 
 async def test_a_drawing_that_fails_gives_its_place_back() -> None:
-    drawing, _, places = placing(Reference(Step(0, 2)), Reference(Step(1, 2)))
+    drawing, _, places = placing(Reference((Step(0, 2),)), Reference((Step(1, 2),)))
     with pytest.raises(PlatformError):
         assert [event async for event in drawing.run(work(check_safety=False))]
     assert places.has_room()
 
 
 async def test_who_draws_instead_of_the_chosen_one_is_counted() -> None:
-    drawing, _, places = placing(Reference(Elsewhere("two")), *DRAWN)
+    drawing, _, places = placing(Reference((Elsewhere("two"),)), *DRAWN)
     events = [event async for event in drawing.run(work(check_safety=False))]
     assert [type(event) for event in events] == [Step, Delivering, Finished]
     assert not places.has_room()  # nothing goes to the chosen one for a while

@@ -63,7 +63,7 @@ async def test_what_waits_for_a_replica_to_come_is_in_the_queue_and_costs_no_att
         await until_state(ledger, "b", State.CLAIMED)
         await asyncio.sleep(0.6)  # longer than a run may take, and than a lease that nobody keeps
         assert [(await status_of(ledger, name)).state for name in "abcd"] == [State.CLAIMED] * 2 + [State.QUEUED] * 2
-        assert await loop.reserve("sync") is None
+        assert loop.free_places() is None
         replicas.report("one", 16)
         places.place()
         loop.wake()
