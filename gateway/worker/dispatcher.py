@@ -100,10 +100,12 @@ class DispatchLoop:
     def free_places(self) -> FreePlaces | None:
         """The places that gateways may give to what they submit; None where there are none, or others take them."""
         free = self._free()
-        if self._draining or self._some_wait or free <= 0:
+        if self._draining or self._some_wait:
             return None
-        if self._places is not None and not self._places.has_room():
-            return None  # it waits as others do
+        if self._places is not None:
+            free = min(free, self._places.room())  # what would wait does so as others do
+        if free <= 0:
+            return None
         return FreePlaces(self._owner, min(YOUNG_LEASE_S, self._settings.lease_s), free, self._of_key())
 
     async def submitted(self, request_id: str, claim: Claim | None) -> None:
@@ -122,7 +124,8 @@ class DispatchLoop:
     async def _has_place(self, claim: Claim) -> bool:
         """Not for what the dispatcher before this one would have held, nor where others were faster."""
         well = self._stores_are_well is None or await self._stores_are_well()
-        return well and not self._draining and claim.owner == self._owner and self._free() > 0
+        room = self._places is None or self._places.room() > 0
+        return well and not self._draining and claim.owner == self._owner and self._free() > 0 and room
 
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""

@@ -82,9 +82,12 @@ class Places:
         beside = len(self._held) - self._stages[Stage.AHEAD]
         return min(self._most, beside + self._look_ahead + int(free / self._rows))
 
-    def has_room(self) -> bool:
-        """Whether a request that came now would be placed at once."""
-        return not self._waiting and any(each.has_room for each in self._replicas.states())
+    def room(self) -> int:
+        """How many requests that came now would be placed at once, of the size that they mostly have."""
+        free = [each.rows - each.taken for each in self._replicas.states() if each.has_room]
+        if self._waiting or not free:
+            return 0
+        return max(0, max(1, int(sum(free) / self._rows)) - self._stages[Stage.AHEAD])  # who is prepared asks sooner
 
     def hold(self, request_id: str, attempt: int, rank: tuple[int, ...]) -> None:
         """A request was claimed, and goes before those of greater ranks."""

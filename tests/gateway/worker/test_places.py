@@ -124,7 +124,7 @@ async def test_as_many_are_held_as_have_room_and_a_few_more() -> None:
     assert fleet.places.capacity() == LOOK_AHEAD + 4
     waiting = fleet.ask("ahead")
     assert fleet.places.capacity() == LOOK_AHEAD + 4
-    assert not fleet.places.has_room()
+    assert not fleet.places.room()
     fleet.places.give_back(tickets[0])  # it is delivered, which takes no place, and the one ahead has moved up
     assert waiting.replica
     assert fleet.places.capacity() == LOOK_AHEAD + 5
