@@ -30,14 +30,15 @@ EPSILON = 1e-9  # of a step
 class Calls:
     """The rows of one group, which take every step together.
 
-    cost: of a call, in rows of a megapixel. done: steps since it began. rate: steps a second. ends: when which job
-    will have taken its last step, by `done`, a heap with the rows that it costs.
+    cost: of a call, in rows of a megapixel; rows: the rows themselves. done: steps since it began; rate: steps a
+    second. ends: when which job will have taken its last step, by `done`, a heap with its cost and rows.
     """
 
     cost: float = 0.0
+    rows: float = 0.0
     done: float = 0.0
     rate: float = 0.0
-    ends: list[tuple[float, int, float]] = field(default_factory=list)
+    ends: list[tuple[float, int, float, float]] = field(default_factory=list)
 
 
 class Replica:
@@ -58,6 +59,7 @@ class Replica:
             "number",
             "paid_from",
             "ready_at",
+            "rows",
             "state",
             "stopping",
             "version",
@@ -70,7 +72,7 @@ class Replica:
         self._held = _Held()
         self.state = ReplicaState(f"r{number}", curve.most, holds=self._held.keys(), bases=self._held.bases)
         self._groups: dict[Group, Calls] = {}
-        self.busy_s = self.done_cost = self.calls = 0.0
+        self.busy_s = self.done_cost = self.calls = self.rows = 0.0
         self.told = Spent()
         self.version = self.holding = 0
         self.stopping = False
@@ -85,14 +87,15 @@ class Replica:
         self.holding += 1
         return self._held.use(weights, self._sets)
 
-    def begin(self, now: float, job: int, group: Group, cost: float, steps: float) -> None:
+    def begin(self, now: float, job: int, group: Group, cost: float, rows: float, steps: float) -> None:
         """A job joins the next call, to take so many steps."""
         self.pass_until(now)
         calls = self._groups.get(group)
         if calls is None:
             calls = self._groups[group] = Calls()
         calls.cost += cost
-        heappush(calls.ends, (calls.done + steps, job, cost))
+        calls.rows += rows
+        heappush(calls.ends, (calls.done + steps, job, cost, rows))
         self._share()
 
     def pass_until(self, now: float) -> None:
@@ -103,7 +106,8 @@ class Replica:
             for calls in self._groups.values():
                 steps = calls.rate * passed
                 calls.done += steps
-                self.calls += steps
+                self.calls += steps * max(1.0, calls.cost / self._curve.most)
+                self.rows += steps * calls.rows
                 self.done_cost += steps * calls.cost
         self.at = now
 
@@ -113,8 +117,9 @@ class Replica:
         found: list[int] = []
         for group, calls in [*self._groups.items()]:
             while calls.ends and calls.ends[0][0] <= calls.done + EPSILON:
-                _, job, cost = heappop(calls.ends)
+                _, job, cost, rows = heappop(calls.ends)
                 calls.cost -= cost
+                calls.rows -= rows
                 found.append(job)
             if not calls.ends:
                 del self._groups[group]
@@ -129,7 +134,7 @@ class Replica:
 
     def spent(self) -> Spent:
         """What was drawn since this was last asked."""
-        before, self.told = self.told, Spent(0, int(self.calls), int(self.done_cost), self.done_cost, self.busy_s)
+        before, self.told = self.told, Spent(0, int(self.calls), int(self.rows), self.done_cost, self.busy_s)
         now = self.told
         return Spent(
             live=self.holding,

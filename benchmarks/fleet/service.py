@@ -203,7 +203,7 @@ class Service:
         kind = self._trace.kinds[number]
         self._claimed_work -= kind.row_steps
         self.outcome.waits[job] = now - self._at[job]
-        replica.begin(now, job, self._groups[number], kind.cost, kind.steps)
+        replica.begin(now, job, self._groups[number], kind.cost, kind.rows, kind.steps)
         self._expect(now, replica)
 
     def _end(self, now: float, replica: Replica, job: int) -> None:

@@ -23,7 +23,7 @@ def played(drawn: Replica) -> dict[int, float]:
 
 def test_a_job_alone_takes_a_call_a_step() -> None:
     drawn = replica()
-    drawn.begin(1.0, 7, OWN, 1.0, 10)
+    drawn.begin(1.0, 7, OWN, 1.0, 1.0, 10)
     assert played(drawn) == {7: pytest.approx(2.0)}
     assert drawn.busy_s == pytest.approx(1.0)
     assert drawn.done_cost == pytest.approx(10)
@@ -31,16 +31,16 @@ def test_a_job_alone_takes_a_call_a_step() -> None:
 
 def test_a_job_joins_the_calls_of_another_one_and_leaves_them() -> None:
     drawn = replica()
-    drawn.begin(0.0, 1, OWN, 1.0, 20)
-    drawn.begin(1.0, 2, OWN, 1.0, 4)
+    drawn.begin(0.0, 1, OWN, 1.0, 1.0, 20)
+    drawn.begin(1.0, 2, OWN, 1.0, 1.0, 4)
     # 10 steps alone, 4 of both, 6 alone
     assert played(drawn) == {2: pytest.approx(1.6), 1: pytest.approx(2.2)}
 
 
 def test_unlike_weights_take_turns_and_the_least_work_goes_first() -> None:
     drawn = replica()
-    drawn.begin(0.0, 1, OWN, 1.0, 60)
-    drawn.begin(0.0, 2, OTHER, 1.0, 8)
+    drawn.begin(0.0, 1, OWN, 1.0, 1.0, 60)
+    drawn.begin(0.0, 2, OTHER, 1.0, 1.0, 8)
     ends = played(drawn)
     assert ends[2] == pytest.approx(0.1 * (PATIENCE + 1) / PATIENCE * 8)
     assert ends[1] == pytest.approx(6.8)
