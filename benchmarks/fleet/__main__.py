@@ -8,10 +8,11 @@ sets the simulation beside a real run instead (`benchmarks.fleet.comparing`).
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.fleet.comparing import compare_file
 from benchmarks.fleet.costs import read_curve
@@ -87,7 +88,9 @@ class Results:
                 yield SHOWN[policy], played
 
 
-SHOWN = {"work": "by work (ours)", "serve": "Serve's default", "clairvoyant": "clairvoyant"}
+SHOWN: Mapping[str, str] = MappingProxyType(
+    {"work": "by work (ours)", "serve": "Serve's default", "clairvoyant": "clairvoyant"}
+)
 
 
 def main(arguments: Sequence[str]) -> int:

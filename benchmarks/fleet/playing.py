@@ -1,9 +1,10 @@
 """One trace, played with one policy."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from benchmarks.fleet.trace import Shape, Trace, draw
 from deployments.autoscaling import Rules
 
 POLICIES = ("work", "serve", "clairvoyant")
-CASES = {
-    "wave": "The daily wave",
-    "burst": "The daily wave with a burst of 10 times as many",
-    "slow": "The daily wave, on devices that take 1.8 times as long",
-}
+CASES: Mapping[str, str] = MappingProxyType(
+    {
+        "wave": "The daily wave",
+        "burst": "The daily wave with a burst of 10 times as many",
+        "slow": "The daily wave, on devices that take 1.8 times as long",
+    }
+)
 SLOW = 1.8
 SHARE = 0.95  # of a replica's rate when it has always enough to do, by which the clairvoyant plans
 
