@@ -56,6 +56,7 @@ bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine 
 	@$(BIN)/python -m benchmarks.image_prompts --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.queueing --out $(RESULTS)
 	@$(BIN)/python -m benchmarks.overhead --out $(RESULTS)
+	@$(BIN)/python -m benchmarks.fleet --out $(RESULTS)
 	@if [ -n "$(BESIDE)" ]; then $(BIN)/python -m benchmarks.submitting --beside $(BESIDE) --out $(RESULTS); fi
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	  $(BIN)/python -m benchmarks.gpu_sdxl --out $(RESULTS); \

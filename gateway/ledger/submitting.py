@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from gateway.ledger.admission import Admission, Counts, may_hold_one_more
 from gateway.ledger.database import CLAIMING, SUBMITTING, take_lock
-from gateway.ledger.fetch import next_turn, note_claimed, note_submitted
+from gateway.ledger.fetch import note_claimed, note_submitted
 from gateway.ledger.models import Claim, IdempotencyConflict, Place, State, Terms
+from gateway.ledger.order import next_turn
 from gateway.ledger.positions import Rank
 from gateway.ledger.statements import PLACING, REPEATED
 from gateway.ledger.transitions import add, first_state
