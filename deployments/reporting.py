@@ -21,14 +21,17 @@ async def keep_reporting(
     spent: Callable[[], Spent],
     holds: Callable[[], tuple[Weights, ...]],
 ) -> None:
-    """Tell the Dispatcher of this replica's application all of it once a second, until cancelled."""
+    """Tell the Dispatcher of this replica's application all of it once a second, until cancelled.
+
+    Raises what asking this replica itself raises.
+    """
     context = serve.get_replica_context()
-    dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
     while True:
-        told = capacity(), variants(), spent(), holds()
-        answer = dispatcher.report.remote(context.replica_id.unique_id, *told)
+        told = context.replica_id.unique_id, capacity(), variants(), spent(), holds()
         # without an answer there is no dispatcher now; the next report finds it when it is back
         with suppress(Exception):
+            dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
+            answer = dispatcher.report.remote(*told)
             try:
                 await asyncio.wait_for(answer, REPORT_S)
             except TimeoutError:
