@@ -29,7 +29,9 @@ class Figures:
     held_row_steps: of all that a dispatcher holds; claimed_row_steps: the part of it that has not begun. waiting, held:
     how many these are. oldest_wait_s: of what waits with normal priority. arriving_row_steps_per_s: what has come
     steadily. ms_per_row_step: what one takes in calls as full as they were seen, 0 where none was. living: replicas
-    that report; busy: those of them that draw. at: when this was counted, in seconds since 1970.
+    that report; busy: those of them that draw. room: requests more that would be placed at once, so that what
+    waits beside it is held back by something else, as its key's limit. at: when this was counted, in seconds since
+    1970.
     """
 
     queued_row_steps: float = 0.0
@@ -43,6 +45,7 @@ class Figures:
     ms_per_row_step: float = 0.0
     living: float = 0.0
     busy: float = 0.0
+    room: float = 0.0
     at: float = 0.0
 
     @property
@@ -108,6 +111,8 @@ def target(demand: Figures | None, state: State, rules: Rules, now: float, repli
     wanted = math.ceil(needed(demand, rules) - 1e-9)
     if not demand.some:
         wanted = min(wanted, replicas)  # nothing is started for traffic that was
+    if _has_room(demand, replicas):  # nor for what would not begin there
+        wanted = min(wanted, max(replicas, math.ceil(_steady(demand, rules) / rules.utilisation - 1e-9)))
     if _waits_too_long(demand, rules, replicas) and now - state.raised_at > rules.start_s + rules.wait_s:
         wanted = max(wanted, replicas + math.ceil(replicas * GROWTH))
         state = replace(state, raised_at=now)
@@ -127,8 +132,7 @@ def needed(demand: Figures, rules: Rules) -> float:
     As many as steady traffic keeps busy for their share of the time; and beyond what it keeps busy all the time, as
     many as let the rest begin in time. What draws already counts for nothing more: no other replica could take it over.
     """
-    seconds = (demand.ms_per_row_step or rules.ms_per_row_step) / 1000
-    steady = demand.arriving_row_steps_per_s * seconds
+    seconds, steady = _seconds(demand, rules), _steady(demand, rules)
     low = demand.queued_low_row_steps * seconds
     # without a replica nothing has begun, whatever its state is
     unbegun = demand.claimed_row_steps if demand.living else demand.held_row_steps
@@ -139,10 +143,24 @@ def needed(demand: Figures, rules: Rules) -> float:
     return max(1.0, wanted) if demand.some else wanted
 
 
+def _seconds(demand: Figures, rules: Rules) -> float:
+    return (demand.ms_per_row_step or rules.ms_per_row_step) / 1000
+
+
+def _steady(demand: Figures, rules: Rules) -> float:
+    """How many replicas steady traffic keeps busy all the time."""
+    return demand.arriving_row_steps_per_s * _seconds(demand, rules)
+
+
+def _has_room(demand: Figures, replicas: int) -> bool:
+    return demand.room >= 1 and demand.living >= replicas
+
+
 def _waits_too_long(demand: Figures, rules: Rules, replicas: int) -> bool:
     """Whether what waits has waited too long for replicas. What waits beside idle ones, or while some are still to
     come, would not begin sooner with more."""
-    return demand.oldest_wait_s > rules.oldest_wait_s and min(demand.living, demand.busy) >= replicas > 0
+    drawing = min(demand.living, demand.busy) >= replicas > 0 and not _has_room(demand, replicas)
+    return demand.oldest_wait_s > rules.oldest_wait_s and drawing
 
 
 def _with_peak(

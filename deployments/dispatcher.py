@@ -146,7 +146,7 @@ class Dispatcher:
         """Serve asks for these, where this deployment has an autoscaling_config, and gives them to the policy. Without
         a ledger there are none, and the policy leaves everything as it is."""
         demand = await self._ledger.demand(self._meter.newest)
-        figures = self._meter.figures(demand, self._replicas.living().keys())
+        figures = self._meter.figures(demand, self._replicas.living().keys(), self._places.room())
         return publish(figures, self._settings.scaling.model_dump())
 
     async def poll(

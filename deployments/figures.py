@@ -90,8 +90,9 @@ class Meter:
         self._live[replica] = spent.live
         self._paces.hear(spent, monotonic())
 
-    def figures(self, demand: Demand, living: Collection[str]) -> Figures:
-        """Of a demand that was asked for behind `newest`. living: names of the replicas that do."""
+    def figures(self, demand: Demand, living: Collection[str], room: int = 0) -> Figures:
+        """Of a demand that was asked for behind `newest`. living: names of the replicas that do. room: requests more
+        that would be placed at once."""
         now, self.newest = monotonic(), demand.newest
         self._live = {name: live for name, live in self._live.items() if name in living}
         self._arrivals.hear(demand.arrived_row_steps, now)
@@ -108,5 +109,6 @@ class Meter:
             ms_per_row_step=self._paces.ms_per_row_step(now),
             living=float(len(living)),
             busy=float(sum(live > 0 for live in self._live.values())),
+            room=float(room),
             at=time(),
         )

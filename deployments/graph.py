@@ -16,10 +16,12 @@ from deployments.spans import spanning
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
 from gateway.monitoring.trace import Trace, followed
-from gateway.work import Delivering, Event, Finished, Note, Waits, Work
+from gateway.picture_sources import STORED
+from gateway.work import Delivering, Event, Finished, Note, Placed, Waits, Work
 from gateway.worker.places import Places, Ticket
 from gateway.worker.placing import Wanted
 from pipelines.events import Complete, Preview, Words
+from pipelines.needs import well_known
 from pipelines.prompts.assembly import Texts
 from pipelines.prompts.telling import told
 from pipelines.spec import Spec
@@ -85,13 +87,16 @@ class Graph:
                     yield Note(words.note)
             diffuser, asked_at, place = stages.diffuser.options(stream=True), time(), ""
             if self._places is not None:
-                if _fetches(spec):  # nobody's rows wait for a slow download
+                if fetches(spec):  # nobody's rows wait for a slow download
                     self._places.fetching(work.request_id)
                     await _readiness(inputs)
-                ticket = self._places.ask(work.request_id, Wanted(rows_of(spec), weights_of(spec), work.hint))
+                wanted = Wanted(rows_of(spec), weights_of(spec), work.hint)
+                ticket = self._places.ask(work.request_id, wanted, work.delivery.owner)
                 if not ticket.replica:
                     yield Waits()
-                place = await ticket.placed()
+                    await ticket.placed()
+                    yield Placed()
+                place = ticket.replica
                 diffuser = to_replica(diffuser, place)
             asked = (work.request_id, spec, inputs, expansions, previews, asked_at, trace, place)
             drawing = _begun(calls, diffuser.draw.remote(*asked))
@@ -179,10 +184,13 @@ class Clock:
         self.laps[name], self._since = now - self._since, now
 
 
-def _fetches(spec: Spec) -> bool:
-    """Whether its preparation may take longer than moments: pictures, and files of weights by address."""
+def fetches(spec: Spec) -> bool:
+    """Whether its preparation may take longer than moments: pictures, and weights that the family cannot have, which
+    calls its own by plain names or by addresses that are well known."""
     files = [each.source for each in spec.loras] + [each.source for each in spec.embeddings]
-    return bool(spec.pictures) or any("://" in source for source in files)
+    return bool(spec.pictures) or any(
+        source.startswith(STORED) or ("/" in source and well_known(source) is None) for source in files
+    )
 
 
 async def _readiness(response: Handle) -> None:

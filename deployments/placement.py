@@ -43,7 +43,8 @@ DEFAULTS: Mapping[str, Placement] = MappingProxyType(
         # calls at once; some of them stay free for health
         "Gateway": Placement(max_ongoing_requests=500),
         # all wait for it, so that it hangs is found out within half a minute
-        "Dispatcher": Placement(health_check_period_s=2.0, health_check_timeout_s=5.0),
+        # calls at once: up to nine of each Gateway, and one of each Diffuser
+        "Dispatcher": Placement(max_ongoing_requests=1000, health_check_period_s=2.0, health_check_timeout_s=5.0),
         "Preprocessor": Placement(),
         "PromptExpander": Placement(),
         "Diffuser": Placement(),

@@ -108,6 +108,11 @@ class Waits:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Somebody has room: from here on the time is the work's own again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivering:
     """The pictures are drawn. What follows is checking and storing them, which waits for a store that is away."""
 
@@ -125,7 +130,7 @@ class Finished:
     prompt: str
 
 
-Event = Step | Preview | Note | Waits | Delivering | Finished
+Event = Step | Preview | Note | Waits | Placed | Delivering | Finished
 
 
 class Runner(Protocol):

@@ -22,10 +22,10 @@ def row_steps_of(spec: "Spec") -> float:
         return NOT_DRAWN
     evaluations = 2 * spec.steps - 1 if spec.sampler in TWICE else spec.steps
     passes = 2 if spec.guidance.acts else 1
-    return len(spec.seeds) * evaluations * passes * _pixels(spec) / UNIT
+    return len(spec.seeds) * evaluations * passes * pixels_of(spec) / UNIT
 
 
-def _pixels(spec: "Spec") -> float:
+def pixels_of(spec: "Spec") -> float:
     """Of one picture while it is denoised."""
     if spec.canvas is not None:
         return float(spec.canvas.resolution**2)

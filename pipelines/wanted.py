@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from pipelines.errors import InputFault
 from pipelines.needs import PATCHES, loras_of
+from pipelines.row_steps import UNIT, pixels_of
 from pipelines.spec import Lora, Spec
-
-UNIT = 1024 * 1024  # pixels of a picture that is one row
 
 
 class Weights(NamedTuple):
@@ -42,8 +41,7 @@ def rows_of(spec: Spec) -> int:
     prompt leads it, more where a picture is larger than a megapixel. What is enlarged alone takes one."""
     if not spec.steps:
         return 1
-    size = UNIT if spec.size is None else spec.size.width * spec.size.height
-    each = max(1, round(size / UNIT))
+    each = max(1, round(pixels_of(spec) / UNIT))
     return len(spec.seeds) * (2 if spec.guidance.acts else 1) * each
 
 

@@ -14,6 +14,7 @@ from pipelines.wanted import Weights
 
 REPORT_S = 1.0  # between two reports of a replica
 STALE_S = 4.0  # a replica that has been silent for so long is gone
+MOST_AVOIDED_S = 600.0
 AVOIDED_S = 15.0  # a replica to which Serve sends nothing, which mostly is about to stop, gets nothing for so long
 REMEMBERED_HINTS = 4096
 
@@ -46,7 +47,7 @@ class ReplicaRegistry:
         self._reports: dict[str, tuple[Report, float]] = {}
         self._states: dict[str, ReplicaState] = {}
         self._given: dict[str, Counter[Wanted]] = {}  # what has a place, also at a replica that is silent
-        self._avoided: dict[str, float] = {}  # until when
+        self._avoided: dict[str, tuple[float, float]] = {}  # until when, and for how long by then
         self._hinted: OrderedDict[str, str] = OrderedDict()  # where each hint's last request went
         self._hints: defaultdict[str, set[str]] = defaultdict(set)  # the same by replica
 
@@ -77,9 +78,10 @@ class ReplicaRegistry:
     def states(self) -> list[ReplicaState]:
         """Of each replica that lives and takes calls."""
         now = self._clock()
-        for name in [name for name, until in self._avoided.items() if until <= now]:
+        living = self.living()
+        for name in [name for name in self._avoided if name not in living]:
             del self._avoided[name]
-        return [self._states[name] for name in self.living() if name not in self._avoided]
+        return [self._states[name] for name in living if name not in self._avoided or self._avoided[name][0] <= now]
 
     def give(self, replica: str, wanted: Wanted) -> None:
         """A request has a place there."""
@@ -103,10 +105,13 @@ class ReplicaRegistry:
         self._refresh(replica)
 
     def avoid(self, replica: str) -> None:
-        """Serve does not send it what is meant for it."""
-        if replica not in self._avoided:
-            log.warning("replica %s takes nothing now; others do for the next %g s", replica, AVOIDED_S)
-        self._avoided[replica] = self._clock() + AVOIDED_S
+        """Serve does not send it what is meant for it. Each time within as long again it is for twice as long."""
+        now, (until, former) = self._clock(), self._avoided.get(replica, (0.0, 0.0))
+        if now < until:
+            return
+        seconds = min(2 * former, MOST_AVOIDED_S) if former and now < until + former else AVOIDED_S
+        log.warning("replica %s takes nothing now; others do for the next %g s", replica, seconds)
+        self._avoided[replica] = now + seconds, seconds
 
     def _forget_hint(self, hint: str) -> None:
         if (replica := self._hinted.pop(hint, None)) is not None:

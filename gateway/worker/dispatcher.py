@@ -12,7 +12,7 @@ from gateway.errors import PlatformError, StoreUnavailable
 from gateway.ledger.models import AtOnce, Claim, Ledger
 from gateway.monitoring.contract import BEAT_SECONDS, BEATS, REQUEUED, STORE_ERRORS, WAIT
 from gateway.monitoring.monitor import Monitor, NoMonitor
-from gateway.monitoring.trace import follow, tell
+from gateway.monitoring.trace import begin_apart, follow, tell
 from gateway.retries import with_retries
 from gateway.settings import GatewaySettings
 from gateway.work import Delivering, Runner
@@ -113,11 +113,11 @@ class DispatchLoop:
         if claim is None:
             self.wake()
         elif not await self._has_place(claim):
-            try:
-                await self._ledger.requeue(claim)
-            except StoreUnavailable:  # and others of the same call are drawn already
-                logger.warning("request %s is left to its lease", request_id)
-            self.wake()
+            if self._stopped.is_set():  # nobody puts back here what is stranded
+                with suppress(StoreUnavailable):  # its young lease brings it back
+                    await self._ledger.requeue(claim)
+            else:  # not waited for: others of the same call are drawn already
+                self._strand(partial(self._ledger.requeue, claim))
         elif (held := self._held.get(request_id)) is None or held.claim.attempt < claim.attempt:
             self._start(claim)
 
@@ -206,7 +206,7 @@ class DispatchLoop:
             former.task.cancel()  # its lease was lost, and the request has come back as a new attempt
         if self._places is not None:
             self._places.hold(request_id, claim.attempt, claim.rank)
-        task = asyncio.create_task(self._execute(claim))
+        task = begin_apart(self._execute(claim))
         self._held[request_id] = _Held(claim, task)
         task.add_done_callback(lambda done: self._forget(claim, done))
 

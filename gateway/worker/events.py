@@ -294,7 +294,7 @@ class Follower:
 
     def _begin_poll(self) -> None:
         submitted, self._submitted = self._submitted, []
-        poll = asyncio.create_task(self._poll(submitted), name="following-poll")
+        poll = begin_apart(self._poll(submitted), "following-poll")
         self._polls.add(poll)
         poll.add_done_callback(self._polled)
 
@@ -307,12 +307,14 @@ class Follower:
         self._number += 1
         try:
             news = await self._link.poll(self.name, self._number, dict(self._progress), submitted)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
             logger.info("the dispatcher does not answer: %s", type(error).__name__)
             self._places = None
-            for claim in (claim for _, claim in submitted if claim is not None):
-                with suppress(Exception):  # else its young lease brings it back
-                    await self._ledger.requeue(claim)
+            claims = [claim for _, claim in submitted if claim is not None]
+            # what fails here its young lease brings back
+            await asyncio.gather(*map(self._ledger.requeue, claims), return_exceptions=True)
             await asyncio.sleep(PAUSE_S)
             return
         self._places = news.places

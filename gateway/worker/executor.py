@@ -21,7 +21,7 @@ from gateway.errors import (
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
 from gateway.monitoring.trace import tell
 from gateway.retries import AWAY_S, shielded, with_retries
-from gateway.work import Delivering, Event, Finished, Note, Preview, Runner, Step, Waits
+from gateway.work import Delivering, Event, Finished, Note, Placed, Preview, Runner, Step, Waits
 from gateway.worker.lease import LeaseKeeper
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
         case ReleaseOutcome.QUEUED:
             raise Requeued(claim.work.request_id)
         case ReleaseOutcome.ENDED:  # perhaps not with this fault, but with what its client asked for
-            return await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint)) or answer
+            return await _stored(claim, ledger) or answer
         case ReleaseOutcome.LOST:
             raise LeaseLost(claim.work.request_id)
 
@@ -166,10 +166,14 @@ async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answe
     await shielded(_write_log(claim, ledger, leases))
     if not await shielded(with_retries(lambda: ledger.requeue(claim), AWAY_S)):
         raise LeaseLost(claim.work.request_id)
-    ended = await ledger.answer(claim.work.request_id, app_of(claim.work.endpoint))
+    ended = await _stored(claim, ledger)
     if ended is None:
         raise Requeued(claim.work.request_id)
     return ended
+
+
+async def _stored(claim: Claim, ledger: Ledger) -> Answer | None:
+    return await with_retries(lambda: ledger.answer(claim.work.request_id, app_of(claim.work.endpoint)), AWAY_S)
 
 
 async def _pause(claim: Claim) -> None:
@@ -221,7 +225,7 @@ async def _draw(
         waiting = ExitStack()
         async for event in events:
             waiting.close()
-            if on_event is not None and not isinstance(event, Note | Waits | Finished):
+            if on_event is not None and not isinstance(event, Note | Waits | Placed | Finished):
                 on_event(event)
             match event:
                 case Step(step, steps):

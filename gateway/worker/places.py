@@ -27,11 +27,20 @@ class Stage(Enum):
     DRAWN = auto()  # its place was given back
 
 
+@dataclass(slots=True)
+class _Held:
+    rank: tuple[int, ...]
+    attempt: int
+    stage: Stage = Stage.AHEAD
+    over: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Ticket(Waiting):
     """A request's question for a place. replica: the name of the one that it has a place at; empty for none."""
 
     replica: str = ""
+    held: _Held | None = None
     _placed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     async def placed(self) -> str:
@@ -43,13 +52,6 @@ class Ticket(Waiting):
         self.replica = replica
         if not self._placed.done():
             self._placed.set_result(None)
-
-
-@dataclass(slots=True)
-class _Held:
-    rank: tuple[int, ...]
-    attempt: int
-    stage: Stage = Stage.AHEAD
 
 
 class Places:
@@ -64,6 +66,7 @@ class Places:
         self._held: dict[str, _Held] = {}
         self._stages: Counter[Stage] = Counter()
         self._waiting: list[Ticket] = []  # by rank
+        self._keys: Counter[str] = Counter()  # how many places each has
         self._rows = FIRST_ROWS
         self._on_room: Callable[[], None] = lambda: None
 
@@ -78,8 +81,11 @@ class Places:
     def capacity(self) -> int:
         """How many requests may be held now: those that have, had or cannot use a place, those that have room, of the
         size that requests mostly have, and `look_ahead` more."""
-        free = sum(max(0.0, each.rows - each.taken) for each in self._replicas.states())
-        beside = len(self._held) - self._stages[Stage.AHEAD]
+        states = self._replicas.states()
+        free = sum(max(0.0, each.rows - each.taken) for each in states)
+        # more downloads than that would come back as a queue in which no priority and no key's share holds
+        downloads = self._look_ahead + int(sum(each.rows for each in states))
+        beside = len(self._held) - self._stages[Stage.AHEAD] - max(0, self._stages[Stage.FETCHING] - downloads)
         return min(self._most, beside + self._look_ahead + int(free / self._rows))
 
     def room(self) -> int:
@@ -102,14 +108,14 @@ class Places:
 
     def fetching(self, request_id: str) -> None:
         """It waits for what is being fetched; others may be held meanwhile."""
-        self._move(request_id, Stage.FETCHING)
+        self._move(self._held.get(request_id), Stage.FETCHING)
         self._on_room()
 
-    def ask(self, request_id: str, wanted: Wanted) -> Ticket:
-        """Ask for a place; at once if there is room. To be given back in any case."""
+    def ask(self, request_id: str, wanted: Wanted, key: str = "") -> Ticket:
+        """Ask for a place for a request of `key`; at once if there is room. To be given back in any case."""
         held = self._held.get(request_id)
-        ticket = Ticket(request_id, wanted, () if held is None else held.rank)
-        self._move(request_id, Stage.AHEAD)
+        ticket = Ticket(request_id, wanted, () if held is None else held.rank, key=key, held=held)
+        self._move(held, Stage.AHEAD)
         insort(self._waiting, ticket, key=lambda one: one.rank)
         self.place()
         return ticket
@@ -121,7 +127,10 @@ class Places:
         elif ticket.replica:
             self._replicas.take_back(ticket.replica, ticket.wanted)
             ticket.replica = ""
-            self._move(ticket.name, Stage.DRAWN)
+            self._keys[ticket.key] -= 1
+            if not self._keys[ticket.key]:
+                del self._keys[ticket.key]
+            self._move(ticket.held, Stage.DRAWN)
             self.place()
             self._on_room()
 
@@ -135,7 +144,7 @@ class Places:
 
     def place(self) -> None:
         """Place who can be placed: somebody asks, or there may be more room."""
-        found = choose_next(self._waiting, self._replicas.states(), self._rules) if self._waiting else None
+        found = self._next() if self._waiting else None
         placed = found is not None
         while found is not None:
             ticket, replica = found
@@ -144,15 +153,19 @@ class Places:
                 passed.passed += 1
             del self._waiting[at]
             self._replicas.give(replica, ticket.wanted)
+            self._keys[ticket.key] += 1
             self._rows += WEIGHT * (ticket.wanted.rows - self._rows)
             ticket._put_at(replica)
-            self._move(ticket.name, Stage.PLACED)
-            found = choose_next(self._waiting, self._replicas.states(), self._rules)
+            self._move(ticket.held, Stage.PLACED)
+            found = self._next()
         if placed:
             self._on_room()
 
-    def _move(self, request_id: str, stage: Stage) -> None:
-        if (held := self._held.get(request_id)) is not None:
+    def _next(self) -> tuple[Ticket, str] | None:
+        return choose_next(self._waiting, self._replicas.states(), self._rules, self._keys)
+
+    def _move(self, held: _Held | None, stage: Stage) -> None:
+        if held is not None and not held.over:
             self._stages[held.stage] -= 1
             self._stages[stage] += 1
             held.stage = stage
@@ -160,3 +173,4 @@ class Places:
     def _let_go(self, request_id: str) -> None:
         if (held := self._held.pop(request_id, None)) is not None:
             self._stages[held.stage] -= 1
+            held.over = True

@@ -14,9 +14,11 @@ The rule. A replica has as many rows as one of its UNet calls, and a request tak
 5. Who waits goes by priority, then in the order of claims. Of the same priority, one whose weights are at hand where
    there is room, or nowhere, may pass those whose are at hand at full replicas alone: less than `reach` of them, and
    nobody is passed more than `passes` times.
+6. While all are full, whoever's key has no place at all gets one at the emptiest that has less than `crowded` times its
+   rows. So a key that asks for large pictures without end does not keep another from beginning.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Container, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -34,6 +36,7 @@ class Rules:
     hint: float = 0.25
     passes: int = 8
     reach: int = 16
+    crowded: float = 2.0
 
 
 RULES = Rules()
@@ -75,12 +78,14 @@ class ReplicaState:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One that waits for a place. rank: what goes before what, its priority first; passed: how often it was passed."""
+    """One that waits for a place. rank: what goes before what, its priority first; passed: how often it was passed;
+    key: whose it is, empty where callers have none."""
 
     name: str
     wanted: Wanted
     rank: tuple[int, ...]
     passed: int = 0
+    key: str = ""
 
 
 One = TypeVar("One", bound=Waiting)
@@ -116,13 +121,15 @@ def choose(replicas: Sequence[ReplicaState], wanted: Wanted, rules: Rules = RULE
 
 
 def choose_next(
-    waiting: Sequence[One], replicas: Sequence[ReplicaState], rules: Rules = RULES
+    waiting: Sequence[One], replicas: Sequence[ReplicaState], rules: Rules = RULES, placed: Container[str] = ()
 ) -> tuple[One, str] | None:
     """Who goes next, of those that wait in the order of their ranks, and to which replica; None where nobody waits or
-    none has room. Whoever calls counts those before it as passed."""
-    free = [each for each in replicas if each.taken < each.rows]
-    if not waiting or not free:
+    none has room. Whoever calls counts those before it as passed. placed: keys that have a place."""
+    if not waiting:
         return None
+    free = [each for each in replicas if each.taken < each.rows]
+    if not free:
+        return _squeeze_in(waiting, replicas, rules, placed)
     goes, priority = waiting[0], waiting[0].rank[:1]
     for one in islice(waiting, rules.reach):
         if one.rank[:1] != priority:
@@ -135,6 +142,16 @@ def choose_next(
             break
     name = choose(free, goes.wanted, rules)
     return None if name is None else (goes, name)
+
+
+def _squeeze_in(
+    waiting: Sequence[One], replicas: Sequence[ReplicaState], rules: Rules, placed: Container[str]
+) -> tuple[One, str] | None:
+    left = [each for each in replicas if each.taken < rules.crowded * each.rows]
+    goes = next((one for one in waiting if one.key and one.key not in placed), None)
+    if goes is None or not left:
+        return None
+    return goes, min(left, key=lambda each: (each.taken / each.rows, each.name)).name
 
 
 def _some_have(replicas: Sequence[ReplicaState], weights: Weights) -> bool:

@@ -172,6 +172,13 @@ def test_a_long_wait_adds_none_where_that_would_not_help(some: dict[str, float])
     assert Fleet(4).ask(replace(late, **some)) == 4
 
 
+def test_what_a_key_s_limit_holds_back_starts_nothing_beside_replicas_with_room() -> None:
+    held_back = waiting(60_000, oldest_wait_s=99, living=2, busy=2, room=3)
+    assert Fleet(2).ask(held_back) == 2
+    assert Fleet(2).ask(replace(held_back, arriving_row_steps_per_s=24)) == 3  # steady traffic is another matter
+    assert Fleet(2).ask(replace(held_back, room=0)) == 100
+
+
 def test_what_is_remembered_stays_small() -> None:
     state, replicas = State(), 0
     for turn in range(10_000):

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from deployments.graph import Graph, Stages
+from deployments.graph import Graph, Stages, fetches
 from deployments.routing import Elsewhere
+from gateway.endpoints.fields import OFFSET_LORA
 from gateway.errors import PlatformError
-from gateway.work import Delivering, Finished, Step, Waits
+from gateway.work import Delivering, Finished, Placed, Step, Waits
 from gateway.worker.capacity import ReplicaRegistry
 from gateway.worker.places import Places
 from gateway.worker.placing import Wanted
 from pipelines.events import Complete
+from pipelines.spec import Lora
 from tests.deployments.graph_on_ray import work
 
 
@@ -135,7 +137,7 @@ async def test_the_chosen_replica_draws_and_its_place_is_free_again_before_the_d
     drawing, stages, places = placing(*DRAWN)
     taken = []
     async for event in drawing.run(work(check_safety=False)):
-        taken.append((type(event), places.has_room()))
+        taken.append((type(event), bool(places.room())))
     assert taken == [(Step, False), (Delivering, True), (Finished, True)]
     assert stages.diffuser.options_given[-1] == {"session_id": "one"}
 
@@ -150,7 +152,8 @@ async def test_nothing_is_handed_to_the_diffuser_while_nobody_has_room() -> None
     assert stages.preprocessor.given
     assert not stages.diffuser.given
     places.give_back(other)
-    assert await going_on == Step(0, 2)
+    assert isinstance(await going_on, Placed)
+    assert await anext(events) == Step(0, 2)
     assert INPUTS in stages.diffuser.given
 
 
@@ -169,20 +172,35 @@ async def test_a_client_that_leaves_leaves_no_place_taken(is_drawn: bool) -> Non
     else:
         places.give_back(other)
         await anext(events)
-        assert not places.has_room()
+        assert not places.room()
         await events.aclose()  # type: ignore[attr-defined]
-    assert places.has_room()
+    assert places.room()
+
+
+@pytest.mark.parametrize(
+    ("lora", "slow"),
+    [
+        ("film", False),
+        (OFFSET_LORA, False),
+        ("https://example.com/film.safetensors", True),
+        ("owner/repo", True),
+        ("owner/repo/path/file.safetensors", True),
+        ("stored:uploads/film.safetensors#etag", True),
+    ],
+)
+def test_nobody_s_rows_wait_for_weights_that_have_to_be_fetched(lora: str, slow: bool) -> None:
+    assert fetches(work(loras=(Lora(source=lora, scale=1),)).spec) is slow
 
 
 async def test_a_drawing_that_fails_gives_its_place_back() -> None:
     drawing, _, places = placing(Reference((Step(0, 2),)), Reference((Step(1, 2),)))
     with pytest.raises(PlatformError):
         assert [event async for event in drawing.run(work(check_safety=False))]
-    assert places.has_room()
+    assert places.room()
 
 
 async def test_who_draws_instead_of_the_chosen_one_is_counted() -> None:
     drawing, _, places = placing(Reference((Elsewhere("two"),)), *DRAWN)
     events = [event async for event in drawing.run(work(check_safety=False))]
     assert [type(event) for event in events] == [Step, Delivering, Finished]
-    assert not places.has_room()  # nothing goes to the chosen one for a while
+    assert not places.room()  # nothing goes to the chosen one for a while

@@ -159,6 +159,7 @@ def _configured(folder: Path, family: Path, gateway: Mapping[str, Any], limits: 
     # leases that are soon over, so that a test need not wait long for a lost dispatcher's
     arguments["gateway"] |= {"data_dir": str(folder / "var"), "lease_s": 5, "allow_loopback_urls": True, **gateway}
     arguments["drawing"]["family"] = str(family)
+    arguments["drawing"]["rows"] = 16  # eight guided requests are drawn at once
     (dispatcher,) = [one for one in content["applications"][0]["deployments"] if one["name"] == "Dispatcher"]
     dispatcher["user_config"] |= limits
     return content

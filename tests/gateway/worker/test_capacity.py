@@ -105,3 +105,14 @@ def test_a_replica_to_which_serve_sends_nothing_gets_nothing_for_a_while(
     clock.now = AVOIDED_S
     replicas.report("a", 8)
     assert [state.name for state in replicas.states()] == ["a"]
+
+
+def test_a_replica_that_goes_on_taking_nothing_is_tried_less_and_less(replicas: ReplicaRegistry, clock: Clock) -> None:
+    tried: list[int] = []
+    for second in range(301):
+        clock.now = float(second)
+        replicas.report("a", 8)
+        if replicas.states():
+            tried.append(second)
+            replicas.avoid("a")
+    assert tried == [0, 15, 45, 105, 225]

@@ -33,7 +33,8 @@ class Fleet:
 
     def ask(self, name: str, rows: float = 2, rank: Sequence[int] = (0,), **wanted: str) -> Ticket:
         self.places.hold(name, 1, tuple(rank))
-        return self.places.ask(name, Wanted(rows, Weights("", wanted.get("loras", "")), wanted.get("hint", "")))
+        wish = Wanted(rows, Weights("", wanted.get("loras", "")), wanted.get("hint", ""))
+        return self.places.ask(name, wish, wanted.get("key", ""))
 
     def _count(self) -> None:
         self.rooms += 1
@@ -42,6 +43,19 @@ class Fleet:
 async def test_a_request_has_its_place_at_once_where_there_is_room() -> None:
     fleet = Fleet("a")
     assert await fleet.ask("r").placed() == "a"
+
+
+async def test_a_key_that_has_taken_all_rows_does_not_keep_another_from_beginning() -> None:
+    fleet = Fleet("a")
+    first, second, third = (fleet.ask(name, 4, (0, number), key="many") for number, name in enumerate("abc"))
+    other = fleet.ask("other", 2, (0, 9), key="other")
+    assert (first.replica, second.replica, third.replica, other.replica) == ("a", "", "", "a")
+    again = fleet.ask("again", 2, (0, 10), key="other")
+    fleet.places.give_back(other)
+    assert again.replica == "a"
+    fleet.places.give_back(again)
+    fleet.places.give_back(first)
+    assert (second.replica, third.replica) == ("a", "")
 
 
 async def test_without_a_replica_all_wait_and_are_placed_in_order_when_one_comes() -> None:
@@ -134,10 +148,29 @@ async def test_as_many_are_held_as_have_room_and_a_few_more() -> None:
 
 async def test_what_waits_for_a_download_takes_nobody_s_place() -> None:
     fleet = Fleet("a")
-    for number in range(9):
+    for number in range(5):
         fleet.places.hold(f"r{number}", 1, (0, number))
         fleet.places.fetching(f"r{number}")
-    assert fleet.places.capacity() == 9 + LOOK_AHEAD + 2
+    assert fleet.places.capacity() == 5 + LOOK_AHEAD + 2
+
+
+async def test_no_more_wait_for_downloads_than_could_be_drawn_soon() -> None:
+    """Or all of them would come back as a queue in which no priority holds."""
+    fleet = Fleet("a")
+    most = LOOK_AHEAD + 4
+    for number in range(2 * most):
+        fleet.places.hold(f"r{number}", 1, (0, number))
+        fleet.places.fetching(f"r{number}")
+    assert fleet.places.capacity() == most + LOOK_AHEAD + 2
+
+
+async def test_an_attempt_that_is_over_changes_nothing_of_the_next() -> None:
+    fleet = Fleet("a")
+    former = fleet.ask("r")
+    fleet.places.hold("r", 2, (0,))
+    before = fleet.places.capacity()
+    fleet.places.give_back(former)
+    assert fleet.places.capacity() == before + 1  # of the rows alone
 
 
 async def test_large_requests_are_not_held_in_the_numbers_of_small_ones() -> None:

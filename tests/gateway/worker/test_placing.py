@@ -161,6 +161,23 @@ def test_nothing_of_less_priority_passes() -> None:
     assert choose_next(waiting, fleet) == (waiting[0], "a")
 
 
+def _of_keys(*keys: str) -> list[Waiting]:
+    return [Waiting(f"w{number}", Wanted(8), (0, number), key=key) for number, key in enumerate(keys)]
+
+
+def test_a_key_without_a_place_gets_one_at_the_emptiest_of_full_replicas() -> None:
+    fleet = [_replica("a", rows=8, taken=12), _replica("b", rows=8, taken=8)]
+    waiting = _of_keys("many", "many", "other")
+    assert choose_next(waiting, fleet, placed={"many"}) == (waiting[2], "b")
+
+
+def test_no_replica_is_crowded_beyond_the_bound_nor_for_who_has_a_place_or_no_key() -> None:
+    fleet = [_replica("a", rows=8, taken=8 * RULES.crowded)]
+    assert choose_next(_of_keys("other"), fleet, placed={"many"}) is None
+    fleet[0].taken = 8
+    assert choose_next(_of_keys("many", ""), fleet, placed={"many"}) is None
+
+
 @settings(max_examples=200)
 @given(fleets(least=1), st.lists(st.tuples(st.integers(0, 1), wanted), max_size=12))
 def test_all_that_wait_are_placed_in_bounded_order_while_there_is_room(
