@@ -68,7 +68,7 @@ def test_nodes_ask_for_the_token_and_the_head_keeps_what_it_must_find_again() ->
     assert "--redis-password=$REDIS_PASSWORD" in head
     assert "--dashboard-host=127.0.0.1" in head
     for start in (head, CONTENT["worker_start_ray_commands"][-1]):
-        assert "--metrics-export-port=9090" in start
+        assert "--metrics-export-port=8080" in start
 
 
 def test_what_the_settings_refer_to_is_brought_to_every_node_before_its_container_starts() -> None:
