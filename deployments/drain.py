@@ -45,11 +45,15 @@ def leave(within_s: float) -> bool:
         raise RuntimeError(f"Ray does not let this node go: {refusal}")
 
     def details() -> Mapping[str, Any]:
-        client: Any = _get_global_client()
-        found: Mapping[str, Any] = client.get_serve_details()
-        return found
+        return details_of(_get_global_client(raise_if_no_controller_running=False))
 
     return empty(node, details, end)
+
+
+def details_of(client: Any) -> Mapping[str, Any]:
+    """What Serve tells of itself; client: None where there is no Serve, and so no replica."""
+    found: Mapping[str, Any] = {"applications": {}} if client is None else client.get_serve_details()
+    return found
 
 
 def empty(node: str, details: Callable[[], Mapping[str, Any]], end: float) -> bool:

@@ -61,4 +61,5 @@ def most_diffusers() -> int:
 
     options = read(ROOT / "serve_config.yaml").options["Diffuser"]
     most: int = options["autoscaling_config"]["max_replicas"]
-    return most + -(-most * options["max_surge_percent"] // 100)
+    surge: int = -(-most * options["max_surge_percent"] // 100)
+    return most + surge

@@ -55,7 +55,8 @@ def test_there_is_room_for_every_replica() -> None:
     assert cpu["resources"]["CPU"] * cpu["max_workers"] >= most
     assert gpu["max_workers"] >= most_diffusers()
     diffuser = CONFIG.options["Diffuser"]["ray_actor_options"]
-    assert (diffuser["num_cpus"], diffuser["num_gpus"]) <= (gpu["resources"]["CPU"], gpu["resources"]["GPU"])
+    assert diffuser["num_cpus"] <= gpu["resources"]["CPU"]
+    assert diffuser["num_gpus"] <= gpu["resources"]["GPU"]
     assert CONTENT["max_workers"] >= cpu["max_workers"] + gpu["max_workers"]
 
 
@@ -67,7 +68,7 @@ def test_nodes_ask_for_the_token_and_the_head_keeps_what_it_must_find_again() ->
     assert "--redis-password=$REDIS_PASSWORD" in head
     assert "--dashboard-host=127.0.0.1" in head
     for start in (head, CONTENT["worker_start_ray_commands"][-1]):
-        assert "--metrics-export-port=9090" in start
+        assert "--metrics-export-port=8080" in start
 
 
 def test_what_the_settings_refer_to_is_brought_to_every_node_before_its_container_starts() -> None:
@@ -78,8 +79,16 @@ def test_what_the_settings_refer_to_is_brought_to_every_node_before_its_containe
         folder, _, name = reference.get_secret_value().removeprefix("file:").rpartition("/")
         assert f"--volume {folder}:{folder}:ro" in CONTENT["docker"]["run_options"]
         assert f" {name}" in brought
-    assert f" {family.parent}" in brought
+    # each by its name, for `install -d` gives the folders above the last one to root
+    (made,) = (line for line in CONTENT["initialization_commands"] if f" {family.parent}" in line and "install" in line)
+    assert {str(gateway.data_dir), str(family.parent)} <= {*made.split()}
+    assert made.startswith("sudo install -d -o 1000 -g 1000 ")
     assert f"--volume {gateway.data_dir}:{gateway.data_dir}" in CONTENT["docker"]["run_options"]
+
+
+def test_its_container_sees_the_gpus() -> None:
+    # Ray adds NVIDIA's runtime, which gives an image without this variable none
+    assert "--env NVIDIA_VISIBLE_DEVICES=all" in CONTENT["docker"]["run_options"]
 
 
 def test_its_image_is_in_a_registry() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deployments import drain
-from deployments.drain import empty, nodes_in
+from deployments.drain import details_of, empty, nodes_in
 
 
 def details(**replicas: list[str]) -> Mapping[str, Any]:
@@ -36,6 +36,10 @@ def test_a_node_is_empty_when_the_last_replica_has_left_and_a_controller_that_is
 
     assert empty("a", ask, time.time() + 60)
     assert next(told, "asked no more") == "asked no more"
+
+
+def test_a_node_of_a_cluster_without_serve_is_empty_at_once() -> None:
+    assert empty("a", lambda: details_of(None), time.time() + 60)
 
 
 def test_what_stays_too_long_is_told() -> None:

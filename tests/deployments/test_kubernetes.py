@@ -120,6 +120,20 @@ def test_the_head_has_no_replica_and_no_gpu_and_no_client() -> None:
     assert SERVICE["spec"]["excludeHeadPodFromServeSvc"] is True
 
 
+def test_the_heads_service_has_the_ports_that_kuberay_asks_for_by_name() -> None:
+    # it lists the container's where there are any, and its own defaults only where there are none
+    ports = {port["name"]: port["containerPort"] for port in container("head")["ports"]}
+    assert ports == {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080, "serve": 8000}
+
+
+def test_the_head_waits_for_the_family_that_the_pull_brings() -> None:
+    (waiting,) = pod("head")["initContainers"]
+    family = config().settings.drawing.family
+    assert f"[ -e {family}/family.json ]" in waiting["command"][-1]
+    assert str(family.parent) in {each["mountPath"] for each in waiting["volumeMounts"]}
+    assert waiting["securityContext"] == container("head")["securityContext"]
+
+
 def test_a_lost_head_finds_again_what_it_had() -> None:
     options = CLUSTER["gcsFaultToleranceOptions"]
     redis = {each["kind"]: each for each in manifests("redis.yaml")}
@@ -239,7 +253,13 @@ def test_budgets_and_policies_are_about_these_pods() -> None:
     selectors += [each["spec"]["podSelector"]["matchLabels"] for each in manifests("networkpolicy.yaml")]
     for selector in selectors:
         assert any(selector.items() <= each.items() for each in labels), selector
-    assert {each["app.kubernetes.io/component"] for each in selectors[:2]} == {*WORKERS}
+
+
+def test_a_budget_leaves_one_of_the_pods_with_gateways_and_lets_the_others_go() -> None:
+    (budget,) = manifests("poddisruptionbudget.yaml")
+    assert budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "cpu"
+    # not maxUnavailable, which needs a scale subresource: KubeRay's clusters have none
+    assert budget["spec"]["minAvailable"] == WORKERS["cpu"]["minReplicas"] - 1
 
 
 def test_ray_is_open_to_the_operator_and_its_own_pods_alone() -> None:
@@ -258,7 +278,7 @@ def test_every_file_is_of_the_kustomization() -> None:
     assert sorted([*kustomization["resources"], *kustomization["configurations"], "kustomization.yaml"]) == FILES
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here: install Kubernetes' own client (kubectl)")
 def test_kustomize_puts_the_image_of_the_registry_into_every_pod() -> None:
     built = subprocess.run(["kubectl", "kustomize", ROOT / "kubernetes"], capture_output=True, text=True, timeout=60)
     assert built.returncode == 0, built.stderr

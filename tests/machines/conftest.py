@@ -1,4 +1,4 @@
-"""The machines of a session, as `cluster.yaml` has them: a head that runs no replica, two machines for what needs no
+"""The machines of these tests, as `cluster.yaml` has them: a head that runs no replica, two machines for what needs no
 GPU, and three of one logical GPU each. Each module deploys on them."""
 
 from collections.abc import Iterator
@@ -16,15 +16,18 @@ GROUP = "fooocus-serve/group"  # the label by which the production file places i
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/machines/" in str(item.path):
-            item.add_marker(pytest.mark.long)
-            item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(900))
-    items.sort(key=lambda item: "test_production_file" not in item.nodeid)  # the others deploy what they change of it
+    places = [place for place, item in enumerate(items) if "tests/machines/" in str(item.path)]
+    # the others deploy what they change of it
+    ours = sorted((items[place] for place in places), key=lambda item: "test_production_file" not in item.nodeid)
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
+        item.add_marker(pytest.mark.long)
+        item.add_marker(pytest.mark.cluster)
+        item.add_marker(pytest.mark.timeout(900))
 
 
-@pytest.fixture(scope="session")
+# they end with the last of these tests: those of other folders need the memory and the cores
+@pytest.fixture(scope="package")
 def machines(pocket_family_folder: Path) -> Iterator[Machines]:
     with staged(pocket_family_folder) as found:
         found.add("head", cpus=0, gpus=0, labels={GROUP: "head"})
@@ -35,12 +38,12 @@ def machines(pocket_family_folder: Path) -> Iterator[Machines]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def key(machines: Machines) -> str:
     return machines.new_key()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guard(machines: Machines) -> Guard:
     return Guard(IPv4Network(f"{machines.network.address}/24", strict=False))
 

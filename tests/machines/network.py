@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-TOOLS = ("ip", "unshare", "nsenter", "setpriv")  # of Debian's packages iproute2 and util-linux
+TOOLS = ("ip", "unshare", "nsenter", "setpriv", "curl")  # of Debian's packages iproute2, util-linux and curl
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Network:
 def laid() -> Iterator[Network]:
     """A network of no machines yet. Skips the tests that need it where none can be made."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        pytest.skip(f"no {', '.join(missing)} here: install Debian's packages iproute2 and util-linux")
+        pytest.skip(f"no {', '.join(missing)} here: install Debian's packages iproute2, util-linux and curl")
     if os.geteuid() != 0:
         pytest.skip(
             "only root may make network namespaces: run these tests as root, in a container or a machine of theirs"

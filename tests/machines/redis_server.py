@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -47,14 +46,6 @@ class Redis:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-
-    def hang(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
         try:

@@ -24,6 +24,7 @@ Series = Mapping[str, str]
 
 OK = 'ray_fooocus_requests_ended_total{outcome="ok"}'
 ENDPOINT = 'endpoint="fal-ai/fooocus"'
+DEPTH = f'ray_fooocus_queue_depth{{{ENDPOINT}, priority="normal"}}'
 # An hour and a half of nothing special, in promtool's words for values: begin, difference, how often.
 CALM: Series = {
     'ray_fooocus_store_up{store="ledger"}': "1x360",
@@ -33,7 +34,8 @@ CALM: Series = {
     'ray_fooocus_beat_seconds_bucket{le="+Inf"}': "0+15x360",
     "ray_fooocus_leases_expired_total": "3x360",
     "ray_fooocus_replicas_reporting": "2x360",
-    f'ray_fooocus_queue_depth{{{ENDPOINT}, priority="normal"}}': "5x360",
+    DEPTH: "5x360",
+    f'ray_fooocus_requests_held{{{ENDPOINT}, state="claimed"}}': "0x360",
     f'ray_fooocus_queue_oldest_wait_seconds{{{ENDPOINT}, priority="normal"}}': "4x360",
     "ray_fooocus_requests_accepted_total": "0+30x360",
     OK: "0+30x360",
@@ -53,10 +55,16 @@ FIRE: Mapping[str, Series] = {
     "FooocusDispatcherSilent": {"ray_fooocus_beats_total": "900x360"},
     "FooocusBeatsSlow": {'ray_fooocus_beat_seconds_bucket{le="0.01"}': "0x360"}
     | {f'ray_fooocus_beat_seconds_bucket{{le="{le}"}}': rate for le, rate in (("5", "0x360"), ("10", "0+15x360"))},
-    "FooocusLeasesExpire": {"ray_fooocus_leases_expired_total": "0x350 5x10"},
-    "FooocusNobodyDraws": {"ray_fooocus_replicas_reporting": "0x360"},
+    # by a process that had none before
+    "FooocusLeasesExpire": {'ray_fooocus_leases_expired_total{replica="new"}': "_x350 5x10"},
+    # one request, which a dispatcher holds
+    "FooocusNobodyDraws": {
+        "ray_fooocus_replicas_reporting": "0x360",
+        DEPTH: "0x360",
+        f'ray_fooocus_requests_held{{{ENDPOINT}, state="claimed"}}': "1x360",
+    },
     "FooocusQueueSlow": {f'ray_fooocus_queue_oldest_wait_seconds{{{ENDPOINT}, priority="normal"}}': "0+15x360"},
-    "FooocusQueueFull": {f'ray_fooocus_queue_depth{{{ENDPOINT}, priority="normal"}}': "9000x360"},
+    "FooocusQueueFull": {DEPTH: "9000x360"},
     "FooocusErrors": {'ray_fooocus_requests_ended_total{outcome="error", error_type="internal_error"}': "0+3x360"},
     "FooocusRequeues": {"ray_fooocus_requests_requeued_total": "0+3x360"},
     "FooocusStageFaults": {'ray_fooocus_stage_seconds_count{stage="draw", result="fault"}': "0+3x360"},
