@@ -173,10 +173,10 @@ class KillsBeforeChecking:
     def check(self) -> "KillsBeforeChecking":
         return self
 
-    def remote(self, drawn: Any, version: str) -> Any:
+    def remote(self, drawn: Any, *given: object) -> Any:
         kill_replicas(APP, "Diffuser")
         self.killed = True
-        return self._checker.check.remote(drawn, version)
+        return self._checker.check.remote(drawn, *given)
 
 
 async def test_what_is_drawn_waits_for_a_store_that_is_away(stages: Any, blobs: AwayBlobs, files: FileStore) -> None:
