@@ -126,6 +126,7 @@ class ReplicaRegistry:
         report, _ = self._reports[replica]
         state = self._states.setdefault(replica, ReplicaState(replica, 0))
         state.rows, state.taken = report.capacity, sum(wanted.rows * number for wanted, number in given.items())
+        state.requests = given.total()
         # what was sent there is brought there, and will be in the report of a second later
         state.holds = {*report.holds, *(wanted.weights for wanted in given)}
         state.bases = {weights.base for weights in state.holds}

@@ -14,8 +14,8 @@ The rule. A replica has as many rows as one of its UNet calls, and a request tak
 5. Who waits goes by priority, then in the order of claims. Of the same priority, one whose weights are at hand where
    there is room, or nowhere, may pass those whose are at hand at full replicas alone: less than `reach` of them, and
    nobody is passed more than `passes` times.
-6. While all are full, whoever's key has no place at all gets one at the emptiest that has less than `crowded` times its
-   rows. So a key that asks for large pictures without end does not keep another from beginning.
+6. While all are full, whoever's key has no place at all gets one at the emptiest that has fewer requests than rows. So
+   a key that asks for large pictures without end does not keep another from beginning.
 """
 
 from collections.abc import Container, Sequence, Set
@@ -36,7 +36,6 @@ class Rules:
     hint: float = 0.25
     passes: int = 8
     reach: int = 16
-    crowded: float = 2.0
 
 
 RULES = Rules()
@@ -56,9 +55,9 @@ class Wanted:
 class ReplicaState:
     """A replica that lives.
 
-    rows: that it has; 0 takes nothing. taken: of them, by requests that were placed there and have not gone. holds: the
-    weights at hand there or on their way there; the family's own are everywhere, and need not be among them. bases: of
-    these, with their own. hints: of the requests that were placed there last.
+    rows: that it has; 0 takes nothing. taken: of them, by the `requests` that were placed there and have not gone.
+    holds: the weights at hand there or on their way there; the family's own are everywhere, and need not be among them.
+    bases: of these, with their own. hints: of the requests that were placed there last.
     """
 
     name: str
@@ -67,6 +66,7 @@ class ReplicaState:
     holds: Set[Weights] = frozenset()
     bases: Set[str] = frozenset()
     hints: Set[str] = frozenset()
+    requests: int = 0
 
     @property
     def has_room(self) -> bool:
@@ -129,7 +129,7 @@ def choose_next(
         return None
     free = [each for each in replicas if each.taken < each.rows]
     if not free:
-        return _squeeze_in(waiting, replicas, rules, placed)
+        return _squeeze_in(waiting, replicas, placed)
     goes, priority = waiting[0], waiting[0].rank[:1]
     for one in islice(waiting, rules.reach):
         if one.rank[:1] != priority:
@@ -145,9 +145,9 @@ def choose_next(
 
 
 def _squeeze_in(
-    waiting: Sequence[One], replicas: Sequence[ReplicaState], rules: Rules, placed: Container[str]
+    waiting: Sequence[One], replicas: Sequence[ReplicaState], placed: Container[str]
 ) -> tuple[One, str] | None:
-    left = [each for each in replicas if each.taken < rules.crowded * each.rows]
+    left = [each for each in replicas if each.requests < each.rows]
     goes = next((one for one in waiting if one.key and one.key not in placed), None)
     if goes is None or not left:
         return None

@@ -47,7 +47,7 @@ async def test_a_request_has_its_place_at_once_where_there_is_room() -> None:
 
 async def test_a_key_that_has_taken_all_rows_does_not_keep_another_from_beginning() -> None:
     fleet = Fleet("a")
-    first, second, third = (fleet.ask(name, 4, (0, number), key="many") for number, name in enumerate("abc"))
+    first, second, third = (fleet.ask(name, 32, (0, number), key="many") for number, name in enumerate("abc"))
     other = fleet.ask("other", 2, (0, 9), key="other")
     assert (first.replica, second.replica, third.replica, other.replica) == ("a", "", "", "a")
     again = fleet.ask("again", 2, (0, 10), key="other")

@@ -171,10 +171,17 @@ def test_a_key_without_a_place_gets_one_at_the_emptiest_of_full_replicas() -> No
     assert choose_next(waiting, fleet, placed={"many"}) == (waiting[2], "b")
 
 
+def test_one_request_that_is_larger_than_a_replica_does_not_keep_another_key_from_it() -> None:
+    fleet = [_replica("a", rows=8, taken=99)]
+    fleet[0].requests = 1
+    assert choose_next(_of_keys("other"), fleet, placed={"many"}) is not None
+
+
 def test_no_replica_is_crowded_beyond_the_bound_nor_for_who_has_a_place_or_no_key() -> None:
-    fleet = [_replica("a", rows=8, taken=8 * RULES.crowded)]
+    fleet = [_replica("a", rows=8, taken=16)]
+    fleet[0].requests = 8
     assert choose_next(_of_keys("other"), fleet, placed={"many"}) is None
-    fleet[0].taken = 8
+    fleet[0].requests = 4
     assert choose_next(_of_keys("many", ""), fleet, placed={"many"}) is None
 
 
