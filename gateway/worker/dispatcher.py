@@ -182,7 +182,7 @@ class DispatchLoop:
     async def _claim(self) -> None:
         async with self._claiming:
             free, self._left_some = self._free(), True
-            if self._draining or free <= 0:
+            if self._draining or (free <= 0 and not self._lets_others_in()):
                 return
             # looking is a read; claiming takes the write lock
             woken, self._some_wait = self._some_wait, False
@@ -192,10 +192,18 @@ class DispatchLoop:
             if self._stores_are_well is not None and not await self._stores_are_well():
                 return
             at_once = AtOnce() if self._at_once is None else await self._at_once()
+            if free <= 0:  # whoever has nothing held yet, and so nobody twice
+                free, at_once = 1, AtOnce(1)
             claims = await self._ledger.claim(self._owner, free, self._settings.lease_s, at_once)
             self._left_some = len(claims) == free or at_once.limits
+            if claims and self._free() <= 0 and self._lets_others_in():
+                self._may_wait.set()  # there may be one more of the kind
             for claim in claims:
                 self._start(claim)
+
+    def _lets_others_in(self) -> bool:
+        """Whether a key that has nothing held may begin although all is full, by the rule of the places."""
+        return self._places is not None and self._at_once is not None and len(self._held) < self._settings.capacity
 
     def _free(self) -> int:
         return self._capacity() - len(self._held)

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from gateway.ledger.models import Outcome, State
+from gateway.ledger.models import AtOnce, Outcome, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Step, Waits, Work
@@ -12,7 +13,7 @@ from gateway.worker.capacity import ReplicaRegistry
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.places import Places
 from gateway.worker.placing import Wanted
-from tests.gateway.fakes import finished
+from tests.gateway.fakes import finished, until, work
 from tests.gateway.worker.test_dispatcher import APP, status_of, submit, until_state
 
 
@@ -20,12 +21,12 @@ class Placed:
     """A runner whose works take a place of two rows each, and then what the gate lets through."""
 
     def __init__(self, places: Places) -> None:
-        self._places = places
+        self._places, self.rows = places, 2
         self.gate = asyncio.Event()
         self.drawn: list[str] = []
 
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
-        ticket = self._places.ask(work.request_id, Wanted(2))
+        ticket = self._places.ask(work.request_id, Wanted(self.rows), work.delivery.owner)
         try:
             if not ticket.replica:
                 yield Waits()
@@ -40,18 +41,47 @@ class Placed:
 
 @asynccontextmanager
 async def placing(
-    ledger: SqlLedger, settings: GatewaySettings
+    ledger: SqlLedger, settings: GatewaySettings, at_once: AtOnce | None = None
 ) -> AsyncIterator[tuple[DispatchLoop, ReplicaRegistry, Places, Placed]]:
     replicas = ReplicaRegistry()
     places = Places(replicas, look_ahead=2, most=100)
     runner = Placed(places)
-    loop = DispatchLoop(ledger, runner, settings, "dispatcher", places.capacity, places=places)
+    asks = None if at_once is None else partial(asyncio.sleep, 0, at_once)
+    loop = DispatchLoop(ledger, runner, settings, "dispatcher", places.capacity, asks, places=places)
     task = asyncio.create_task(loop.run())
     try:
         yield loop, replicas, places, runner
     finally:
         await loop.stop(0)
         await asyncio.wait_for(task, 5)
+
+
+async def test_a_key_whose_large_requests_fill_all_does_not_keep_another_from_beginning(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    def of_key(name: str, key: str) -> Work:
+        plain = work(name)
+        return plain.model_copy(update={"delivery": plain.delivery.model_copy(update={"owner": key})})
+
+    async with placing(ledger, settings, AtOnce(50)) as (loop, replicas, _, runner):
+        replicas.report("one", 16)
+        runner.rows = 32  # more than a replica has, and than the dispatcher takes them for
+        for number in range(12):
+            await ledger.submit(of_key(f"many-{number}", "many"), APP, Terms(key="many"))
+        loop.wake()
+
+        async def full() -> bool:
+            return bool(runner.drawn)
+
+        await until(full)
+        await ledger.submit(of_key("other", "other"), APP, Terms(key="other"))
+        loop.wake()
+
+        async def begun() -> bool:
+            return "other" in runner.drawn
+
+        await until(begun)
+        assert runner.drawn == ["many-0", "other"]
 
 
 async def test_what_waits_for_a_replica_to_come_is_in_the_queue_and_costs_no_attempt(
