@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from skimage import data
 from gateway.errors import ModelError
 from gateway.weights.sources import Kind
 from pipelines.errors import EngineDead, InputFault
-from pipelines.events import Complete, Drawn, Event, Pixels, Preview, Step
+from pipelines.events import Complete, Drawn, EngineStats, Event, Pixels, Preview, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
 from pipelines.wanted import Weights, weights_of
@@ -25,27 +24,6 @@ if TYPE_CHECKING:
     from deployments.safety_checker import Checkers
 
 ASTRONAUT: Pixels = data.astronaut()
-
-
-@dataclass(frozen=True)
-class FakeStats:
-    unet_calls: int = 0
-    unet_rows: int = 0
-    largest_call: int = 0
-    live_jobs: int = 0
-    retried: int = 0
-    lowered: int = 0
-    parts_brought: int = 0
-    bytes_brought: int = 0
-    unet_row_steps: float = 0.0
-    busy_s: float = 0.0
-    unet_seconds: float = 0.0
-    prompt_tokens: int = 0
-    padding_tokens: int = 0
-    bases_found: int = 0
-    bases_built: int = 0
-    adapters_found: int = 0
-    adapters_built: int = 0
 
 
 class FakeDrawer:
@@ -122,8 +100,8 @@ class FakeDrawer:
         if self.dead:
             raise EngineDead("dead")
 
-    def stats(self) -> FakeStats:
-        return FakeStats(self._steps, self._steps * 2, 2, len(self._cancelled))
+    def stats(self) -> EngineStats:
+        return EngineStats(self._steps, self._steps * 2, 2, len(self._cancelled))
 
     def variants(self) -> tuple[str, ...]:
         return ("fake",)

@@ -8,7 +8,7 @@ from ray.serve import Application
 from deployments import app
 from deployments.dispatcher import Dispatcher as ServedDispatcher
 from deployments.settings import AppSettings
-from tests.deployments.sleeping import SleepingDrawer
+from tests.sleeping import SleepingDrawer
 
 SILENT = "silent"  # a file of this name in the data folder keeps the figures back
 
@@ -27,7 +27,7 @@ def build_app(args: dict[str, Any]) -> Application:
     ms_per_row_step, rows = args.pop("ms_per_row_step"), args["drawing"]["rows"]
 
     def drawer_of(_: object) -> SleepingDrawer:
-        return SleepingDrawer(ms_per_row_step, rows)
+        return SleepingDrawer([(0, 0), (1, ms_per_row_step)], rows)
 
     # what the app binds its deployments to
     for name, ours in (("drawer_of", drawer_of), ("Dispatcher", Dispatcher)):

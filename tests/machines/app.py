@@ -1,5 +1,6 @@
 """The app with engines that draw nothing, for config files to name as their `import_path`."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from ray.serve import Application
 from deployments import app
 from deployments.settings import AppSettings
 from tests.kills.serving import HOLD
+
+COSTS = Path(__file__).with_name("row_costs.json")
 
 
 def holding(settings: AppSettings) -> Application:
@@ -28,9 +31,9 @@ def open_holding(_: object) -> object:
 
 
 def open_sleeping(_: object) -> object:
-    from tests.machines.sleeping import SleepingDrawer
+    from tests.sleeping import SleepingDrawer
 
-    return SleepingDrawer.read()
+    return SleepingDrawer(json.loads(COSTS.read_text())["points"])
 
 
 def no_expander(*_: object) -> None:
