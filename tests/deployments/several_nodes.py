@@ -31,6 +31,7 @@ GROUP = "fooocus-serve/group"
 BOUND = {"num_cpus": 0.1, "label_selector": {GROUP: "cpu"}}
 ASKED = {"prompt": "a cube", "num_inference_steps": 1, "image_size": {"width": 256, "height": 256}, "seed": 1}
 DRAIN_S = 150.0
+GRACE_S = 200.0
 PATIENCE_S = 120.0
 
 
@@ -126,6 +127,10 @@ def rolling(nodes: Nodes, deployed: Deployed) -> dict[str, Any]:
     deployed.listed("Diffuser")["autoscaling_config"] = {"min_replicas": 1, "max_replicas": 2}
     told["bound changed"] = [sorted(each) for each in deployed.deploy()]
 
+    # as in the production file: a stopping gateway outlives its sync runs, and a stopping Diffuser what it draws
+    for name in ("Gateway", "Diffuser"):
+        deployed.listed(name)["graceful_shutdown_timeout_s"] = GRACE_S
+    deployed.deploy()
     with asking(deployed.url) as statuses:
         wait_until(lambda: len(statuses) > 0, PATIENCE_S)
         deployed.args["output"] = {"jpeg_quality": 80}
