@@ -47,20 +47,17 @@ LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve en
 class Dispatcher:
     """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
 
-    _machine = "cpu"
-
     async def __init__(  # type: ignore[misc]
-        self, settings: FixedSettings, stages: Stages, files: Files, machine: str = "cpu"
+        self, settings: FixedSettings, stages: Stages, files: Files, machine: str
     ) -> None:
         """machine: the device that pictures are drawn on, as metrics call it."""
         log_as_serve_does()
-        self._machine = machine
         leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room")
         given = GatewaySettings.of(settings)
         await asyncio.to_thread(check_home, settings, "Dispatcher")
         ledger = await open_ledger(given)
         keys = SqlKeys(ledger.database) if settings.keys == "required" else None
-        self._start(ledger, keys, files, partial(Graph, stages), given)
+        self._start(ledger, keys, files, partial(Graph, stages), given, machine)
 
     def _start(
         self,
@@ -69,6 +66,7 @@ class Dispatcher:
         files: Files,
         runner_of: Callable[[Places], Runner],
         settings: GatewaySettings,
+        machine: str = "cpu",
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
         self._ledger, self._settings = ledger, settings
@@ -109,7 +107,7 @@ class Dispatcher:
         uploads = QuotaReconciler(UploadAccount(ledger.database, settings), files)
         sweeps = [retention.sweep, files.sweep, uploads.sweep, ledger.database.shrink]
         self._housekeeping = PeriodicTasks(sweeps, settings.sweep_s)
-        meter = LedgerMeter(SqlFigures(ledger.database), self._monitor, FalFigures(self._machine), self._runners)
+        meter = LedgerMeter(SqlFigures(ledger.database), self._monitor, FalFigures(machine), self._runners)
         self._metering = asyncio.create_task(meter.run(), name="metering")
         self._loops = [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),

@@ -90,7 +90,7 @@ class Meter:
         self._live[replica] = spent.live
         self._paces.hear(spent, monotonic())
 
-    def figures(self, demand: Demand, living: Collection[str], room: int = 0) -> Figures:
+    def figures(self, demand: Demand, living: Collection[str], room: int) -> Figures:
         """Of a demand that was asked for behind `newest`. living: names of the replicas that do. room: requests more
         that would be placed at once."""
         now, self.newest = monotonic(), demand.newest

@@ -15,7 +15,7 @@ from deployments.routing import Elsewhere, to_replica
 from deployments.spans import spanning
 from gateway.errors import PlatformError
 from gateway.images.codec import preview_of
-from gateway.monitoring.trace import Trace, followed
+from gateway.monitoring.trace import followed
 from gateway.picture_sources import STORED
 from gateway.work import Delivering, Event, Finished, Note, Placed, Waits, Work
 from gateway.worker.places import Places, Ticket
@@ -68,7 +68,7 @@ class Graph:
         """See `gateway.work.Runner.run`. Raises only errors of `gateway.errors`, besides cancellation."""
         calls: list[Handle] = []
         # one context goes with every call, so that the logs of all stages name the request
-        trace = followed() or Trace(work.request_id, work.endpoint, work.delivery.owner)
+        trace = followed() or work.trace()
         ending = ExitStack()
         ending.enter_context(spanning("run", trace))
         ticket: Ticket | None = None

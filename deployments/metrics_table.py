@@ -6,10 +6,11 @@
 import sys
 from pathlib import Path
 
+from deployments.settings_table import put_between
 from gateway.monitoring.contract import METRICS, PREFIX, STAGES, Metric
 
 PAGE = Path("docs/operations.md")
-BEGIN, END = "<!-- metrics -->", "<!-- end -->"
+BEGIN = "<!-- metrics -->"
 
 
 def table() -> str:
@@ -20,11 +21,7 @@ def table() -> str:
 
 def written(page: str) -> str:
     """The page with its table as it is now. Raises ValueError where a marker is missing."""
-    before, found, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
-        raise ValueError(f"the page has no {BEGIN} with {END} after it")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return put_between(page, BEGIN, table())
 
 
 def series(metric: Metric) -> tuple[str, ...]:

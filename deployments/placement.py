@@ -20,6 +20,7 @@ class Placement(BaseModel):
 
     graceful_shutdown_timeout_s: how long a stopping replica may finish what it has. health_check_period_s,
     health_check_timeout_s: a replica that fails three checks in a row is replaced, and so is one that hangs.
+    request_router_class: of the router of its calls, where it is not Serve's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,11 +32,14 @@ class Placement(BaseModel):
     graceful_shutdown_timeout_s: float = Field(20.0, ge=0)
     health_check_period_s: float = Field(10.0, gt=0)
     health_check_timeout_s: float = Field(30.0, gt=0)
+    request_router_class: str | None = None
 
     def options(self) -> dict[str, Any]:
         """As `serve.deployment` takes them."""
         actor = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
-        return {**self.model_dump(exclude={*actor}), "ray_actor_options": actor}
+        routed = self.model_dump(include={"request_router_class"}, exclude_none=True)
+        told = self.model_dump(exclude={*actor, "request_router_class"})
+        return {**told, "ray_actor_options": actor} | ({"request_router_config": routed} if routed else {})
 
 
 DEFAULTS: Mapping[str, Placement] = MappingProxyType(
@@ -47,7 +51,7 @@ DEFAULTS: Mapping[str, Placement] = MappingProxyType(
         "Dispatcher": Placement(max_ongoing_requests=1000, health_check_period_s=2.0, health_check_timeout_s=5.0),
         "Preprocessor": Placement(),
         "PromptExpander": Placement(),
-        "Diffuser": Placement(),
+        "Diffuser": Placement(request_router_class=ROUTER),
         "SafetyChecker": Placement(),
         "Postprocessor": Placement(),
     }
@@ -64,8 +68,6 @@ Options = Mapping[str, Any]
 def defaults_of(name: str) -> dict[str, Any]:
     """The options that a deployment has where a config file says nothing of it."""
     options = DEFAULTS[name].options()
-    if name == "Diffuser":
-        options["request_router_config"] = {"request_router_class": ROUTER}
     if name in LIMITS:
         # so that Serve tells a replica, too, that a config file does not list any limits any more
         options["user_config"] = {}

@@ -100,13 +100,17 @@ def table(name: str) -> str:
 def written(page: str) -> str:
     """The page with its tables as they are now. Raises ValueError where a marker is missing."""
     for name in TABLES:
-        begin = BEGIN.format(name)
-        before, found, rest = page.partition(begin)
-        _, ended, after = rest.partition(END)
-        if not found or not ended:
-            raise ValueError(f"the page has no {begin} with {END} after it")
-        page = f"{before}{begin}\n{table(name)}\n{END}{after}"
+        page = put_between(page, BEGIN.format(name), table(name))
     return page
+
+
+def put_between(page: str, begin: str, content: str) -> str:
+    """The page with other content after a marker. Raises ValueError where it, or `END` after it, is missing."""
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise ValueError(f"the page has no {begin} with {END} after it")
+    return f"{before}{begin}\n{content}\n{END}{after}"
 
 
 def _rows(name: str, model: type[BaseModel]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from gateway.monitoring.trace import Trace
 from gateway.policy import Acl
 from pipelines.progress import Note as Note
 from pipelines.progress import Step as Step
@@ -72,6 +73,10 @@ class Work(BaseModel):
     inactive: tuple[str, ...] = ()
     # a dispatcher of the version before knows no hints, and reads works without one
     hint: str = Field(default="", exclude_if=lambda hint: not hint)
+
+    def trace(self, attempt: int = 0) -> Trace:
+        """What logs and spans say of it."""
+        return Trace(self.request_id, self.endpoint, self.delivery.owner, attempt)
 
 
 class Image(BaseModel):

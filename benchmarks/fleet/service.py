@@ -1,4 +1,7 @@
-"""A service of one dispatcher and many replicas, simulated event by event, with the real decisions in the loop."""
+"""A service of one dispatcher and many replicas, simulated event by event, with the real decisions in the loop.
+
+Left out is what no trace here asks for: a key that begins although all is full, and inputs that are fetched.
+"""
 
 from bisect import insort
 from collections.abc import Sequence
@@ -19,13 +22,12 @@ from benchmarks.fleet.trace import Trace
 from deployments.autoscaling import Figures
 from deployments.figures import Arrivals, Paces
 from gateway.ledger.order import Order
+from gateway.worker.places import FIRST_ROWS, WEIGHT
 from gateway.worker.placing import ReplicaState, Waiting, Wanted, choose, choose_next
 
 TICK_S = 1.0  # between two publications of figures, and hence two decisions
 SAMPLE_TICKS = 10
 NEVER = datetime(1, 1, 1, tzinfo=UTC)  # nothing here has a time to start by
-
-FIRST_ROWS, WEIGHT = 2.0, 0.1  # as a dispatcher learns what requests take (`gateway.worker.places`)
 
 READY, BEGIN, END = range(3)
 _rank = attrgetter("rank")
@@ -276,6 +278,7 @@ class Service:
             ms_per_row_step=self._paces.ms_per_row_step(now),
             living=len(self._living),
             busy=draws,
+            room=0 if self._line or not self._room else max(1, int(self._free / self._rows)),
             at=now,
         )
 

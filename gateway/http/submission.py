@@ -82,12 +82,6 @@ class Submission:
     input: str | None
     began: float
 
-    @property
-    def trace(self) -> Trace:
-        """What logs and spans say of it."""
-        work = self.order.work
-        return Trace(work.request_id, work.endpoint, work.delivery.owner)
-
     async def forget(self, files: Files) -> None:
         """Remove the pictures again: the request is not accepted, or had been before."""
         await delete_files(self.media, files)
@@ -349,7 +343,7 @@ async def submit(
         if accepted is None or accepted.repeated:
             await asked.forget(parts.files)
     if accepted.repeated:
-        follow(replace(asked.trace, request_id=accepted.request_id))
+        follow(replace(asked.order.work.trace(), request_id=accepted.request_id))
     return accepted
 
 
@@ -376,4 +370,4 @@ def _tell_accepted(asked: Submission, terms: Terms, accepted: Accepted, parts: P
     seconds, endpoint = monotonic() - asked.began, asked.order.work.endpoint
     tell("accepted", seconds, "accepted as a %s of %s priority, position %d", kind, priority, accepted.position)
     parts.monitor.add(ACCEPTED, endpoint=endpoint, kind=kind, priority=priority)
-    parts.monitor.span("accept", asked.trace, seconds)
+    parts.monitor.span("accept", asked.order.work.trace(), seconds)

@@ -1,6 +1,6 @@
 """The ledger as its callers see it: what each call may assume and what it promises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -187,8 +187,7 @@ class Claim:
     @property
     def trace(self) -> Trace:
         """What logs and spans say of it."""
-        work = self.work
-        return Trace(work.request_id, work.endpoint, work.delivery.owner, self.attempt)
+        return self.work.trace(self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +370,9 @@ class Ledger(Protocol):
     async def answer(self, request_id: str, app: str, key: str | None = None) -> Answer | None:
         """The answer of a DONE request; None when it is unknown or not DONE (ask `status` which)."""
 
-    async def waits(self) -> bool:
-        """Whether any request is QUEUED; one step, however many there are."""
+    async def waits(self, besides: Collection[str] = ()) -> bool:
+        """Whether any request is QUEUED, of another key than `besides`. Without these it is one step, however many
+        there are."""
 
     async def depth(self) -> int:
         """How many requests are QUEUED, over all apps."""

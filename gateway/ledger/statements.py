@@ -104,6 +104,7 @@ CLAIMED_TURN = (
 # --- Claiming ---
 
 WAITS = select(exists().where(QUEUED))
+WAITS_BESIDES = select(exists().where(QUEUED, request.c.key.not_in(bindparam("keys", expanding=True))))
 DEPTH = select(func.count()).select_from(request).where(QUEUED)
 HELD_BY_KEY = select(request.c.key, func.count().label("number")).where(HELD).group_by(request.c.key)
 

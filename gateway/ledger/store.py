@@ -1,7 +1,7 @@
 """The ledger on SQLAlchemy Core: every method one transaction, every write of a holder fenced."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ from gateway.ledger.statements import (
     STATUSES,
     TO_CANCEL,
     WAITS,
+    WAITS_BESIDES,
 )
 from gateway.ledger.submitting import Submitted, find_repeated, submit_request
 from gateway.ledger.transitions import (
@@ -297,8 +298,9 @@ class SqlLedger:
             text=row.answer_body,
         )
 
-    async def waits(self) -> bool:
-        return await self.database.read(lambda connection: bool(connection.execute(WAITS).scalar_one()))
+    async def waits(self, besides: Collection[str] = ()) -> bool:
+        asked = (WAITS_BESIDES, {"keys": [*besides]}) if besides else (WAITS, {})
+        return await self.database.read(lambda connection: bool(connection.execute(*asked).scalar_one()))
 
     async def depth(self) -> int:
         return await self.database.read(lambda connection: int(connection.execute(DEPTH).scalar_one()))

@@ -72,6 +72,7 @@ class LedgerMeter:
 
     async def look(self) -> None:
         """Tell what there is now and what has ended since the last time. Raises StoreUnavailable."""
+        runners = Runners() if self._runners is None else await self._runners()  # first, for the ledger may be away
         now = self._clock()
         since, until = max(self._since, now - MOST_BACK), now - LAG
         figures = await self._figures.read(since, until, now - LAST)
@@ -82,7 +83,6 @@ class LedgerMeter:
         self._monitor.set(WEBHOOKS_WAITING, owed.number)
         self._monitor.set(WEBHOOKS_OLDEST, _age(now, owed.oldest))
         if self._fal is not None:
-            runners = Runners() if self._runners is None else await self._runners()
             for metric, value, labels in self._fal.values(now, figures, runners):
                 self._monitor.set(metric, value, **labels)
 

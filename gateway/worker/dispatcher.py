@@ -99,9 +99,9 @@ class DispatchLoop:
 
     def free_places(self) -> FreePlaces | None:
         """The places that gateways may give to what they submit; None where there are none, or others take them."""
-        free = self._free()
         if self._draining or self._some_wait:
             return None
+        free = self._free()
         if self._places is not None:
             free = min(free, self._places.room())  # what would wait does so as others do
         if free <= 0:
@@ -186,8 +186,11 @@ class DispatchLoop:
                 return
             # looking is a read; claiming takes the write lock
             woken, self._some_wait = self._some_wait, False
-            self._left_some = woken or await self._ledger.waits()
-            if not self._left_some:
+            if free <= 0:
+                if not await self._ledger.waits({one.claim.work.delivery.owner for one in self._held.values()}):
+                    return
+            elif not woken and not await self._ledger.waits():
+                self._left_some = False
                 return
             if self._stores_are_well is not None and not await self._stores_are_well():
                 return

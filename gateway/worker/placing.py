@@ -72,9 +72,6 @@ class ReplicaState:
     def has_room(self) -> bool:
         return self.taken < self.rows
 
-    def has_at_hand(self, weights: Weights) -> bool:
-        return weights == OWN or weights in self.holds
-
 
 @dataclass(slots=True, eq=False)
 class Waiting:

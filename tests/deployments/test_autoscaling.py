@@ -177,6 +177,7 @@ def test_what_a_key_s_limit_holds_back_starts_nothing_beside_replicas_with_room(
     assert Fleet(2).ask(held_back) == 2
     assert Fleet(2).ask(replace(held_back, arriving_row_steps_per_s=24)) == 3  # steady traffic is another matter
     assert Fleet(2).ask(replace(held_back, room=0)) == 100
+    assert Fleet(2).ask(replace(held_back, living=1)) == 100  # the other one is still to come
 
 
 def test_what_is_remembered_stays_small() -> None:

@@ -15,6 +15,7 @@ from gateway.ledger.demand import Demand, Waiting
 from gateway.ledger.models import Priority
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings, ScalingRules
+from pipelines.wanted import Weights
 from tests.gateway.fakes import FakeRunner
 from tests.gateway.ledger.works import APP, work
 
@@ -88,7 +89,7 @@ def test_the_figures_are_those_of_the_ledger_and_of_the_replicas_that_live(monke
         running_row_steps=6.0,
         newest=17,
     )
-    assert asdict(meter.figures(demand, {"drawing", "idle"})) == asdict(
+    assert asdict(meter.figures(demand, {"drawing", "idle"}, 3)) == asdict(
         Figures(
             queued_row_steps=40,
             queued_low_row_steps=10,
@@ -100,6 +101,7 @@ def test_the_figures_are_those_of_the_ledger_and_of_the_replicas_that_live(monke
             ms_per_row_step=pytest.approx(20),
             living=2,
             busy=1,
+            room=3,
             at=123,
         )
     )
@@ -124,12 +126,13 @@ async def test_a_dispatcher_publishes_what_its_ledger_has_and_its_rules_as_they_
     dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     dispatcher._dispatching._draining = True  # what waits stays
     await ledger.submit(work("a"), APP)
-    await dispatcher.report("one", 8, (), full(20))
+    await dispatcher.report("one", 8, (), full(20), (Weights("lcm"),))
+    assert dispatcher._replicas.states()[0].holds == {Weights("lcm")}
     await dispatcher.reconfigure({"scaling": {"wait_s": 3}})
     published = await dispatcher.record_autoscaling_stats()
     told = figures_in(published)
     assert told is not None
-    assert (told.waiting, told.queued_row_steps, told.living, told.busy) == (1, 4, 1, 1)
+    assert (told.waiting, told.queued_row_steps, told.living, told.busy, told.room) == (1, 4, 1, 1, 4)
     assert rules_in(published, 0, 1).wait_s == 3
     await asyncio.gather(ledger.submit(work("b"), APP), ledger.submit(work("c"), APP))
     await dispatcher.record_autoscaling_stats()

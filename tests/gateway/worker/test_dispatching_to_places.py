@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from gateway.ledger.models import AtOnce, Outcome, State, Terms
+from gateway.ledger.models import AtOnce, Outcome, Place, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Step, Waits, Work
@@ -66,7 +66,7 @@ async def test_a_key_whose_large_requests_fill_all_does_not_keep_another_from_be
     async with placing(ledger, settings, AtOnce(50)) as (loop, replicas, _, runner):
         replicas.report("one", 16)
         runner.rows = 32  # more than a replica has, and than the dispatcher takes them for
-        for number in range(12):
+        for number in range(40):
             await ledger.submit(of_key(f"many-{number}", "many"), APP, Terms(key="many"))
         loop.wake()
 
@@ -82,6 +82,26 @@ async def test_a_key_whose_large_requests_fill_all_does_not_keep_another_from_be
 
         await until(begun)
         assert runner.drawn == ["many-0", "other"]
+        # the key that has some gets none more for it: as many as it was taken for at first
+        assert (await status_of(ledger, "many-12")).state is State.QUEUED
+
+
+async def test_a_run_with_a_place_that_was_taken_meanwhile_waits_in_the_queue(
+    ledger: SqlLedger, settings: GatewaySettings
+) -> None:
+    async with placing(ledger, settings) as (loop, replicas, _, runner):
+        replicas.report("one", 2)
+        await submit(ledger, "a")
+        loop.wake()
+        await until_state(ledger, "a", State.RUNNING)
+        taken = Place("dispatcher", 30)
+        accepted = await ledger.submit(work("b"), APP, place=taken)
+        assert accepted.claim is not None
+        await loop.submitted("b", accepted.claim)
+        await until_state(ledger, "b", State.CLAIMED)  # as one that waits for its turn
+        assert runner.drawn == ["a"]
+        runner.gate.set()
+        await until_state(ledger, "b", State.DONE)
 
 
 async def test_what_waits_for_a_replica_to_come_is_in_the_queue_and_costs_no_attempt(

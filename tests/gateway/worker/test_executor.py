@@ -12,7 +12,7 @@ from gateway.errors import ModelError, PlatformError, ServiceError, StoreUnavail
 from gateway.ledger.models import Answer, Claim, Limits, Outcome, ReleaseOutcome, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.transitions import Lines
-from gateway.work import Event, Finished, Note, Runner, Step, Waits, Work
+from gateway.work import Event, Finished, Note, Placed, Runner, Step, Waits, Work
 from gateway.worker.executor import LeaseLost, Requeued, execute
 from gateway.worker.lease import LeaseKeeper
 from tests.gateway.fakes import FAST, FakeRunner, finished, until, work
@@ -317,14 +317,16 @@ async def test_the_time_in_the_queue_is_told_apart_from_the_work(ledger: SqlLedg
 
 
 class Waiting:
-    """Waits for somebody with room for `wait_s`, then draws in `draw_s`."""
+    """Waits for somebody with room for `wait_s`, is silent for `silent_s`, then draws in `draw_s`."""
 
-    def __init__(self, wait_s: float, draw_s: float) -> None:
-        self._wait_s, self._draw_s = wait_s, draw_s
+    def __init__(self, wait_s: float, draw_s: float, silent_s: float = 0.0) -> None:
+        self._wait_s, self._draw_s, self._silent_s = wait_s, draw_s, silent_s
 
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         yield Waits()
         await asyncio.sleep(self._wait_s)
+        yield Placed()
+        await asyncio.sleep(self._silent_s)
         yield Step(0, 1)
         await asyncio.sleep(self._draw_s)
         yield finished(work)
@@ -334,6 +336,11 @@ async def test_the_time_until_somebody_has_room_is_not_the_run_s(ledger: SqlLedg
     answer = await run(await claimed(ledger), ledger, Waiting(0.6, 0.0), limit_s=0.4)
     assert answer.status == 200
     assert [entry.message for entry in await ledger.logs("one")] == ["Sampling step 0/1"]
+
+
+async def test_a_place_at_which_nothing_begins_is_a_fault(ledger: SqlLedger) -> None:
+    with pytest.raises(Requeued):
+        await asyncio.wait_for(run(await claimed(ledger), ledger, Waiting(0.1, 0.0, 20.0), limit_s=0.4), 10)
 
 
 async def test_the_time_behind_it_is(ledger: SqlLedger) -> None:

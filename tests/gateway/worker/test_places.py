@@ -173,6 +173,15 @@ async def test_an_attempt_that_is_over_changes_nothing_of_the_next() -> None:
     assert fleet.places.capacity() == before + 1  # of the rows alone
 
 
+async def test_there_is_room_for_no_more_than_who_is_prepared_leaves() -> None:
+    fleet = Fleet("a")
+    assert fleet.places.room() == 2
+    fleet.places.hold("one", 1, (0, 1))
+    assert fleet.places.room() == 1
+    fleet.places.hold("other", 1, (0, 2))
+    assert fleet.places.room() == 0
+
+
 async def test_large_requests_are_not_held_in_the_numbers_of_small_ones() -> None:
     fleet = Fleet(*"abcdefgh")
     before = fleet.places.capacity()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.worker.placing import RULES, ReplicaState, Waiting, Wanted, choose, choose_next
+from gateway.worker.placing import OWN, RULES, ReplicaState, Waiting, Wanted, choose, choose_next
 from pipelines.wanted import Weights
 
 FILM, INK, ANIME = (Weights("", loras) for loras in ("film x 1", "ink x 0.5", "anime x 1"))
@@ -40,6 +40,10 @@ def _replica(
     hints: Sequence[str] = (),
 ) -> ReplicaState:
     return ReplicaState(name, rows, taken, frozenset(holds), frozenset(each.base for each in holds), frozenset(hints))
+
+
+def _has_at_hand(replica: ReplicaState, wish: Wanted) -> bool:
+    return wish.weights == OWN or wish.weights in replica.holds
 
 
 def test_one_that_has_the_weights_draws_it() -> None:
@@ -115,10 +119,10 @@ def test_one_that_has_the_weights_draws_it_within_the_bound(fleet: list[ReplicaS
     """And where another draws it, each that has them is full, has no room for all of it, or is fuller by the bound."""
     wish = Wanted(wish.rows, wish.weights)
     chosen = next((each for each in fleet if each.name == choose(fleet, wish)), None)
-    if chosen is None or chosen.has_at_hand(wish.weights):
+    if chosen is None or _has_at_hand(chosen, wish):
         return
     after = (chosen.taken + wish.rows) / chosen.rows
-    for holder in (each for each in fleet if each.rows and each.has_room and each.has_at_hand(wish.weights)):
+    for holder in (each for each in fleet if each.rows and each.has_room and _has_at_hand(each, wish)):
         overfills = holder.taken and holder.taken + wish.rows > holder.rows
         assert overfills or (holder.taken + wish.rows) / holder.rows >= after + RULES.at_hand - RULES.base
 
