@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from gateway.ledger.models import AtOnce, Outcome, Place, State, Terms
+from gateway.ledger.models import AtOnce, Outcome, Place, Priority, State, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.work import Event, Step, Waits, Work
@@ -74,7 +74,7 @@ async def test_a_key_whose_large_requests_fill_all_does_not_keep_another_from_be
             return bool(runner.drawn)
 
         await until(full)
-        await ledger.submit(of_key("other", "other"), APP, Terms(key="other"))
+        await ledger.submit(of_key("other", "other"), APP, Terms(key="other", priority=Priority.LOW))
         loop.wake()
 
         async def begun() -> bool:
