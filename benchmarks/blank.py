@@ -9,7 +9,7 @@ from pipelines.errors import JobCancelled
 from pipelines.events import Drawn, EngineStats, Event, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 SIDE = 64
 

@@ -38,7 +38,7 @@ from pipelines.events import Complete, Drawn, Event, Note, Pixels, Step, Words
 from pipelines.inputs import Inputs
 from pipelines.prompts.assembly import expanded
 from pipelines.spec import Spec
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 if TYPE_CHECKING:
     from pipelines.events import EngineStats

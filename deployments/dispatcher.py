@@ -38,7 +38,7 @@ from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
 from gateway.worker.places import Places
 from gateway.worker.reaper import PeriodicTasks, Retention
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 NOTHING = Spent()
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s

@@ -10,7 +10,7 @@ from ray import serve
 
 from deployments.figures import Spent
 from gateway.worker.capacity import REPORT_S
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 DISPATCHER = "Dispatcher"
 

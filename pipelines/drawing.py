@@ -47,7 +47,8 @@ from pipelines.unet.row_caps import RowCaps
 from pipelines.unet.runner import UNetRunner
 from pipelines.unet.stage import EvaluationStage
 from pipelines.unet.token_cost import TokenCost
-from pipelines.wanted import Weights, weights_of
+from pipelines.wanted import weights_of
+from pipelines.weights.at_hand import Weights
 from pipelines.weights.embedding import read_vocabulary
 from pipelines.weights.esrgan import LazyUpscaler, upscaler_dtype
 from pipelines.weights.family import Family, load_family

@@ -2,24 +2,12 @@
 
 from collections.abc import Iterable
 from hashlib import blake2s
-from typing import NamedTuple
 
 from pipelines.errors import InputFault
 from pipelines.needs import PATCHES, loras_of
 from pipelines.row_steps import UNIT, pixels_of
 from pipelines.spec import Lora, Spec
-
-
-class Weights(NamedTuple):
-    """Names weights as clients do, since whoever routes has no files.
-
-    base: what a checkpoint becomes by the LoRAs of a performance mode and an inpaint patch; empty for the family's own,
-    which every replica has. loras: the others, drawn with on top of it, by a digest, for addresses may hold secrets;
-    empty for none.
-    """
-
-    base: str = ""
-    loras: str = ""
+from pipelines.weights.at_hand import Weights
 
 
 def weights_of(spec: Spec) -> Weights:

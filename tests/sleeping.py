@@ -13,7 +13,7 @@ from pipelines.events import Drawn, EngineStats, Event, Step
 from pipelines.inputs import Inputs
 from pipelines.row_steps import UNIT
 from pipelines.spec import Spec
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 SIDE = 64
 

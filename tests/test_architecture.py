@@ -41,7 +41,7 @@ EXCEPTIONS = {
         "pipelines.progress",
         "pipelines.row_steps",
         "pipelines.images.pixels",
-        "pipelines.wanted",
+        "pipelines.weights.at_hand",
     )
 }
 NOWHERE = ("torchvision",)

@@ -28,7 +28,7 @@ from benchmarks.fleet.scaling import ByWork, with_bounds
 from benchmarks.fleet.service import Outcome, Service
 from benchmarks.fleet.trace import Kind, Trace
 from deployments.autoscaling import Rules
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 WITHIN = 0.2
 

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from benchmarks.fleet.costs import Curve
 from deployments.figures import Spent
 from gateway.worker.placing import ReplicaState
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 Group = tuple[str, int]
 """What may share a call: a base of weights, and a size of pictures."""

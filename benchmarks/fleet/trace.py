@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pipelines.performance import LCM_LORA
 from pipelines.row_steps import row_steps_of
 from pipelines.spec import Guidance, Size, Spec, Upscale
-from pipelines.wanted import Weights, rows_of, weights_of
+from pipelines.wanted import rows_of, weights_of
+from pipelines.weights.at_hand import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from gateway.worker.placing import ReplicaState, Wanted
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 REPORT_S = 1.0  # between two reports of a replica
 STALE_S = 4.0  # a replica that has been silent for so long is gone

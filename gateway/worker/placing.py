@@ -24,7 +24,7 @@ from itertools import islice
 from typing import TypeVar
 from zlib import crc32
 
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,26 @@
-"""Which of the weights that were drawn with are still at hand, by the names that whoever routes requests gives them."""
+"""Which of the weights that were drawn with are still at hand, by the names that whoever routes requests gives them.
+
+Free of torch and pydantic: read by the gateway, and by the engine where the service is not installed.
+"""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-
-from pipelines.wanted import Weights
+from typing import NamedTuple
 
 REMEMBERED = 256
+
+
+class Weights(NamedTuple):
+    """Names weights as clients do, since whoever routes has no files.
+
+    base: what a checkpoint becomes by the LoRAs of a performance mode and an inpaint patch; empty for the family's own,
+    which every replica has. loras: the others, drawn with on top of it, by a digest, for addresses may hold secrets;
+    empty for none.
+    """
+
+    base: str = ""
+    loras: str = ""
 
 
 class AtHand:

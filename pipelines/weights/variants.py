@@ -16,8 +16,7 @@ from pipelines.errors import InputFault, told_if_gone
 from pipelines.events import Note
 from pipelines.parts import Part
 from pipelines.unet.branches import RowLora
-from pipelines.wanted import Weights
-from pipelines.weights.at_hand import AtHand
+from pipelines.weights.at_hand import AtHand, Weights
 from pipelines.weights.bases import Base, InpaintFiles, Merger
 from pipelines.weights.branching import Branch, BranchKey, TextKey, Uses, branch_of, of_texts, refusal
 from pipelines.weights.image_prompt import ImagePrompter

@@ -17,7 +17,8 @@ from pipelines.errors import EngineDead, InputFault
 from pipelines.events import Complete, Drawn, EngineStats, Event, Pixels, Preview, Step
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
-from pipelines.wanted import Weights, weights_of
+from pipelines.wanted import weights_of
+from pipelines.weights.at_hand import Weights
 
 if TYPE_CHECKING:
     from deployments.postprocessor import Models

@@ -13,7 +13,8 @@ from pipelines.events import Event
 from pipelines.events import Note as Said
 from pipelines.inputs import Inputs
 from pipelines.spec import Spec
-from pipelines.wanted import Weights, weights_of
+from pipelines.wanted import weights_of
+from pipelines.weights.at_hand import Weights
 from tests.deployments.fakes import FakeDrawer
 
 

@@ -15,7 +15,7 @@ from gateway.ledger.demand import Demand, Waiting
 from gateway.ledger.models import Priority
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings, ScalingRules
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 from tests.gateway.fakes import FakeRunner
 from tests.gateway.ledger.works import APP, work
 

@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.spec import Canvas, Guidance, Lora, Size, Spec, Upscale
-from pipelines.wanted import Weights, rows_of, weights_of
+from pipelines.wanted import rows_of, weights_of
+from pipelines.weights.at_hand import Weights
 
 FILM = Lora(source="https://example.com/film.safetensors?token=hush", scale=0.8)
 FAST = Lora(source="sdxl_lcm_lora", scale=1.0, performance=True)

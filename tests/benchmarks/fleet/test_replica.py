@@ -3,7 +3,7 @@ import pytest
 from benchmarks.fleet.costs import Curve
 from benchmarks.fleet.replica import PATIENCE, AtHand, Replica
 from pipelines.engine.scheduler import PATIENCE as OF_THE_ENGINE
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 CURVE = Curve([(1, 100.0), (2, 150.0), (4, 200.0)])
 OWN, OTHER = ("", 1024), ("lcm", 1024)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.worker.capacity import AVOIDED_S, REMEMBERED_HINTS, STALE_S, ReplicaRegistry, Report
 from gateway.worker.placing import ReplicaState, Wanted
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 FILM = Weights("", "film")
 FAST = Weights("lcm", "film")

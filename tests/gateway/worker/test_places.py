@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.worker.capacity import STALE_S, ReplicaRegistry
 from gateway.worker.places import Places, Ticket
 from gateway.worker.placing import Wanted
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 from tests.gateway.worker.test_capacity import Clock
 
 LOOK_AHEAD = 2

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.worker.placing import OWN, RULES, ReplicaState, Waiting, Wanted, choose, choose_next
-from pipelines.wanted import Weights
+from pipelines.weights.at_hand import Weights
 
 FILM, INK, ANIME = (Weights("", loras) for loras in ("film x 1", "ink x 0.5", "anime x 1"))
 FAST = Weights("lcm x 1", "film x 1")

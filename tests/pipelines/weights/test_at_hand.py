@@ -1,7 +1,6 @@
 """What a replica has at hand, by the names of those who ask for it."""
 
-from pipelines.wanted import Weights
-from pipelines.weights.at_hand import REMEMBERED, AtHand
+from pipelines.weights.at_hand import REMEMBERED, AtHand, Weights
 
 FILM, INK = Weights("", "film"), Weights("", "ink")
 

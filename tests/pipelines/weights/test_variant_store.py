@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pipelines.errors import FileGone
-from pipelines.wanted import Weights
 from pipelines.weights import bases, variants
+from pipelines.weights.at_hand import Weights
 from pipelines.weights.lora.reading import LoraFile, digest, read_lora
 from pipelines.weights.variants import VariantStore
 from tests.pipelines.weights import tiny
