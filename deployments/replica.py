@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
 from deployments.placement import DEFAULTS
@@ -37,11 +38,12 @@ def starting(deployment: str) -> int:
     if not ray.is_initialized():
         return 0
     try:
-        application = serve.status().applications[serve.get_replica_context().app_name]
-        states = application.deployments[deployment].replica_states
+        # `serve.status()` makes models of the same, which takes a third of a second of CPU
+        told = _get_global_client().get_serve_details()["applications"][serve.get_replica_context().app_name]
+        replicas = told["deployments"][deployment]["replicas"]
     except Exception:  # it is only told
         return 0
-    return sum(number for state, number in states.items() if state in ("STARTING", "RECOVERING"))
+    return sum(each["state"] in ("STARTING", "RECOVERING") for each in replicas)
 
 
 def open_on(setting: str, device: str, deployment: str, opener: Callable[[], Opened]) -> Opened:

@@ -153,9 +153,8 @@ _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
 def _dirty(connection: Connection) -> None:
     """Write what is there already, so that nothing is different afterwards."""
     if connection.dialect.name == "sqlite":
-        # which writes its page also where the value stays; an UPDATE to the same would write nothing
-        version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+        # which nobody else sets; its page is written though the value stays, where an UPDATE to the same writes nothing
+        connection.exec_driver_sql("PRAGMA user_version = 0")
     else:
         connection.execute(_REWRITE)
 

@@ -26,7 +26,7 @@ from gateway.monitoring.contract import (
 from gateway.monitoring.monitor import Monitor
 from gateway.rate_limited_log import RateLimitedLog
 
-EVERY_S = 10.0  # Prometheus mostly asks each 15
+EVERY_S = 15.0  # as often as Prometheus mostly asks
 NO_ERROR = "none"  # an empty label is none at all
 SHARE = 0.02  # of the time that looking may take, however much waits
 LAG = timedelta(seconds=2)  # an end is written a little after the moment that it names
