@@ -104,7 +104,8 @@ class SendingLimits:
 
     timeout_s: of an attempt, from the name's resolution to the answer's head. lease_s: above what waiting and sending
     can take together, (waiting / per_host + 1) x timeout_s. tick_s: pause between looks into an empty outbox,
-    unless it is woken. allow_loopback: for tests and examples on one machine.
+    unless it is woken, as by every end. again_s: until what found the queue of a host full is looked for again, where
+    that moves on. allow_loopback: for tests and examples on one machine.
     """
 
     at_once: int = 256
@@ -112,7 +113,8 @@ class SendingLimits:
     waiting: int = 16
     timeout_s: float = TIMEOUT_S
     lease_s: float = 60.0
-    tick_s: float = 2.0
+    tick_s: float = 5.0
+    again_s: float = 2.0
     allow_loopback: bool = False
 
 
@@ -201,7 +203,7 @@ class Sender(Generic[D]):
                 queue.waiting.append(held)
             else:
                 # a healthy one moves on in a moment, another one when its attempts have timed out
-                later.setdefault(self._limits.tick_s if queue.healthy else self._limits.timeout_s, []).append(held)
+                later.setdefault(self._limits.again_s if queue.healthy else self._limits.timeout_s, []).append(held)
         for delay_s, untried in later.items():
             await self._postpone(untried, delay_s)
         return bool(later) and len(claimed) == room

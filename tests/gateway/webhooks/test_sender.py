@@ -181,7 +181,9 @@ async def test_a_slow_receiver_with_a_long_queue_holds_nobody_up() -> None:
         return 200
 
     outbox = MemoryOutbox()
-    limits = SendingLimits(at_once=20, per_host=3, waiting=4, tick_s=0.02, timeout_s=20, allow_loopback=True)
+    limits = SendingLimits(
+        at_once=20, per_host=3, waiting=4, tick_s=0.02, again_s=0.02, timeout_s=20, allow_loopback=True
+    )
     async with receiving(receive) as url:
         port = url.rpartition(":")[2]
         outbox.owe(*(Owed(f"s{i}", f"http://slow.example:{port}/slow") for i in range(200)))
@@ -201,7 +203,7 @@ async def test_a_quick_receiver_with_a_long_queue_gets_all_of_it_without_a_lost_
         return 200
 
     outbox = MemoryOutbox()
-    limits = SendingLimits(at_once=20, per_host=3, waiting=4, tick_s=0.02, allow_loopback=True)
+    limits = SendingLimits(at_once=20, per_host=3, waiting=4, tick_s=0.02, again_s=0.02, allow_loopback=True)
     async with receiving(receive) as url, sending(outbox, limits):
         outbox.owe(*(Owed(f"r{i}", url) for i in range(60)))
         await until(reached(outbox, taken=60))
