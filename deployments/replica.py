@@ -38,9 +38,11 @@ def starting(deployment: str) -> int:
     if not ray.is_initialized():
         return 0
     try:
+        if (controller := _get_global_client(raise_if_no_controller_running=False)) is None:
+            return 0
         # `serve.status()` makes models of the same, which takes a third of a second of CPU
-        told = _get_global_client().get_serve_details()["applications"][serve.get_replica_context().app_name]
-        replicas = told["deployments"][deployment]["replicas"]
+        application = controller.get_serve_details()["applications"][serve.get_replica_context().app_name]
+        replicas = application["deployments"][deployment]["replicas"]
     except Exception:  # it is only told
         return 0
     return sum(each["state"] in ("STARTING", "RECOVERING") for each in replicas)

@@ -42,5 +42,5 @@ def test_replicas_that_start_are_those_of_the_own_application_which_do_not_run_y
     client = SimpleNamespace(get_serve_details=lambda: details)
     monkeypatch.setattr(replica.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(replica.serve, "get_replica_context", lambda: SimpleNamespace(app_name="ours"))
-    monkeypatch.setattr(replica, "_get_global_client", lambda: client)
+    monkeypatch.setattr(replica, "_get_global_client", lambda **_: client)
     assert (starting("Diffuser"), starting("Gateway")) == (2, 0)
