@@ -159,7 +159,7 @@ def _check(options: Mapping[str, Options]) -> None:
 
 def _is_fixed(options: Options) -> bool:
     if (scaling := options.get("autoscaling_config")) is None:
-        return isinstance(options["num_replicas"], int)
+        return isinstance(options.get("num_replicas", 1), int)
     config = AutoscalingConfig(**scaling)
     return config.min_replicas > 0 and {config.initial_replicas, config.max_replicas} <= {None, config.min_replicas}
 

@@ -49,11 +49,11 @@ def starting(deployment: str) -> int:
 
 def identity(other: str) -> tuple[str, str]:
     """The service of this replica, which no other cluster's has, and the replica's own name in it, by which calls are
-    routed to it. other: the name where this is no replica."""
+    routed to it. other: the name where this is no replica, and none of a service."""
     try:
         context = serve.get_replica_context()
     except RayServeException:
-        return other, other
+        return "", other
     return f"{global_worker.gcs_client.cluster_id.hex()}/{context.app_name}", context.replica_id.unique_id
 
 
