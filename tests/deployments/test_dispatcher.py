@@ -90,8 +90,8 @@ async def test_a_dispatcher_that_has_lost_the_lead_fails_its_health_check(tmp_pa
     await dispatcher.leading.look()
     dispatcher.check_health()
     name = dispatcher.leading.leader
-    await ledger.leadership.let_go(name, name)
-    assert await ledger.leadership.hold(name, "another", 60)
+    await ledger.leadership.let_go("", name)
+    assert await ledger.leadership.hold("", "another", 60)
     await dispatcher.leading.look()
     await asyncio.wait_for(dispatcher._loops[0], 10)
     with pytest.raises(RuntimeError, match="the loop of leading has ended"):
