@@ -1,16 +1,19 @@
 """The Dispatcher: that it is healthy, that its limits change, and which of two does what is to be done."""
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
 from deployments.dispatcher import Dispatcher
 from gateway.files.backends import LocalFiles
 from gateway.files.upload_quota import UploadAccount
-from gateway.ledger.store import SqlLedger
+from gateway.ledger.store import SqlLedger, utc_now
+from gateway.ledger.tables import leader
 from gateway.settings import GatewaySettings
 from gateway.worker.capacity import Report, Room
 from tests.gateway.fakes import FAST, FakeRunner, until, work
@@ -89,9 +92,8 @@ async def test_a_dispatcher_that_has_lost_the_lead_fails_its_health_check(tmp_pa
     dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     await dispatcher.leading.look()
     dispatcher.check_health()
-    name = dispatcher.leading.leader
-    await ledger.leadership.let_go("", name)
-    assert await ledger.leadership.hold("", "another", 60)
+    taken = update(leader).values(name="another", until=utc_now() + timedelta(seconds=60))
+    await ledger.database.write(lambda connection: connection.execute(taken))
     await dispatcher.leading.look()
     await asyncio.wait_for(dispatcher._loops[0], 10)
     with pytest.raises(RuntimeError, match="the loop of leading has ended"):
