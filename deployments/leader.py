@@ -52,7 +52,7 @@ def by_leader(
     """A method of the Dispatcher that does what it does at the one which leads."""
 
     @wraps(method)
-    async def asked(self: Asks, *given: Asked.args, **named: Asked.kwargs) -> Told:
+    async def asked(self: Asks, /, *given: Asked.args, **named: Asked.kwargs) -> Told:
         if not self.leading.leads:
             return Told(self.leading.leader)
         answer = await method(self, *given, **named)
