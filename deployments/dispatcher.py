@@ -1,4 +1,7 @@
-"""The deployment that takes requests from the ledger and runs them through the graph, and sends webhooks."""
+"""The deployment that takes requests from the ledger and runs them through the graph, and sends webhooks.
+
+Of several replicas one does, which leads. The others stand by.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -13,11 +16,12 @@ from ray.serve.exceptions import RayServeException
 from deployments.autoscaling import publish
 from deployments.figures import Meter, Spent
 from deployments.graph import Graph, Stages
+from deployments.leader import by_leader
 from deployments.logs import leave_out_calls_of, log_as_serve_does
 from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
 from deployments.placement import check_grace, read_limits
-from deployments.replica import shutdown_timeout_s, starting
+from deployments.replica import identity, shutdown_timeout_s, starting
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import QuotaReconciler, UploadAccount
@@ -36,6 +40,7 @@ from gateway.work import Runner
 from gateway.worker.capacity import ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
+from gateway.worker.leading import Leading
 from gateway.worker.places import Places
 from gateway.worker.reaper import PeriodicTasks, Retention
 from pipelines.weights.at_hand import Weights
@@ -45,7 +50,7 @@ LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve en
 
 
 class Dispatcher:
-    """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica lives."""
+    """Runs the dispatching loop, the sender of webhooks and the housekeeping for as long as its replica leads."""
 
     async def __init__(  # type: ignore[misc]
         self, settings: FixedSettings, stages: Stages, files: Files, machine: str
@@ -85,7 +90,14 @@ class Dispatcher:
         self._monitor = RayMonitor()
         self._starting, self._asking = 0, cast(asyncio.Task[int] | None, None)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner, monitor=self._monitor)
+        self.leading = Leading(
+            ledger.leadership, *identity(owner), settings.leader_lease_s, self._lead, monitor=self._monitor
+        )
         well = StoreWatch("files", files.check).well
+
+        async def may_begin() -> bool:
+            return self.leading.is_sure and await well()
+
         leaving = partial(asyncio.to_thread, is_deleted)
         self._dispatching = DispatchLoop(
             ledger,
@@ -96,7 +108,7 @@ class Dispatcher:
             at_once=at_once,
             of_key=of_key,
             broadcast=self._broadcast,
-            stores_are_well=well,
+            may_begin=may_begin,
             is_leaving=leaving,
             on_end=self._sender.wake,
             monitor=self._monitor,
@@ -107,9 +119,13 @@ class Dispatcher:
         uploads = QuotaReconciler(UploadAccount(ledger.database, settings), files)
         sweeps = [retention.sweep, files.sweep, uploads.sweep, ledger.database.shrink]
         self._housekeeping = PeriodicTasks(sweeps, settings.sweep_s)
-        meter = LedgerMeter(SqlFigures(ledger.database), self._monitor, FalFigures(machine), self._runners)
-        self._metering = asyncio.create_task(meter.run(), name="metering")
-        self._loops = [
+        self._ledger_meter = LedgerMeter(SqlFigures(ledger.database), self._monitor, FalFigures(machine), self._runners)
+        self._metering = cast(asyncio.Task[None] | None, None)
+        self._loops = [asyncio.create_task(self.leading.run(), name="leading")]
+
+    def _lead(self) -> None:
+        self._metering = asyncio.create_task(self._ledger_meter.run(), name="metering")
+        self._loops += [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
             asyncio.create_task(self._sender.run(), name="webhooks"),
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
@@ -123,6 +139,7 @@ class Dispatcher:
         self._housekeeping.every(limits.sweep_s)
         self._dispatching.wake()  # there may be more places
 
+    @by_leader
     async def report(
         self,
         replica: str,
@@ -142,11 +159,14 @@ class Dispatcher:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks for these, where this deployment has an autoscaling_config, and gives them to the policy. Without
-        a ledger there are none, and the policy leaves everything as it is."""
+        a ledger there are none, and the policy leaves everything as it is; who stands by has none."""
+        if not self.leading.leads:
+            return {}
         demand = await self._ledger.demand(self._meter.newest)
         figures = self._meter.figures(demand, self._replicas.living().keys(), self._places.room())
         return publish(figures, self._settings.scaling.model_dump())
 
+    @by_leader
     async def poll(
         self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
     ) -> News:
@@ -156,18 +176,22 @@ class Dispatcher:
             await self._dispatching.submitted(request_id, claim)
         return News(await self._broadcast.events(listener), self._dispatching.free_places())
 
+    @by_leader
     async def watch(self, listener: str) -> Changed:
         """Which requests changed since a gateway last asked. Held while none did, for a second."""
         return await self._broadcast.watch(listener)
 
+    @by_leader
     async def wake(self) -> None:
         """Look now for requests that wait."""
         self._dispatching.wake()
 
+    @by_leader
     async def hear(self, request_id: str) -> None:
         """See `gateway.worker.events.DispatcherLink.hear`."""
         self._dispatching.hear(request_id)
 
+    @by_leader
     async def room(self) -> Room:
         """See `gateway.worker.events.DispatcherLink.room`."""
         self._check_loops()
@@ -195,6 +219,7 @@ class Dispatcher:
             if loop.done():
                 raise RuntimeError(f"the loop of {loop.get_name()} has ended")
 
+    @by_leader
     async def drain(self) -> None:
         """Tell clients that wait, finish or put back what is held: to be called before the service is shut down.
 
@@ -203,17 +228,20 @@ class Dispatcher:
         await self._dispatching.stop(for_good=True)
 
     async def stop(self) -> None:
-        """Claim nothing more, finish or put back what is held, and close the ledger."""
+        """Claim nothing more, finish or put back what is held, and close the ledger. Another one leads at once, unless
+        all are to go."""
         if await asyncio.to_thread(is_deleted):
             await self._dispatching.stop(min(self._settings.stop_grace_s, LAST_GRACE_S), for_good=True)
+            await self.leading.leave()
         else:
+            await self.leading.leave()
             await self._dispatching.stop()
         self._sender.stop()
         self._housekeeping.stop()
-        self._metering.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
-        await asyncio.wait([*self._loops, self._metering])
+        extra = [task for task in (self._metering, self._asking) if task is not None]
+        for task in extra:
+            task.cancel()
+        await asyncio.wait([*self._loops, *extra])
         await self._ledger.close()
 
     def __del__(self) -> Coroutine[Any, Any, None] | None:

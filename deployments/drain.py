@@ -3,6 +3,7 @@
 """
 
 import argparse
+import asyncio
 import logging
 import sys
 import time
@@ -18,12 +19,17 @@ LOOK_S = 1.0  # between two looks at what a node still has
 def drain(application: str, patience_s: float) -> None:
     """Let the dispatcher tell clients that wait, and put back what is not finished, while there still is a proxy.
 
-    Raises what Ray raises where the dispatcher does not answer: then its lease brings back what it holds.
+    Raises what Ray raises where the dispatcher does not answer, and NobodyLeads where one is just taking over: then its
+    lease brings back what the last one held.
     """
     from ray import serve
 
-    dispatcher: Any = serve.get_deployment_handle("Dispatcher", application)
-    dispatcher.drain.remote().result(timeout_s=patience_s)
+    from deployments.leader import LeaderHandle
+
+    async def ask() -> None:
+        await LeaderHandle(serve.get_deployment_handle("Dispatcher", application), patience_s).ask("drain")
+
+    asyncio.run(ask())
 
 
 def leave(within_s: float) -> bool:

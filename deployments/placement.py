@@ -48,7 +48,12 @@ DEFAULTS: Mapping[str, Placement] = MappingProxyType(
         "Gateway": Placement(max_ongoing_requests=500),
         # all wait for it, so that it hangs is found out within half a minute
         # calls at once: up to nine of each Gateway, and one of each Diffuser
-        "Dispatcher": Placement(max_ongoing_requests=1000, health_check_period_s=2.0, health_check_timeout_s=5.0),
+        "Dispatcher": Placement(
+            max_ongoing_requests=1000,
+            health_check_period_s=2.0,
+            health_check_timeout_s=5.0,
+            request_router_class=ROUTER,
+        ),
         "Preprocessor": Placement(),
         "PromptExpander": Placement(),
         "Diffuser": Placement(request_router_class=ROUTER),
@@ -137,10 +142,11 @@ def _check(options: Mapping[str, Options]) -> None:
         if each.get("user_config") and name not in LIMITS:
             raise ValueError(f"deployments: {name} takes no user_config; only {' and '.join(LIMITS)} do")
     dispatcher, gateway = options["Dispatcher"], options["Gateway"]
-    if dispatcher.get("num_replicas", 1) != 1 or not _is_one(dispatcher.get("autoscaling_config")):
+    if not _is_fixed(dispatcher):
         raise ValueError(
-            "deployments: Dispatcher is always one replica: leave out num_replicas; an autoscaling_config, by which it "
-            "publishes how much there is to do, has min_replicas: 1 and max_replicas: 1"
+            "deployments: Dispatcher has as many replicas as are told, for one leads and the others stand by: write "
+            "num_replicas, or, as where it publishes how much there is to do, an autoscaling_config with max_replicas "
+            "equal to min_replicas"
         )
     if gateway["max_ongoing_requests"] < LEAST_ONGOING:
         raise ValueError(
@@ -151,11 +157,11 @@ def _check(options: Mapping[str, Options]) -> None:
     check_grace(limits.stop_grace_s, dispatcher["graceful_shutdown_timeout_s"])
 
 
-def _is_one(scaling: Mapping[str, Any] | None) -> bool:
-    if scaling is None:
-        return True
+def _is_fixed(options: Options) -> bool:
+    if (scaling := options.get("autoscaling_config")) is None:
+        return isinstance(options.get("num_replicas", 1), int)
     config = AutoscalingConfig(**scaling)
-    return (config.min_replicas, config.initial_replicas or 1, config.max_replicas) == (1, 1, 1)
+    return config.min_replicas > 0 and {config.initial_replicas, config.max_replicas} <= {None, config.min_replicas}
 
 
 def check_grace(stop_grace_s: float, shutdown_timeout_s: float) -> None:
@@ -178,7 +184,8 @@ def check_policy(policy: Mapping[str, Any], options: Mapping[str, Options]) -> N
     if dispatcher is None:
         raise ValueError(
             f"autoscaling_policy: {POLICY} goes by what the Dispatcher publishes: give the Dispatcher an "
-            "autoscaling_config with min_replicas: 1, max_replicas: 1, metrics_interval_s: 1 and look_back_period_s: 5"
+            "autoscaling_config with max_replicas equal to min_replicas, metrics_interval_s: 1 and "
+            "look_back_period_s: 5"
         )
     *_, limits = limits_in(options)
     if (every := AutoscalingConfig(**dispatcher).metrics_interval_s) > limits.scaling.stale_s / 2:

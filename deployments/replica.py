@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import ray
 from ray import serve
+from ray._private.worker import global_worker
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
@@ -46,6 +47,16 @@ def starting(deployment: str) -> int:
     except Exception:  # it is only told
         return 0
     return sum(each["state"] in ("STARTING", "RECOVERING") for each in replicas)
+
+
+def identity(other: str) -> tuple[str, str]:
+    """The service of this replica, which no other cluster's has, and the replica's own name in it, by which calls are
+    routed to it. other: the name where this is no replica, and none of a service."""
+    try:
+        context = serve.get_replica_context()
+    except RayServeException:
+        return "", other
+    return f"{global_worker.gcs_client.cluster_id.hex()}/{context.app_name}", context.replica_id.unique_id
 
 
 def open_on(setting: str, device: str, deployment: str, opener: Callable[[], Opened]) -> Opened:

@@ -4,11 +4,11 @@ how fast."""
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from ray import serve
 
 from deployments.figures import Spent
+from deployments.leader import LeaderHandle
 from gateway.worker.capacity import REPORT_S
 from pipelines.weights.at_hand import Weights
 
@@ -26,14 +26,11 @@ async def keep_reporting(
     Raises what asking this replica itself raises.
     """
     context = serve.get_replica_context()
+    leader: LeaderHandle | None = None
     while True:
         told = context.replica_id.unique_id, capacity(), variants(), spent(), holds()
         # without an answer there is no dispatcher now; the next report finds it when it is back
         with suppress(Exception):
-            dispatcher: Any = serve.get_deployment_handle(DISPATCHER, context.app_name)
-            answer = dispatcher.report.remote(*told)
-            try:
-                await asyncio.wait_for(answer, REPORT_S)
-            except TimeoutError:
-                answer.cancel()
+            leader = leader or LeaderHandle(serve.get_deployment_handle(DISPATCHER, context.app_name), REPORT_S)
+            await leader.ask("report", *told)
         await asyncio.sleep(REPORT_S)

@@ -31,7 +31,7 @@ class Options(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     num_replicas: int = 1
-    """how many there are; of the Dispatcher always one"""
+    """how many there are; of the Dispatcher one leads, and the others stand by"""
     autoscaling_config: dict[str, Any] | None = None
     """instead of a number: `min_replicas`, `max_replicas`, `target_ongoing_requests`, `upscale_delay_s`,
     `downscale_delay_s` and the others of Serve's ([Autoscaling](#autoscaling))"""

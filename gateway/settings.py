@@ -73,6 +73,8 @@ class FixedSettings(BaseModel):
     """for one picture by address, redirects included"""
     lease_s: float = Field(30.0, gt=0)
     """how long a silent dispatcher keeps a request, and a silent gateway the runs of clients that wait"""
+    leader_lease_s: float = Field(9.0, gt=0)
+    """how long a silent dispatcher leads, before one that stands by takes over"""
     beat_s: float = Field(1.0, gt=0)
     """how often a dispatcher extends its leases, writes log lines and hears of cancellations, in one transaction"""
     run_timeout_s: float = Field(600.0, gt=0)

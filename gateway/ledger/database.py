@@ -45,11 +45,11 @@ _ALIVE: Mapping[str, int] = {
 # What a process that hangs in the midst of a transaction may hold up the others: they get its locks back after this.
 _PATIENCE = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
 # Advisory locks of PostgreSQL are numbers that all applications of one database share.
-MIGRATING, SUBMITTING, CLAIMING, UPLOADING = 0x466F6F01, 0x466F6F02, 0x466F6F03, 0x466F6F04
+MIGRATING, SUBMITTING, CLAIMING, UPLOADING, LEADING = 0x466F6F01, 0x466F6F02, 0x466F6F03, 0x466F6F04, 0x466F6F05
 
 
 VERSION = "alembic_version"
-TABLES = ("request", "log", "turn", "delivery", "api_key", "api_key_usage", "upload", "upload_part")
+TABLES = ("request", "log", "turn", "delivery", "api_key", "api_key_usage", "upload", "upload_part", "leader")
 
 
 class LedgerUnusable(RuntimeError):

@@ -16,6 +16,7 @@ from gateway.ledger.demand import Demand, read_demand
 from gateway.ledger.fetch import choose, note_claimed
 from gateway.ledger.former_work import read_work
 from gateway.ledger.history import SqlHistory
+from gateway.ledger.leadership import SqlLeadership
 from gateway.ledger.models import (
     Accepted,
     Answer,
@@ -105,6 +106,7 @@ class SqlLedger:
         self._positions = Positions(database, positions_age_s)
         self.outbox = SqlOutbox(database, clock, limits)
         self.history = SqlHistory(database)
+        self.leadership = SqlLeadership(database, clock)
 
     @classmethod
     async def open(

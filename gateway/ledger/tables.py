@@ -162,3 +162,12 @@ delivery = Table(
     Column("error", Text),
     Index("delivery_due", "state", "next_at"),
 )
+
+# One row for each service that has a dispatcher: which of them leads, and until when it has said so.
+leader = Table(
+    "leader",
+    metadata,
+    Column("service", String(255), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+)

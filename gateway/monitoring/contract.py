@@ -142,6 +142,13 @@ REPLICAS = _gauge(
     _DISPATCHER,
     "Diffusers that have reported within the last seconds",
 )
+LEADS = _gauge(
+    "fooocus_dispatcher_leads",
+    "",
+    (),
+    _DISPATCHER,
+    "1 of the dispatcher that leads, 0 of one that stands by",
+)
 BEATS = _counter(
     "fooocus_beats_total",
     "beats",

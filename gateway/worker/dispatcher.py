@@ -43,10 +43,10 @@ class DispatchLoop:
     """Runs the ledger's queue through `runner`. owner: a name that no other dispatcher has or had.
 
     capacity: how many requests may be held now. at_once: how many of a key; of_key: where its own limit does not say.
-    broadcast: who listens to runs hears of them there. stores_are_well: nothing is begun while they are not, for it
-    could not be drawn or delivered. is_leaving: whether the whole service is being stopped, so that runners which are
-    lost are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook. monitor: counts what
-    happens here. places: hears what is held, and where the runner gives places there, says when more may be.
+    broadcast: who listens to runs hears of them there. may_begin: nothing is begun where it says no, as while it could
+    not be drawn or delivered. is_leaving: whether the whole service is being stopped, so that runners which are lost
+    are nobody's fault. on_end: told whenever a request has ended, which may owe a webhook. monitor: counts what happens
+    here. places: hears what is held, and where the runner gives places there, says when more may be.
 
     Failures of one request stay its own, and failures of the ledger delay but never end the loop.
     """
@@ -60,7 +60,7 @@ class DispatchLoop:
         capacity: Callable[[], int],
         at_once: Callable[[], Awaitable[AtOnce]] | None = None,
         broadcast: Broadcast | None = None,
-        stores_are_well: Callable[[], Awaitable[bool]] | None = None,
+        may_begin: Callable[[], Awaitable[bool]] | None = None,
         is_leaving: Callable[[], Awaitable[bool]] | None = None,
         on_end: Callable[[], None] | None = None,
         of_key: Callable[[], int | None] = lambda: None,
@@ -71,7 +71,7 @@ class DispatchLoop:
         self._ledger, self._runner, self._settings, self._owner = ledger, runner, settings, owner
         self._capacity, self._at_once, self._of_key = capacity, at_once, of_key
         self._broadcast = broadcast or Broadcast()
-        self._stores_are_well, self._is_leaving, self._on_end = stores_are_well, is_leaving, on_end
+        self._may_begin, self._is_leaving, self._on_end = may_begin, is_leaving, on_end
         self._reaper = Reaper(ledger, settings.lease_s, monitor=self._monitor)
         self._leases = LeaseKeeper(ledger, owner, settings.lease_s)
         self._held: dict[str, _Held] = {}
@@ -123,9 +123,9 @@ class DispatchLoop:
 
     async def _has_place(self, claim: Claim) -> bool:
         """Not for what the dispatcher before this one would have held, nor where others were faster."""
-        well = self._stores_are_well is None or await self._stores_are_well()
+        may = self._may_begin is None or await self._may_begin()
         room = self._places is None or self._places.room() > 0
-        return well and not self._draining and claim.owner == self._owner and self._free() > 0 and room
+        return may and not self._draining and claim.owner == self._owner and self._free() > 0 and room
 
     async def run(self) -> None:
         """Run until `stop` has done its work. When this is cancelled instead, what is held is put back at once."""
@@ -192,7 +192,7 @@ class DispatchLoop:
             elif not woken and not await self._ledger.waits():
                 self._left_some = False
                 return
-            if self._stores_are_well is not None and not await self._stores_are_well():
+            if self._may_begin is not None and not await self._may_begin():
                 return
             at_once = AtOnce() if self._at_once is None else await self._at_once()
             if free <= 0:  # whoever has nothing held yet, and so nobody twice

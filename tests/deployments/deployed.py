@@ -15,11 +15,11 @@ SETTLED_S = 240.0
 class Deployed:
     """The app of one config, which may be changed."""
 
-    def __init__(self, port: int, data: Path, family: Path) -> None:
+    def __init__(self, port: int, data: Path, family: Path, import_path: str = "deployments.app:build_app") -> None:
         self._application: dict[str, Any] = {
             "name": APP,
             "route_prefix": f"/{APP}",
-            "import_path": "deployments.app:build_app",
+            "import_path": import_path,
             "args": {"gateway": {"data_dir": str(data)}, "drawing": {"family": str(family), "threads": 1}},
             "deployments": [{"name": name, "graceful_shutdown_timeout_s": 2.0} for name in DEFAULTS],
         }

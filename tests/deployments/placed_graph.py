@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from deployments.figures import Spent
 from deployments.graph import Graph, Stages
+from deployments.leader import Told
 from gateway.work import Note, Work
 from gateway.worker.capacity import ReplicaRegistry
 from gateway.worker.places import Places
@@ -46,9 +47,10 @@ class Dispatcher:
 
     async def report(
         self, replica: str, capacity: int, variants: tuple[str, ...], spent: Spent, holds: tuple[Weights, ...]
-    ) -> None:
+    ) -> Told:
         self._replicas.report(replica, capacity, variants, holds)
         self._places.place()
+        return Told("", True)
 
     async def living(self) -> int:
         return len(self._replicas.living())

@@ -124,6 +124,7 @@ async def test_a_dispatcher_publishes_what_its_ledger_has_and_its_rules_as_they_
     ledger = await SqlLedger.open(settings.ledger_address)
     dispatcher = Dispatcher.__new__(Dispatcher)
     dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
+    await dispatcher.leading.look()
     dispatcher._dispatching._draining = True  # what waits stays
     await ledger.submit(work("a"), APP)
     await dispatcher.report("one", 8, (), full(20), (Weights("lcm"),))

@@ -47,11 +47,11 @@ def test_the_options_are_those_that_serve_takes(given: dict[str, Any]) -> None:
         ([listed("Difuser")], "the app has no Difuser (did you mean Diffuser?)"),
         ([listed("Painter")], "the app has no Painter (there are Gateway, Dispatcher, "),
         ([listed("Gateway"), listed("Gateway")], "Gateway is listed twice"),
-        ([listed("Dispatcher", num_replicas=2)], "Dispatcher is always one replica"),
-        ([listed("Dispatcher", autoscaling_config={"max_replicas": 2})], "Dispatcher is always one replica"),
+        ([listed("Dispatcher", num_replicas="auto")], "Dispatcher has as many replicas as are told"),
+        ([listed("Dispatcher", autoscaling_config={"max_replicas": 2})], "with max_replicas equal to min_replicas"),
         (
             [listed("Dispatcher", autoscaling_config={"min_replicas": 0, "max_replicas": 1})],
-            "Dispatcher is always one replica",
+            "with max_replicas equal to min_replicas",
         ),
         (
             [listed("Dispatcher", user_config={"scaling": {"wait": 3}})],
@@ -86,6 +86,19 @@ def test_what_cannot_be_is_a_sentence_with_its_name(given: list[DeploymentSchema
     assert len(str(told.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"num_replicas": 2, "max_replicas_per_node": 1},
+        {"autoscaling_config": {"min_replicas": 2, "max_replicas": 2}},
+        {"autoscaling_config": {"min_replicas": 2, "max_replicas": 2, "initial_replicas": 2}},
+    ],
+)
+def test_a_second_dispatcher_may_stand_by(given: dict[str, Any]) -> None:
+    options = placed([listed("Dispatcher", **given)])["Dispatcher"]
+    serve.deployment(name="Dispatcher", **options)(type("Dispatcher", (), {}))
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_limits_that_are_listed_no_more_are_told_to_the_replica(name: str) -> None:
     assert placed([])[name]["user_config"] == {}
@@ -118,7 +131,7 @@ def test_the_policy_has_its_figures_and_acts_by_itself() -> None:
 @pytest.mark.parametrize(
     ("dispatcher", "diffuser", "says"),
     [
-        (None, FOLLOWING, "give the Dispatcher an autoscaling_config with min_replicas: 1, max_replicas: 1, metrics_"),
+        (None, FOLLOWING, "give the Dispatcher an autoscaling_config with max_replicas equal to min_rep"),
         (PUBLISHING, None, "give the Diffuser an autoscaling_config"),
         ({"min_replicas": 1, "max_replicas": 1}, FOLLOWING, "metrics_interval_s is 10: set it to half of scaling.st"),
         (PUBLISHING, {"max_replicas": 6}, "write upscale_delay_s: 0 and downscale_delay_s: 0"),

@@ -8,6 +8,7 @@ import pytest
 
 from deployments import reporting
 from deployments.figures import Spent
+from deployments.leader import Told
 
 
 async def test_a_dispatcher_that_is_not_there_does_not_end_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +17,7 @@ async def test_a_dispatcher_that_is_not_there_does_not_end_the_reports(monkeypat
     class Report:
         def remote(self, *told: Any) -> Any:
             heard.append(told)
-            return asyncio.sleep(0)
+            return asyncio.sleep(0, Told("leading", True))
 
     missing = iter([KeyError("no Dispatcher"), RuntimeError("no controller")])
 

@@ -16,7 +16,6 @@ import pytest
 from PIL import PngImagePlugin
 
 from benchmarks.pocket.world.mark import mark
-from deployments.dispatcher import Dispatcher
 from deployments.postprocessor import Postprocessor, models_of
 from deployments.preprocessor import DECODED_AT_ONCE, Preprocessor
 from deployments.safety_checker import Checkers, SafetyChecker, checkers_of
@@ -25,13 +24,10 @@ from gateway.files.backends import LocalFiles
 from gateway.files.base import Files
 from gateway.files.names import OutputNames
 from gateway.files.store import FileStore
-from gateway.files.upload_quota import UploadAccount
 from gateway.images.codec import decode_image
-from gateway.ledger.store import SqlLedger
 from gateway.policy import Acl
-from gateway.settings import GatewaySettings, OutputSettings
+from gateway.settings import OutputSettings
 from gateway.work import Delivery
-from gateway.worker.capacity import Report, Room
 from pipelines.errors import DrawingFault, WeightsFault
 from pipelines.events import Pixels
 from pipelines.inputs import FoundEmbedding, FoundLora
@@ -39,7 +35,7 @@ from pipelines.prompts.assembly import Texts
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Embedding, Guidance, Lora, Refiner, Size, Spec, Structure
 from tests.deployments.fakes import FakeCatalogue, FakeChecker, FakeFinder, FakePictures, fake_checkers, no_models
-from tests.gateway.fakes import FakeRunner, until
+from tests.gateway.fakes import until
 from tests.gateway.files.away import AwayBlobs
 
 REQUEST = str(uuid4())
@@ -317,66 +313,9 @@ async def test_pictures_of_few_requests_are_decoded_at_once() -> None:
     assert most == DECODED_AT_ONCE
 
 
-async def test_a_dispatcher_gives_back_the_places_of_uploads_that_are_gone(tmp_path: Path) -> None:
-    settings = GatewaySettings(data_dir=tmp_path, sweep_s=0.02)
-    ledger = await SqlLedger.open(settings.ledger_address)
-    account = UploadAccount(ledger.database, settings)
-    file = f"uploads/{uuid4()}/file.bin"
-    await account.take_file(file, "", 1, expires_at=0.0)
-    dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
-
-    async def given_back() -> bool:
-        return not await account.counts(file)
-
-    await until(given_back)
-    stopping = dispatcher.__del__()
-    assert stopping is not None
-    await stopping
-
-
-async def test_a_dispatcher_is_healthy_until_its_loops_end(tmp_path: Path) -> None:
-    settings = GatewaySettings(data_dir=tmp_path)
-    ledger = await SqlLedger.open(settings.ledger_address)
-    dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
-    dispatcher.check_health()
-    await dispatcher.report("one", 16, ("base",))
-    assert dispatcher._places.capacity() == settings.look_ahead + 16 / 2  # one picture, guided, has two rows
-    assert dispatcher._replicas.living() == {"one": Report(16, ("base",))}
-    assert await dispatcher.room() == Room(replicas=1, capacity=16)
-    stopping = dispatcher.__del__()
-    assert stopping is not None
-    await stopping
-    with pytest.raises(RuntimeError, match="has ended"):
-        dispatcher.check_health()
-    with pytest.raises(RuntimeError, match="has ended"):
-        await dispatcher.room()
-
-
 async def test_inputs_say_how_long_they_took_and_since_when_they_are_ready() -> None:
     began = time.time()
     inputs = await Preprocessor(FakePictures, FakeCatalogue, FakeFinder).prepare(SPEC)
     assert inputs.ready_at is not None
     assert began <= inputs.ready_at <= time.time()
     assert 0 < inputs.took_s <= inputs.ready_at - began + 0.1
-
-
-async def test_the_limits_of_a_dispatcher_change_while_it_runs(tmp_path: Path) -> None:
-    settings = GatewaySettings(data_dir=tmp_path)
-    ledger = await SqlLedger.open(settings.ledger_address)
-    dispatcher = Dispatcher.__new__(Dispatcher)
-    dispatcher._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
-    await dispatcher.reconfigure({"look_ahead": 7, "stop_grace_s": 0.0})
-    assert dispatcher._places.capacity() == 7
-    assert settings.stop_grace_s == 0
-    with pytest.raises(ValueError, match="user_config of Dispatcher is wrong: look_ahed"):
-        await dispatcher.reconfigure({"look_ahed": 7})
-    dispatcher.check_health()
-    await dispatcher.reconfigure({"stop_grace_s": 20})
-    with pytest.raises(ValueError, match="graceful_shutdown_timeout_s is 20: set it above stop_grace_s"):
-        dispatcher.check_health()
-    await dispatcher.reconfigure({})
-    stopping = dispatcher.__del__()
-    assert stopping is not None
-    await stopping

@@ -256,7 +256,7 @@ async def test_a_runner_that_is_lost_because_the_service_leaves_costs_no_attempt
 async def test_nothing_is_claimed_while_a_store_is_away(ledger: SqlLedger, settings: GatewaySettings) -> None:
     well, asked = False, 0
 
-    async def stores_are_well() -> bool:
+    async def may_begin() -> bool:
         nonlocal asked
         asked += 1
         return well
@@ -265,7 +265,7 @@ async def test_nothing_is_claimed_while_a_store_is_away(ledger: SqlLedger, setti
         return asked > 3
 
     await submit(ledger, "a")
-    one = DispatchLoop(ledger, FakeRunner(), settings, "me", lambda: 8, stores_are_well=stores_are_well)
+    one = DispatchLoop(ledger, FakeRunner(), settings, "me", lambda: 8, may_begin=may_begin)
     task = asyncio.create_task(one.run())
     await until(asked_often)
     assert (await status_of(ledger, "a")).state is State.QUEUED

@@ -150,7 +150,7 @@ async def test_a_run_with_a_place_waits_while_the_stores_are_away(ledger: SqlLed
         return False
 
     async with dispatching(ledger, FakeRunner(), settings) as one:
-        one._stores_are_well = away
+        one._may_begin = away
         accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
         await one.submitted("a", accepted.claim)
         await until_state(ledger, "a", State.QUEUED)

@@ -1,0 +1,192 @@
+"""Two dispatchers of which one leads: the other one does when that one is lost or stops, and every request is drawn."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from deployments.drain import drain
+from gateway.ledger.models import Outcome, State
+from gateway.ledger.store import SqlLedger
+from gateway.work import Delivery, Work
+from gateway.worker.leading import LOOK_S
+from pipelines.row_steps import row_steps_of
+from pipelines.spec import Guidance, Size, Spec
+from tests.deployments.deployed import APP, Deployed
+from tests.gateway.ledger.works import engine_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(500)]
+
+ENDPOINT = "fal-ai/fooocus"
+BURST = 24
+LEASE_S = 4.0
+SLACK_S = 5.0  # of a machine that has others to do
+PATIENCE_S = 150.0
+SPEC = Spec(
+    prompt="a cube",
+    size=Size(width=256, height=256),
+    seeds=(7,),
+    steps=15,
+    sampler="euler",
+    schedule="sgm_uniform",
+    guidance=Guidance(scale=4.0),
+    check_safety=False,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("standby")
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: int, data: Path, pocket_family_folder: Path) -> Iterator[Deployed]:
+    from ray import serve
+
+    deployed = Deployed(cluster, data, pocket_family_folder, "tests.deployments.scaling_app:build_app")
+    deployed.args["gateway"] |= {"tick_s": 0.2, "lease_s": LEASE_S, "leader_lease_s": LEASE_S}
+    deployed.args["drawing"]["rows"] = 4
+    deployed.args["ms_per_row_step"] = 1000 / row_steps_of(SPEC)
+    deployed.listed("Dispatcher").update(
+        num_replicas=2, user_config={"stop_grace_s": 20}, graceful_shutdown_timeout_s=30.0
+    )
+    deployed.deploy()
+    yield deployed
+    serve.delete(APP)
+
+
+@pytest.fixture
+async def ledger(deployed: Deployed, data: Path) -> AsyncIterator[SqlLedger]:
+    ledger = await SqlLedger.open(f"sqlite:///{data / 'ledger.db'}")
+    yield ledger
+    await ledger.close()
+
+
+async def submitted(ledger: SqlLedger) -> list[str]:
+    """Requests, of which some are drawn by now and others wait."""
+    works = [
+        Work(
+            request_id=str(uuid4()),
+            endpoint=ENDPOINT,
+            spec=SPEC,
+            delivery=Delivery(format="jpeg"),
+            base_url="http://127.0.0.1:8000",
+        )
+        for _ in range(BURST)
+    ]
+    await asyncio.gather(*(ledger.submit(work, ENDPOINT) for work in works))
+    ids = [work.request_id for work in works]
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            states = [status.state for status in (await ledger.statuses(ids)).values()]
+            if State.DONE in states and State.RUNNING in states:
+                assert State.QUEUED in states
+                return ids
+            await asyncio.sleep(0.05)
+
+
+async def until_drawn(ledger: SqlLedger, ids: list[str]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while statuses := (await ledger.statuses(ids)).values():
+            assert all(status.outcome in (None, Outcome.OK) for status in statuses)
+            if all(status.state is State.DONE for status in statuses):
+                return
+            await asyncio.sleep(0.1)
+
+
+def attempts(data: Path, ids: list[str], column: str) -> int:
+    """How many more than one, or than none, the requests took together."""
+    engine = engine_of(f"sqlite:///{data / 'ledger.db'}")
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"SELECT id, {column} FROM request").all()  # noqa: S608 (ours)
+    engine.dispose()
+    return sum(value for name, value in rows if name in ids)
+
+
+def leader(data: Path) -> str | None:
+    """The one whose lease it is; None while nobody has it."""
+    engine = engine_of(f"sqlite:///{data / 'ledger.db'}")
+    with engine.connect() as connection:
+        names = [str(name) for (name,) in connection.exec_driver_sql("SELECT name FROM leader")]
+    engine.dispose()
+    assert len(names) <= 1  # one service
+    return names[0] if names else None
+
+
+async def until_another_leads(data: Path, first: str | None) -> float:
+    """How many seconds it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE_S):
+        while leader(data) in (None, first):  # noqa: ASYNC110 (another process's doing)
+            await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+def kill(replica: str) -> None:
+    import ray
+    from ray.util import list_named_actors
+
+    (actor,) = [one for one in list_named_actors(all_namespaces=True) if one["name"].endswith(f"#{replica}")]
+    ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+
+
+async def until_whole(deployed: Deployed) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not (deployed.is_whole() and len(deployed.replicas()["Dispatcher"]) == 2):  # noqa: ASYNC110 (Serve's)
+            await asyncio.sleep(0.2)
+
+
+async def until_ready(deployed: Deployed) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(PATIENCE_S):
+        while (await client.get(f"{deployed.url}/ready")).status_code != 200:  # noqa: ASYNC110 (Serve's)
+            await asyncio.sleep(0.1)
+
+
+async def test_the_second_leads_within_the_lease_of_one_that_is_lost_and_draws_all(
+    deployed: Deployed, data: Path, ledger: SqlLedger
+) -> None:
+    await until_whole(deployed)
+    ids, first = await submitted(ledger), leader(data)
+    assert first is not None
+    kill(first)
+    took_s = await until_another_leads(data, first)
+    assert took_s < LEASE_S + LOOK_S + SLACK_S
+    await until_ready(deployed)
+    await until_drawn(ledger, ids)
+    # those that the lost one held are drawn anew, and nothing else
+    assert attempts(data, ids, "attempt - 1") == attempts(data, ids, "retries") > 0
+    print(f"another led after {took_s:.1f} s")
+
+
+async def test_one_that_stops_in_order_hands_over_and_no_request_has_lost_anything(
+    deployed: Deployed, data: Path, ledger: SqlLedger
+) -> None:
+    await until_whole(deployed)
+    ids, both = await submitted(ledger), deployed.replicas()["Dispatcher"]
+    deployed.listed("Dispatcher")["ray_actor_options"] = {"num_cpus": 0.11}  # which rolls both
+    rolled = asyncio.create_task(asyncio.to_thread(deployed.deploy, lambda _: not both & who_run(deployed)))
+    await until_drawn(ledger, ids)
+    await rolled
+    assert attempts(data, ids, "retries") == 0
+    await until_whole(deployed)
+    assert await until_another_leads(data, None) < SLACK_S
+    assert leader(data) in who_run(deployed)
+    await until_ready(deployed)
+
+
+def who_run(deployed: Deployed) -> set[str]:
+    return {*deployed.replicas().get("Dispatcher", set())}
+
+
+async def test_draining_reaches_the_one_that_leads(deployed: Deployed, data: Path, ledger: SqlLedger) -> None:
+    await until_whole(deployed)
+    ids, first = await submitted(ledger), leader(data)
+    await asyncio.to_thread(drain, APP, PATIENCE_S)
+    statuses = (await ledger.statuses(ids)).values()
+    assert {status.state for status in statuses} <= {State.DONE, State.QUEUED}
+    assert leader(data) == first  # nobody takes over what is to go
+    await until_drawn(ledger, ids)  # and without a shutdown it begins again
