@@ -107,10 +107,14 @@ class Machines:
         found: dict[str, Any] = told["applications"].get(APPLICATION, {"status": "NOT_STARTED"})
         return found
 
+    def listed(self, deployment: str) -> list[dict[str, Any]]:
+        """What Serve says of each replica of it: `replica_id`, `state`, `node_ip` and more."""
+        found: list[dict[str, Any]] = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
+        return found
+
     def running(self, deployment: str) -> int:
         """How many replicas of it Serve says are running."""
-        listed = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
-        return sum(one["state"] == "RUNNING" for one in listed)
+        return sum(one["state"] == "RUNNING" for one in self.listed(deployment))
 
     def replicas(self, deployment: str) -> dict[str, int]:
         """How many processes of its replicas each node has."""
