@@ -23,10 +23,10 @@ QUEUED, RUNS = 60, 3
 REPLICAS = 2  # that draw
 AWAY_S = 60.0
 HELD_S = 20.0  # of those, until the engine goes on
-UNDER_WAY_S, PATIENCE_S = 120.0, 400.0
+UNDER_WAY_S, PATIENCE_S = 120.0, 240.0
 RUNNING = 10  # some are drawn when it fails, and others wait
 NOTICED_S = 90.0  # until Serve has begun with what it was told, on a busy machine
-STARTED_S = 180.0  # until it has ended with it
+STARTED_S = 300.0  # until it has ended with it
 NOTICES_S = (110.0, 900.0)  # of a spot machine, and of one that is taken away in peace
 
 Charged = tuple[int, int, int]
