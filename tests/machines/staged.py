@@ -6,7 +6,6 @@ dashboard), another node 0.5 GB, each replica 0.15 GB, or 0.35 GB with torch.
 
 import base64
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -33,7 +32,6 @@ from tests.machines.node import DATA, PATIENCE, Node, program
 
 DEPLOYED_S = 240.0
 APPLICATION = "fooocus"
-LOGS = "FOOOCUS_TEST_LOGS"
 
 
 @dataclass
@@ -156,7 +154,7 @@ class Machines:
 @contextmanager
 def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Machines]:
     """Stores and a network, to which nodes are added. more: of the nodes' environment. Nothing is left of it, but the
-    nodes' logs in the folder that the environment may name for them."""
+    logs where a test has failed."""
     home = Path(tempfile.mkdtemp(prefix="machines-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
@@ -190,12 +188,3 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
         finally:
             for node in reversed(machines.nodes):
                 node.kill()
-            if LOGS in os.environ:
-                _keep_logs(machines.nodes, Path(os.environ[LOGS]))
-
-
-def _keep_logs(nodes: Sequence[Node], folder: Path) -> None:
-    for node in nodes:
-        for session in (node.home / "tmp").glob("session_*/logs"):
-            kept = folder / node.name / session.parent.name
-            shutil.copytree(session, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
