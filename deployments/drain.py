@@ -33,7 +33,8 @@ def drain(application: str, patience_s: float) -> None:
 
 
 def leave(within_s: float) -> bool:
-    """Let Serve start elsewhere what runs on this node, and stop it here when it has: whether nothing is left.
+    """Let Serve start elsewhere what runs on this node, and stop it here when it has: whether nothing is left, neither
+    a replica nor a proxy through which somebody is being answered.
 
     After within_s the node goes whatever is on it: what needs longer to finish is stopped earlier, by its
     `graceful_shutdown_timeout_s`. Raises RuntimeError where Ray refuses.
@@ -58,12 +59,13 @@ def leave(within_s: float) -> bool:
 
 def details_of(client: Any) -> Mapping[str, Any]:
     """What Serve tells of itself; client: None where there is no Serve, and so no replica."""
-    found: Mapping[str, Any] = {"applications": {}} if client is None else client.get_serve_details()
+    nothing: Mapping[str, Any] = {"applications": {}, "proxies": {}}
+    found: Mapping[str, Any] = nothing if client is None else client.get_serve_details()
     return found
 
 
 def empty(node: str, details: Callable[[], Mapping[str, Any]], end: float) -> bool:
-    """Wait until a node has no replica: whether that was so before `end`. details: what Serve tells of itself."""
+    """Wait until a node has nothing of Serve: whether that was so before `end`. details: what Serve tells of itself."""
     while time.time() < end:
         with suppress(Exception):  # a controller that is just away: it knows of the node when it is back
             if node not in nodes_in(details()):
@@ -73,13 +75,18 @@ def empty(node: str, details: Callable[[], Mapping[str, Any]], end: float) -> bo
 
 
 def nodes_in(details: Mapping[str, Any]) -> set[str]:
-    """The nodes that have replicas of any application, be they starting or stopping."""
-    return {
+    """The nodes that have replicas of any application, be they starting or stopping, or a proxy.
+
+    A proxy outlives the last replica of its node until the calls that came through it are answered, half a minute at
+    least, in which load balancers find out that it takes no more. The one beside the controller always stays.
+    """
+    replicas = {
         replica["node_id"]
         for application in details["applications"].values()
         for deployment in application["deployments"].values()
         for replica in deployment["replicas"]
     }
+    return replicas | ({*details["proxies"]} - {details.get("controller_info", {}).get("node_id")})
 
 
 def main(arguments: list[str]) -> int:
@@ -94,9 +101,12 @@ def main(arguments: list[str]) -> int:
     ray.init(address="auto", namespace="serve", logging_level=logging.WARNING)
     if given.node:
         if leave(given.within):
-            print("Drained: this node has no replica.")
+            print("Drained: this node has no replica, and nobody is answered through it.")
             return 0
-        print(f"This node still has replicas after {given.within:g} seconds.", file=sys.stderr)
+        print(
+            f"This node still has replicas, or calls that come through it, after {given.within:g} seconds.",
+            file=sys.stderr,
+        )
         return 1
     drain(given.application, given.within)
     print("Drained: nothing is held. Shut the service down now, or it begins again.")

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 
-from deployments.loopback import ENVIRONMENT, HOOK
+from deployments import loopback, proxy
 from deployments.starting import Starting
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -27,7 +27,7 @@ _ENDED_S = 5.0
 
 def prepare_environment() -> None:
     """What the processes of Ray inherit; to be called before anything imports Ray."""
-    os.environ.update(ENVIRONMENT)
+    os.environ.update({**loopback.ENVIRONMENT, **proxy.ENVIRONMENT})
     # Loopback is open to every user of this machine: a secret of this run, handed to its children, guards Ray's ports.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -47,7 +47,7 @@ def begin(folder: Path) -> None:
         configure_logging=False,
         log_to_driver=False,
         namespace="serve",
-        runtime_env={"worker_process_setup_hook": HOOK},
+        runtime_env={"worker_process_setup_hook": loopback.HOOK},
         _temp_dir=str(folder),
         _node_ip_address="127.0.0.1",
     )

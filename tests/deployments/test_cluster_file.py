@@ -7,6 +7,7 @@ import pytest
 import ray
 from jsonschema import ValidationError, validate
 
+from deployments import proxy
 from deployments.config_file import read
 from tests.deployments.shipped import ROOT, cluster_file, most_diffusers
 
@@ -89,6 +90,10 @@ def test_what_the_settings_refer_to_is_brought_to_every_node_before_its_containe
 def test_its_container_sees_the_gpus() -> None:
     # Ray adds NVIDIA's runtime, which gives an image without this variable none
     assert "--env NVIDIA_VISIBLE_DEVICES=all" in CONTENT["docker"]["run_options"]
+
+
+def test_proxies_say_what_the_service_wants_where_no_gateway_answers() -> None:
+    assert {*CONTENT["docker"]["run_options"]} >= {f"--env {name}={path}" for name, path in proxy.ENVIRONMENT.items()}
 
 
 def test_its_image_is_in_a_registry() -> None:

@@ -1,7 +1,7 @@
 """Waiting until a node that is to go has nothing left."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,11 +9,17 @@ import pytest
 from deployments import drain
 from deployments.drain import details_of, empty, nodes_in
 
+HEAD = "head"
 
-def details(**replicas: list[str]) -> Mapping[str, Any]:
-    """What Serve tells of the nodes of each deployment's replicas."""
+
+def details(proxies: Sequence[str] = (HEAD,), **replicas: list[str]) -> Mapping[str, Any]:
+    """What Serve tells of the nodes of each deployment's replicas, and of those with a proxy."""
     deployments = {name: {"replicas": [{"node_id": node} for node in nodes]} for name, nodes in replicas.items()}
-    return {"applications": {"fooocus": {"deployments": deployments}, "empty": {"deployments": {}}}}
+    return {
+        "controller_info": {"node_id": HEAD},
+        "proxies": {node: {"status": "HEALTHY"} for node in proxies},
+        "applications": {"fooocus": {"deployments": deployments}, "empty": {"deployments": {}}},
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +29,11 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_nodes_of_replicas_of_every_deployment_are_found() -> None:
     assert nodes_in(details(Gateway=["a", "b"], Diffuser=["c"])) == {"a", "b", "c"}
-    assert nodes_in({"applications": {}}) == set()
+    assert nodes_in(details_of(None)) == set()
+
+
+def test_a_proxy_that_still_answers_somebody_keeps_its_node_and_the_controllers_own_keeps_none() -> None:
+    assert nodes_in(details(["a", HEAD])) == {"a"}
 
 
 def test_a_node_is_empty_when_the_last_replica_has_left_and_a_controller_that_is_away_is_waited_for() -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from deployments import proxy
 from deployments.config_file import ConfigFile, read
 from deployments.kubernetes_form import FIELD, written
 from tests.deployments.shipped import (
@@ -218,6 +219,12 @@ def test_every_secret_is_a_reference_and_none_is_in_a_file() -> None:
     assert named | {*inside(all_objects(), "secretName")} == {"fooocus-serve", "fooocus-serve-redis"}
     for variable in (each for listed in inside(all_objects(), "env") for each in listed):
         assert ("valueFrom" in variable) or not re.search("URL|PASSWORD|SECRET|TOKEN|KEY", variable["name"])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_proxies_say_what_the_service_wants_where_no_gateway_answers(group: str) -> None:
+    given = {each["name"]: each.get("value") for each in container(group)["env"]}
+    assert given.items() >= proxy.ENVIRONMENT.items()
 
 
 @pytest.mark.parametrize("group", GROUPS)

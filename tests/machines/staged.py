@@ -109,12 +109,16 @@ class Machines:
 
     def running(self, deployment: str) -> int:
         """How many replicas of it Serve says are running."""
-        listed = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
-        return sum(one["state"] == "RUNNING" for one in listed)
+        return sum(one["state"] == "RUNNING" for one in self.listed(deployment))
 
     def replicas(self, deployment: str) -> dict[str, int]:
         """How many processes of its replicas each node has."""
         return {node.name: len(node.processes(f":{deployment}")) for node in self.nodes if node.runs}
+
+    def listed(self, deployment: str) -> list[dict[str, Any]]:
+        """What Serve says of each replica of it: `replica_id`, `state`, `node_ip` and more."""
+        found: list[dict[str, Any]] = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
+        return found
 
     def new_key(self, *options: str) -> str:
         """What a client shows."""
