@@ -58,7 +58,8 @@ class Node:
 
     @property
     def logs(self) -> Path:
-        return self.home / "tmp" / "session_latest" / "logs"
+        """Of its newest session. Ray's own link to it names a folder that is mounted on the node alone."""
+        return max(self.home.glob("tmp/session_2*"), default=self.home / "tmp") / "logs"
 
     def start(self, head: "Node | None" = None) -> None:
         """Start Ray on it and wait until it takes part. head: of its cluster; itself where there is none."""

@@ -6,6 +6,7 @@ dashboard), another node 0.5 GB, each replica 0.15 GB, or 0.35 GB with torch.
 
 import base64
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -32,6 +33,7 @@ from tests.machines.node import DATA, PATIENCE, Node, program
 
 DEPLOYED_S = 240.0
 APPLICATION = "fooocus"
+OUT = "FOOOCUS_TEST_OUT"  # a folder for what was seen and logged, to be looked at afterwards; nothing stays without it
 
 
 @dataclass
@@ -143,6 +145,12 @@ class Machines:
         node.start(None if node is self.head else self.head)
         return node
 
+    def keep_logs(self, folder: Path) -> None:
+        """A copy of what Serve's processes have logged, by node."""
+        for node in self.nodes:
+            if (node.logs / "serve").exists():
+                shutil.copytree(node.logs / "serve", folder / node.name, dirs_exist_ok=True)
+
     def _redis_address(self) -> str:
         return f"{self.redis.address}:{self.redis.port}"
 
@@ -184,3 +192,5 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
         finally:
             for node in reversed(machines.nodes):
                 node.kill()
+            if OUT in os.environ:
+                machines.keep_logs(Path(os.environ[OUT]) / "logs")
