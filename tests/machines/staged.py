@@ -65,6 +65,13 @@ class Machines:
         return production(self.address, self.bucket.endpoint_url)
 
     @property
+    def secrets(self) -> dict[str, str]:
+        """Whatever must be shown nowhere, by what it opens."""
+        files = {name: (self.home / "secrets" / name).read_text() for name in ("token_secret", "webhook_key")}
+        stores = {"database": self.database.password, "bucket": self.bucket.secret, "redis": self.redis.password}
+        return {**files, **stores, "ray": self.environment["RAY_AUTH_TOKEN"]}
+
+    @property
     def hold(self) -> Path:
         """While this file is there, the holding engine holds what it draws."""
         return Path(self.environment[HOLD])
@@ -99,15 +106,17 @@ class Machines:
     def status(self) -> dict[str, Any]:
         """What Serve says of the application, where `serve status` asks, which would take seconds of a core. Of a head
         that is just starting, that it cannot be asked."""
-        token = f"Authorization: Bearer {self.environment['RAY_AUTH_TOKEN']}"
         try:
-            told = json.loads(
-                self.head.run("curl", "-sS", "-H", token, "http://127.0.0.1:8265/api/serve/applications/")
-            )
+            told = json.loads(self.dashboard("/api/serve/applications/"))
         except (AssertionError, ValueError):
             return {"status": "UNREACHABLE"}
         found: dict[str, Any] = told["applications"].get(APPLICATION, {"status": "NOT_STARTED"})
         return found
+
+    def dashboard(self, path: str) -> str:
+        """What Ray's dashboard answers there."""
+        token = f"Authorization: Bearer {self.environment['RAY_AUTH_TOKEN']}"
+        return self.head.run("curl", "-sS", "-H", token, f"http://127.0.0.1:8265{path}")
 
     def running(self, deployment: str) -> int:
         """How many replicas of it Serve says are running."""
