@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,18 @@ from tests.machines.staged import OUT, Machines
 from tests.machines.watching import Watched, drawn_of, longest_beside_idle_s, waits_of, watching, write
 
 MOST = 6
-REQUESTS = 120
+REQUESTS = 60
 PATIENCE_S = 300.0
 TARGET_S = 3.0  # from a burst to what it needs, at a push interval of one second
 DELAY_S = 5.0  # what the rules take for a start
+FULL_MS = 30.0  # of a row in a full call of the engine
 DOWN_S = 60.0
+LARGE: Mapping[str, Any] = {  # a quarter of a call, so that few requests are work for six
+    "image_size": {"width": 1024, "height": 1024},
+    "num_inference_steps": 24,
+    "guidance_scale": 4,
+    "num_images": 2,
+}
 
 
 def sleeping(machines: Machines) -> dict[str, Any]:
@@ -30,7 +38,7 @@ def sleeping(machines: Machines) -> dict[str, Any]:
     content["applications"][0]["import_path"] = "tests.machines.app:sleeping"
     diffuser = options_of(content, "Diffuser")
     diffuser["ray_actor_options"] |= {"num_gpus": 0.5, "num_cpus": 0.1}
-    scale(content, 0, MOST, wait_s=2, start_s=DELAY_S, keep_s=5, zero_s=10)
+    scale(content, 0, MOST, wait_s=2, start_s=DELAY_S, keep_s=5, zero_s=10, ms_per_row_step=FULL_MS)
     return content
 
 
@@ -58,10 +66,7 @@ async def test_replicas_come_with_the_work_and_go_with_it(
 ) -> None:
     with watching(deployed) as watched:
         await until(watched, 0, DOWN_S)
-        size = {"width": 1024, "height": 1024}
-        told = await Load(key, PATIENCE_S).of(
-            plain(REQUESTS, image_size=size, num_inference_steps=20, guidance_scale=4)
-        )
+        told = await Load(key, PATIENCE_S).of(plain(REQUESTS, **LARGE))
         await until(watched, 0, DOWN_S)
     names = [one.request_id for one in told]
     costs = dict(json.loads(COSTS.read_text())["points"])
