@@ -1,6 +1,7 @@
 """What Serve's processes have logged on all machines: the folders that a collector of logs would read."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from tests.machines.staged import Machines
 DEPLOYMENTS = frozenset(
     ("Gateway", "Dispatcher", "Preprocessor", "PromptExpander", "Diffuser", "SafetyChecker", "Postprocessor")
 )
+
+_SCALED = re.compile(r"scaling Deployment\(name='Diffuser'.*? from (\d+) to (\d+) replicas")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,16 @@ def lines(machines: Machines, deployment: str = "") -> Iterator[Line]:
             for text in file.read_text(errors="replace").splitlines():
                 if text.startswith("{"):  # what a library prints is no line of ours
                     yield Line(node.name, named, replica, json.loads(text))
+
+
+def targets(machines: Machines) -> list[tuple[float, int]]:
+    """When Serve's controller has wanted how many Diffusers, by its own clock: seconds since 1970."""
+    found = []
+    for file in sorted((machines.head.logs / "serve").glob("controller_*.log*")):
+        for text in file.read_text(errors="replace").splitlines():
+            if text.startswith("{") and (scaled := _SCALED.search(text)):
+                found.append((float(json.loads(text)["timestamp_ns"]) / 1e9, int(scaled[2])))
+    return sorted(found)
 
 
 def tellers(machines: Machines, request_id: str) -> frozenset[str]:

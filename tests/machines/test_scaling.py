@@ -15,7 +15,16 @@ from tests.machines.asks import plain
 from tests.machines.config import options_of, scale
 from tests.machines.load import Load
 from tests.machines.staged import OUT, Machines
-from tests.machines.watching import Watched, drawn_of, longest_beside_idle_s, waits_of, watching, write
+from tests.machines.watching import (
+    Watched,
+    drawn_of,
+    longest_beside_idle_s,
+    starts_s,
+    waits_of,
+    wanted_at,
+    watching,
+    write,
+)
 
 MOST = 6
 REQUESTS = 60
@@ -23,7 +32,7 @@ PATIENCE_S = 300.0
 TARGET_S = 3.0  # from a burst to what it needs, at a push interval of one second
 DELAY_S = 5.0  # what the rules take for a start
 FULL_MS = 30.0  # of a row in a full call of the engine
-DOWN_S = 60.0
+DOWN_S = 90.0
 LARGE: Mapping[str, Any] = {  # a quarter of a call, so that few requests are work for six
     "image_size": {"width": 1024, "height": 1024},
     "num_inference_steps": 24,
@@ -74,10 +83,9 @@ async def test_replicas_come_with_the_work_and_go_with_it(
     write(deployed, watched, out, names, sleeping(deployed), costs)
     waits = waits_of(deployed, names)
     idling = longest_beside_idle_s(watched.lives(), drawn_of(deployed, names), waits)
-    wanted = watched.wanted_at(MOST) - min(since for since, _ in waits)
-    print(
-        f"{MOST} wanted after {wanted:.1f} s; {idling:.1f} s beside an idle one at most; starts: {watched.starts_s()}"
-    )
+    wanted = wanted_at(deployed, watched, MOST) - min(since for since, _ in waits)
+    starts = starts_s(deployed, watched)
+    print(f"{MOST} wanted after {wanted:.1f} s, {idling:.1f} s beside an idle one at most, starts {starts}")
     print(f"waits: {sorted(round(until - since, 1) for since, until in waits)}; see {out}")
     assert [one.refused for one in told if one.refused] == []
     assert watched.most() == MOST

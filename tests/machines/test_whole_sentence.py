@@ -14,7 +14,7 @@ from tests.machines.config import scale
 from tests.machines.counted import Counts, counts_of_replicas
 from tests.machines.load import Ask, Load, Told, Way
 from tests.machines.staged import Machines
-from tests.machines.watching import watching
+from tests.machines.watching import starts_s, watching
 
 REQUESTS, NODES = 60, 3
 PATIENCE_S = 300.0
@@ -102,7 +102,7 @@ async def test_sixty_at_once_are_drawn_by_three_as_each_alone(deployed: Machines
             await asyncio.sleep(1)
         counts.cancel()
     found, built = (sum(getattr(one, name) for one in counted.values()) for name in ("found", "built"))
-    print(f"{REQUESTS} in {took:.0f} s, {REQUESTS / took:.2f} a second; starts: {watched.starts_s()}")
+    print(f"{REQUESTS} in {took:.0f} s, {REQUESTS / took:.2f} a second; starts: {starts_s(deployed, watched)}")
     print(f"{found / (found + built):.3f} had their base; {counted}")
     assert [one.refused for one in told if one.refused] == []
     assert watched.most() == NODES

@@ -1,4 +1,4 @@
-"""What a cluster does while it is used, written down twice a second."""
+"""What a cluster does while it is used, written down every second."""
 
 import json
 import threading
@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 
 from tests.machines.config import options_of
-from tests.machines.logs import Drawing, drawings, preparations_s
+from tests.machines.logs import Drawing, drawings, preparations_s, targets
 from tests.machines.staged import Machines
 
-EVERY_S = 0.5
+EVERY_S = 1.0  # each look costs the controller some of a core
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,6 @@ class Watched:
         """The most replicas that ran."""
         return max((len(moment.running) for moment in self.moments), default=0)
 
-    def wanted_at(self, replicas: int) -> float:
-        """When Serve first wanted so many."""
-        return next(moment.at for moment in self.moments if moment.target >= replicas)
-
     def lives(self) -> dict[str, tuple[float, float]]:
         """When each replica was first and last seen running, in the order of their starts."""
         found: dict[str, tuple[float, float]] = {}
@@ -59,10 +55,18 @@ class Watched:
                 found[name] = found.get(name, (moment.at,))[0], moment.at
         return found
 
-    def starts_s(self) -> list[float]:
-        """What each start took, from when it was wanted."""
-        firsts = sorted(first for first, _ in self.lives().values())
-        return [first - self.wanted_at(number) for number, first in enumerate(firsts, start=1)]
+
+def wanted_at(machines: Machines, watched: Watched, replicas: int) -> float:
+    """When Serve first wanted so many, of the time that was watched."""
+    since = watched.moments[0].at
+    return next(at for at, number in targets(machines) if at > since and number >= replicas)
+
+
+def starts_s(machines: Machines, watched: Watched) -> list[float]:
+    """What each start took, from when it was wanted; none for those that ran before."""
+    before = len(watched.moments[0].running)
+    firsts = sorted(first for first, _ in watched.lives().values())[before:]
+    return [round(at - wanted_at(machines, watched, number), 1) for number, at in enumerate(firsts, start=before + 1)]
 
 
 def longest_beside_idle_s(
@@ -114,7 +118,7 @@ def write(
     bounds = options_of(content, "Diffuser")["autoscaling_config"]
     said = {
         "ms_by_rows": {f"{rows:g}": ms for rows, ms in ms_by_rows.items()},
-        "starts_s": [round(each, 2) for each in watched.starts_s()],
+        "starts_s": starts_s(machines, watched),
         "rules": options_of(content, "Dispatcher")["user_config"]["scaling"],
         "least": bounds["min_replicas"],
         "most": bounds["max_replicas"],
