@@ -120,8 +120,8 @@ class Load:
 
     async def _queued(self, client: fal_client.AsyncClient, told: Told) -> None:
         told.submitted_at = time.time()
-        asked = {"priority": told.ask.priority, "webhook_url": told.ask.webhook}
-        handle = await client.submit(told.ask.endpoint, dict(told.ask.arguments), **asked)
+        ask = told.ask
+        handle = await client.submit(ask.endpoint, dict(ask.arguments), priority=ask.priority, webhook_url=ask.webhook)
         told.request_id = handle.request_id
         if told.ask.way == "cancel":
             with suppress(fal_client.client.FalClientHTTPError):  # where it has ended before
