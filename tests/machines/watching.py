@@ -169,7 +169,7 @@ def _look(
 ) -> None:
     listed: dict[str, Any] = machines.status().get("deployments", {})
     for name, told in listed.items():
-        here = {one["node_ip"] for one in told["replicas"]} & with_gpus
+        here = {one.get("node_ip") for one in told["replicas"]} & with_gpus
         watched.strangers |= {(name, address) for address in here if name != "Diffuser"}
     diffuser = listed.get("Diffuser", {})
     running = (one["replica_id"] for one in diffuser.get("replicas", []) if one["state"] == "RUNNING")
