@@ -19,6 +19,7 @@ _MARKED[64:192, 64:192] = 255
 PLAIN: Mapping[str, Any] = {
     "image_size": {"width": SIDE, "height": SIDE},
     "num_inference_steps": 4,
+    "guidance_scale": 1,
     "expand_prompt": False,
     "enable_refiner": False,
     "format": "png",
@@ -30,13 +31,14 @@ FOOOCUS_PLAIN: Mapping[str, Any] = {
     "output_format": "png",
 }
 IMAGE_PROMPTED: Mapping[str, Any] = {**FOOOCUS_PLAIN, "image_prompt_1": {"type": "ImagePrompt", "image_url": BLUE}}
-WHOLE: Mapping[str, Any] = {"expand_prompt": True, "enable_refiner": True}
+WHOLE: Mapping[str, Any] = {"guidance_scale": 3, "expand_prompt": True, "enable_refiner": True}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     FAST: PLAIN,
     FAST_IMAGE_TO_IMAGE: {
         "expand_prompt": False,
         "enable_refiner": False,
         "num_inference_steps": 6,
+        "guidance_scale": 1,
         "format": "png",
         "image_url": BLUE,
         "strength": 0.6,
@@ -81,7 +83,7 @@ def through_all_stages(seed: int) -> Ask:
 
 def plain(number: int, way: Way = "queue", first_seed: int = 0, **more: Any) -> list[Ask]:
     """As many of the fast endpoint, unchecked, for engines that draw nothing."""
-    given = {**PLAIN, "enable_safety_checker": False, "prompt": "a cube", **more}
+    given = {**PLAIN, "guidance_scale": 2, "enable_safety_checker": False, "prompt": "a cube", **more}
     return [Ask(FAST, {**given, "seed": first_seed + place}, way) for place in range(number)]
 
 
