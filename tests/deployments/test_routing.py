@@ -5,6 +5,9 @@ from time import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from ray.serve.request_router import RequestRouter
+
 from deployments.routing import NEW_S, ChosenReplicaRouter, ranked
 
 
@@ -42,10 +45,14 @@ def test_where_the_named_one_has_gone_or_none_is_named_all_are_alike() -> None:
     assert ranked([only], "a") == [[only]]
 
 
-async def test_one_that_was_never_seen_is_waited_for_and_one_that_has_gone_is_not() -> None:
+async def test_one_that_was_never_seen_is_waited_for_and_one_that_has_gone_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Else what is chosen for a replica that has just started went to a full one, and the new one stood idle."""
-    router, (old, new) = of_nothing(), replicas("old", "new")
-    router._seen = {"old", "gone"}
+    monkeypatch.setattr(RequestRouter, "update_replicas", lambda *_: None)
+    router, (old, new, gone) = of_nothing(), replicas("old", "new", "gone")
+    router.update_replicas([old, gone])
+    router.update_replicas([old])
     pending = asked("new")
     assert await router.choose_replicas([old], pending) == []
     assert pending.routing_context.should_backoff
