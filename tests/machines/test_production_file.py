@@ -17,7 +17,7 @@ from tests.machines.node import program
 from tests.machines.staged import Machines
 
 PATIENCE_S = 360.0
-LOGGED_S = 30.0
+LOGGED_S = 90.0  # of a receiver whose name nobody can tell
 SHOWN = ("/api/serve/applications/", "/nodes?view=summary", "/logical/actors", "/api/v0/actors?detail=true")
 
 
