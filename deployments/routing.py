@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 ROUTER = "deployments.routing:ChosenReplicaRouter"
 """`request_router_class` of a deployment whose calls say where they go."""
+
+NEW_S = 2.0  # for how long a call waits for a replica that has reported, and of which Serve has not told yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ def to_replica(handle: Any, name: str) -> Any:
 
 class ChosenReplicaRouter(RequestRouter):
     """Sends each call to the replica that its `session_id` names, and where that has gone or is full to the one of the
-    others with the fewest calls.
+    others with the fewest calls. For one that it has never seen it waits a little: a replica that has just started
+    reports to the dispatcher when Serve tells of it, or a moment before.
 
     Not by a multiplexed model's id: of these Serve keeps a list of calls that is cleared by its own routers alone.
     """
@@ -40,6 +44,11 @@ class ChosenReplicaRouter(RequestRouter):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._routed: WeakKeyDictionary[asyncio.Task[Any], PendingRequest] = WeakKeyDictionary()
+        self._seen: set[str] = set()
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        self._seen |= {each.replica_id.unique_id for each in replicas}
+        super().update_replicas(replicas)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -51,7 +60,10 @@ class ChosenReplicaRouter(RequestRouter):
             self._routed[task] = pending_request
         # without it Serve calls this again at once
         pending_request.routing_context.should_backoff = True
-        return ranked(candidate_replicas, pending_request.metadata.session_id)
+        name = pending_request.metadata.session_id
+        if name and name not in self._seen and time() - pending_request.created_at < NEW_S:
+            return []
+        return ranked(candidate_replicas, name)
 
     def _get_pending_request_matching_internal_request_id(
         self, request_metadata: "RequestMetadata | None" = None

@@ -248,6 +248,7 @@ class Follower:
         self._log = RateLimitedLog(logger)
         self._events: dict[str, LatestEvents] = {}
         self._progress: dict[str, bool] = {}
+        self._in_ledger: set[str] = set()
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._places: FreePlaces | None = None
         self._submitted: list[Submitted] = []
@@ -267,6 +268,7 @@ class Follower:
             yield self._events[request_id]
         finally:
             del self._events[request_id], self._progress[request_id]
+            self._in_ledger.discard(request_id)
 
     def place(self, caller: Caller) -> Place | None:
         """A place that a run of the caller may take; None where the dispatcher has last said that there is none."""
@@ -282,6 +284,8 @@ class Follower:
 
         Where it does not hear, it finds the run there at its next look; what is held by `claim` is put back for that.
         """
+        if request_id in self._events:
+            self._in_ledger.add(request_id)
         self._submitted.append((request_id, claim))
         if len(self._submitted) == 1:  # what one commit has brought goes with one call
             asyncio.get_running_loop().call_soon(self._begin_poll)
@@ -328,8 +332,9 @@ class Follower:
         asked: list[str] = []  # who was there at the last check: short runs cost the ledger nothing
         while self._events:
             await asyncio.sleep(CHECK_S)
-            asked, before = [*self._events], asked
-            if not (old := [request_id for request_id in before if request_id in self._events]):
+            # what is on its way into the ledger may take longer than this, and is not gone for that
+            asked, before = [*self._in_ledger], asked
+            if not (old := [request_id for request_id in before if request_id in self._in_ledger]):
                 continue
             try:
                 found = await self._ledger.statuses(old)

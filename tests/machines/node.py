@@ -20,11 +20,11 @@ from tests.cluster import ROOT
 STORE_BYTES = 75 * 2**20  # the least that Ray takes
 DATA = Path("/var/lib/fooocus-serve")  # where the production file has a node's data
 RAY_PORT, METRICS_PORT = 6379, 9090
-START_S = 120.0
+START_S = 240.0
 # Ray gives its own processes 15 s to answer, which a busy machine does not keep, and its workers the lowest priority
 PATIENCE: Mapping[str, str] = {
-    "RAY_agent_register_timeout_ms": "60000",
-    "RAY_raylet_start_wait_time_s": "90",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_raylet_start_wait_time_s": "200",
     "RAY_worker_niceness": "0",
 }
 _MOUNTS = """
@@ -58,7 +58,8 @@ class Node:
 
     @property
     def logs(self) -> Path:
-        return self.home / "tmp" / "session_latest" / "logs"
+        """Of its newest session. Ray's own link to it names a folder that is mounted on the node alone."""
+        return max(self.home.glob("tmp/session_2*"), default=self.home / "tmp") / "logs"
 
     def start(self, head: "Node | None" = None) -> None:
         """Start Ray on it and wait until it takes part. head: of its cluster; itself where there is none."""
@@ -89,6 +90,7 @@ class Node:
                 env={**os.environ, **self.environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # to which Linux gives the cores as to one of any other
             )
         end = time.monotonic() + START_S
         while "Ray runtime started" not in self.said():

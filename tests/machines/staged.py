@@ -6,6 +6,7 @@ dashboard), another node 0.5 GB, each replica 0.15 GB, or 0.35 GB with torch.
 
 import base64
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -32,6 +33,7 @@ from tests.machines.node import DATA, PATIENCE, Node, program
 
 DEPLOYED_S = 240.0
 APPLICATION = "fooocus"
+OUT = "FOOOCUS_TEST_OUT"  # a folder for what was seen and logged, to be looked at afterwards; nothing stays without it
 
 
 @dataclass
@@ -61,6 +63,13 @@ class Machines:
     def production(self) -> dict[str, Any]:
         """The config file of production, as it is on these machines."""
         return production(self.address, self.bucket.endpoint_url)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Whatever must be shown nowhere, by what it opens."""
+        files = {name: (self.home / "secrets" / name).read_text() for name in ("token_secret", "webhook_key")}
+        stores = {"database": self.database.password, "bucket": self.bucket.secret, "redis": self.redis.password}
+        return {**files, **stores, "ray": self.environment["RAY_AUTH_TOKEN"]}
 
     @property
     def hold(self) -> Path:
@@ -97,15 +106,17 @@ class Machines:
     def status(self) -> dict[str, Any]:
         """What Serve says of the application, where `serve status` asks, which would take seconds of a core. Of a head
         that is just starting, that it cannot be asked."""
-        token = f"Authorization: Bearer {self.environment['RAY_AUTH_TOKEN']}"
         try:
-            told = json.loads(
-                self.head.run("curl", "-sS", "-H", token, "http://127.0.0.1:8265/api/serve/applications/")
-            )
+            told = json.loads(self.dashboard("/api/serve/applications/"))
         except (AssertionError, ValueError):
             return {"status": "UNREACHABLE"}
         found: dict[str, Any] = told["applications"].get(APPLICATION, {"status": "NOT_STARTED"})
         return found
+
+    def dashboard(self, path: str) -> str:
+        """What Ray's dashboard answers there."""
+        token = f"Authorization: Bearer {self.environment['RAY_AUTH_TOKEN']}"
+        return self.head.run("curl", "-sS", "-H", token, f"http://127.0.0.1:8265{path}")
 
     def running(self, deployment: str) -> int:
         """How many replicas of it Serve says are running."""
@@ -146,6 +157,12 @@ class Machines:
             self.balancer.watch(address)
         node.start(None if node is self.head else self.head)
         return node
+
+    def keep_logs(self, folder: Path) -> None:
+        """A copy of what Serve's processes have logged, by node."""
+        for node in self.nodes:
+            if (node.logs / "serve").exists():
+                shutil.copytree(node.logs / "serve", folder / node.name, dirs_exist_ok=True)
 
     def _redis_address(self) -> str:
         return f"{self.redis.address}:{self.redis.port}"
@@ -188,3 +205,5 @@ def staged(family: Path, more: Mapping[str, str] | None = None) -> Iterator[Mach
         finally:
             for node in reversed(machines.nodes):
                 node.kill()
+            if OUT in os.environ:
+                machines.keep_logs(Path(os.environ[OUT]) / "logs")

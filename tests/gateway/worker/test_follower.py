@@ -8,10 +8,10 @@ import pytest
 from gateway.endpoints import app_of
 from gateway.errors import StoreUnavailable
 from gateway.keys.base import Caller, KeyLimits
-from gateway.ledger.models import AtOnce, Place, State, Terms
+from gateway.ledger.models import AtOnce, Place, State, Status, Terms
 from gateway.ledger.store import SqlLedger
 from gateway.work import Step
-from gateway.worker.events import Ended, Follower, FreePlaces, LatestEvents, News, RunEvent, Submitted
+from gateway.worker.events import Ended, Follower, FreePlaces, Gone, LatestEvents, News, RunEvent, Submitted
 from tests.gateway.fakes import FAST, LocalDispatcher, until, work
 
 APP = app_of(FAST)
@@ -135,6 +135,33 @@ async def test_a_ledger_that_is_away_costs_a_line_and_no_run(
     (said,) = [record for record in caplog.records if record.name.startswith("fooocus")]
     assert "ledger store" in said.getMessage()
     assert said.exc_info is None
+
+
+async def test_a_run_is_lost_when_the_ledger_has_it_no_more_and_not_while_it_is_on_its_way_there(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.worker.events.CHECK_S", 0.01)
+    asked: list[set[str]] = []
+
+    class Asked(SqlLedger):
+        async def statuses(self, request_ids: Sequence[str]) -> Mapping[str, Status]:
+            asked.append({*request_ids})
+            return await super().statuses(request_ids)
+
+    follower = Follower(LocalDispatcher(), Asked(ledger.database), 30)
+    await ledger.submit(work("there"), APP, Terms(listener=follower.name))
+    with follower.follow("coming", False) as coming, follower.follow("there", False) as there:
+        follower.submitted("there", None)
+
+        async def often() -> bool:
+            return len(asked) >= 3
+
+        await until(often)
+        assert asked[-1] == {"there"}
+        assert (coming.take(), there.take()) == ([], [])
+        follower.submitted("coming", None)
+        await asyncio.wait_for(coming.filled.wait(), 5)
+        assert coming.take() == [Gone()]
 
 
 async def test_a_run_that_the_dispatcher_does_not_hear_of_is_put_back(ledger: SqlLedger) -> None:
