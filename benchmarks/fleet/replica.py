@@ -63,6 +63,7 @@ class Replica:
             "state",
             "stopping",
             "version",
+            "was_full",
         ),
     )
 
@@ -75,7 +76,7 @@ class Replica:
         self.busy_s = self.done_cost = self.calls = self.rows = 0.0
         self.told = Spent()
         self.version = self.holding = 0
-        self.stopping = False
+        self.stopping = self.was_full = False
 
     @property
     def draws(self) -> bool:

@@ -263,7 +263,9 @@ class Service:
         draws = 0
         for replica in self._living.values():
             replica.pass_until(now)
-            self._paces.hear(replica.spent(), now)
+            full, before = not replica.state.has_room, replica.was_full
+            self._paces.hear(replica.spent(), now, full and before)
+            replica.was_full = full
             draws += replica.holding > 0
         self._arrivals.hear(self._come_work, now)
         self._come_work = 0.0
