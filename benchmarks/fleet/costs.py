@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Curve:
 
     points: Sequence[tuple[float, float]]
     source: str = ""
+    _known: dict[float, float] = field(default_factory=dict, repr=False, compare=False)  # seconds by rows
 
     def __post_init__(self) -> None:
         if not self.points or any(rows <= 0 or ms <= 0 for rows, ms in self.points):
@@ -34,6 +35,12 @@ class Curve:
 
     def seconds(self, rows: float) -> float:
         """In which every one of these rows takes a step: one call, or as many as they fill."""
+        seconds = self._known.get(rows)
+        if seconds is None:
+            seconds = self._known[rows] = self._between_points(rows)
+        return seconds
+
+    def _between_points(self, rows: float) -> float:
         points = self.points
         if rows >= self.most:
             return rows * self.full_ms / 1000

@@ -84,6 +84,7 @@ class Service:
         self._serial = count()
         self._replicas: dict[int, Replica] = {}  # those that are to live, by number
         self._living: dict[int, Replica] = {}
+        self._states: list[ReplicaState] = []  # of those that live
         self._ending: dict[int, Replica] = {}
         self._target = self._number = self._started = 0
         self._held = self._room = 0
@@ -147,6 +148,7 @@ class Service:
             self._begin(now, replica, told)
         elif replica.number in self._replicas:
             self._living[replica.number] = replica
+            self._states.append(replica.state)
             self._room += 1
             self._free += _free_rows(replica)
             self._fill(now)
@@ -173,8 +175,8 @@ class Service:
 
     def _place_some(self, now: float) -> bool:
         """Whether anybody of the line was placed."""
-        states, placed = [replica.state for replica in self._living.values()], False
-        while self._room and (next_one := _next_of(self._line, states)) is not None:
+        placed = False
+        while self._room and (next_one := _next_of(self._line, self._states)) is not None:
             goes, name = next_one
             for passed in self._line:
                 if passed is goes:
@@ -246,6 +248,7 @@ class Service:
         replica = self._replicas.pop(number)
         replica.stopping = True
         if self._living.pop(number, None) is not None:
+            self._states.remove(replica.state)
             self._room -= replica.state.has_room
             self._free -= _free_rows(replica)
         self._ending[number] = replica
@@ -296,7 +299,8 @@ class Service:
 
 
 def _free_rows(replica: Replica) -> float:
-    return max(0.0, replica.state.rows - replica.state.taken)
+    left = replica.state.rows - replica.state.taken
+    return left if left > 0 else 0.0
 
 
 def _next_of(line: Sequence[Waiting], states: Sequence[ReplicaState]) -> tuple[Waiting, str] | None:
