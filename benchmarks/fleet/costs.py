@@ -61,18 +61,21 @@ class Costs:
     """What else takes time, in seconds.
 
     start_s: from when a replica is wanted, and paid for, until it draws; starts: likewise of the first ones. prepare_s:
-    of a request in its place, before its first step. fetch_s: beside it, where its LoRAs were never there; read_s:
-    where they were and are not at hand, of which a replica keeps `sets`. look_ahead: requests that a dispatcher holds
-    beyond what the replicas can.
+    of a request in its place, before its first step; finish_s: behind its last. fetch_s: beside it, where its LoRAs
+    were never there; read_s: where they were and are not at hand, of which a replica keeps `sets`. look_ahead: requests
+    that a dispatcher holds beyond what the replicas can. react_s: from when figures are counted until the policy acts
+    on them.
     """
 
     curve: Curve
     start_s: float = 60.0
     prepare_s: float = 0.0
+    finish_s: float = 0.0
     fetch_s: float = 1.7
     read_s: float = 0.12
     sets: int = 32
     look_ahead: int = 4
+    react_s: float = 0.0
     starts: Sequence[float] = ()
 
     def start_of(self, number: int) -> float:
