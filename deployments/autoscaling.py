@@ -28,10 +28,9 @@ class Figures:
     queued_row_steps: of all that waits in the ledger; queued_low_row_steps: the part of it with low priority.
     held_row_steps: of all that a dispatcher holds; claimed_row_steps: the part of it that has not begun. waiting, held:
     how many these are. oldest_wait_s: of what waits with normal priority. arriving_row_steps_per_s: what has come
-    steadily. ms_per_row_step: what one takes in calls as full as they were seen, 0 where none was. living: replicas
-    that report; busy: those of them that draw. room: requests more that would be placed at once, so that what
-    waits beside it is held back by something else, as its key's limit. at: when this was counted, in seconds since
-    1970.
+    steadily. ms_per_row_step: what one takes at a full replica, 0 where none is known. living: replicas that report;
+    busy: those of them that draw. room: requests more that would be placed at once, so that what waits beside it is
+    held back by something else, as its key's limit. at: when this was counted, in seconds since 1970.
     """
 
     queued_row_steps: float = 0.0
@@ -60,8 +59,8 @@ class Rules:
 
     wait_s, low_wait_s: in how long what waits should have begun, by priority. start_s: how long a replica takes to
     start; what waits for one is not to be done faster than that. oldest_wait_s: nothing of normal priority should wait
-    longer while all replicas draw; there are more once it does. utilisation: the share of its time that a replica
-    should draw in steady traffic. keep_s: how long a replica is kept that is not needed now; zero_s: likewise the last
+    longer while all replicas draw; there are more once it does. utilisation: the share that steady traffic should take
+    of what full replicas do. keep_s: how long a replica is kept that is not needed now; zero_s: likewise the last
     one. ms_per_row_step: until it is measured. stale_s: after so long without new figures nothing changes.
     least, most: replicas.
     """
@@ -70,7 +69,7 @@ class Rules:
     low_wait_s: float = 60.0
     start_s: float = 60.0
     oldest_wait_s: float = 120.0
-    utilisation: float = 0.85
+    utilisation: float = 0.9
     keep_s: float = 300.0
     zero_s: float = 900.0
     ms_per_row_step: float = 20.0
@@ -129,8 +128,8 @@ def target(demand: Figures | None, state: State, rules: Rules, now: float, repli
 def needed(demand: Figures, rules: Rules) -> float:
     """How many replicas the work takes, as a fraction.
 
-    As many as steady traffic keeps busy for their share of the time; and beyond what it keeps busy all the time, as
-    many as let the rest begin in time. What draws already counts for nothing more: no other replica could take it over.
+    As many as steady traffic fills to their share; and beyond what it fills wholly, as many as let the rest begin in
+    time. What draws already counts for nothing more: no other replica could take it over.
     """
     seconds, steady = _seconds(demand, rules), _steady(demand, rules)
     low = demand.queued_low_row_steps * seconds
@@ -148,7 +147,7 @@ def _seconds(demand: Figures, rules: Rules) -> float:
 
 
 def _steady(demand: Figures, rules: Rules) -> float:
-    """How many replicas steady traffic keeps busy all the time."""
+    """How many replicas steady traffic keeps full."""
     return demand.arriving_row_steps_per_s * _seconds(demand, rules)
 
 

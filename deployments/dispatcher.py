@@ -152,7 +152,7 @@ class Dispatcher:
         `holds`, as requests name them. spent: what it has drawn since its last report."""
         before = self._places.capacity()
         self._replicas.report(replica, capacity, variants, holds)
-        self._meter.hear(replica, spent)
+        self._meter.hear(replica, spent, self._replicas.is_full(replica))
         self._places.place()
         if self._places.capacity() > before:
             self._dispatching.wake()

@@ -14,6 +14,7 @@ WINDOW_S = 60.0  # in which what comes is counted
 KEPT_S = 3600.0  # for how long a measured pace is believed
 LEAST = 20.0  # row-steps of which a pace is measured at all
 FORGOTTEN = 1000.0  # row-steps after which an older one counts half
+FULL = math.inf  # the fullness of a replica without room
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,22 @@ class Spent:
 
 
 class Paces:
-    """How long a row-step takes, by how full the calls are: only the fullest tell what a replica can do.
+    """How long a row-step takes at a replica that is full, which tells what replicas can do; until one was, in the
+    fullest calls that were seen.
 
-    Emptier calls take longer for each row. Were they believed, more replicas would draw emptier calls still.
+    Emptier calls take longer for each row. Were they believed, more replicas would draw emptier calls still. And the
+    fullest calls of a full replica are no more than its best ones: others of it are of few rows, since unlike bases and
+    sizes share none. Were those alone believed, there would be too few replicas.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[float, float, float]] = {}  # by the fullness: seconds, row-steps, when last
+        self._seen: dict[float, tuple[float, float, float]] = {}  # by the fullness: seconds, row-steps, when last
 
-    def hear(self, spent: Spent, now: float) -> None:
+    def hear(self, spent: Spent, now: float, full: bool = False) -> None:
+        """full: whether the replica had no room in that time."""
         if spent.calls <= 0 or spent.rows <= 0 or spent.row_steps <= 0 or spent.seconds <= 0:
             return
-        fullness = math.floor(math.log2(max(1.0, spent.rows / spent.calls)))
+        fullness = FULL if full else math.floor(math.log2(max(1.0, spent.rows / spent.calls)))
         seconds, row_steps, _ = self._seen.get(fullness, (0.0, 0.0, now))
         kept = 0.5 ** (spent.row_steps / FORGOTTEN)
         self._seen[fullness] = seconds * kept + spent.seconds, row_steps * kept + spent.row_steps, now
@@ -83,18 +88,21 @@ class Meter:
     def __init__(self) -> None:
         self._paces, self._arrivals = Paces(), Arrivals()
         self._live: dict[str, int] = {}
+        self._full: set[str] = set()  # who was when it last said anything
         self.newest: int | None = None
 
-    def hear(self, replica: str, spent: Spent) -> None:
-        """A replica says what it has drawn."""
+    def hear(self, replica: str, spent: Spent, full: bool = False) -> None:
+        """A replica says what it has drawn. full: whether it has no room now."""
         self._live[replica] = spent.live
-        self._paces.hear(spent, monotonic())
+        self._paces.hear(spent, monotonic(), full and replica in self._full)
+        (self._full.add if full else self._full.discard)(replica)
 
     def figures(self, demand: Demand, living: Collection[str], room: int) -> Figures:
         """Of a demand that was asked for behind `newest`. living: names of the replicas that do. room: requests more
         that would be placed at once."""
         now, self.newest = monotonic(), demand.newest
         self._live = {name: live for name, live in self._live.items() if name in living}
+        self._full &= {*living}
         self._arrivals.hear(demand.arrived_row_steps, now)
         normal, low = demand.waits(Priority.NORMAL), demand.waits(Priority.LOW)
         return Figures(

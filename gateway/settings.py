@@ -268,14 +268,14 @@ class ScalingRules(BaseModel):
     that is over when they are there"""
     oldest_wait_s: float = Field(120.0, gt=0)
     """once something of normal priority has waited longer, while every replica draws, there are a quarter more"""
-    utilisation: float = Field(0.85, gt=0, le=1)
-    """the share of its time that a replica should draw in steady traffic"""
+    utilisation: float = Field(0.9, gt=0, le=1)
+    """the share of what full replicas do that steady traffic should take"""
     keep_s: float = Field(300.0, ge=0)
     """how long a replica is kept that is not needed"""
     zero_s: float = Field(900.0, ge=0)
     """how long the last one is kept, where `min_replicas` is 0"""
     ms_per_row_step: float = Field(20.0, gt=0)
-    """what a row of 1024 x 1024 pixels takes in a full UNet call, in milliseconds, until replicas have measured it"""
+    """what a row of 1024 x 1024 pixels takes of a UNet call at a full replica, in milliseconds, until it is measured"""
     stale_s: float = Field(10.0, gt=0)
     """after so long without news of the ledger nothing changes"""
 

@@ -14,14 +14,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmarks.fleet.comparing import compare_file
+from benchmarks.fleet.comparing import compare_files
 from benchmarks.fleet.costs import read_curve
 from benchmarks.fleet.drawing import picture
 from benchmarks.fleet.playing import CASES, POLICIES, Played, Task, play
 from benchmarks.report import Cell, Report, Table
 
 RESULTS = Path(__file__).parent.parent / "results"
-LEAST_IS_WORST = frozenset({"utilisation", "as full calls"})
+LEAST_IS_WORST = frozenset({"utilisation", "as full replicas", "as full calls"})
 
 
 def worst(played: Sequence[Played]) -> dict[str, Cell]:
@@ -103,19 +103,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--start", type=float, default=60.0, help="seconds that a replica takes to start")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--compare", type=Path, help="a real run, as JSON lines")
+    parser.add_argument("--compare", type=Path, nargs="+", help="real runs, as JSON lines")
     given = parser.parse_args(arguments)
+    command = " ".join(("python -m benchmarks.fleet", *arguments))
     if given.compare is not None:
-        compared = compare_file(given.compare)
-        print(compared.told())
-        return 0 if compared.agrees() else 1
+        compared, report = compare_files(given.compare, command)
+        report.publish(given.out)
+        return 0 if not any(each.disagrees_in() for each in compared) else 1
     tasks = [
         Task(case, seed, policy, given.requests, given.most, given.start, RESULTS)
         for seed in given.seeds
         for case in given.cases
         for policy in given.policies
     ]
-    results = Results(given, " ".join(("python -m benchmarks.fleet", *arguments)))
+    results = Results(given, command)
     given.out.mkdir(parents=True, exist_ok=True)
     for played in _played(tasks, given.workers):
         print(played.task.case, played.task.seed, played.task.policy, played.figures, flush=True)

@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Curve:
 
     points: Sequence[tuple[float, float]]
     source: str = ""
+    _known: dict[float, float] = field(default_factory=dict, repr=False, compare=False)  # seconds by rows
 
     def __post_init__(self) -> None:
         if not self.points or any(rows <= 0 or ms <= 0 for rows, ms in self.points):
@@ -34,6 +35,12 @@ class Curve:
 
     def seconds(self, rows: float) -> float:
         """In which every one of these rows takes a step: one call, or as many as they fill."""
+        seconds = self._known.get(rows)
+        if seconds is None:
+            seconds = self._known[rows] = self._between_points(rows)
+        return seconds
+
+    def _between_points(self, rows: float) -> float:
         points = self.points
         if rows >= self.most:
             return rows * self.full_ms / 1000
@@ -54,18 +61,21 @@ class Costs:
     """What else takes time, in seconds.
 
     start_s: from when a replica is wanted, and paid for, until it draws; starts: likewise of the first ones. prepare_s:
-    of a request in its place, before its first step. fetch_s: beside it, where its LoRAs were never there; read_s:
-    where they were and are not at hand, of which a replica keeps `sets`. look_ahead: requests that a dispatcher holds
-    beyond what the replicas can.
+    of a request in its place, before its first step; finish_s: behind its last. fetch_s: beside it, where its LoRAs
+    were never there; read_s: where they were and are not at hand, of which a replica keeps `sets`. look_ahead: requests
+    that a dispatcher holds beyond what the replicas can. react_s: from when figures are counted until the policy acts
+    on them.
     """
 
     curve: Curve
     start_s: float = 60.0
     prepare_s: float = 0.0
+    finish_s: float = 0.0
     fetch_s: float = 1.7
     read_s: float = 0.12
     sets: int = 32
     look_ahead: int = 4
+    react_s: float = 0.0
     starts: Sequence[float] = ()
 
     def start_of(self, number: int) -> float:

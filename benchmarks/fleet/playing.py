@@ -63,7 +63,7 @@ def play(task: Task) -> Played:
     replicas = min(task.most, int(first / rate) + 1)  # as the wave's trough needs, for a day has no beginning
     scaling = _scaling(task, trace, costs, rate)
     outcome = Service(trace, scaling, costs, replicas).run()
-    return Played(task, _figures(outcome, time.process_time() - began), outcome.samples)
+    return Played(task, _figures(outcome, rate, time.process_time() - began), outcome.samples)
 
 
 def _scaling(task: Task, trace: Trace, costs: Costs, rate: float) -> Scales:
@@ -76,7 +76,7 @@ def _scaling(task: Task, trace: Trace, costs: Costs, rate: float) -> Scales:
             return foreseen(trace, costs, task.most, rate * SHARE)
 
 
-def _figures(outcome: Outcome, took_s: float) -> dict[str, float]:
+def _figures(outcome: Outcome, rate: float, took_s: float) -> dict[str, float]:
     p50, p95, p99 = (float(each) for each in np.percentile(outcome.waits, (50, 95, 99)))
     return {
         "wait p50 s": p50,
@@ -84,6 +84,7 @@ def _figures(outcome: Outcome, took_s: float) -> dict[str, float]:
         "wait p99 s": p99,
         "answer p95 s": float(np.percentile(outcome.ends, 95)),
         "utilisation": outcome.utilisation,
+        "as full replicas": outcome.row_steps / (outcome.paid_s * rate),
         "as full calls": outcome.worth,
         "replica hours": outcome.paid_s / 3600,
         "most replicas": float(outcome.most),

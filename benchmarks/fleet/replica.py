@@ -63,6 +63,7 @@ class Replica:
             "state",
             "stopping",
             "version",
+            "was_full",
         ),
     )
 
@@ -73,9 +74,9 @@ class Replica:
         self.state = ReplicaState(f"r{number}", curve.most, holds=self._held.keys(), bases=self._held.bases)
         self._groups: dict[Group, Calls] = {}
         self.busy_s = self.done_cost = self.calls = self.rows = 0.0
-        self.told = Spent()
+        self.told = 0, 0, 0.0, 0.0
         self.version = self.holding = 0
-        self.stopping = False
+        self.stopping = self.was_full = False
 
     @property
     def draws(self) -> bool:
@@ -103,12 +104,13 @@ class Replica:
         passed = now - self.at
         if passed > 0 and self._groups:
             self.busy_s += passed
+            most = self._curve.points[-1][0]
             for calls in self._groups.values():
-                steps = calls.rate * passed
+                steps, cost = calls.rate * passed, calls.cost
                 calls.done += steps
-                self.calls += steps * max(1.0, calls.cost / self._curve.most)
+                self.calls += steps * (cost / most if cost > most else 1.0)
                 self.rows += steps * calls.rows
-                self.done_cost += steps * calls.cost
+                self.done_cost += steps * cost
         self.at = now
 
     def ended(self, now: float) -> list[int]:
@@ -134,21 +136,16 @@ class Replica:
 
     def spent(self) -> Spent:
         """What was drawn since this was last asked."""
-        before, self.told = self.told, Spent(0, int(self.calls), int(self.rows), self.done_cost, self.busy_s)
-        now = self.told
-        return Spent(
-            live=self.holding,
-            calls=now.calls - before.calls,
-            rows=now.rows - before.rows,
-            row_steps=now.row_steps - before.row_steps,
-            seconds=now.seconds - before.seconds,
-        )
+        calls, rows, row_steps, seconds = self.told
+        now = self.told = int(self.calls), int(self.rows), self.done_cost, self.busy_s
+        return Spent(self.holding, now[0] - calls, now[1] - rows, now[2] - row_steps, now[3] - seconds)
 
     def next_end(self) -> float | None:
         """When the next job will have taken its last step, if nothing changes before."""
         if not self._groups:
             return None
-        return self.at + min(max(0.0, calls.ends[0][0] - calls.done) / calls.rate for calls in self._groups.values())
+        soonest = min([(calls.ends[0][0] - calls.done) / calls.rate for calls in self._groups.values()])
+        return self.at + max(0.0, soonest)
 
     def _share(self) -> None:
         """The steps a second of each group: where there are several, the one with the least work left takes PATIENCE

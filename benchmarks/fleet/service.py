@@ -4,6 +4,7 @@ Left out is what no trace here asks for: a key that begins although all is full,
 """
 
 from bisect import insort
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ TICK_S = 1.0  # between two publications of figures, and hence two decisions
 SAMPLE_TICKS = 10
 NEVER = datetime(1, 1, 1, tzinfo=UTC)  # nothing here has a time to start by
 
-READY, BEGIN, END = range(3)
+READY, BEGIN, END, FINISHED = range(4)
 _rank = attrgetter("rank")
 
 
@@ -76,14 +77,18 @@ class Outcome:
 class Service:
     """Plays one trace once."""
 
-    def __init__(self, trace: Trace, scaling: Scales, costs: Costs, replicas: int = 1) -> None:
+    def __init__(
+        self, trace: Trace, scaling: Scales, costs: Costs, replicas: int = 1, sample_ticks: int = SAMPLE_TICKS
+    ) -> None:
         """replicas: that draw at the beginning."""
         self._trace, self._scaling, self._costs = trace, scaling, costs
         self._order, self._line = Order(), list[Waiting]()
         self._events: list[tuple[float, int, int, Replica, int]] = []
-        self._serial = count()
+        self._serial, self._sample_ticks = count(), sample_ticks
+        self._told = deque[tuple[float, Figures]]()  # figures that the policy has not heard yet, and when it will
         self._replicas: dict[int, Replica] = {}  # those that are to live, by number
         self._living: dict[int, Replica] = {}
+        self._states: list[ReplicaState] = []  # of those that live
         self._ending: dict[int, Replica] = {}
         self._target = self._number = self._started = 0
         self._held = self._room = 0
@@ -108,14 +113,21 @@ class Service:
         at, events, number = self._at, self._events, len(self._at)
         key, priority = self._trace.key.tolist(), self._trace.priority.tolist()
         work = [kind.row_steps for kind in self._trace.kinds]
-        tick, ticks, now = 0.0, 0, 0.0
+        tick, ticks, now, react_s = 0.0, 0, 0.0, self._costs.react_s
         while self._come < number or self._held or len(self._order):
             arrives = at[self._come] if self._come < number else inf
             happens = events[0][0] if events else inf
-            if tick <= arrives and tick <= happens:
+            hears = self._told[0][0] if self._told else inf
+            if hears <= arrives and hears <= happens and hears <= tick:
+                now, figures = self._told.popleft()
+                self._decide(now, figures)
+            elif tick <= arrives and tick <= happens:
                 now, tick = tick, tick + TICK_S
-                self._decide(now)
-                if ticks % SAMPLE_TICKS == 0:
+                if react_s:
+                    self._told.append((now + react_s, self._figures(now)))
+                else:
+                    self._decide(now, self._figures(now))
+                if ticks % self._sample_ticks == 0:
                     self._sample(now)
                 ticks += 1
             elif arrives <= happens:
@@ -138,18 +150,29 @@ class Service:
             if told != replica.version:
                 return  # something joined or left meanwhile
             for job in replica.ended(now):
-                self._end(now, replica, job)
+                if self._costs.finish_s:
+                    finished = now + self._costs.finish_s
+                    heappush(self._events, (finished, next(self._serial), FINISHED, replica, job))
+                else:
+                    self._end(now, replica, job)
             self._expect(now, replica)
-            if replica.stopping and not replica.holding:
-                self._retire(now, replica)
-            self._fill(now)
+            self._after_end(now, replica)
+        elif what == FINISHED:
+            self._end(now, replica, told)
+            self._after_end(now, replica)
         elif what == BEGIN:
             self._begin(now, replica, told)
         elif replica.number in self._replicas:
             self._living[replica.number] = replica
+            self._states.append(replica.state)
             self._room += 1
             self._free += _free_rows(replica)
             self._fill(now)
+
+    def _after_end(self, now: float, replica: Replica) -> None:
+        if replica.stopping and not replica.holding:
+            self._retire(now, replica)
+        self._fill(now)
 
     def _fill(self, now: float) -> None:
         """Claim what replicas have room for, and place it, as long as that makes room for more."""
@@ -173,8 +196,8 @@ class Service:
 
     def _place_some(self, now: float) -> bool:
         """Whether anybody of the line was placed."""
-        states, placed = [replica.state for replica in self._living.values()], False
-        while self._room and (next_one := _next_of(self._line, states)) is not None:
+        placed = False
+        while self._room and (next_one := _next_of(self._line, self._states)) is not None:
             goes, name = next_one
             for passed in self._line:
                 if passed is goes:
@@ -224,8 +247,8 @@ class Service:
         if (ends := replica.next_end()) is not None:
             heappush(self._events, (max(now, ends), version, END, replica, version))
 
-    def _decide(self, now: float) -> None:
-        wanted = self._scaling.target(self._figures(now), now, self._target, len(self._living))
+    def _decide(self, now: float, figures: Figures) -> None:
+        wanted = self._scaling.target(figures, now, self._target, len(self._living))
         while len(self._replicas) < wanted:
             self._start(now, now + self._costs.start_of(self._started))
             self._started += 1
@@ -246,6 +269,7 @@ class Service:
         replica = self._replicas.pop(number)
         replica.stopping = True
         if self._living.pop(number, None) is not None:
+            self._states.remove(replica.state)
             self._room -= replica.state.has_room
             self._free -= _free_rows(replica)
         self._ending[number] = replica
@@ -263,7 +287,9 @@ class Service:
         draws = 0
         for replica in self._living.values():
             replica.pass_until(now)
-            self._paces.hear(replica.spent(), now)
+            full, before = not replica.state.has_room, replica.was_full
+            self._paces.hear(replica.spent(), now, full and before)
+            replica.was_full = full
             draws += replica.holding > 0
         self._arrivals.hear(self._come_work, now)
         self._come_work = 0.0
@@ -294,7 +320,8 @@ class Service:
 
 
 def _free_rows(replica: Replica) -> float:
-    return max(0.0, replica.state.rows - replica.state.taken)
+    left = replica.state.rows - replica.state.taken
+    return left if left > 0 else 0.0
 
 
 def _next_of(line: Sequence[Waiting], states: Sequence[ReplicaState]) -> tuple[Waiting, str] | None:

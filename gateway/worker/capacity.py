@@ -83,6 +83,11 @@ class ReplicaRegistry:
             del self._avoided[name]
         return [self._states[name] for name in living if name not in self._avoided or self._avoided[name][0] <= now]
 
+    def is_full(self, replica: str) -> bool:
+        """Whether it lives and has no row free."""
+        state = self._states.get(replica)
+        return state is not None and not state.has_room
+
     def give(self, replica: str, wanted: Wanted) -> None:
         """A request has a place there."""
         self._given.setdefault(replica, Counter())[wanted] += 1

@@ -94,13 +94,17 @@ def choose(replicas: Sequence[ReplicaState], wanted: Wanted, rules: Rules = RULE
     own = weights == OWN
     best: list[ReplicaState] = []
     least, fits = 0.0, False
-    for each in replicas:
-        if each.taken >= each.rows:
+    most_emptier = max(rules.at_hand, rules.base)
+    for each in replicas:  # hundreds of them for each request, hence what spares a look at what is at hand there
+        taken, size = each.taken, each.rows
+        if taken >= size:
             continue
-        whole = not each.taken or each.taken + rows <= each.rows
+        whole = not taken or taken + rows <= size
         if fits and not whole:
             continue
-        fullness = (each.taken + rows) / each.rows
+        fullness = (taken + rows) / size
+        if best and whole is fits and not hint and fullness - most_emptier > least:
+            continue
         if own or weights in each.holds:
             fullness -= rules.at_hand
         elif not weights.base or weights.base in each.bases:

@@ -1,4 +1,4 @@
-"""The app with replicas that sleep, for a config file to name: each of its row-steps takes as long as the file says."""
+"""The app with replicas that sleep, for a config file to name: each of their calls takes as long as the file says."""
 
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ class Dispatcher(ServedDispatcher):
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """ms_per_row_step: of a replica; the others are the app's own."""
-    ms_per_row_step, rows = args.pop("ms_per_row_step"), args["drawing"]["rows"]
+    """points: rows of a call, and its milliseconds; the others are the app's own."""
+    points, rows = args.pop("points"), args["drawing"]["rows"]
 
     def drawer_of(_: object) -> SleepingDrawer:
-        return SleepingDrawer([(0, 0), (1, ms_per_row_step)], rows)
+        return SleepingDrawer(points, rows)
 
     # what the app binds its deployments to
     for name, ours in (("drawer_of", drawer_of), ("Dispatcher", Dispatcher)):

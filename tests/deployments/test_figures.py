@@ -44,6 +44,26 @@ def test_emptier_calls_do_not_count_for_slower_replicas() -> None:
     assert paces.ms_per_row_step(61) == pytest.approx(30, rel=0.01)
 
 
+def test_what_a_full_replica_takes_is_believed_before_its_fullest_calls() -> None:
+    paces = Paces()
+    paces.hear(full(20, rows=32), 0)
+    paces.hear(full(25, rows=12), 1, full=True)  # calls of unlike bases and sizes, by turns
+    paces.hear(full(20, rows=32), 2)
+    assert paces.ms_per_row_step(2) == pytest.approx(25)
+    assert paces.ms_per_row_step(KEPT_S + 2) == pytest.approx(20)
+
+
+def test_a_replica_was_full_in_a_time_at_whose_two_ends_it_is() -> None:
+    meter = Meter()
+    for told in (True, False, True, False):
+        meter.hear("filled and emptied", full(50, rows=2), full=told)
+    meter.hear("full", full(20))
+    assert meter.figures(Demand({}), {"full"}, 0).ms_per_row_step == pytest.approx(20)
+    for _ in range(2):
+        meter.hear("full", full(25), full=True)
+    assert meter.figures(Demand({}), {"full"}, 0).ms_per_row_step == pytest.approx(25)
+
+
 def test_what_was_measured_long_ago_or_with_hardly_any_work_is_not_believed() -> None:
     paces = Paces()
     paces.hear(full(20), 0)

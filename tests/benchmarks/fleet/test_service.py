@@ -50,6 +50,14 @@ def test_the_first_replicas_start_as_fast_as_is_told() -> None:
     assert 3 <= outcome.waits[0] - costs.fetch_s <= 4
 
 
+def test_unlike_requests_that_come_steadily_hardly_wait_beside_replicas_that_are_well_used() -> None:
+    trace = draw(Shape(requests=6000, mean=10.0, wave=1.0), 1)
+    rate = saturated_rate(trace, COSTS)
+    outcome = Service(trace, ByWork(with_bounds(Rules(), 1, 64, COSTS)), COSTS, 10).run()
+    assert np.percentile(outcome.waits, 95) < 10
+    assert outcome.row_steps / outcome.paid_s > 0.7 * rate
+
+
 def test_nobody_waits_beside_many_replicas_but_for_weights() -> None:
     outcome = Service(draw(LIGHT, 1), Fixed(64), COSTS, 64).run()
     assert outcome.waits.max() == pytest.approx(COSTS.fetch_s)

@@ -58,6 +58,14 @@ def test_a_replica_takes_what_was_given_to_it_until_that_is_taken_back(replicas:
     assert _state(replicas, "a").taken == 2
 
 
+def test_a_replica_is_full_once_no_row_is_left(replicas: ReplicaRegistry) -> None:
+    replicas.report("one", 2)
+    assert not replicas.is_full("one")
+    replicas.give("one", Wanted(3))
+    assert replicas.is_full("one")
+    assert not replicas.is_full("nobody")
+
+
 def test_what_was_sent_to_a_silent_replica_counts_again_when_it_is_back(
     replicas: ReplicaRegistry, clock: Clock
 ) -> None:
