@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import median
 
 from benchmarks.report import Cell
@@ -131,8 +132,9 @@ class Verdict:
 
     def _held(self, whose: str, what: str, points: Sequence[tuple[float, float]], spare: float) -> Held:
         windows = self._windows
-        warm = median(value for at, value in points if windows.is_warm(at))
-        end = median(value for at, value in points if windows.is_last(at))
+        # what was not measured is not flat
+        warm = median([value for at, value in points if windows.is_warm(at)] or [nan])
+        end = median([value for at, value in points if windows.is_last(at)] or [nan])
         since = [(at, value) for at, value in points if windows.warm_s - windows.width_s / 2 <= at <= windows.end_s]
         return Held(whose, what, warm, end, 3600 * slope(since), max(GROWTH * warm, warm + spare))
 

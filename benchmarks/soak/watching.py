@@ -1,9 +1,11 @@
 """What each process of a service holds, and its folder, every few seconds."""
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,14 +95,20 @@ def _own(pid: int) -> float:
 def measured(data: Path, at: float) -> Folder:
     """Of the folder `data` of a service on SQLite."""
     wal, ledger = (_size([data / name]) for name in ("ledger.db-wal", "ledger.db"))
-    return Folder(at, wal, ledger, _size(data.rglob("*")) - wal - ledger)
+    return Folder(at, wal, ledger, _size(_files(data)) - wal - ledger)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All that are in it; what is taken away meanwhile is left out, folders too."""
+    for root, _, names in os.walk(folder):
+        yield from (Path(root, name) for name in names)
 
 
 def _size(paths: Iterable[Path]) -> float:
     found = 0
     for path in paths:
         with suppress(FileNotFoundError):
-            found += path.stat().st_size if path.is_file() else 0
+            found += path.stat().st_size
     return found / MIB
 
 
@@ -119,14 +127,15 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        """Raises in the end whatever kept it from looking."""
         over = threading.Event()
-        thread = threading.Thread(target=self._look, args=(over,))
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(self._look, over)
+            try:
+                yield
+            finally:
+                over.set()
+            looking.result()
 
     def _look(self, over: threading.Event) -> None:
         told = -1.0

@@ -87,3 +87,9 @@ def test_each_of_two_replicas_is_judged() -> None:
 
 def test_a_run_without_samples_fails() -> None:
     assert of().failures == ["no process lived from the warm minutes to the end"]
+
+
+def test_a_folder_that_was_not_measured_fails() -> None:
+    early = [folder(at) for at in TIMES if at < 120]
+    failures = of(*(held(at) for at in TIMES), folders=early).failures
+    assert [one.split(": ")[0] for one in failures] == ["the ledger", "the folder"]

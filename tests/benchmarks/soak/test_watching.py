@@ -84,3 +84,11 @@ def test_the_folder_is_measured_by_its_parts(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(mib * 2**20))
     found = measured(tmp_path, 7.0)
     assert (found.at, found.wal, found.ledger, found.files) == (7.0, 4.0, 2.0, 1.0)
+
+
+def test_a_watch_that_cannot_look_fails(process: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    watch = Watch(psutil.Process(process.pid), tmp_path, every_s=0.02)
+    process.kill()
+    process.wait()
+    with pytest.raises(psutil.NoSuchProcess), watch.watching():
+        """It looks at once."""
