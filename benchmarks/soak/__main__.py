@@ -26,7 +26,7 @@ from benchmarks.soak import plot
 from benchmarks.soak.clients import KINDS, Clients, Kind, Told, clients, in_rounds
 from benchmarks.soak.pictures import Server, serving
 from benchmarks.soak.served import served
-from benchmarks.soak.verdict import GROWTH, OF_RAY_ALONE, Verdict, Windows
+from benchmarks.soak.verdict import OF_RAY_ALONE, Verdict, Windows
 from benchmarks.soak.watching import Watch
 from tests.clients.guard import Guard
 
@@ -140,24 +140,24 @@ def asked(told: Sequence[Told]) -> Table:
 
 
 def publish(options: Options, verdict: Verdict, watch: Watch, facts: dict[str, Cell], tables: list[Table]) -> None:
-    """The report, the picture, and every sample beside the tables."""
-    held = Table("What each process holds: medians around the warm minute and of the last ones", [*verdict.rows()])
+    """The report and the picture."""
+    held = Table("What each process holds, around the warm minute and in the last ones", [*verdict.rows()])
     folder = Table("The ledger and the files", [*verdict.folder_rows()])
     minutes = Table("Own memory in MiB by minute", [*by_minute(watch)])
     Report(NAME, options.command, facts, [held, folder, *tables, minutes]).publish(options.out)
     roles = {sample.pid: sample.role for sample in watch.samples}
     strips: dict[str, list[tuple[float, float]]] = {}
     for sample in watch.samples:
-        strips.setdefault(f"{roles[sample.pid]}", []).append((sample.at, sample.own))
+        strips.setdefault(roles[sample.pid], []).append((sample.at, sample.own))
     strips = {name: strips[name] for name in sorted(strips) if name not in OF_RAY_ALONE}
     strips["the ledger's WAL"] = [(one.at, one.wal) for one in watch.folders]
     title = f"Own memory of each process over {options.minutes:g} minutes of {options.rate:g} asks a second"
-    drawn = plot.picture(strips, 60 * options.warm, GROWTH, title)
+    drawn = plot.picture(strips, options.windows, title)
     (options.out / f"{NAME}.svg").write_text(drawn, encoding="utf-8")
 
 
 def by_minute(watch: Watch) -> Iterator[dict[str, Cell]]:
-    """The median own memory of each process in every fifth minute."""
+    """The median own memory of each process in every third minute."""
     roles = {sample.pid: sample.role for sample in watch.samples}
     minutes: dict[str, dict[int, list[float]]] = {}
     for sample in watch.samples:
@@ -196,7 +196,8 @@ def run(options: Options) -> list[str]:
     facts: dict[str, Cell] = {
         **machine(torch.device("cpu")),
         "minutes": options.minutes,
-        "compared": f"medians of {options.windows.width_s:.0f} s around minute {options.warm:g} and at the end",
+        "compared": f"{options.windows.width_s:.0f} s around minute {options.warm:g} and at the end: "
+        "of memory the lowest decile, of all else the median",
         "asked": len(told),
         "asks a second": len(told) / (60 * options.minutes),
         "cores that the service took": cores,

@@ -17,11 +17,14 @@ SPARE_FILES_MIB = 6.0  # a large upload more
 OF_RAY_ALONE = frozenset({"Ray's idle worker"})  # it starts and ends those as it likes
 
 Figure = Callable[[Sample], float]
+Middle = Callable[[Sequence[float]], float]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """What is compared, in seconds since the start: medians of the samples around `warm_s` and of the last ones."""
+    """What is compared, in seconds since the start: the samples around `warm_s` and the last ones. Of memory their
+    lowest decile, for what a process works on comes and goes, and what it keeps is there without it; of all else the
+    median."""
 
     warm_s: float
     width_s: float
@@ -116,25 +119,32 @@ class Verdict:
         return sum(one.at >= self._windows.warm_s for one in own) > 1
 
     def _of(self, name: str, own: Sequence[Sample]) -> Iterator[Held]:
-        figures: tuple[tuple[str, Figure, float], ...] = (
-            ("own memory in MiB", lambda one: one.own, SPARE_MIB),
-            ("RSS in MiB", lambda one: one.rss, SPARE_MIB),
-            ("descriptors", lambda one: one.descriptors, SPARE_COUNT),
-            ("threads", lambda one: one.threads, SPARE_COUNT),
+        figures: tuple[tuple[str, Figure, float, Middle], ...] = (
+            ("own memory in MiB", lambda one: one.own, SPARE_MIB, low),
+            ("RSS in MiB", lambda one: one.rss, SPARE_MIB, low),
+            ("descriptors", lambda one: one.descriptors, SPARE_COUNT, median),
+            ("threads", lambda one: one.threads, SPARE_COUNT, median),
         )
-        for what, figure, spare in figures:
-            yield self._held(name, what, [(one.at, figure(one)) for one in own], spare)
+        for what, figure, spare, middle in figures:
+            yield self._held(name, what, [(one.at, figure(one)) for one in own], spare, middle)
 
     def _of_folder(self, folders: Sequence[Folder]) -> Iterator[Held]:
         yield self._held("the ledger", "WAL", [(one.at, one.wal) for one in folders], SPARE_WAL_MIB)
         files = [(one.at, one.files) for one in folders]
         yield self._held("the folder", "files", files, SPARE_FILES_MIB)
 
-    def _held(self, whose: str, what: str, points: Sequence[tuple[float, float]], spare: float) -> Held:
+    def _held(
+        self,
+        whose: str,
+        what: str,
+        points: Sequence[tuple[float, float]],
+        spare: float,
+        middle: Middle = median,
+    ) -> Held:
         windows = self._windows
         # what was not measured is not flat
-        warm = median([value for at, value in points if windows.is_warm(at)] or [nan])
-        end = median([value for at, value in points if windows.is_last(at)] or [nan])
+        warm = middle([value for at, value in points if windows.is_warm(at)] or [nan])
+        end = middle([value for at, value in points if windows.is_last(at)] or [nan])
         since = [(at, value) for at, value in points if windows.warm_s - windows.width_s / 2 <= at <= windows.end_s]
         return Held(whose, what, warm, end, 3600 * slope(since), max(GROWTH * warm, warm + spare))
 
@@ -145,3 +155,8 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     half = len(points) // 2
     pairs = zip(points[:half], points[len(points) - half :], strict=True)
     return median([(late - early) / (later - at) for (at, early), (later, late) in pairs if later > at] or [0.0])
+
+
+def low(values: Sequence[float]) -> float:
+    """The lowest decile."""
+    return sorted(values)[len(values) // 10]
