@@ -35,7 +35,7 @@ LONG: Mapping[str, Any] = MappingProxyType(
     {"image_size": "square", "num_inference_steps": 24, "num_images": 2, "expand_prompt": False}
 )
 COLOURS = ("red", "green", "blue", "yellow", "purple", "pink", "black", "brown")
-POLLED_S, HEARD_S, PATIENCE_S = 0.5, 60.0, 240.0
+POLLED_S, HEARD_S, PATIENCE_S = 0.5, 60.0, 600.0
 LEAVES_AFTER_S, IMPATIENT_S = 0.6, 2
 OK, LEFT, CANCELLED, TIMED_OUT = "ok", "left", "client_cancelled", "timed out"
 LAST_ID: ContextVar[list[str]] = ContextVar("LAST_ID")
