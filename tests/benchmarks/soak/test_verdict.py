@@ -57,7 +57,7 @@ def test_a_leak_below_peaks_fails() -> None:
 
 @pytest.mark.parametrize("what", ["descriptors", "threads"])
 def test_what_is_opened_and_not_closed_fails(what: str) -> None:
-    (failure,) = of(*(held(at, **{what: 40 + at // 300}) for at in TIMES)).failures
+    (failure,) = of(*(held(at, **{what: 40 + at // 150}) for at in TIMES)).failures
     assert what in failure
 
 
