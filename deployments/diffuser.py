@@ -12,6 +12,7 @@ from ray import serve
 from deployments.channel import Channel
 from deployments.faults import service_errors
 from deployments.figures import Spent
+from deployments.memory import return_large_blocks
 from deployments.reporting import keep_reporting
 from deployments.routing import Elsewhere
 from deployments.stage import StageLog
@@ -103,6 +104,7 @@ class Diffuser:
         self, open_drawer: Callable[[], Draws], capacity: int, open_weights: Callable[[], Brings]
     ) -> None:
         """open_weights: to what brings the files of inputs to this node."""
+        return_large_blocks()
         self._log = StageLog.of("draw")
         self._weights = open_weights()
         self._drawer = await asyncio.to_thread(open_drawer)

@@ -18,6 +18,7 @@ from deployments.figures import Meter, Spent
 from deployments.graph import Graph, Stages
 from deployments.leader import by_leader
 from deployments.logs import leave_out_calls_of, log_as_serve_does
+from deployments.memory import return_large_blocks
 from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
 from deployments.placement import check_grace, read_limits
@@ -56,6 +57,7 @@ class Dispatcher:
         self, settings: FixedSettings, stages: Stages, files: Files, machine: str
     ) -> None:
         """machine: the device that pictures are drawn on, as metrics call it."""
+        return_large_blocks()
         log_as_serve_does()
         leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room")
         given = GatewaySettings.of(settings)

@@ -13,6 +13,7 @@ from deployments.binding import check_host
 from deployments.dispatcher_link import DispatcherHandle, Handle
 from deployments.faults import service_error
 from deployments.logs import log_as_serve_does
+from deployments.memory import return_large_blocks
 from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
 from deployments.placement import read_limits
@@ -59,6 +60,7 @@ class Gateway:
         open_door: Callable[[], "Door"],
         dispatcher: Handle,
     ) -> None:
+        return_large_blocks()
         log_as_serve_does()
         self._monitor = RayMonitor()
         await asyncio.to_thread(_check_binding, settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.faults import service_errors
+from deployments.memory import return_large_blocks
 from deployments.stage import StageLog
 from gateway.files.availability import PatientFiles
 from gateway.files.base import FILES, Files, FileTerms
@@ -50,6 +51,7 @@ class Postprocessor:
         open_models: Callable[[], "Models"],
     ) -> None:
         """open_models: called where pictures say how they were made."""
+        return_large_blocks()
         self._log = StageLog.of("deliver")
         self._files = PatientFiles(files, patience_s, logging.getLogger("ray.serve"))
         self._names = open_names()

@@ -8,6 +8,7 @@ from time import monotonic, time
 from typing import Protocol, TypeVar
 
 from deployments.faults import service_errors
+from deployments.memory import return_large_blocks
 from deployments.stage import StageLog
 from deployments.weights import Finds
 from gateway.errors import ModelError, ValidationErrors
@@ -59,6 +60,7 @@ class Preprocessor:
         open_phrasebook: Callable[[], Phrasebook] = Phrasebook,
     ) -> None:
         """open_finder: to what the catalogue does not know. open_faces: gives None where there is no face detector."""
+        return_large_blocks()
         self._log = StageLog.of("prepare")
         self._pictures = open_pictures()
         self._catalogue = open_catalogue()

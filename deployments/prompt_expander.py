@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from ray import serve
 
 from deployments.faults import service_error
+from deployments.memory import return_large_blocks
 from deployments.settings import ExpandingSettings
 from deployments.stage import StageLog
 from gateway.monitoring.trace import Trace
@@ -28,6 +29,7 @@ class PromptExpander:
     ) -> None:
         """open_expander: answers None where there is none. open_phrasebook: as the Preprocessor has it, so that both
         make the same texts. open_fits: tells what a picture's texts are held to."""
+        return_large_blocks()
         self._log = StageLog.of("expand")
         self._expander = await asyncio.to_thread(open_expander)
         self._phrasebook = await asyncio.to_thread(open_phrasebook)

@@ -9,6 +9,7 @@ import numpy as np
 from ray import serve
 
 from deployments.faults import service_errors
+from deployments.memory import return_large_blocks
 from deployments.stage import StageLog
 from gateway.monitoring.trace import Trace
 from pipelines.catalogue import Catalogue
@@ -34,6 +35,7 @@ class SafetyChecker:
 
     async def __init__(self, open_checkers: Callable[[], Checkers]) -> None:  # type: ignore[misc]  # Serve awaits it
         """open_checkers: answers those that there are; no picture may come here for another."""
+        return_large_blocks()
         self._log = StageLog.of("check")
         self._checkers = await asyncio.to_thread(open_checkers)
 
