@@ -16,7 +16,7 @@ from gateway.http.middleware import BoundedCalls, CsrfGuard, TrustedHosts, allow
 from gateway.http.parts import Parts
 from gateway.http.platform_files import platform_file_routes
 from gateway.http.platform_models import platform_model_routes
-from gateway.http.queue import queue_routes
+from gateway.http.queue import RequestQueue, queue_routes
 from gateway.http.request_body import Bodies, Receiving
 from gateway.http.responses import (
     INACTIVE,
@@ -48,16 +48,17 @@ def create_app(parts: Parts) -> Starlette:
     settings = parts.settings
     tokens = Tokens.of(settings)
     watching = StatusBroadcaster(parts.ledger, parts.dispatcher)
-    runs = SyncRuns(parts)
+    runs, requests = SyncRuns(parts), RequestQueue(parts, watching)
+    uploads = None if parts.uploads is None else Uploads(parts.files, parts.uploads, tokens, settings)
     app = Starlette(
         routes=[
             *history_routes(parts),
-            *queue_routes(parts, watching),
+            *queue_routes(requests, parts, watching),
             *stream_routes(runs),
             *run_routes(runs),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
-            *_upload_routes(parts, tokens),
+            *_upload_routes(parts, tokens, uploads),
             *platform_model_routes(parts),
             *platform_file_routes(parts, tokens),
             *media_routes(parts, tokens),
@@ -92,10 +93,9 @@ def create_app(parts: Parts) -> Starlette:
     return app
 
 
-def _upload_routes(parts: Parts, tokens: Tokens) -> list[Route]:
-    if parts.uploads is None:
+def _upload_routes(parts: Parts, tokens: Tokens, uploads: Uploads | None) -> list[Route]:
+    if uploads is None:
         return []
-    uploads = Uploads(parts.files, parts.uploads, tokens, parts.settings)
     return [*storage_routes(parts, tokens, uploads), *cdn_routes(parts, uploads)]
 
 
