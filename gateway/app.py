@@ -32,6 +32,8 @@ from gateway.http.run import SyncRuns, run_routes, stream_routes
 from gateway.http.service import jwks_routes, service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
+from gateway.openai.errors import OpenAiAnswers
+from gateway.openai.routes import openai_routes
 from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -56,6 +58,7 @@ def create_app(parts: Parts) -> Starlette:
             *queue_routes(requests, parts, watching),
             *stream_routes(runs),
             *run_routes(runs),
+            *openai_routes(runs),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
             *_upload_routes(parts, tokens, uploads),
@@ -65,6 +68,7 @@ def create_app(parts: Parts) -> Starlette:
             *service_routes(parts),
         ],
         middleware=[
+            Middleware(OpenAiAnswers),
             Middleware(RequestIds),
             Middleware(TrustedHosts, allowed_hosts(settings)),
             *([Middleware(CsrfGuard, settings.cors_origins)] if settings.keys == "off" else []),
