@@ -32,6 +32,7 @@ from gateway.http.run import SyncRuns, run_routes, stream_routes
 from gateway.http.service import jwks_routes, service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
+from gateway.mcp.routes import mcp_routes
 from gateway.openai.errors import OpenAiAnswers
 from gateway.openai.routes import openai_routes
 from gateway.webhooks.signing import ring_of
@@ -62,6 +63,7 @@ def create_app(parts: Parts) -> Starlette:
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
             *_upload_routes(parts, tokens, uploads),
+            *mcp_routes(runs, requests, uploads),
             *platform_model_routes(parts),
             *platform_file_routes(parts, tokens),
             *media_routes(parts, tokens),
