@@ -137,9 +137,10 @@ async def test_a_failure_of_the_model_is_one_of_the_tool(mcp: Calls, runner: Fak
     assert (found["status_code"], found["detail"][0]["type"]) == (422, "image_too_small")
 
 
-async def test_an_unknown_tool_is_a_fault_of_the_protocol(mcp: Calls) -> None:
-    with pytest.raises(MCPError, match="Unknown tool: draw"):
-        await mcp.call_tool("draw", {})
+async def test_an_unknown_tool_is_a_fault_of_the_protocol(address: str) -> None:
+    async with connected(address, MODERN) as mcp:
+        with pytest.raises(MCPError, match="Unknown tool: draw"):
+            await mcp.call_tool("draw", {})
 
 
 @pytest.mark.usefixtures("dispatched")
