@@ -16,7 +16,7 @@ from gateway.http.middleware import BoundedCalls, CsrfGuard, TrustedHosts, allow
 from gateway.http.parts import Parts
 from gateway.http.platform_files import platform_file_routes
 from gateway.http.platform_models import platform_model_routes
-from gateway.http.queue import queue_routes
+from gateway.http.queue import RequestQueue, queue_routes
 from gateway.http.request_body import Bodies, Receiving
 from gateway.http.responses import (
     INACTIVE,
@@ -32,6 +32,9 @@ from gateway.http.run import SyncRuns, run_routes, stream_routes
 from gateway.http.service import jwks_routes, service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
+from gateway.mcp.routes import mcp_routes
+from gateway.openai.errors import OpenAiAnswers
+from gateway.openai.routes import openai_routes
 from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -48,22 +51,26 @@ def create_app(parts: Parts) -> Starlette:
     settings = parts.settings
     tokens = Tokens.of(settings)
     watching = StatusBroadcaster(parts.ledger, parts.dispatcher)
-    runs = SyncRuns(parts)
+    runs, requests = SyncRuns(parts), RequestQueue(parts, watching)
+    uploads = None if parts.uploads is None else Uploads(parts.files, parts.uploads, tokens, settings)
     app = Starlette(
         routes=[
             *history_routes(parts),
-            *queue_routes(parts, watching),
+            *queue_routes(requests, parts, watching),
             *stream_routes(runs),
             *run_routes(runs),
+            *openai_routes(runs),
             *jwks_routes(ring_of(settings)),
             *token_routes(tokens),
-            *_upload_routes(parts, tokens),
+            *_upload_routes(parts, tokens, uploads),
+            *mcp_routes(runs, requests, uploads),
             *platform_model_routes(parts),
             *platform_file_routes(parts, tokens),
             *media_routes(parts, tokens),
             *service_routes(parts),
         ],
         middleware=[
+            Middleware(OpenAiAnswers),
             Middleware(RequestIds),
             Middleware(TrustedHosts, allowed_hosts(settings)),
             *([Middleware(CsrfGuard, settings.cors_origins)] if settings.keys == "off" else []),
@@ -92,10 +99,9 @@ def create_app(parts: Parts) -> Starlette:
     return app
 
 
-def _upload_routes(parts: Parts, tokens: Tokens) -> list[Route]:
-    if parts.uploads is None:
+def _upload_routes(parts: Parts, tokens: Tokens, uploads: Uploads | None) -> list[Route]:
+    if uploads is None:
         return []
-    uploads = Uploads(parts.files, parts.uploads, tokens, parts.settings)
     return [*storage_routes(parts, tokens, uploads), *cdn_routes(parts, uploads)]
 
 

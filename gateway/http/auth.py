@@ -15,7 +15,6 @@ from gateway.keys.tokens import Purpose, Tokens
 
 TOKEN = "fal_jwt_token"  # noqa: S105 (the name of a query parameter)
 _CALLER = "fooocus.caller"
-_AS_A_KEY = "send the header 'Authorization: Key <id>:<secret>'"
 _ISSUED_AT: Mapping[Purpose, str] = {Purpose.STORAGE: "/rest/storage/auth/token", Purpose.STREAM: "/rest/tokens/"}
 
 
@@ -45,20 +44,20 @@ class Authenticated:
         try:
             found = await self._caller(scope, call)
         except PlatformError as refused:
-            headers = {"www-authenticate": "Key"} if refused.status == 401 else {}
+            headers = {"www-authenticate": _scheme_of(call)} if refused.status == 401 else {}
             return await error_response(refused, headers)(scope, receive, send)
         return await self._app({**scope, _CALLER: found}, receive, send)
 
     async def _caller(self, scope: Scope, call: Called) -> Caller:
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").strip().partition(" ")
         credentials = credentials.strip()
-        if scheme.lower() == "bearer":
+        if scheme.lower() == "bearer" and not call.takes_bearers:
             return await self._by_token(credentials, Purpose.STORAGE, call)
-        if scheme.lower() == "key":
+        if scheme.lower() in ("key", "bearer"):
             key = await self._keys.check(credentials)
             if key is None:
                 raise _unauthorized(
-                    f"The API key is not valid. It is unknown, revoked or expired; {_AS_A_KEY} with another."
+                    f"The API key is not valid. It is unknown, revoked or expired; {_as_a_key(call)} with another."
                 )
             found = _as_caller(key)
             needs = None if call.route is None or call.reads_a_file else call.route.needs
@@ -68,7 +67,7 @@ class Authenticated:
         token = QueryParams(scope["query_string"]).get(TOKEN)
         if not scheme and token:
             return await self._by_token(token, Purpose.STREAM, call)
-        raise _unauthorized(f"Authentication is required: {_AS_A_KEY}.")
+        raise _unauthorized(f"Authentication is required: {_as_a_key(call)}.")
 
     async def _by_token(self, text: str, purpose: Purpose, call: Called) -> Caller:
         token = self._tokens.read(text, purpose)
@@ -76,12 +75,20 @@ class Authenticated:
         taken = call.route is not None and call.route.token is purpose
         if token is None or key is None:
             if ":" in text:  # a key's form; no token has a colon
-                raise _unauthorized(f"An API key is sent as a key, not as a bearer token: {_AS_A_KEY}.")
+                raise _unauthorized(f"An API key is sent as a key, not as a bearer token: {_as_a_key(call)}.")
             new = f"ask for a new one at {_ISSUED_AT[purpose]}, or " if taken else ""  # elsewhere none would do
-            raise _unauthorized(f"The token is not valid or has expired; {new}{_AS_A_KEY}.")
+            raise _unauthorized(f"The token is not valid or has expired; {new}{_as_a_key(call)}.")
         if taken and (purpose is not Purpose.STREAM or _app(call) in token.apps):
             return _as_caller(key)
         raise _forbidden("The token is for something else.")
+
+
+def _scheme_of(call: Called) -> str:
+    return "Bearer" if call.takes_bearers else "Key"
+
+
+def _as_a_key(call: Called) -> str:
+    return f"send the header 'Authorization: {_scheme_of(call)} <id>:<secret>'"
 
 
 def _app(call: Called) -> str:

@@ -26,8 +26,10 @@ HOSTS: Mapping[str, str] = MappingProxyType(
         "api.fal.ai": "/api",
     }
 )
-PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/", "/api/v1/")
-OWN = ("/health", "/ready", "/openapi.json", "/")
+OPENAI = "/openai/"
+MCP = "/mcp"
+PREFIXES = ("/run/", "/queue/", "/rest/", "/cdn/", "/api/v1/", OPENAI)
+OWN = ("/health", "/ready", "/openapi.json", MCP, "/")
 OUTPUTS = f"{FILES}outputs/"
 PROXY = "/api/fal/proxy"
 PROXY_METHODS = frozenset({"GET", "POST", "PUT"})

@@ -18,10 +18,9 @@ from gateway.http.auth import caller
 from gateway.http.parts import Parts
 from gateway.http.request_body import read_body
 from gateway.http.routes import Route
-from gateway.http.submission import origins
+from gateway.http.submission import own_files
 from gateway.keys.base import Keys, Scope
 from gateway.keys.tokens import Purpose, Tokens
-from gateway.picture_sources import LocalFileResolver
 from gateway.policy import Acl, AclRule, FilesAccess
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -92,8 +91,7 @@ async def _owned(request: Request, parts: Parts) -> tuple[str, FileInfo]:
     url, who = request.query_params.get("url", ""), caller(request)
     if not url or len(url) > MAX_URL or "?" in url or "#" in url:
         raise PlatformError("bad_request", "url must be the address of a file of this service, without a query.")
-    own = LocalFileResolver(parts.files, who, parts.settings.files_access, origins(request, parts.settings))
-    key = own.key_of(url)
+    key = own_files(request, parts).key_of(url)
     info = None if key is None else await parts.files.stat(key)
     if info is None or (info.terms.owner != who.key and Scope.ADMIN not in who.scopes):
         raise PlatformError("bad_request", "File not found", status=404)

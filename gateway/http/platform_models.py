@@ -58,8 +58,8 @@ def _searched(endpoints: Sequence[Endpoint], query: Mapping[str, str]) -> list[E
     return [
         endpoint
         for endpoint in endpoints
-        if category in (None, _category(endpoint))
-        and all(word in f"{endpoint.id} {_description(endpoint)} {_category(endpoint)}".lower() for word in words)
+        if category in (None, category_of(endpoint))
+        and all(word in f"{endpoint.id} {description_of(endpoint)} {category_of(endpoint)}".lower() for word in words)
     ]
 
 
@@ -69,8 +69,8 @@ def _told(endpoint: Endpoint, request: Request, parts: Parts, expansions: Sequen
         "endpoint_id": endpoint.id,
         "metadata": {
             "display_name": endpoint.id.removeprefix("fal-ai/"),
-            "category": _category(endpoint),
-            "description": _description(endpoint),
+            "category": category_of(endpoint),
+            "description": description_of(endpoint),
             "status": "active",
             "tags": ["stable-diffusion", "fooocus"],
             "updated_at": SINCE,
@@ -90,12 +90,12 @@ def _told(endpoint: Endpoint, request: Request, parts: Parts, expansions: Sequen
     return told
 
 
-def _category(endpoint: Endpoint) -> str:
+def category_of(endpoint: Endpoint) -> str:
     needs = (field for field in endpoint.input.model_fields.values() if field.is_required())
     return "image-to-image" if any("image" in (field.description or "").lower() for field in needs) else "text-to-image"
 
 
-def _description(endpoint: Endpoint) -> str:
+def description_of(endpoint: Endpoint) -> str:
     return (endpoint.input.__doc__ or "").partition("\n")[0]
 
 

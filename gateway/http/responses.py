@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC
 from http import HTTPStatus
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from gateway.errors import PlatformError, ServiceError, StoreUnavailable
 from gateway.http import bodies
 from gateway.http.long_poll import PERIOD_S, StatusBroadcaster
 from gateway.http.routes import methods_of
-from gateway.ledger.models import Answer, Ledger, LogEntry, State, Status
+from gateway.ledger.models import Accepted, Answer, Ledger, LogEntry, State, Status
 from gateway.monitoring.contract import STORE_ERRORS
 from gateway.monitoring.monitor import Monitor
 from gateway.rate_limited_log import RateLimitedLog
@@ -31,8 +31,29 @@ INACTIVE = "x-fooocus-inactive"
 logger = logging.getLogger("fooocus.gateway")
 
 
+ERROR_SHAPE = "fooocus.error_shape"
+"""Where a call has another shape of errors than fal's, set by what stands in front of everything that may refuse it."""
+
+ErrorShape = Callable[[int, Mapping[str, Any], Mapping[str, str]], Response]
+"""The answer in that shape, of the status, the body and the headers in fal's."""
+
+
 def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(error.body(), error.status, {**error.headers(), **(headers or {})})
+    return _ErrorResponse(error.body(), error.status, {**error.headers(), **(headers or {})})
+
+
+class _ErrorResponse(JSONResponse):
+    """In fal's shape, or in that of the call which it answers."""
+
+    def __init__(self, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(body, status, headers)
+        self._told = status, body, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shape: ErrorShape | None = scope.get(ERROR_SHAPE)
+        if shape is None:
+            return await super().__call__(scope, receive, send)
+        return await shape(*self._told)(scope, receive, send)
 
 
 def replayed(answer: Answer, request_id: str, inactive: Sequence[str] = ()) -> Response:
@@ -146,6 +167,17 @@ def links(root: str, app: str, request_id: str) -> bodies.Links:
         "response_url": address,
         "status_url": f"{address}/status",
         "cancel_url": f"{address}/cancel",
+    }
+
+
+def accepted_object(accepted: Accepted, app: str, root: str) -> bodies.Accepted:
+    """What a submit is answered. root: where the queue's routes stand."""
+    return {
+        "status": "IN_QUEUE",
+        "request_id": accepted.request_id,
+        "gateway_request_id": accepted.request_id,
+        "queue_position": accepted.position,
+        **links(root, app, accepted.request_id),
     }
 
 

@@ -17,7 +17,8 @@ class Route(routing.Route):
     """A route that is called with a key of the scope `needs`; with none where that is None.
 
     token: of which purpose a token does instead of a key. reads_a_file: it tells by the file who may read it, so that
-    nobody needs a key, and a key of any scope counts.
+    nobody needs a key, and a key of any scope counts. bearer: a key may be sent as a bearer token too, as clients of
+    other protocols send theirs.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class Route(routing.Route):
         needs: KeyScope | None,
         token: Purpose | None = None,
         reads_a_file: bool = False,
+        bearer: bool = False,
     ) -> None:
         super().__init__(path, endpoint, methods=[*methods])
-        self.needs, self.token, self.reads_a_file = needs, token, reads_a_file
+        self.needs, self.token, self.reads_a_file, self.bearer = needs, token, reads_a_file, bearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Called:
     @property
     def reads_a_file(self) -> bool:
         return self.has_method and self.route is not None and self.route.reads_a_file
+
+    @property
+    def takes_bearers(self) -> bool:
+        """Whether a bearer token is a key."""
+        return self.route is not None and self.route.bearer
 
 
 def called(scope: Scope) -> Called:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -29,7 +28,15 @@ from gateway.http.responses import (
     replayed,
 )
 from gateway.http.routes import Route
-from gateway.http.submission import Submission, accept, endpoint_of, run_terms_of, start_within, submit
+from gateway.http.submission import (
+    Submission,
+    accept,
+    endpoint_of,
+    payload_of,
+    run_terms_of,
+    start_within,
+    submit,
+)
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.tokens import Purpose
 from gateway.ledger.models import Answer, Outcome, Terms
@@ -46,7 +53,8 @@ logger = logging.getLogger("fooocus.gateway")
 
 def run_routes(runs: "SyncRuns") -> list[Route]:
     async def run(request: Request) -> Response:
-        begun = await runs.begin(request, endpoint_of(request.path_params["endpoint"]))
+        endpoint = endpoint_of(request.path_params["endpoint"])
+        begun = await runs.begin(request, endpoint, await runs.payload_of(request))
         return replayed(await begun.answer(), begun.request_id, begun.order.inactive)
 
     return [Route("/run/{endpoint:path}", run, methods=["GET", "POST"], needs=KeyScope.RUN)]
@@ -59,15 +67,19 @@ class SyncRuns:
         self.parts = parts
         self.follower = Follower(parts.dispatcher, parts.ledger, parts.settings.lease_s)
 
-    async def begin(self, request: Request, endpoint: Endpoint, listen: Listen | None = None) -> "WaitingRun":
+    async def payload_of(self, request: Request) -> Any:
+        """The input of a run on fal's routes."""
+        return await payload_of(request, self.parts.settings.max_body_bytes)
+
+    async def begin(
+        self, request: Request, endpoint: Endpoint, payload: Any, listen: Listen | None = None
+    ) -> "WaitingRun":
         """The run that a request asks for, in the ledger, to be answered or left.
 
-        listen: hears how far it is, with previews.
+        payload: its input, as decoded JSON. listen: hears how far it is, with previews.
         """
-        if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
-            raise HTTPException(405, headers={"Allow": "GET, POST"})
         start_within_s = start_within(request)
-        asked = await accept(request, endpoint, self.parts)
+        asked = await accept(request, endpoint, payload, self.parts)
         terms = partial(run_terms_of, request, asked, self.parts.settings, self.follower.name)
         run = WaitingRun(self, request, asked.order, endpoint.app, start_within_s, listen)
         try:
@@ -192,7 +204,7 @@ def stream_routes(runs: SyncRuns) -> list[Route]:
     async def stream(request: Request) -> Response:
         endpoint = endpoint_of(request.path_params["endpoint"])
         news = RunNews()
-        begun = await runs.begin(request, endpoint, news.put)
+        begun = await runs.begin(request, endpoint, await runs.payload_of(request), news.put)
         request_id, inactive = begun.request_id, begun.order.inactive
         run = asyncio.create_task(begun.answer())
         run.add_done_callback(lambda _: news.filled.set())

@@ -43,9 +43,7 @@ def storage_routes(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Route
         asked = await read_body(request, bodies.UploadRequest)
         grant = granted(request, uploads, settings, asked.content_type or "", asked.file_name or "", multipart)
         root = cdn_root(request, settings.public_url)
-        # The client sends the content without its key, and puts the numbers of parts between path and query.
-        upload_url = f"{root}{UPLOAD}{grant.id}?token={uploads.grants.token(grant)}"
-        address = bodies.UploadAddress(upload_url=upload_url, file_url=file_url(root, grant))
+        address = bodies.UploadAddress(upload_url=signed_url(root, uploads, grant), file_url=file_url(root, grant))
         return JSONResponse(address, headers=NOT_KEPT)
 
     async def token(request: Request) -> Response:
@@ -78,6 +76,12 @@ def granted(
         lifecycle.initial_acl,
         lifecycle.expires_in_s(settings.uploads_expire_s),
     )
+
+
+def signed_url(root: str, uploads: Uploads, grant: Grant) -> str:
+    """Where the content goes. root: as `file_url` has it."""
+    # The client sends the content without its key, and puts the numbers of parts between path and query.
+    return f"{root}{UPLOAD}{grant.id}?token={uploads.grants.token(grant)}"
 
 
 def file_url(root: str, grant: Grant) -> str:

@@ -87,14 +87,15 @@ class Submission:
         await delete_files(self.media, files)
 
 
-async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submission:
+async def accept(request: Request, endpoint: Endpoint, payload: Any, parts: Parts) -> Submission:
     """The order that a submit or a run asks for, with its inline pictures and those of our own files stored.
+
+    payload: the input, as decoded JSON, however it came.
 
     Raises ValidationErrors for an input that breaks its schema, or that whoever draws would refuse.
     """
     began, settings = monotonic(), parts.settings
     lifecycle = lifecycle_of(request.headers, OF_OUTPUTS)
-    payload = await _payload(request, settings.max_body_bytes)
     request_id = str(uuid.uuid4())
     follow(Trace(request_id, endpoint.id, caller(request).key))
     family = parts.family or FamilyState("", (), {})
@@ -107,7 +108,7 @@ async def accept(request: Request, endpoint: Endpoint, parts: Parts) -> Submissi
     }
     delivery = order.work.delivery.model_copy(update=kept)
     spec = order.work.spec
-    own = LocalFileResolver(parts.files, caller(request), settings.files_access, origins(request, settings))
+    own = own_files(request, parts)
     spec = await own_weights(spec, own)
     if spec.pictures:
         limits = settings.max_image_bytes, settings.max_image_pixels
@@ -158,6 +159,12 @@ def _stored(spec: Spec) -> tuple[str, ...]:
     return tuple(source.removeprefix(STORED) for source in sources if source.startswith(STORED))
 
 
+def own_files(request: Request, parts: Parts) -> LocalFileResolver:
+    """The files of the store that the caller may name."""
+    settings = parts.settings
+    return LocalFileResolver(parts.files, caller(request), settings.files_access, origins(request, settings))
+
+
 def origins(request: Request, settings: GatewaySettings) -> set[str]:
     """Where our own files are reached: as this client reaches us, at the public address, under fal's names."""
     roots = [urlsplit(root) for root in (str(request.url), settings.public_url) if root]
@@ -166,7 +173,10 @@ def origins(request: Request, settings: GatewaySettings) -> set[str]:
     } | set(HOSTS)
 
 
-async def _payload(request: Request, max_bytes: int) -> Any:
+async def payload_of(request: Request, max_bytes: int) -> Any:
+    """The input of a submit or a run on fal's routes: the body as JSON, or the query of a GET."""
+    if request.method == "HEAD":  # the router adds it to GET, and it must draw nothing
+        raise HTTPException(405, headers={"Allow": "GET, POST"})
     if request.method == "GET":  # the JavaScript client's `method: "get"` (fal-protocol 3)
         query = request.query_params
         names = [name for name in query if name != TOKEN]

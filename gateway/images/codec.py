@@ -78,7 +78,7 @@ def check_image(content: bytes, max_pixels: int, field: str) -> tuple[int, int, 
     field: where in the client's input the picture stands, dotted. Raises ModelError: `unsupported_image_format`,
     `image_too_large` (more than `max_pixels`, decided before anything is decoded) or `image_load_error`.
     """
-    image, content_type = _open(content, max_pixels, field)
+    image, content_type = open_image(content, max_pixels, field)
     return image.width, image.height, content_type
 
 
@@ -87,8 +87,8 @@ def decode_image(content: bytes, max_pixels: int, field: str) -> Pixels:
 
     Raises what `check_image` raises; a truncated picture is an `image_load_error`, but a JPEG may lack its end mark.
     """
-    image, content_type = _open(content, max_pixels, field)
-    with _load_errors(field):
+    image, content_type = open_image(content, max_pixels, field)
+    with load_errors(field):
         try:
             return to_pixels(image)
         except OSError:
@@ -146,7 +146,8 @@ def _exif(metadata: Metadata | None) -> bytes:
     return exif.tobytes()
 
 
-def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageFile, str]:
+def open_image(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageFile, str]:
+    """A picture and its content type, before its pixels are decoded. Raises what `check_image` raises."""
     content_type = sniff(content)
     if content_type is None:
         supported = list(INPUT_TYPES)
@@ -156,7 +157,7 @@ def _open(content: bytes, max_pixels: int, field: str) -> tuple[ImageFile.ImageF
     declared = _declared_size(content, content_type)
     if declared is not None:
         _check_size(declared, max_pixels, field)
-    with _load_errors(field):
+    with load_errors(field):
         if content_type == "image/png":
             content = plain_png(content)
         elif content_type == "image/avif":
@@ -198,7 +199,7 @@ def _declared_size(content: bytes, content_type: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _load_errors(field: str) -> Iterator[None]:
+def load_errors(field: str) -> Iterator[None]:
     """For calls into a decoder alone, which may raise anything for a broken picture; only lack of memory is ours."""
     try:
         yield

@@ -1,0 +1,1 @@
+"""The Model Context Protocol in front of the same intake as fal's routes."""
