@@ -10,8 +10,9 @@ from ray.serve.context import _get_global_client
 from starlette.applications import Starlette
 
 from deployments.binding import check_host
-from deployments.dispatcher_link import DispatcherHandle, Handle
+from deployments.dispatcher_link import DispatcherHandle
 from deployments.faults import service_error
+from deployments.leader import Handle
 from deployments.logs import log_as_serve_does
 from deployments.memory import return_large_blocks
 from deployments.monitoring import RayMonitor

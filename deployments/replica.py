@@ -1,7 +1,7 @@
 """What a replica finds out about itself: what it books, and the options of its deployment as they are now."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray import serve
@@ -56,7 +56,8 @@ def identity(other: str) -> tuple[str, str]:
         context = serve.get_replica_context()
     except RayServeException:
         return "", other
-    return f"{global_worker.gcs_client.cluster_id.hex()}/{context.app_name}", context.replica_id.unique_id
+    worker: Any = global_worker  # whose class does not tell what it has in a cluster
+    return f"{worker.gcs_client.cluster_id.hex()}/{context.app_name}", context.replica_id.unique_id
 
 
 def open_on(setting: str, device: str, deployment: str, opener: Callable[[], Opened]) -> Opened:
