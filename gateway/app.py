@@ -32,6 +32,7 @@ from gateway.http.run import SyncRuns, run_routes, stream_routes
 from gateway.http.service import jwks_routes, service_routes, token_routes
 from gateway.http.storage import cdn_routes, storage_routes
 from gateway.keys.tokens import Tokens
+from gateway.playground import playground_routes
 from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -51,6 +52,7 @@ def create_app(parts: Parts) -> Starlette:
     runs = SyncRuns(parts)
     app = Starlette(
         routes=[
+            *playground_routes(parts),
             *history_routes(parts),
             *queue_routes(parts, watching),
             *stream_routes(runs),
