@@ -68,22 +68,35 @@ def _told(browser: subprocess.Popen[bytes], log: Path) -> str:
 
 
 class Tab:
-    """A page of a browser, and what it did that it should not: errors in its console, requests to elsewhere."""
+    """A page of a browser, and what it did that it should not: errors in its console, requests to elsewhere.
+
+    refused: a status that is expected, of which a browser writes into its console by itself. sent: the inputs.
+    """
 
     def __init__(self, page: Any, address: str) -> None:
         self.page, self.address = page, address
+        self.refused = 0
         self.errors: list[str] = []
-        self.foreign: list[str] = []
+        self.urls: list[str] = []
         self.sent: list[Any] = []
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("console", self._said)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._saw)
 
+    def _said(self, message: Any) -> None:
+        if message.type == "error" and f"status of {self.refused} " not in message.text:
+            self.errors.append(message.text)
+
     def _saw(self, request: Any) -> None:
-        if urlsplit(request.url).scheme in ("http", "https") and not request.url.startswith(f"{self.address}/"):
-            self.foreign.append(request.url)
+        self.urls.append(request.url)
         if request.method == "POST" and "/fal-ai/" in request.url:
             self.sent.append(request.post_data_json)
+
+    @property
+    def foreign(self) -> list[str]:
+        """Addresses of other origins that it asked for."""
+        asked = (url for url in self.urls if urlsplit(url).scheme in ("http", "https"))
+        return [url for url in asked if not url.startswith(f"{self.address}/")]
 
     async def open(self, path: str = "/") -> None:
         await self.page.goto(f"{self.address}{path}")
@@ -92,9 +105,20 @@ class Tab:
     def field(self, name: str) -> Any:
         return self.page.locator(f'fs-field[data-name="{name}"]').first
 
+    async def ask(self, prompt: str) -> None:
+        """Type a prompt and press Enter."""
+        await self.field("prompt").locator("textarea").fill(prompt)
+        await self.page.keyboard.press("Enter")
+
     async def state(self, state: str) -> None:
         """Wait until what is drawn is in this state."""
         await self.page.locator(f'fs-drawing[data-state="{state}"]').wait_for()
+
+    async def pictures(self) -> list[int]:
+        """How wide those are that are shown."""
+        widths = "all => Promise.all(all.map((img) => img.decode().then(() => img.naturalWidth)))"
+        found: list[int] = await self.page.locator("fs-pictures figure img").evaluate_all(widths)
+        return found
 
 
 @pytest.fixture
