@@ -86,6 +86,7 @@ export class Playground extends HTMLElement {
     const { endpoint, form, drawing } = this;
     if (!endpoint || !form || !drawing) return;
     run.addEventListener("change", () => {
+      if (drawing.run !== run) return; // another one has taken its place
       form.button.disabled = run.state === "sending"; // more can be asked for while it waits
       if (run.id) history.replaceState(null, "", `/models/${endpoint}?request=${run.id}${location.hash}`);
       if (run.state === "failed" && run.fault?.faults.length) form.show(run.fault.faults);

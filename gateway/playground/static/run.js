@@ -102,7 +102,8 @@ export class Run extends EventTarget {
   async follow() {
     await this.listen();
     if (this.isEnded) return;
-    this.put({ output: await ask(this.address, { signal: this.leaving.signal }), state: "done", endedAt: Date.now() });
+    const output = await ask(this.address, { signal: this.leaving.signal });
+    this.put({ output, state: "done", endedAt: this.endedAt || Date.now() });
   }
 
   /** Hears of each change until it is completed; begins anew where the connection is lost. */
@@ -165,7 +166,7 @@ export class Run extends EventTarget {
     this.put({
       state: stopped ? "stopped" : "failed",
       fault: refused ?? new Refused(0, { detail: String(fault) }),
-      endedAt: Date.now(),
+      endedAt: this.endedAt || Date.now(),
     });
   }
 

@@ -28,12 +28,14 @@ export class Tabs extends HTMLElement {
       this.buttons[at].click();
     });
     fill(this, list, ...this.panels);
-    window.addEventListener("hashchange", () => this.open(this.named()));
-    this.open(this.named());
+    window.addEventListener("hashchange", () => this.look());
+    this.open(0);
+    this.look();
   }
 
-  named() {
-    return Math.max(0, this.names.indexOf(location.hash.slice(1)));
+  look() {
+    const at = this.names.indexOf(location.hash.slice(1));
+    if (at >= 0) this.open(at); // other words there are not for the tabs
   }
 
   /** @param {number} at */
