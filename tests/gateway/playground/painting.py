@@ -7,7 +7,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFilter
 
 from gateway.files.base import Files
-from gateway.work import Event, Finished, Image, Note, Preview, Work
+from gateway.work import Event, Finished, Image, Note, Preview, Step, Work
 from tests.gateway.fakes import FakeRunner, finished
 
 SIDE = 256
@@ -37,6 +37,7 @@ class PaintingRunner(FakeRunner):
 
     async def run(self, work: Work, previews: bool = False) -> AsyncIterator[Event]:
         yield Note(self.note)
+        yield Step(0, self.steps)  # it has begun, also where the gate is closed
         async for event in super().run(work, previews):
             match event:
                 case Preview(step, steps):

@@ -11,7 +11,7 @@ async def test_a_prompt_and_enter_draw_the_first_picture(tab: Tab, dispatched: N
     await tab.state("done")
     assert await tab.pictures() == [SIDE]
     assert tab.sent == [{"prompt": "a red cube"}]
-    assert await tab.page.locator(".log").text_content() == "Steps are drawn."
+    assert await tab.page.locator(".log li").first.text_content() == "Steps are drawn."
 
 
 async def test_previews_are_shown_to_who_watches(tab: Tab, dispatched: None, runner: PaintingRunner) -> None:
@@ -28,6 +28,7 @@ async def test_previews_are_shown_to_who_watches(tab: Tab, dispatched: None, run
 
 async def test_stop_ends_a_request_that_is_drawn(tab: Tab, dispatched: None, runner: PaintingRunner) -> None:
     runner.gate.clear()
+    tab.refused = 499  # the result of what was cancelled
     await tab.open()
     await tab.ask("a red cube")
     await tab.state("running")
@@ -77,9 +78,9 @@ async def test_an_address_leads_to_what_was_drawn_and_asked(tab: Tab, dispatched
 
 async def test_a_fault_is_shown_at_its_field(tab: Tab) -> None:
     await tab.open()
-    await tab.page.get_by_text("Advanced", exact=True).click()
+    await tab.page.locator("summary", has_text="Advanced").click()
     await tab.field("guidance_scale").locator("input[type=number]").fill("99")
-    await tab.page.get_by_text("Advanced", exact=True).click()
+    await tab.page.locator("summary", has_text="Advanced").click()
     tab.refused = 422
     await tab.ask("a red cube")
     await tab.state("failed")

@@ -33,6 +33,9 @@ async def test_six_states_are_there_to_be_looked_at(tab: Tab, dispatched: None, 
     await tab.state("done")
     assert len(await tab.pictures()) == 4
     await tab.page.emulate_media(color_scheme="dark")
+    await tab.page.reload()
+    await tab.state("done")
+    assert len(await tab.pictures()) == 4
     await shoot(tab, "3-drawn-dark")
     await tab.page.get_by_role("tab", name="Code").click()
     await shoot(tab, "4-code-dark")
