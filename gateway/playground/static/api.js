@@ -2,7 +2,7 @@
 
 import { fill, make } from "./dom.js";
 import { print } from "./json.js";
-import { inputOf, resolved } from "./schema.js";
+import { formsOf, inputOf, resolved } from "./schema.js";
 
 export class ApiTab extends HTMLElement {
   /** @param {any} document @param {string} endpoint @param {string} service */
@@ -48,14 +48,15 @@ export class ApiTab extends HTMLElement {
 
   /** The object inside a property, where there is one. @param {any} property @returns {any} */
   parts(property) {
-    const forms = [property, ...(property.anyOf ?? [])].flatMap((form) => [form, form.items].filter(Boolean));
+    const forms = formsOf(this.document, property).flatMap((form) => [form, form.items].filter(Boolean));
     return forms.map((form) => resolved(this.document, form)).find((form) => form.properties);
   }
 
   /** @param {any} given @returns {string} */
   type(given) {
     const schema = resolved(this.document, given) ?? {};
-    if (schema.anyOf) return schema.anyOf.map((/** @type {any} */ form) => this.type(form)).join(" or ");
+    const several = schema.anyOf ?? schema.oneOf;
+    if (several) return several.map((/** @type {any} */ form) => this.type(form)).join(" or ");
     if (schema.enum) return schema.enum.length > 12 ? `one of ${schema.enum.length} texts` : schema.enum.map((/** @type {any} */ each) => print(each)).join(" | ");
     if (schema.type === "array") return `list of ${this.type(schema.items)}`;
     const { minimum, maximum } = schema;

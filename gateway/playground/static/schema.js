@@ -53,7 +53,7 @@ function fieldsIn(document, schema, prefix) {
  * @returns {Field}
  */
 function fieldFor(document, name, property, path, required) {
-  const forms = (property.anyOf ?? property.oneOf ?? [property]).map((/** @type {any} */ form) => resolved(document, form));
+  const forms = formsOf(document, property);
   const filled = forms.filter((/** @type {any} */ form) => form.type !== "null");
   const kind = filled.length > 1 ? "size" : kindOf(name, filled[0], resolved(document, filled[0].items));
   const schema = { ...(filled.length > 1 ? {} : filled[0]), ...property };
@@ -77,6 +77,13 @@ function fieldFor(document, name, property, path, required) {
   if (kind === "group") field.fields = fieldsIn(document, filled[0], `${path}.`);
   if (kind === "list") field.fields = fieldsIn(document, resolved(document, filled[0].items), "");
   return field;
+}
+
+/** All that a value may be; choices stand in choices. @param {any} document @param {any} given @returns {any[]} */
+export function formsOf(document, given) {
+  const schema = resolved(document, given);
+  const forms = schema.anyOf ?? schema.oneOf;
+  return forms ? forms.flatMap((/** @type {any} */ form) => formsOf(document, form)) : [schema];
 }
 
 /** @param {string} name @param {any} schema @param {any} items @returns {Kind} */

@@ -57,3 +57,9 @@ def test_parts_of_fields_are_fields_too() -> None:
     assert [*kinds["loras"]["fields"]] == ["path", "scale", "force"]
     assert kinds["seed"]["kind"] == "whole"
     assert kinds["styles"]["kind"] == "choices"
+
+
+@pytest.mark.parametrize("endpoint_id", ["fal-ai/fast-fooocus-sdxl", "fal-ai/fast-fooocus-sdxl/image-to-image"])
+def test_a_size_is_a_preset_or_two_sides(endpoint_id: str) -> None:
+    size = form(endpoint_id)["kinds"]["image_size"]
+    assert (size["kind"], [*size["fields"]]) == ("size", ["width", "height"])
