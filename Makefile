@@ -18,6 +18,7 @@ BIN := .venv/bin
 POCKET := .cache/pocket
 REAL := .cache/realesrgan
 RESULTS := benchmarks/results
+TSC := tests/clients/node_modules/.bin/tsc
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
@@ -64,9 +65,10 @@ bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine 
 	  echo "no GPU here: benchmarks.gpu_sdxl is left out (benchmarks/README.md)"; \
 	fi
 
-check: $(DEV_STAMP) ## Formatting, lint and types
+check: $(DEV_STAMP) clients ## Formatting, lint and types, those of the pages too
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@if [ -x $(TSC) ]; then $(TSC) -p gateway/playground; else echo "node or npm is missing: the types of the pages are not checked"; fi
 	@$(BIN)/mypy
 
 clean: ## Remove what was generated: the environment, caches, the pocket family (not var/, which holds requests)
@@ -104,11 +106,11 @@ $(POCKET)/family.json: $(wildcard models/pocket/*.py models/pocket/*.txt models/
 clients:
 	@if command -v npm > /dev/null && command -v node > /dev/null; then \
 	  if ! [ tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json ]; then \
-	    echo "Installing the JavaScript clients ..."; \
+	    echo "Installing the JavaScript clients and what judges the pages ..."; \
 	    npm --prefix tests/clients ci --silent --no-audit --no-fund && touch tests/clients/node_modules/.package-lock.json; \
 	  fi; \
 	else \
-	  echo "node or npm is missing: the tests of the JavaScript clients are skipped"; \
+	  echo "node or npm is missing: the tests of the JavaScript clients and some of the pages are skipped"; \
 	fi
 
 .PHONY: real-weights

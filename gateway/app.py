@@ -35,6 +35,7 @@ from gateway.keys.tokens import Tokens
 from gateway.mcp.routes import mcp_routes
 from gateway.openai.errors import OpenAiAnswers
 from gateway.openai.routes import openai_routes
+from gateway.playground import playground_routes
 from gateway.webhooks.signing import ring_of
 
 __all__ = ["Parts", "create_app"]
@@ -55,6 +56,7 @@ def create_app(parts: Parts) -> Starlette:
     uploads = None if parts.uploads is None else Uploads(parts.files, parts.uploads, tokens, settings)
     app = Starlette(
         routes=[
+            *playground_routes(parts),
             *history_routes(parts),
             *queue_routes(requests, parts, watching),
             *stream_routes(runs),

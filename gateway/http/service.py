@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformError, StoreUnavailable
@@ -13,7 +13,6 @@ from gateway.http import bodies
 from gateway.http.auth import caller
 from gateway.http.hosts import origin, queue_root
 from gateway.http.openapi import endpoint_document, service_document
-from gateway.http.page import page
 from gateway.http.parts import Parts
 from gateway.http.request_body import read_body
 from gateway.http.routes import Route
@@ -87,12 +86,7 @@ def service_routes(parts: Parts) -> list[Route]:
             document = endpoint_document(endpoint, queue_root(request, public_url), keys_required)
         return JSONResponse(document)
 
-    async def root(request: Request) -> Response:
-        policy = "default-src 'none'; style-src 'unsafe-inline'"
-        return HTMLResponse(page(ENDPOINTS.values(), parts.family), headers={"content-security-policy": policy})
-
     return [
-        Route("/", root, methods=["GET"], needs=None),
         Route("/health", health, methods=["GET"], needs=None),
         Route("/ready", ready, methods=["GET"], needs=None),
         *(Route(path, schemas, methods=["GET"], needs=None) for path in OPENAPI),

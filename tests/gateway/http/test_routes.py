@@ -13,6 +13,8 @@ from gateway.keys.tokens import Purpose
 OPEN = {
     *("/", "/health", "/ready", "/api/v1/models", "/openapi.json", "/api/openapi/queue/openapi.json"),
     *("/.well-known/jwks.json", "/rest/.well-known/jwks.json"),
+    # the pages, which ask for what they show with a key
+    *("/requests", "/status", "/models/{endpoint:path}", "/static/{version}/{name:path}"),
     *("/cdn/upload/{id}", "/cdn/upload/{id}/complete", "/cdn/upload/{id}/{number}"),  # their addresses are signed
 }
 
@@ -25,6 +27,13 @@ def test_every_route_of_the_app_says_what_it_needs(parts: Parts) -> None:
     routes = create_app(parts).routes
     assert all(isinstance(route, Route) for route in routes)
     assert {route.path for route in routes if isinstance(route, Route) and route.needs is None} == OPEN
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", ""])
+def test_the_list_of_requests_is_a_page_for_who_asks_for_html_alone(parts: Parts, accept: str) -> None:
+    scope = {"type": "http", "app": create_app(parts), "method": "GET", "path": "/requests"}
+    assert not called({**scope, "headers": [(b"accept", accept.encode())]}).is_open
+    assert called({**scope, "headers": [(b"accept", b"text/html,*/*;q=0.8")]}).is_open
 
 
 @pytest.mark.parametrize(

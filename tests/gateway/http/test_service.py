@@ -60,21 +60,6 @@ async def test_it_tells_what_the_family_has_and_what_would_bring_the_rest(parts:
     assert not described.is_valid({**ready, "family": {"name": "toy"}})
 
 
-async def test_the_page_tells_it_too(parts: Parts) -> None:
-    page = (await get(replace(parts, family=FAMILY), "/")).text
-    assert "<code>toy</code>" in page
-    assert "<code>python -m models pull safety_checker --family toy --accept-unpinned</code>" in page
-    assert (
-        "<li>safety_checker_v2: <code>python -m models pull safety_checker_v2 --family toy --from FOLDER</code></li>"
-        in page
-    )
-    assert "not checked" in page
-    whole = (await get(replace(parts, family=FamilyState("<toy>", ("safety_checker",), {})), "/")).text
-    assert "&lt;toy&gt;" in whole
-    assert "not checked" not in whole
-    assert "lacks" not in whole
-
-
 class OtherDispatcher(LocalDispatcher):
     """One of which `room` is asked."""
 
@@ -143,14 +128,6 @@ async def test_a_ledger_that_has_just_gone_is_named_without_a_trace(
     assert answer.status_code == 503
     assert "ledger store" in answer.json()["detail"]
     assert not [record for record in caplog.records if record.exc_info]
-
-
-async def test_the_page_names_every_endpoint(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert all(f">{endpoint_id}<" in answer.text for endpoint_id in ENDPOINTS)
-    assert "http://" not in answer.text.replace("http://testserver", "")
-    assert "https://" not in answer.text
 
 
 def check_document(document: dict[str, Any]) -> None:

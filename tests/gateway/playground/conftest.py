@@ -1,0 +1,149 @@
+"""The app with a runner that draws pictures, behind a real server, and a browser before it."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.app import Parts
+from tests.gateway.http.conftest import (  # noqa: F401 (fixtures)
+    client,
+    dispatch,
+    dispatched,
+    dispatcher,
+    keys,
+    locked,
+    parts,
+    server,
+    serving,
+)
+from tests.gateway.playground.painting import PaintingRunner
+
+PAUSE_S = 0.05
+BROWSER = "chromium"
+START_S = 60
+WAIT_S = 60  # at most; a machine that does much else is slow
+
+
+@pytest.fixture
+def runner(parts: Parts) -> PaintingRunner:  # noqa: F811
+    return PaintingRunner(parts.files, steps=3, pause_s=PAUSE_S)
+
+
+@pytest.fixture(scope="session")
+def browser_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a headless Chromium of this machine is spoken to; it lives as long as the tests."""
+    program = shutil.which(BROWSER)
+    if program is None:
+        pytest.skip(f"there is no {BROWSER}: on Debian `apt-get install {BROWSER}` brings it")
+    command = [
+        *(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"),
+        *("--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update"),
+        *(f"--user-data-dir={tmp_path_factory.mktemp('browser')}", "about:blank"),
+    ]
+    log = tmp_path_factory.mktemp("log") / "chromium.log"
+    with log.open("wb") as said, subprocess.Popen(command, stderr=said, stdout=said) as browser:
+        try:
+            yield _told(browser, log)
+        finally:
+            browser.terminate()
+
+
+def _told(browser: subprocess.Popen[bytes], log: Path) -> str:
+    """The address that the browser prints as soon as it listens."""
+    for _ in range(START_S * 10):
+        if found := re.search(r"DevTools listening on (ws://\S+)", log.read_text(errors="replace")):
+            return found[1]
+        if browser.poll() is not None:
+            break
+        try:
+            browser.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    pytest.fail(f"{BROWSER} does not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+class Tab:
+    """A page of a browser, and what it did that it should not: errors in its console, requests to elsewhere.
+
+    refused: a status that is expected, of which a browser writes into its console by itself. sent: the inputs.
+    """
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
+        self.refused = 0
+        self.errors: list[str] = []
+        self.urls: list[str] = []
+        self.sent: list[Any] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._saw)
+
+    def _said(self, message: Any) -> None:
+        if message.type == "error" and f"status of {self.refused} " not in message.text:
+            self.errors.append(message.text)
+
+    def _saw(self, request: Any) -> None:
+        self.urls.append(request.url)
+        if request.method == "POST" and "/fal-ai/" in request.url:
+            self.sent.append(request.post_data_json)
+
+    @property
+    def foreign(self) -> list[str]:
+        """Addresses of other origins that it asked for."""
+        asked = (url for url in self.urls if urlsplit(url).scheme in ("http", "https"))
+        return [url for url in asked if not url.startswith(f"{self.address}/")]
+
+    async def open(self, path: str = "/") -> None:
+        await self.page.goto(f"{self.address}{path}")
+        await self.page.locator("[data-ready]").wait_for(state="attached")
+
+    def field(self, name: str) -> Any:
+        return self.page.locator(f'fs-field[data-name="{name}"]').first
+
+    async def ask(self, prompt: str) -> None:
+        """Type a prompt and press Enter."""
+        await self.field("prompt").locator("textarea").fill(prompt)
+        await self.page.keyboard.press("Enter")
+
+    async def state(self, state: str) -> None:
+        """Wait until what is drawn is in this state."""
+        await self.page.locator(f'fs-drawing[data-state="{state}"]').wait_for()
+
+    async def pictures(self) -> list[int]:
+        """How wide those are that are shown."""
+        widths = "all => Promise.all(all.map((img) => img.decode().then(() => img.naturalWidth)))"
+        found: list[int] = await self.page.locator("fs-pictures figure img").evaluate_all(widths)
+        return found
+
+
+@pytest.fixture
+async def tabs(browser_address: str) -> AsyncIterator[Any]:
+    """Opens tabs at servers; each must have kept to its own origin, and its console empty, when the test ends."""
+    from playwright.async_api import async_playwright
+
+    opened: list[Tab] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(browser_address)
+        context = await browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(WAIT_S * 1000)
+
+        async def new(address: str) -> Tab:
+            opened.append(Tab(await context.new_page(), address))
+            return opened[-1]
+
+        yield new
+        await context.close()
+    assert [tab.foreign for tab in opened if tab.foreign] == []
+    assert [tab.errors for tab in opened if tab.errors] == []
+
+
+@pytest.fixture
+async def tab(tabs: Any, server: str) -> Tab:  # noqa: F811
+    found: Tab = await tabs(server)
+    return found

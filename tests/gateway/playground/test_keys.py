@@ -1,0 +1,36 @@
+"""A key is asked for where one is needed, is entered once, and stands in no address."""
+
+from typing import Any
+
+from gateway.app import Parts
+from gateway.keys.base import KeyLimits, Scope
+from gateway.keys.sql import SqlKeys
+from tests.gateway.http.conftest import serving
+from tests.gateway.playground.painting import SIDE
+
+
+async def test_a_refused_request_leads_to_the_key(locked: Parts, keys: SqlKeys, tabs: Any, dispatched: None) -> None:
+    made = await keys.create("me", {Scope.RUN, Scope.STORAGE}, KeyLimits())
+    async with serving(locked) as server:
+        tab = await tabs(server)
+        tab.refused = 401
+        await tab.open()
+        await tab.ask("a red cube")
+        dialog = tab.page.get_by_role("dialog", name="Your API key")
+        await dialog.wait_for()
+        await dialog.get_by_label("Key", exact=True).fill("wrong:key")
+        await dialog.get_by_role("button", name="Use this key").click()
+        await dialog.get_by_text("The API key is not valid").wait_for()
+        await dialog.get_by_label("Key", exact=True).fill(made.credentials)
+        await dialog.get_by_role("button", name="Use this key").click()
+        await tab.state("done")  # the request that was refused has gone on by itself
+        assert await tab.pictures() == [SIDE]
+        secret = made.credentials.partition(":")[2]
+        assert all(secret not in url for url in tab.urls)
+        await tab.page.reload()
+        await tab.state("done")
+
+
+async def test_an_open_service_asks_for_nothing(tab: Any) -> None:
+    await tab.open()
+    assert await tab.page.get_by_text("Enter a key").count() == 0
