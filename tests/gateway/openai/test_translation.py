@@ -129,7 +129,7 @@ def test_every_parameter_of_the_published_client_is_taken_or_documented_as_refus
     assert {*WITHOUT_EFFECT} < {*Asked.model_fields}
 
 
-@pytest.mark.parametrize("field", [*Asked.model_fields, *FILES, *BESIDE])
+@pytest.mark.parametrize("field", sorted({*Asked.model_fields, *FILES, *BESIDE}))
 def test_the_page_has_every_parameter(field: str) -> None:
     table = page("docs/other-front-ends.md").split("\n### Parameters\n")[1].split("\n### ")[0]
     assert f"`{field}`" in table
