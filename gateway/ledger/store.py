@@ -167,18 +167,16 @@ class SqlLedger:
 
     async def heartbeat(self, owner: str, lease_s: float, reports: Sequence[LogBatch]) -> LeaseRenewal:
         now = self._clock()
-        told = {report.claim.work.request_id: report for report in reports if report.claim.owner == owner}
+        told = {(each.claim.work.request_id, each.claim.attempt): each for each in reports if each.claim.owner == owner}
         until = now + timedelta(seconds=lease_s)
 
         def extend(connection: Connection) -> LeaseRenewal:
             # a row that its owner does not name was claimed without an answer: its lease brings it back
             rows = {
-                row.id: row
-                for row in connection.execute(HELD_BY_OWNER, {"by": owner})
-                if row.id in told and told[row.id].claim.attempt == row.attempt
+                row.id: row for row in connection.execute(HELD_BY_OWNER, {"by": owner}) if (row.id, row.attempt) in told
             }
             for name, row in rows.items():
-                append_lines(connection, row.seq, told[name].lines, now)
+                append_lines(connection, row.seq, told[name, row.attempt].lines, now)
             if rows:
                 connection.execute(EXTEND_LEASES, {"seqs": [row.seq for row in rows.values()], "until": until})
             cancelled = frozenset(name for name, row in rows.items() if row.cancel_requested)

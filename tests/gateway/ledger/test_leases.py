@@ -46,6 +46,18 @@ async def test_one_heartbeat_writes_what_happened_to_all_of_an_owners_requests(l
     )
 
 
+@pytest.mark.parametrize("former_last", [False, True])
+async def test_a_report_of_a_former_attempt_takes_nothing_from_the_one_that_is_held(
+    ledger: SqlLedger, former_last: bool
+) -> None:
+    former = await claimed(ledger, "twice")
+    await ledger.requeue(former)
+    reports = [LogBatch(former, [("INFO", "a ghost")]), LogBatch(await again(ledger), [("INFO", "here")])]
+    beat = await ledger.heartbeat("one", 60, reports[::-1] if former_last else reports)
+    assert beat.held == {"twice": 2}
+    assert [entry.message for entry in await ledger.logs("twice")] == ["here"]
+
+
 async def test_an_owner_hears_at_its_heartbeat_what_was_cancelled_and_what_it_has_lost(
     ledger: SqlLedger, clock: Clock
 ) -> None:
