@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from models.pocket.write import write_family
 from pipelines.weights.family import Family, load_family
@@ -12,6 +13,9 @@ from pipelines.weights.family import Family, load_family
 pytest_plugins = ["tests.cluster"]
 
 POCKET = Path(__file__).parent.parent / ".cache" / "pocket"
+
+settings.register_profile("busy", deadline=None)  # an example takes long where the machine is busy
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

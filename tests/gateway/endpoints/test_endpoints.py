@@ -52,7 +52,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), endpoint=st.sampled_from(sorted(ENDPOINTS)))
 def test_any_input_is_accepted_or_refused_in_a_form_that_can_be_sent(data: st.DataObject, endpoint: str) -> None:
     fields = st.sampled_from([*ENDPOINTS[endpoint].input.model_fields, "newest"])

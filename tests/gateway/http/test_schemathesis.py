@@ -85,7 +85,6 @@ def described() -> OpenApiSchema:
 DOCUMENT = described()
 SETTINGS = settings(
     max_examples=40,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

@@ -85,7 +85,7 @@ def mutated(content: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(SAMPLES), st.integers(0, 2**32))
 def test_a_mutated_picture_is_drawn_from_or_refused(content: bytes, seed: int) -> None:
     broken = mutated(content, seed)

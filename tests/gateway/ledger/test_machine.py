@@ -293,7 +293,6 @@ def test_the_ledger_does_as_the_model_does(world: World) -> None:
     bounded = settings(
         max_examples=25,
         stateful_step_count=50,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=checks,
         database=None,

@@ -34,7 +34,7 @@ def test_a_picture_of_the_right_size_is_not_resampled() -> None:
     assert np.array_equal(cover(picture, Size(width=64, height=32)), picture)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 120), st.integers(1, 120), SIDES, SIDES)
 def test_cover_equals_scaling_the_whole_and_pasting_it_centred(
     width: int, height: int, wanted_width: int, wanted_height: int
