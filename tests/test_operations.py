@@ -28,6 +28,7 @@ NOT_RUN: Mapping[str, str] = {
     "make serve HOST=192.168.1.5 TLS=1 PORT=8443": "starts Ray; what it adds is in test_serve_local.py",
     "make test": "is this suite",
     TORCH_FIRST: "reaches an index that the tests do not",
+    "python -m benchmarks.soak": "takes half an hour; tests/benchmarks/soak holds its parts",
     "python -m models": "is a program with a page of its own, docs/models.md",
     "python -m deployments.drain": "needs a running service; tests/deployments drains one",
     "ray up": "starts machines on a cloud",
