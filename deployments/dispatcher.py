@@ -237,6 +237,8 @@ class Dispatcher:
             await self.leading.leave()
         else:
             await self.leading.leave()
+            if self._metering is not None:
+                self._metering.cancel()  # from here on the next one tells of the ledger
             await self._dispatching.stop()
         self._sender.stop()
         self._housekeeping.stop()

@@ -78,7 +78,7 @@ class LeaderHandle:
             asked = self._leader
             try:
                 told: Told = await self._answered(getattr(self._reached, method).remote(*given))
-            except BaseException:
+            except Exception:  # not where the caller is cancelled, which others share this with
                 self._go_to("")  # it may have gone
                 raise
             self._go_to(told.leader)

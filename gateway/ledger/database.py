@@ -31,6 +31,7 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 _WRITES = "ledger_writes"
 _FILE = "ledger_file"
 _BUSY_TIMEOUT_MS = 10_000
+_CACHE_KIB = 256  # of pages, which each connection of every process fills with the years
 _WAL_BYTES = 16 * 1024 * 1024  # to which the write-ahead log shrinks after it was larger
 _GROUP = 64
 _WRITERS = 4  # threads on PostgreSQL, which takes several writers
@@ -305,6 +306,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.close()
 
 

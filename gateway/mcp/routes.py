@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.files.uploads import Uploads
 from gateway.http.hosts import MCP
 from gateway.http.queue import RequestQueue
-from gateway.http.request_body import body_bytes
+from gateway.http.request_body import json_bytes
 from gateway.http.routes import Route
 from gateway.http.run import SyncRuns
 from gateway.keys.base import Scope as KeyScope
@@ -94,7 +94,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await body_bytes(request, self._settings.max_body_bytes)
+        body = await json_bytes(request, self._settings.max_body_bytes)
         _, takes_streams = check_accept_headers(request)
         manager = StreamableHTTPSessionManager(
             self._server,

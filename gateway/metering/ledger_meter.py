@@ -61,7 +61,8 @@ class LedgerMeter:
         self._log = RateLimitedLog(logger)
 
     async def run(self, every_s: float = EVERY_S) -> None:
-        """Look now and then, until cancelled."""
+        """Look now and then, until cancelled. What ended before is of somebody else to tell."""
+        self._since = self._clock() - LAG
         while True:
             began = monotonic()
             try:

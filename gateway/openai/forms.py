@@ -55,6 +55,8 @@ async def read_form(request: Request, max_bytes: int) -> EditForm:
                 files[name].append(await value.read())
             elif name in files:
                 raise _refused(name, "It is a file; send it as one, with a name of its own")
+            elif name in fields and not (sent.endswith("[]") and isinstance(fields[name], list)):
+                raise _refused(name, "It is there twice; a list has its name with brackets each time")
             elif sent.endswith("[]"):
                 fields.setdefault(name, []).append(value)
             else:

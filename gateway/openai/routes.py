@@ -17,7 +17,7 @@ from gateway.errors import ModelError, PlatformError, ValidationErrors
 from gateway.http.hosts import OPENAI
 from gateway.http.outputs import content_of
 from gateway.http.platform_models import SINCE
-from gateway.http.request_body import body_bytes, parsed
+from gateway.http.request_body import json_bytes, parsed
 from gateway.http.responses import REQUEST_ID, inactive_headers
 from gateway.http.routes import Route, methods_of
 from gateway.http.run import SyncRuns
@@ -53,7 +53,7 @@ class _OpenAi:
         return JSONResponse(_model(model_named(request.path_params["model"])))
 
     async def generate(self, request: Request) -> Response:
-        body = await body_bytes(request, self._parts.settings.max_body_bytes)
+        body = await json_bytes(request, self._parts.settings.max_body_bytes)
         sent = parsed(request, body, partial(PlatformError, "bad_request"))
         if not isinstance(sent, dict):
             raise PlatformError("bad_request", "The body must be a JSON object.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.endpoints.base import Part
@@ -40,6 +40,12 @@ AUTO: Final = "auto"
 _SIZE = re.compile(r"\s*([0-9]{1,6})\s*[xX]\s*([0-9]{1,6})\s*")
 
 
+def _not_streamed(asked: bool) -> bool:
+    if asked:
+        raise ValueError("Answers are whole; leave it out, or say false")
+    return asked
+
+
 class Asked(Part):
     """What OpenAI's clients may ask of a picture. Fields that are not theirs are the endpoint's own."""
 
@@ -51,7 +57,7 @@ class Asked(Part):
     output_format: OutputFormat | None = Field(None, description="Of the files, as far as the endpoint has it.")
     response_format: ResponseFormat = Field("b64_json", description="The pictures themselves, or their addresses.")
     background: Background = Field(AUTO, description="Pictures are always opaque.")
-    stream: Literal[False] = Field(False, description="Answers are whole.")
+    stream: Annotated[bool, AfterValidator(_not_streamed)] = Field(False, description="Answers are whole.")
     partial_images: int = Field(0, ge=0, le=0, description="There are none.")
     user: Text | None = Field(None, description="Without effect.")
     safety_identifier: Text | None = Field(None, description="Without effect.")

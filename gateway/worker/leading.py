@@ -90,6 +90,7 @@ class Leading:
             self._monitor.set(LEADS, float(self.leads))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), pause)
+        self._monitor.set(LEADS, 0.0)
 
     async def look(self) -> None:
         """Lead, or go on, where the ledger lets it. Raises as the ledger does."""

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.app import Parts, create_app
-from gateway.http.submission import MOST_VALUES
+from gateway.http.request_body import MOST_VALUES
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPAINT, INPUT
@@ -103,6 +103,14 @@ async def test_a_body_of_too_many_values_is_not_parsed(client: httpx2.AsyncClien
     assert str(MOST_VALUES) in answer.json()["detail"]
     prompt = "a, lake, " * 1000
     assert (await client.post(f"/queue/{FAST}", json={**INPUT, "prompt": prompt})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/openai/v1/images/generations", "/mcp"])
+async def test_nor_is_one_of_another_protocol(client: httpx2.AsyncClient, path: str) -> None:
+    body = b'{"prompt": "a lake", "more": [' + b"{}," * MOST_VALUES + b"{}]}"
+    answer = await client.post(path, content=body, headers={"accept": "application/json, text/event-stream"})
+    assert answer.status_code == 413
+    assert str(MOST_VALUES) in answer.text
 
 
 async def test_a_body_above_the_cap_is_a_413_over_a_real_connection(server: str) -> None:

@@ -13,6 +13,7 @@ from tests.gateway.fakes import FAST, INPUT
 from tests.gateway.openai.conftest import RED
 
 GENERATE, EDIT = "/openai/v1/images/generations", "/openai/v1/images/edits"
+INPAINT = "fal-ai/fooocus/inpaint"
 ASKED: Mapping[str, Any] = {"model": FAST, "prompt": "a red cube"}
 
 
@@ -72,6 +73,13 @@ async def test_a_body_that_is_too_large_is_told_so(client: httpx2.AsyncClient, p
     for sent in ({"json": {**ASKED, "prompt": "x" * 1000}}, {"files": {"image": b"x" * 1000}, "data": ASKED}):
         path = GENERATE if "json" in sent else EDIT
         error_of(await client.post(path, **sent), 413)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", [("styles", "styles"), ("styles", "styles[]"), ("styles[]", "styles")])
+async def test_a_field_that_comes_twice_is_refused(client: httpx2.AsyncClient, names: tuple[str, str]) -> None:
+    fields = [("model", INPAINT), ("prompt", "a lake"), *((name, "Fooocus V2") for name in names)]
+    sent: list[Any] = [("image", ("red.png", RED, "image/png")), *((name, (None, text)) for name, text in fields)]
+    assert error_of(await client.post(EDIT, files=sent), 400)["param"] == "styles"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Key", "bearer"])

@@ -29,6 +29,7 @@ def payload(model: str = FOOOCUS, images: int = 0, mask: bytes | None = None, **
     ("model", "sent", "expected"),
     [
         (FOOOCUS, {"n": 2}, {"num_images": 2}),
+        (FOOOCUS, {"stream": "false"}, {}),
         (FOOOCUS, {"n": None, "size": "auto", "quality": "auto", "background": "opaque", "stream": False}, {}),
         (FOOOCUS, {"size": "1536x1024"}, {"aspect_ratio": "1536x1024"}),
         (FAST, {"size": "1536X1024"}, {"image_size": {"width": 1536, "height": 1024}}),

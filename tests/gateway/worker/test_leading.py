@@ -184,4 +184,5 @@ async def test_it_goes_on_by_itself_and_tells_the_monitor(shaky: Shaky, clock: C
             await asyncio.sleep(0.01)
         await one.leave()
         await running
+    assert monitor.gauges[gauge] == 0.0
     assert await shaky.look("service") is None
