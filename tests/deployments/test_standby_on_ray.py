@@ -14,7 +14,6 @@ from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.work import Delivery, Work
 from gateway.worker.leading import LOOK_S
-from pipelines.row_steps import row_steps_of
 from pipelines.spec import Guidance, Size, Spec
 from tests.deployments.deployed import APP, Deployed
 from tests.gateway.ledger.works import engine_of
@@ -50,7 +49,7 @@ def deployed(cluster: int, data: Path, pocket_family_folder: Path) -> Iterator[D
     deployed = Deployed(cluster, data, pocket_family_folder, "tests.deployments.scaling_app:build_app")
     deployed.args["gateway"] |= {"tick_s": 0.2, "lease_s": LEASE_S, "leader_lease_s": LEASE_S}
     deployed.args["drawing"]["rows"] = 4
-    deployed.args["ms_per_row_step"] = 1000 / row_steps_of(SPEC)
+    deployed.args["points"] = [(1.0, 1000 / SPEC.steps), (4.0, 1000 / SPEC.steps)]  # a second for each call's pictures
     deployed.listed("Dispatcher").update(
         num_replicas=2, user_config={"stop_grace_s": 20}, graceful_shutdown_timeout_s=30.0
     )
