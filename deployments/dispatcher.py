@@ -6,6 +6,7 @@ Of several replicas one does, which leads. The others stand by.
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, cast
 from uuid import uuid4
 
@@ -38,7 +39,7 @@ from gateway.settings import DispatcherLimits, FixedSettings, GatewaySettings
 from gateway.webhooks.sender import Sender, SendingLimits
 from gateway.webhooks.signing import ring_of
 from gateway.work import Runner
-from gateway.worker.capacity import ReplicaRegistry, Room
+from gateway.worker.capacity import REPORT_S, ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
 from gateway.worker.leading import Leading
@@ -47,6 +48,7 @@ from gateway.worker.reaper import PeriodicTasks, Retention
 from pipelines.weights.at_hand import Weights
 
 NOTHING = Spent()
+SETTLING_S = 3 * REPORT_S  # after it has begun to lead: by then all replicas have told of themselves
 LAST_GRACE_S = 20.0  # of requests that are drawn when everything goes: Serve ends all replicas after 30 s
 
 
@@ -126,6 +128,7 @@ class Dispatcher:
         self._loops = [asyncio.create_task(self.leading.run(), name="leading")]
 
     def _lead(self) -> None:
+        self._led_at = monotonic()
         self._metering = asyncio.create_task(self._ledger_meter.run(), name="metering")
         self._loops += [
             asyncio.create_task(self._dispatching.run(), name="dispatching"),
@@ -161,8 +164,9 @@ class Dispatcher:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks for these, where this deployment has an autoscaling_config, and gives them to the policy. Without
-        a ledger there are none, and the policy leaves everything as it is; who stands by has none."""
-        if not self.leading.leads:
+        a ledger there are none, and the policy leaves everything as it is; who stands by has none, nor who has just
+        begun to lead and has heard of no replica yet, for all that they draw would seem to wait."""
+        if not self.leading.leads or (monotonic() - self._led_at < SETTLING_S and not self._replicas.living()):
             return {}
         demand = await self._ledger.demand(self._meter.newest)
         figures = self._meter.figures(demand, self._replicas.living().keys(), self._places.room())

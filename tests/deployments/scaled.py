@@ -12,11 +12,21 @@ from deployments.placement import DEFAULTS, POLICY
 from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.work import Delivery, Work
-from pipelines.spec import Spec
+from pipelines.spec import Guidance, Size, Spec
 
 APP, ENDPOINT = "scaling", "fal-ai/fooocus"
 MOST = 6
 PATIENCE_S = 120.0
+SPEC = Spec(
+    prompt="a cube",
+    size=Size(width=256, height=256),
+    seeds=(7,),
+    steps=15,
+    sampler="euler",
+    schedule="sgm_uniform",
+    guidance=Guidance(scale=4.0),
+    check_safety=False,
+)
 
 
 class Scaled:

@@ -10,24 +10,13 @@ import pytest
 
 from gateway.ledger.store import SqlLedger
 from pipelines.row_steps import row_steps_of
-from pipelines.spec import Guidance, Size, Spec
-from tests.deployments.scaled import MOST, Scaled, deployed
+from tests.deployments.scaled import MOST, SPEC, Scaled, deployed
 from tests.deployments.scaling_app import SILENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(500)]
 
 BURST = 60
 REACTION_S = 3.0  # of which two are one interval in which figures are made and one in which they are sent
-SPEC = Spec(
-    prompt="a cube",
-    size=Size(width=256, height=256),
-    seeds=(7,),
-    steps=15,
-    sampler="euler",
-    schedule="sgm_uniform",
-    guidance=Guidance(scale=4.0),
-    check_safety=False,
-)
 RULES = {
     "wait_s": 10,
     "start_s": 0,

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
+from deployments import dispatcher as dispatcher_module
 from deployments.dispatcher import Dispatcher
 from gateway.files.backends import LocalFiles
 from gateway.files.upload_quota import UploadAccount
@@ -83,6 +84,24 @@ async def test_of_two_dispatchers_one_has_what_waits_drawn_and_the_other_one_whe
     await both[1].stop()
     assert [runner.ids for runner in runners] == [["a", "b"], ["c"]]
     await client.close()
+
+
+async def test_who_has_just_begun_to_lead_publishes_nothing_until_it_has_heard_of_replicas_or_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    one = Dispatcher.__new__(Dispatcher)
+    one._start(
+        await SqlLedger.open(settings.ledger_address), None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings
+    )
+    await one.leading.look()
+    assert await one.record_autoscaling_stats() == {}
+    with monkeypatch.context() as later:
+        later.setattr(dispatcher_module, "SETTLING_S", 0.0)
+        assert (await one.record_autoscaling_stats())["living"] == 0
+    await one.report("one", 16, ())
+    assert (await one.record_autoscaling_stats())["living"] == 1
+    await one.stop()
 
 
 async def test_a_dispatcher_that_has_lost_the_lead_fails_its_health_check(tmp_path: Path) -> None:

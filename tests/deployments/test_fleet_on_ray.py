@@ -18,23 +18,14 @@ from benchmarks.fleet.comparing import compare
 from gateway.ledger import tables
 from gateway.ledger.store import SqlLedger
 from pipelines.row_steps import row_steps_of
-from pipelines.spec import Guidance, Size, Spec
-from tests.deployments.scaled import MOST, Scaled, deployed
+from pipelines.spec import Size
+from tests.deployments.scaled import MOST, SPEC, Scaled, deployed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(560)]
 
 COSTS = Path(__file__).parent.parent / "machines" / "row_costs.json"
 OUT = "FOOOCUS_TEST_OUT"  # a folder for what was seen; the test's own without it
-SPEC = Spec(
-    prompt="a cube",
-    size=Size(width=1024, height=1024),
-    seeds=(7,),
-    steps=40,
-    sampler="euler",
-    schedule="sgm_uniform",
-    guidance=Guidance(scale=4.0),
-    check_safety=False,
-)
+LARGE = SPEC.model_copy(update={"size": Size(width=1024, height=1024), "steps": 40})
 ROWS = 2  # of a request in each of its calls
 RULES = {"wait_s": 5.0, "start_s": 5.0, "keep_s": 10.0, "zero_s": 10.0, "ms_per_row_step": 30.0}
 REQUESTS, SECONDS = 150, 80.0  # more than six can do in the middle
@@ -66,7 +57,7 @@ def data(
 @pytest.fixture
 async def scaled(data: Path) -> Any:
     ledger = await SqlLedger.open(f"sqlite:///{data / 'ledger.db'}")
-    yield Scaled(data, ledger, SPEC)
+    yield Scaled(data, ledger, LARGE)
     await ledger.close()
 
 
@@ -125,7 +116,7 @@ def starts_s(seen: Sequence[tuple[float, int, int]]) -> list[float]:
 async def test_a_fleet_goes_as_it_is_simulated(
     scaled: Scaled, points: list[tuple[float, float]], tmp_path: Path
 ) -> None:
-    alone_s = SPEC.steps * dict(points)[ROWS] / 1000
+    alone_s = LARGE.steps * dict(points)[ROWS] / 1000
     measured = await measure(scaled, alone_s)
     await scaled.until(0, running=0)
     seen: list[tuple[float, int, int]] = []
@@ -145,13 +136,13 @@ async def test_a_fleet_goes_as_it_is_simulated(
         "react_s": round(next(at for at, wanted, _ in seen if wanted) - first, 2),
         "seen": [(round(at - first, 2), wanted, running) for at, wanted, running in seen],
     }
-    row_steps = row_steps_of(SPEC)
+    row_steps = row_steps_of(LARGE)
     told = [
         {
             "at": round(came.timestamp() - first, 3),
             "began_at": round(began.timestamp() - first, 3),
             "ended_at": round(ended.timestamp() - first, 3),
-            "steps": SPEC.steps,
+            "steps": LARGE.steps,
             "rows": ROWS,
             "row_steps": row_steps,
         }

@@ -14,8 +14,8 @@ from gateway.ledger.models import Outcome, State
 from gateway.ledger.store import SqlLedger
 from gateway.work import Delivery, Work
 from gateway.worker.leading import LOOK_S
-from pipelines.spec import Guidance, Size, Spec
 from tests.deployments.deployed import APP, Deployed
+from tests.deployments.scaled import SPEC
 from tests.gateway.ledger.works import engine_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(500)]
@@ -25,16 +25,6 @@ BURST = 24
 LEASE_S = 4.0
 SLACK_S = 5.0  # of a machine that has others to do
 PATIENCE_S = 150.0
-SPEC = Spec(
-    prompt="a cube",
-    size=Size(width=256, height=256),
-    seeds=(7,),
-    steps=15,
-    sampler="euler",
-    schedule="sgm_uniform",
-    guidance=Guidance(scale=4.0),
-    check_safety=False,
-)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from mcp.types import CallToolResult, ImageContent, TextContent
 
 from gateway.app import Parts
 from tests.clients.guard import Guard
-from tests.gateway.fakes import FakeRunner
 from tests.gateway.http.conftest import (
     client,
     dispatch,
@@ -28,17 +27,23 @@ from tests.gateway.http.conftest import (
     server,
     serving,
 )
-from tests.gateway.openai.conftest import guard
-from tests.gateway.storing_runner import StoringRunner
+from tests.gateway.openai.conftest import guard, runner
 
-__all__ = ["client", "dispatch", "dispatched", "dispatcher", "guard", "keys", "locked", "parts", "reach", "server"]
+__all__ = [
+    "client",
+    "dispatch",
+    "dispatched",
+    "dispatcher",
+    "guard",
+    "keys",
+    "locked",
+    "parts",
+    "reach",
+    "runner",
+    "server",
+]
 
 LEGACY, MODERN = "legacy", "2026-07-28"
-
-
-@pytest.fixture
-def runner(parts: Parts) -> FakeRunner:
-    return StoringRunner(parts.files)
 
 
 @asynccontextmanager
