@@ -142,11 +142,12 @@ def _decode(source: str, field: str, max_bytes: int) -> bytes:
         if _BAD_PERCENT.search(raw):
             raise ValueError("a percent sign without its two digits")
         octets = unquote_to_bytes(raw) if b"%" in raw else raw
-        return _from_base64(octets) if in_base64 else octets
+        return from_base64(octets) if in_base64 else octets
     except (ValueError, binascii.Error) as error:
         raise ModelError("image_load_error", "The data URI of the picture is broken.", location(field)) from error
 
 
-def _from_base64(octets: bytes) -> bytes:
+def from_base64(octets: bytes) -> bytes:
+    """As browsers read it: white space anywhere, padding or none. Raises ValueError."""
     digits = octets.translate(None, _WHITE).rstrip(b"=")
     return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)

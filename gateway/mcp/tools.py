@@ -1,8 +1,6 @@
 """The tools: what there is to draw with, runs, requests in the queue, uploads."""
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from gateway.files.body import received, too_large
 from gateway.files.uploads import Uploads
 from gateway.http.auth import caller
 from gateway.http.hosts import cdn_root, queue_root
+from gateway.http.inputs import from_base64
 from gateway.http.outputs import content_of
 from gateway.http.platform_models import category_of, description_of
 from gateway.http.queue import CANCELLATIONS, PENDING, RequestQueue
@@ -210,8 +209,8 @@ async def _pass_on(news: RunNews, tell: Tell) -> None:
 
 def _from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
+        return from_base64(text.encode("ascii"))
+    except ValueError:
         raise ValidationErrors([ModelError("value_error", "Input should be base64", ("content",))]) from None
 
 

@@ -85,7 +85,6 @@ class Leading:
                 if self.leads:
                     pause = self._lease_s / RENEWALS
             except Exception as error:
-                self._others_until = self._clock() + self._lease_s
                 self._log.warning("the ledger does not say who leads: %r", error.__cause__ or error)
             self._monitor.set(LEADS, float(self.leads))
             with suppress(TimeoutError):
@@ -99,12 +98,11 @@ class Leading:
             self._looked_at = now
             if now - before > STOOD_STILL * self._lease_s:
                 self._others_until = now + self._lease_s
-            if self._stopped.is_set() or (not self.leads and await self._is_anothers(now)):
-                return
-            if await self._leadership.hold(self._service, self._name, self._lease_s):
-                self._begin(now + self._lease_s)
-            elif (other := await self._leadership.look(self._service)) is not None:
-                self._learn(other.name)
+            try:
+                await self._hold(now)
+            except Exception:
+                self._others_until = self._clock() + self._lease_s
+                raise
 
     async def leave(self) -> None:
         """Lead no more, so that another one does at once."""
@@ -114,6 +112,14 @@ class Leading:
                 self._leader = ""
                 with suppress(StoreUnavailable):  # then its lease ends
                     await self._leadership.let_go(self._service, self._name)
+
+    async def _hold(self, now: float) -> None:
+        if self._stopped.is_set() or (not self.leads and await self._is_anothers(now)):
+            return
+        if await self._leadership.hold(self._service, self._name, self._lease_s):
+            self._begin(now + self._lease_s)
+        elif (other := await self._leadership.look(self._service)) is not None:
+            self._learn(other.name)
 
     async def _is_anothers(self, now: float) -> bool:
         other = await self._leadership.look(self._service)

@@ -4,23 +4,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import httpx2
 import pytest
 
 from deployments.drain import drain
-from gateway.ledger.models import Outcome, State
+from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
-from gateway.work import Delivery, Work
 from gateway.worker.leading import LOOK_S
 from tests.deployments.deployed import APP, Deployed
-from tests.deployments.scaled import SPEC
+from tests.deployments.scaled import SPEC, Scaled
 from tests.gateway.ledger.works import engine_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(500)]
 
-ENDPOINT = "fal-ai/fooocus"
 BURST = 24
 LEASE_S = 4.0
 SLACK_S = 5.0  # of a machine that has others to do
@@ -49,42 +46,22 @@ def deployed(cluster: int, data: Path, pocket_family_folder: Path) -> Iterator[D
 
 
 @pytest.fixture
-async def ledger(deployed: Deployed, data: Path) -> AsyncIterator[SqlLedger]:
+async def scaled(deployed: Deployed, data: Path) -> AsyncIterator[Scaled]:
     ledger = await SqlLedger.open(f"sqlite:///{data / 'ledger.db'}")
-    yield ledger
+    yield Scaled(data, ledger, SPEC)
     await ledger.close()
 
 
-async def submitted(ledger: SqlLedger) -> list[str]:
+async def submitted(scaled: Scaled) -> list[str]:
     """Requests, of which some are drawn by now and others wait."""
-    works = [
-        Work(
-            request_id=str(uuid4()),
-            endpoint=ENDPOINT,
-            spec=SPEC,
-            delivery=Delivery(format="jpeg"),
-            base_url="http://127.0.0.1:8000",
-        )
-        for _ in range(BURST)
-    ]
-    await asyncio.gather(*(ledger.submit(work, ENDPOINT) for work in works))
-    ids = [work.request_id for work in works]
+    ids = await scaled.submit(BURST)
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            states = [status.state for status in (await ledger.statuses(ids)).values()]
+            states = [status.state for status in (await scaled.ledger.statuses(ids)).values()]
             if State.DONE in states and State.RUNNING in states:
                 assert State.QUEUED in states
                 return ids
             await asyncio.sleep(0.05)
-
-
-async def until_drawn(ledger: SqlLedger, ids: list[str]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while statuses := (await ledger.statuses(ids)).values():
-            assert all(status.outcome in (None, Outcome.OK) for status in statuses)
-            if all(status.state is State.DONE for status in statuses):
-                return
-            await asyncio.sleep(0.1)
 
 
 def attempts(data: Path, ids: list[str], column: str) -> int:
@@ -136,33 +113,32 @@ async def until_ready(deployed: Deployed) -> None:
 
 
 async def test_the_second_leads_within_the_lease_of_one_that_is_lost_and_draws_all(
-    deployed: Deployed, data: Path, ledger: SqlLedger
+    deployed: Deployed, data: Path, scaled: Scaled
 ) -> None:
     await until_whole(deployed)
-    ids, first = await submitted(ledger), leader(data)
+    ids, first = await submitted(scaled), leader(data)
     assert first is not None
     kill(first)
     took_s = await until_another_leads(data, first)
     assert took_s < LEASE_S + LOOK_S + SLACK_S
     await until_ready(deployed)
-    await until_drawn(ledger, ids)
+    await scaled.until_drawn(ids)
     # those that the lost one held are drawn anew, and nothing else
     assert attempts(data, ids, "attempt - 1") == attempts(data, ids, "retries") > 0
     print(f"another led after {took_s:.1f} s")
 
 
 async def test_one_that_stops_in_order_hands_over_and_no_request_has_lost_anything(
-    deployed: Deployed, data: Path, ledger: SqlLedger
+    deployed: Deployed, data: Path, scaled: Scaled
 ) -> None:
     await until_whole(deployed)
-    ids, both = await submitted(ledger), deployed.replicas()["Dispatcher"]
+    ids, both = await submitted(scaled), deployed.replicas()["Dispatcher"]
     deployed.listed("Dispatcher")["ray_actor_options"] = {"num_cpus": 0.11}  # which rolls both
     rolled = asyncio.create_task(asyncio.to_thread(deployed.deploy, lambda _: not both & who_run(deployed)))
-    await until_drawn(ledger, ids)
+    await scaled.until_drawn(ids)
     await rolled
     assert attempts(data, ids, "retries") == 0
     await until_whole(deployed)
-    assert await until_another_leads(data, None) < SLACK_S
     assert leader(data) in who_run(deployed)
     await until_ready(deployed)
 
@@ -171,11 +147,11 @@ def who_run(deployed: Deployed) -> set[str]:
     return {*deployed.replicas().get("Dispatcher", set())}
 
 
-async def test_draining_reaches_the_one_that_leads(deployed: Deployed, data: Path, ledger: SqlLedger) -> None:
+async def test_draining_reaches_the_one_that_leads(deployed: Deployed, data: Path, scaled: Scaled) -> None:
     await until_whole(deployed)
-    ids, first = await submitted(ledger), leader(data)
+    ids, first = await submitted(scaled), leader(data)
     await asyncio.to_thread(drain, APP, PATIENCE_S)
-    statuses = (await ledger.statuses(ids)).values()
+    statuses = (await scaled.ledger.statuses(ids)).values()
     assert {status.state for status in statuses} <= {State.DONE, State.QUEUED}
     assert leader(data) == first  # nobody takes over what is to go
-    await until_drawn(ledger, ids)  # and without a shutdown it begins again
+    await scaled.until_drawn(ids)  # and without a shutdown it begins again

@@ -64,13 +64,16 @@ export class ImageField extends Control {
 
   /** @param {File} file */
   async send(file) {
-    this.shown = URL.createObjectURL(file);
+    const shown = (this.shown = URL.createObjectURL(file));
     this.said.textContent = `${file.name} is being uploaded …`;
     this.draw();
     try {
-      this.url = await upload(file, file.name);
+      const url = await upload(file, file.name);
+      if (this.shown !== shown) return; // another one was chosen meanwhile
+      this.url = url;
       this.said.textContent = file.name;
     } catch (fault) {
+      if (this.shown !== shown) return;
       this.clear();
       this.said.textContent = `${file.name} could not be uploaded: ${/** @type {Error} */ (fault).message}`;
     }

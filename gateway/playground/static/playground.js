@@ -14,7 +14,11 @@ import { Tabs } from "./tabs.js";
 const USUAL = "fal-ai/fooocus";
 
 export class Playground extends HTMLElement {
-  async connectedCallback() {
+  connectedCallback() {
+    this.begin().catch((fault) => fill(this, make("p", { class: "error", role: "alert", text: fault.message })));
+  }
+
+  async begin() {
     this.endpoint = document.body.dataset.endpoint || USUAL;
     const [models, described] = await Promise.all([
       ask("/api/v1/models"),

@@ -35,8 +35,6 @@ export class Run extends EventTarget {
     this.fault = null;
     this.begunAt = Date.now();
     this.endedAt = 0;
-    /** @type {number | null} */
-    this.seconds = null; // of the drawing itself
     this.leaving = new AbortController();
   }
 
@@ -131,9 +129,8 @@ export class Run extends EventTarget {
     this.logs = [...this.logs, ...(status.logs ?? [])];
     const step = /\bstep (\d+)\/(\d+)/.exec(this.logs.at(-1)?.message ?? ""); // the log tells it where nobody watches
     if (step && !this.previews.length) [this.step, this.steps] = [Number(step[1]), Number(step[2])];
-    const seconds = status.metrics?.inference_time ?? null;
     const state = status.status === "IN_PROGRESS" || status.status === "COMPLETED" ? "running" : "waiting";
-    this.put({ state: this.isEnded ? this.state : state, position: status.queue_position ?? null, seconds, isLost: false });
+    this.put({ state: this.isEnded ? this.state : state, position: status.queue_position ?? null, isLost: false });
   }
 
   async watch() {

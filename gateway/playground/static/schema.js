@@ -6,7 +6,7 @@
  */
 /**
  * path: the way to it from the body, by which errors name it. initial: what it is where nothing is sent.
- * fields: of a group. item: of a list. options: of a choice.
+ * fields: of a group. options: of a choice.
  * @typedef {object} Field
  * @property {string} name
  * @property {string} path
@@ -20,7 +20,7 @@
  * @property {string[]} options
  * @property {Field[]} fields
  */
-/** @typedef {{title: string, open: boolean, fields: Field[]}} Section */
+/** @typedef {{title: string, fields: Field[]}} Section */
 
 const ACRONYMS = new Map([["uov", "Upscale or vary"], ["loras", "LoRAs"], ["url", ""], ["num", "Number of"]]);
 
@@ -137,11 +137,11 @@ export function sectionsOf(fields) {
   const place = (/** @type {Field} */ { name }) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
   const simple = fields.filter(isSimple).sort((one, other) => place(one) - place(other));
   let rest = fields.filter((field) => !isSimple(field));
-  const sections = [{ title: "", open: true, fields: simple }];
+  const sections = [{ title: "", fields: simple }];
   for (const [title, names] of FOLDED) {
     const found = rest.filter((field) => names.test(field.name));
     rest = rest.filter((field) => !names.test(field.name));
-    if (found.length) sections.push({ title, open: false, fields: found });
+    if (found.length) sections.push({ title, fields: found });
   }
   return sections;
 }

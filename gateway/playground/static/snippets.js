@@ -53,10 +53,15 @@ const here = (url) => url
 fal.config({ credentials: ${key}, requestMiddleware: async (request) => ({ ...request, url: here(request.url) }) });
 
 const { data } = await fal.subscribe("${endpoint}", {
-  input: ${print(input, 2).replaceAll("\n", "\n  ")},
+  input: ${JSON.stringify(input, inTexts, 2).replaceAll("\n", "\n  ")},
 });
 for (const image of data.images) console.log(image.url);
 `;
+}
+
+/** JavaScript's numbers round a large seed; its digits are taken as a text. @param {string} _ @param {any} value */
+function inTexts(_, value) {
+  return typeof value === "bigint" ? String(value) : value;
 }
 
 /** A value as Python writes it. @param {any} value @param {string} margin @returns {string} */

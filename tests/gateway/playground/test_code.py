@@ -19,6 +19,7 @@ watching = Guard().recording()
 seen = watching.__enter__()
 atexit.register(lambda: seen and os._exit(97))
 """
+SEED = 2**62 + 1  # which no double holds
 PROMPT = "a 'red' \"cube\" \\ in $HOME\nNone, true: é"
 
 
@@ -28,6 +29,7 @@ async def code(tab: Tab, language: str) -> str:
     await tab.field("prompt").locator("textarea").fill(PROMPT)
     await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
     await tab.field("enable_refiner").locator("input").click()
+    await tab.field("seed").locator("input").fill(str(SEED))
     await tab.field("image_size").get_by_text("Landscape 4:3").click()
     await tab.page.get_by_role("tab", name="Code").click()
     await tab.page.get_by_role("button", name=language).click()
@@ -53,6 +55,7 @@ async def said_by(*command: str, folder: Path, **environment: str) -> str:
 def drew(runner: Any) -> None:
     (work,) = runner.seen
     assert work.spec.prompt == PROMPT
+    assert work.spec.seeds == (SEED,)
     assert work.spec.refiner is None
     assert (work.spec.size.width, work.spec.size.height) == (1024, 768)
 

@@ -45,7 +45,6 @@ async def test_six_states_are_there_to_be_looked_at(tab: Tab, dispatched: None, 
     await tab.page.set_viewport_size({"width": 360, "height": 740})
     await tab.open("/models/fal-ai/fooocus/inpaint")
     await shoot(tab, "6-narrow")
-    assert len([*SHOTS.glob("*.png")]) >= 6
 
 
 @pytest.mark.parametrize(

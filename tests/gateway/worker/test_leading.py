@@ -1,6 +1,7 @@
 """Of two dispatchers one leads, and the other one where that one is lost, lets go, or was too late."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -76,10 +77,8 @@ async def passing(seconds: int, clock: Clock, *looking: Leading) -> None:
     for _ in range(seconds):
         clock.turn(1)
         for one in looking:
-            try:
+            with suppress(StoreUnavailable):
                 await one.look()
-            except StoreUnavailable:
-                one._others_until = clock.now.timestamp() + LEASE_S  # as `run` does
 
 
 async def test_the_first_leads_and_the_second_knows_it(
