@@ -37,6 +37,7 @@ def test_the_architecture_is_sdxl_and_the_floor_is_its_arithmetic() -> None:
 
 
 @ignores_numpy
+@pytest.mark.long  # it compiles each switch's calls: a minute and more
 def test_it_measures_each_switch_after_its_answers_were_held_to_the_plain_path(tmp_path: Path) -> None:
     assert main(["--pocket", "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "gpu_sdxl_pocket.json").read_bytes())

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.image_prompts import main
 
 
+@pytest.mark.long  # half a minute
 def test_it_tells_the_cost_of_image_prompts_and_of_their_neighbours(
     pocket_family_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ SLEPT_S = 0.5
 
 # diffusers' scheduler hands a tensor to numpy in a way that numpy 2 deprecates
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.long  # four competitors, and neighbours: half a minute
 def test_it_compares_the_engine_with_each_competitor_and_draws_their_calls(
     tmp_path: Path, pocket_family_folder: Path
 ) -> None:

@@ -4,8 +4,7 @@ import base64
 import io
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 
 from tests.clients.conftest import HERE, PHOTOGRAPHS
-from tests.cluster import ROOT, free_port
 from tests.kills.service import Served
 from tests.pages import ADDRESS, blocks, page
 
@@ -28,22 +26,8 @@ RunNode = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
-    """A service that asks for keys and keeps files to them."""
-    settings = {"keys": "required", "files_access": "key"}
-    served = Served.start(
-        tmp_path_factory.mktemp("private"), free_port(), "fake", pocket_family_folder, gateway=settings
-    )
-    yield served
-    served.stop()
-
-
-@pytest.fixture(scope="module")
-def key(private: Served) -> str:
-    command = [sys.executable, "-m", "gateway.keys", "--data-dir", str(private.data), "create", "app"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAL_KEY=")]
-    return line.removeprefix("FAL_KEY=")
+def key(create: Callable[..., str]) -> str:
+    return create()
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import fal_client
@@ -18,7 +16,6 @@ from gateway.keys.sql import SqlKeys
 from tests.clients.conftest import Drive, drive_with
 from tests.clients.guard import Guard
 from tests.clients.pointing import point
-from tests.cluster import ROOT, free_port
 from tests.kills.service import Served
 
 pytestmark = [pytest.mark.clients, pytest.mark.cluster]
@@ -28,27 +25,6 @@ QUICK = {"prompt": "quick", "image_size": "square", "num_inference_steps": 1}
 CLIENTS = pytest.mark.parametrize(("client", "way"), [("new", "middleware"), ("new", "proxy"), ("old", "middleware")])
 
 RunNode = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("keys")
-    served = Served.start(folder, free_port(), "fake", pocket_family_folder, gateway={"keys": "required"})
-    yield served
-    served.stop()
-
-
-@pytest.fixture(scope="module")
-def create(served: Served) -> Callable[..., str]:
-    """Make a key with the real command; its credentials."""
-
-    def create(*more: str) -> str:
-        command = [sys.executable, "-m", "gateway.keys", "--data-dir", str(served.data), "create", "somebody", *more]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAL_KEY=")]
-        return line.removeprefix("FAL_KEY=")
-
-    return create
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +38,11 @@ def theirs(create: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def expired(mine: str, served: Served) -> str:
+def expired(mine: str, private: Served) -> str:
     """The command gives an hour at least, so this one is made by what stands behind it."""
 
     async def made() -> str:
-        keys = await SqlKeys.open(f"sqlite:///{served.data / 'ledger.db'}")
+        keys = await SqlKeys.open(f"sqlite:///{private.data / 'ledger.db'}")
         try:
             ended = datetime.now(UTC) - timedelta(minutes=1)
             return (await keys.create("late", [Scope.RUN], KeyLimits(None, None, None), ended)).credentials
@@ -77,10 +53,10 @@ def expired(mine: str, served: Served) -> str:
 
 
 @pytest.fixture
-def base(served: Served, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    point(served.address, monkeypatch)
+def base(private: Served, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    point(private.address, monkeypatch)
     with guard.watching():
-        yield served.address
+        yield private.address
 
 
 @pytest.fixture

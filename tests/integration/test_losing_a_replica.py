@@ -5,16 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.cluster import kill_replicas
-from tests.integration.calls import FAST, result, run, status, submit, wait_for, wait_until
+from tests.integration.calls import FAST, pixels, result, run, status, submit, wait_until
 from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.cluster
 
 SEEDED: Mapping[str, Any] = {
-    "prompt": "a slow one",
+    "prompt": "a red circle on a white background",  # of which the model is sure: see test_batching
     "image_size": "square",
     "num_inference_steps": 24,
     "num_images": 2,
@@ -23,28 +25,22 @@ SEEDED: Mapping[str, Any] = {
 }
 
 
-def contents(client: httpx2.Client, output: Mapping[str, Any]) -> list[bytes]:
-    return [client.get(image["url"]).content for image in output["images"]]
+def drawn(client: httpx2.Client, output: Mapping[str, Any]) -> list[NDArray[np.int16]]:
+    return [pixels(client.get(image["url"]).content).astype(np.int16) for image in output["images"]]
 
 
-def test_its_request_is_drawn_again_as_if_nothing_had_happened(client: httpx2.Client, service: Service) -> None:
-    undisturbed = contents(client, run(client, FAST, SEEDED))
-    submitted = submit(client, FAST, SEEDED)
-    wait_for(client, submitted, "IN_PROGRESS")
-    kill_replicas(service.app, "Diffuser")
-    answer = result(client, submitted)
-    assert answer.status_code == 200
-    assert contents(client, answer.json()) == undisturbed
-    levels = {line["level"] for line in status(client, submitted)["logs"]}
-    assert levels == {"INFO", "ERROR"}  # of the lost attempt
-
-
-def test_a_sync_run_is_drawn_again_while_its_client_waits(client: httpx2.Client, service: Service) -> None:
-    undisturbed = contents(client, run(client, FAST, SEEDED))
+def test_its_requests_are_drawn_again_as_if_nothing_had_happened(client: httpx2.Client, service: Service) -> None:
+    """One that is queued and one whose client waits; Serve needs half a minute for another replica."""
+    undisturbed = drawn(client, run(client, FAST, SEEDED))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, f"/{FAST}", json=dict(SEEDED))
-        wait_until(lambda: service.stats().live_jobs == 1, "the run to be drawn")
+        submitted = submit(client, FAST, SEEDED)
+        wait_until(lambda: service.stats().live_jobs == 2, "both to be drawn")
         kill_replicas(service.app, "Diffuser")
-        answer = running.result()
-    assert answer.status_code == 200
-    assert contents(client, answer.json()) == undisturbed
+        answers = [result(client, submitted), running.result()]
+    for answer in answers:
+        assert answer.status_code == 200
+        # beside the other one, or alone where it was not the first again
+        assert np.abs(np.subtract(drawn(client, answer.json()), undisturbed)).max() <= 1
+    levels = {line["level"] for line in status(client, submitted)["logs"]}
+    assert levels == {"INFO", "ERROR"}  # of the lost attempt

@@ -1,4 +1,6 @@
-"""Serve's throughput mode, in which handles are by value: everything that works otherwise works there."""
+"""Serve's throughput mode, in which handles are by value: everything that works otherwise works there.
+
+It takes a service of its own: a minute."""
 
 import base64
 import io
@@ -24,7 +26,7 @@ from tests.integration.calls import (
 from tests.integration.sockets import listening
 from tests.kills.service import Served
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 SIDE = 1280  # 4.9 MB of pixels, more than a message by value may have
 LARGE = {

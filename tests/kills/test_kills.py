@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.keys.base import KeyLimits
 from tests.cluster import free_port
 from tests.kills.client import PATIENCE_S, Asking, Receiver, receiver
+from tests.kills.conftest import NewKey
 from tests.kills.service import Served
 
 pytestmark = pytest.mark.cluster
@@ -17,18 +19,22 @@ REQUESTS: Mapping[str, int] = {"fake": 50, "pocket": 8}  # by engine
 TITLES = (":Diffuser", ":Dispatcher", ":Gateway", ":Postprocessor", "::ServeController", "::ProxyActor")
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("pocket", marks=pytest.mark.long)])
-def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path
-) -> Iterator[Served]:
-    served = Served.start(tmp_path_factory.mktemp("killed"), free_port(), request.param, pocket_family_folder)
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
+    served = Served.start(tmp_path_factory.mktemp("killed"), free_port(), "pocket", pocket_family_folder)
     yield served
     served.stop()
 
 
+@pytest.fixture(params=["keyed", pytest.param("drawing", marks=pytest.mark.long)])
+def served(request: pytest.FixtureRequest) -> Served:
+    served: Served = request.getfixturevalue(request.param)
+    return served
+
+
 @pytest.fixture
-def client(served: Served) -> Iterator[Asking]:
-    with Asking(served.address) as client:
+def client(served: Served, new_key: NewKey) -> Iterator[Asking]:
+    with Asking(served.address, new_key(KeyLimits())) as client:  # which the one that draws does not ask for
         yield client
 
 

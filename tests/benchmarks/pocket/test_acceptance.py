@@ -4,8 +4,9 @@ A reduced scoring: few pictures in fewer steps, so the bounds leave room for cha
 `benchmarks.pocket.evaluate` measures with a hundred.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from skimage import data
@@ -39,6 +40,12 @@ def studio(pocket_family: Family) -> Iterator[Studio]:
     studio.drawer.close()
 
 
+def quick_and_long(kinds: Iterable[str]) -> list[Any]:
+    """The first of them, and the others in the long tier."""
+    first, *others = kinds
+    return [first, *(pytest.param(kind, marks=pytest.mark.long) for kind in others)]
+
+
 def reached(metrics: list[Metric]) -> dict[str, float]:
     """By the last word of what was measured."""
     return {metric.what.rpartition(" ")[2]: metric.reached for metric in metrics}
@@ -51,14 +58,20 @@ def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count
 
 @pytest.mark.parametrize(
     ("mode", "side", "count"),
-    [("30 steps", 256, 24), ("30 steps", 512, 6), ("Extreme Speed", 256, 24), ("Lightning", 256, 24)],
+    [
+        ("30 steps", 256, 12),
+        pytest.param("30 steps", 256, 24, marks=pytest.mark.long),
+        pytest.param("30 steps", 512, 6, marks=pytest.mark.long),
+        ("Extreme Speed", 256, 24),
+        ("Lightning", 256, 24),
+    ],
 )
 def test_pictures_show_what_prompts_say(studio: Studio, mode: str, side: int, count: int) -> None:
     found = reached(prompts.gate(studio.drawer, studio.family, mode, side, count, ROOM))
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - (0.1 if count < 24 else 0)} == {}
 
 
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", quick_and_long(STRUCTURES))
 def test_things_are_where_hints_have_them(studio: Studio, kind: StructureKind) -> None:
     with_hint, without = structure.follows_hints(studio.drawer, studio.family, kind, 8, steps=12)
     assert with_hint.reached > 0.5
@@ -79,7 +92,7 @@ def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Fam
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
 
 
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("kind", quick_and_long(ADAPTERS))
 def test_a_picture_is_taken_over_as_far_as_its_weight_says(studio: Studio, kind: ReferenceKind) -> None:
     colour, background, less, off = image_prompts.takes_over(studio.drawer, studio.family, kind, 8, steps=8)
     assert colour.reached >= 0.8

@@ -24,7 +24,7 @@ from pipelines.weights.lora.reading import read_lora
 from tests.pipelines.unet.calling import gather, noise, row, sample
 
 TOLERANCE = 1e-4
-QUICK = ("a longer prompt", "lora")
+QUICK = ("a longer prompt",)
 
 
 def controlled(family: Family) -> Row:
