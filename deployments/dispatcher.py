@@ -156,7 +156,7 @@ class Dispatcher:
         """A replica that draws lives, draws `capacity` rows at once, and has the weights of `variants` at hand, and of
         `holds`, as requests name them. spent: what it has drawn since its last report."""
         before = self._places.capacity()
-        self._replicas.report(replica, capacity, variants, holds)
+        self._replicas.report(replica, capacity, variants, holds, spent.live)
         self._meter.hear(replica, spent, self._replicas.is_full(replica))
         self._places.place()
         if self._places.capacity() > before:

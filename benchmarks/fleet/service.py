@@ -23,7 +23,8 @@ from benchmarks.fleet.trace import Trace
 from deployments.autoscaling import Figures
 from deployments.figures import Arrivals, Paces
 from gateway.ledger.order import Order
-from gateway.worker.places import FIRST_ROWS, WEIGHT
+from gateway.worker.capacity import USUAL_ROWS
+from gateway.worker.places import WEIGHT
 from gateway.worker.placing import ReplicaState, Waiting, Wanted, choose, choose_next
 
 TICK_S = 1.0  # between two publications of figures, and hence two decisions
@@ -92,7 +93,7 @@ class Service:
         self._ending: dict[int, Replica] = {}
         self._target = self._number = self._started = 0
         self._held = self._room = 0
-        self._free, self._rows = 0.0, FIRST_ROWS  # rows that are free, and those that a request mostly takes
+        self._free, self._rows = 0.0, USUAL_ROWS  # rows that are free, and those that a request mostly takes
         self._queued_work = self._held_work = self._claimed_work = 0.0
         self._oldest = self._come = 0
         self._claimed = bytearray(len(trace))

@@ -17,6 +17,7 @@ STALE_S = 4.0  # a replica that has been silent for so long is gone
 MOST_AVOIDED_S = 600.0
 AVOIDED_S = 15.0  # a replica to which Serve sends nothing, which mostly is about to stop, gets nothing for so long
 REMEMBERED_HINTS = 4096
+USUAL_ROWS = 2.0  # of a request of which nothing is known: one picture, guided
 
 log = logging.getLogger("fooocus.gateway")
 
@@ -47,17 +48,32 @@ class ReplicaRegistry:
         self._reports: dict[str, tuple[Report, float]] = {}
         self._states: dict[str, ReplicaState] = {}
         self._given: dict[str, Counter[Wanted]] = {}  # what has a place, also at a replica that is silent
+        self._others: dict[str, int] = {}  # requests that a replica draws for who led before
         self._avoided: dict[str, tuple[float, float]] = {}  # until when, and for how long by then
         self._hinted: OrderedDict[str, str] = OrderedDict()  # where each hint's last request went
         self._hints: defaultdict[str, set[str]] = defaultdict(set)  # the same by replica
 
-    def report(self, replica: str, capacity: int, variants: Sequence[str] = (), holds: Sequence[Weights] = ()) -> None:
-        """A replica lives, draws `capacity` rows at once, and has the weights of `variants` and `holds` at hand."""
+    def report(
+        self,
+        replica: str,
+        capacity: int,
+        variants: Sequence[str] = (),
+        holds: Sequence[Weights] = (),
+        live: int = 0,
+    ) -> None:
+        """A replica lives, draws `capacity` rows at once, and has the weights of `variants` and `holds` at hand.
+
+        live: requests that it draws. Those beyond what was given to it when it is first heard of were given by another
+        dispatcher, which has stopped or was lost; they take room until they end. Later ones are not among them: a
+        report is older than what was taken back meanwhile.
+        """
         told = Report(capacity, tuple(variants), tuple(holds))
         before = self._reports.get(replica)
         if before is None or (before[0].capacity, {*before[0].variants}) != (capacity, {*variants}):
             log.info("replica %s can hold %d rows and has %s", replica, capacity, ", ".join(variants) or "no variant")
         self._reports[replica] = told, self._clock()
+        others = max(0, live - self._given.get(replica, Counter()).total())
+        self._others[replica] = others if before is None else min(self._others[replica], others)
         self._refresh(replica)
 
     def living(self) -> dict[str, Report]:
@@ -66,7 +82,7 @@ class ReplicaRegistry:
         for name, (_, at) in [*self._reports.items()]:
             if at < oldest:
                 log.warning("replica %s has been silent for %g s; nothing more is meant for it", name, STALE_S)
-                del self._reports[name]
+                del self._reports[name], self._others[name]
                 self._states.pop(name, None)
         return {name: report for name, (report, _) in self._reports.items()}
 
@@ -130,8 +146,10 @@ class ReplicaRegistry:
         given = self._given.get(replica, Counter())
         report, _ = self._reports[replica]
         state = self._states.setdefault(replica, ReplicaState(replica, 0))
-        state.rows, state.taken = report.capacity, sum(wanted.rows * number for wanted, number in given.items())
-        state.requests = given.total()
+        others = self._others[replica]
+        state.rows = report.capacity
+        state.taken = others * USUAL_ROWS + sum(wanted.rows * number for wanted, number in given.items())
+        state.requests = others + given.total()
         # what was sent there is brought there, and will be in the report of a second later
         state.holds = {*report.holds, *(wanted.weights for wanted in given)}
         state.bases = {weights.base for weights in state.holds}

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from gateway.worker.capacity import ReplicaRegistry
+from gateway.worker.capacity import USUAL_ROWS, ReplicaRegistry
 from gateway.worker.placing import RULES, Rules, Waiting, Wanted, choose_next
 
-FIRST_ROWS = 2.0  # what a request is taken to need before any was placed: one picture, guided
 WEIGHT = 0.1  # of each request in the mean of what they need
 
 
@@ -67,7 +66,7 @@ class Places:
         self._stages: Counter[Stage] = Counter()
         self._waiting: list[Ticket] = []  # by rank
         self._keys: Counter[str] = Counter()  # how many places each has
-        self._rows = FIRST_ROWS
+        self._rows = USUAL_ROWS  # what a request takes, before any was placed
         self._on_room: Callable[[], None] = lambda: None
 
     def bound(self, look_ahead: int, most: int) -> None:

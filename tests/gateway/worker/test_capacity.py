@@ -58,6 +58,26 @@ def test_a_replica_takes_what_was_given_to_it_until_that_is_taken_back(replicas:
     assert _state(replicas, "a").taken == 2
 
 
+def test_what_it_draws_for_who_led_before_takes_room_until_it_ends(replicas: ReplicaRegistry) -> None:
+    replicas.report("a", 8, live=3)
+    assert (_state(replicas, "a").taken, _state(replicas, "a").requests) == (6.0, 3)
+    replicas.give("a", Wanted(2.0))
+    replicas.report("a", 8, live=4)
+    assert _state(replicas, "a").taken == 8.0
+    replicas.report("a", 8, live=2)  # two of the first have ended
+    assert _state(replicas, "a").taken == 4.0
+    replicas.report("a", 8, live=1)
+    assert (_state(replicas, "a").taken, _state(replicas, "a").requests) == (2.0, 1)
+
+
+def test_a_report_that_is_older_than_what_was_taken_back_takes_no_room(replicas: ReplicaRegistry) -> None:
+    replicas.report("a", 8)
+    replicas.give("a", Wanted(2.0))
+    replicas.take_back("a", Wanted(2.0))
+    replicas.report("a", 8, live=1)
+    assert _state(replicas, "a").taken == 0.0
+
+
 def test_a_replica_is_full_once_no_row_is_left(replicas: ReplicaRegistry) -> None:
     replicas.report("one", 2)
     assert not replicas.is_full("one")
