@@ -1,0 +1,96 @@
+"""The pages with keys on, in two tabs, while the gateway that serves them is killed."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.keys.base import KeyLimits
+from tests.deployments.fakes import wait_until
+from tests.gateway.playground.conftest import Tab, browser_address, tabs  # noqa: F401 (fixtures)
+from tests.kills.conftest import NewKey
+from tests.kills.holding import FREE
+from tests.kills.service import Served
+
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
+
+PATH = "/models/fal-ai/fast-fooocus-sdxl"
+BROKEN = "net::ERR_"  # what a browser writes into its console of connections that a killed process had
+
+
+@pytest.fixture
+async def open_with_key(tabs: Any, keyed: Served, new_key: NewKey) -> Any:  # noqa: F811
+    """Opens a tab at a path, with the same key in each."""
+    credentials = new_key(KeyLimits())["authorization"].removeprefix("Key ")
+
+    async def opened(path: str) -> Tab:
+        tab: Tab = await tabs(keyed.address)
+        await tab.page.add_init_script(f"sessionStorage.setItem('fooocus.key', '{credentials}')")
+        await tab.open(path)
+        return tab
+
+    return opened
+
+
+async def draw(tab: Tab) -> str:
+    """Ask for a picture that is held while it is drawn; where the request is found again."""
+    await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
+    await tab.field("seed").locator("input").fill(str(FREE + 1))
+    await tab.ask("a red cube")
+    await tab.state("running")
+    return str(tab.page.url).removeprefix(tab.address)
+
+
+def lose_the_gateway(keyed: Served) -> None:
+    keyed.kill(":Gateway")
+    with httpx2.Client(base_url=keyed.address, trust_env=False) as client:
+        wait_until(lambda: client.get("/ready").status_code == 200, 60)
+
+
+def forgive(*opened: Tab) -> None:
+    """What the browser says of connections to a process that was killed is no fault of the page."""
+    for tab in opened:
+        tab.errors = [each for each in tab.errors if BROKEN not in each and "status of 50" not in each]
+
+
+async def test_who_waits_loses_nothing_with_the_gateway(keyed: Served, open_with_key: Any) -> None:
+    keyed.hold.touch()
+    tab = await open_with_key(PATH)
+    await draw(tab)
+    await asyncio.to_thread(lose_the_gateway, keyed)
+    keyed.hold.unlink()
+    await tab.state("done")
+    assert len(await tab.pictures()) == 1
+    forgive(tab)
+
+
+async def test_a_second_tab_follows_and_stops_and_lists_behind_a_lost_gateway(
+    keyed: Served, open_with_key: Any
+) -> None:
+    keyed.hold.touch()
+    tab = await open_with_key(PATH)
+    path = await draw(tab)
+    await asyncio.to_thread(lose_the_gateway, keyed)
+    other = await open_with_key(path)
+    await other.state("running")
+    tab.refused = other.refused = 499
+    await other.page.get_by_role("button", name="Stop").click()
+    await other.state("stopped")
+    await tab.state("stopped")
+    keyed.hold.unlink()
+    await other.open("/requests")
+    request_id = path.partition("request=")[2].partition("#")[0]
+    await other.page.locator(f"[href*='{request_id}']").first.wait_for()
+    forgive(tab, other)
+
+
+async def test_previews_are_shown_behind_a_lost_gateway(keyed: Served, open_with_key: Any) -> None:
+    tab = await open_with_key(PATH)
+    await asyncio.to_thread(lose_the_gateway, keyed)
+    await tab.page.get_by_text("Watch it being drawn").click()
+    await tab.field("num_inference_steps").locator("input[type=number]").fill("24")
+    await tab.ask("a red cube")
+    await tab.page.locator("img.preview").first.wait_for()
+    await tab.state("done")
+    forgive(tab)
