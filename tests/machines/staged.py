@@ -131,6 +131,13 @@ class Machines:
         found: list[dict[str, Any]] = self.status().get("deployments", {}).get(deployment, {}).get("replicas", [])
         return found
 
+    def leading(self) -> Node:
+        """The one with the Dispatcher that leads."""
+        with psycopg.connect(self.ledger) as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM leader")}
+        address = next(one["node_ip"] for one in self.listed("Dispatcher") if one["replica_id"] in names)
+        return next(node for node in self.nodes if node.address == address)
+
     def new_key(self, *options: str) -> str:
         """What a client shows."""
         made = self.head.run(

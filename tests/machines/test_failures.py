@@ -115,9 +115,9 @@ def check(machines: Machines, told: list[Told], *, runs_answered: bool = False) 
     return charged
 
 
-def drawing(machines: Machines, deployment: str = "Diffuser") -> Node:
-    """A machine that has a replica of it, and is not the head."""
-    found = next(node for node in reversed(machines.nodes) if machines.replicas(deployment).get(node.name))
+def drawing(machines: Machines) -> Node:
+    """A machine that has a replica that draws, and is not the head."""
+    found = next(node for node in reversed(machines.nodes) if machines.replicas("Diffuser").get(node.name))
     assert found is not machines.head
     return found
 
@@ -186,10 +186,13 @@ async def test_the_heads_store_that_is_away_for_a_minute(whole: Machines, key: s
     check(whole, await asked_meanwhile(whole, key, away(whole, whole.redis.stop, back, lambda: not whole.head.runs)))
 
 
-@pytest.mark.parametrize("hosts", ["Diffuser", "Dispatcher"])
-async def test_a_worker_that_is_lost(whole: Machines, key: str, clients: None, hosts: str) -> None:
-    """Whatever else is on it goes with it, and what it drew or held is drawn again."""
-    charged = check(whole, await asked_meanwhile(whole, key, lambda: drawing(whole, hosts).kill()))
+@pytest.mark.parametrize("find", [drawing, Machines.leading])
+async def test_a_worker_that_is_lost(
+    whole: Machines, key: str, clients: None, find: Callable[[Machines], Node]
+) -> None:
+    """With a replica that draws, or with the Dispatcher that leads. Whatever else is on it goes with it, and what it
+    drew or held is drawn again."""
+    charged = check(whole, await asked_meanwhile(whole, key, lambda: find(whole).kill()))
     assert charged[UNHARMED] < QUEUED
 
 
