@@ -17,7 +17,7 @@ async def test_a_prompt_and_enter_draw_the_first_picture_of_a_cold_page(tabs: An
     await tab.open()
     await tab.ask("a red circle on a white background")
     await tab.state("done")
-    assert await tab.pictures() == [1152]
+    assert await tab.pictures() == [1024]
     assert tab.sent == [{"prompt": "a red circle on a white background"}]
     first = await tab.page.evaluate("performance.getEntriesByType('resource').map((each) => each.name)")
     assert all(name.startswith((service.base_url, "blob:")) for name in first), json.dumps(first)

@@ -20,9 +20,13 @@ BROKEN = "net::ERR_"  # what a browser writes into its console of connections th
 
 
 @pytest.fixture
-async def open_with_key(tabs: Any, keyed: Served, new_key: NewKey) -> Any:  # noqa: F811
+def credentials(new_key: NewKey) -> str:
+    return new_key(KeyLimits())["authorization"].removeprefix("Key ")
+
+
+@pytest.fixture
+async def open_with_key(tabs: Any, keyed: Served, credentials: str) -> Any:  # noqa: F811
     """Opens a tab at a path, with the same key in each."""
-    credentials = new_key(KeyLimits())["authorization"].removeprefix("Key ")
 
     async def opened(path: str) -> Tab:
         tab: Tab = await tabs(keyed.address)
