@@ -1,7 +1,8 @@
 """A soak: for half an hour clients draw, cancel, fail, leave, upload and change LoRAs at a steady rate, and every
 process of the service must hold at the end what it held at minute 5.
 
-The service is the one of `make serve` with the pocket family; only that its files are soon over. Clients are fal's own.
+The service is the one of `make serve` with the pocket family; only that its files and requests are soon over. Clients are
+fal's own.
 """
 
 import argparse
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import httpx2
 import psutil
 import torch
 
 from benchmarks.report import Cell, Report, Table, machine
 from benchmarks.soak import plot
 from benchmarks.soak.clients import KINDS, Clients, Kind, Told, clients, in_rounds
+from benchmarks.soak.history import OPEN, History
 from benchmarks.soak.pictures import Server, serving
 from benchmarks.soak.served import served
 from benchmarks.soak.verdict import OF_RAY_ALONE, Verdict, Windows
@@ -32,8 +33,6 @@ from tests.clients.guard import Guard
 
 NAME = "soak"
 MOST_OPEN = 12  # asks, beyond which the next one waits
-PAGE, SETTLE_S = 100, 120.0
-OPEN = "open"
 
 
 @dataclass(frozen=True)
@@ -92,34 +91,6 @@ async def drive(there: Clients, options: Options) -> list[Told]:
     return told
 
 
-def settle(address: str) -> Counter[str]:
-    """The outcomes of all requests in the service's own history by how many, once none is open or patience is over."""
-    end = time.monotonic() + SETTLE_S
-    while True:
-        outcomes = Counter(_history(address).values())
-        if not outcomes[OPEN] or time.monotonic() > end:
-            return outcomes
-        time.sleep(1.0)
-
-
-def lost(address: str, told: Sequence[Told]) -> list[str]:
-    """The requests that were accepted and have no outcome in the history."""
-    history = _history(address)
-    return [name for one in told for name in one.request_ids if history.get(name, OPEN) == OPEN]
-
-
-def _history(address: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    with httpx2.Client(base_url=address, timeout=60, trust_env=False) as client:
-        cursor: str | None = ""
-        while cursor is not None:
-            params: dict[str, str | int] = {"limit": PAGE, **({"cursor": cursor} if cursor else {})}
-            page = client.get("/requests", params=params).raise_for_status().json()
-            found |= {entry["request_id"]: entry["outcome"] or OPEN for entry in page["requests"]}
-            cursor = page["cursor"]
-    return found
-
-
 def asked(told: Sequence[Told]) -> Table:
     """By kind: how often, how it ended, and whether all of them as they should."""
     table = Table("What was asked, and how it ended for its client")
@@ -171,9 +142,13 @@ def by_minute(watch: Watch) -> Iterator[dict[str, Cell]]:
         yield {"process": name, **shown}
 
 
-async def soak(address: str, server: Server, options: Options) -> list[Told]:
-    async with clients(address, server) as there:
-        return await drive(there, options)
+async def soak(address: str, server: Server, options: Options, history: History) -> list[Told]:
+    following = asyncio.create_task(history.follow())
+    try:
+        async with clients(address, server) as there:
+            return await drive(there, options)
+    finally:
+        following.cancel()
 
 
 def run(options: Options) -> list[str]:
@@ -184,13 +159,14 @@ def run(options: Options) -> list[str]:
         Guard().watching(),
         served(Path(folder)) as there,
     ):
+        history = History(there.address)
         watch = Watch(there.process, there.data, options.every_s, tells=True)
         begun, spent = time.monotonic(), _cpu_s(there.process)
         with watch.watching():
-            told = asyncio.run(soak(there.address, server, options))
+            told = asyncio.run(soak(there.address, server, options, history))
         cores = (_cpu_s(there.process) - spent) / (time.monotonic() - begun)
-        outcomes = settle(there.address)
-        missing = lost(there.address, told)
+        outcomes = history.settle()
+    missing = history.missing(name for one in told for name in one.request_ids)
     verdict = Verdict(watch.samples, watch.folders, options.windows)
     wrong = [one for one in told if not one.is_right]
     facts: dict[str, Cell] = {
@@ -201,7 +177,7 @@ def run(options: Options) -> list[str]:
         "asked": len(told),
         "asks a second": len(told) / (60 * options.minutes),
         "cores that the service took": cores,
-        "requests in the ledger": sum(outcomes.values()),
+        "requests in the history": sum(outcomes.values()),
         "of these": ", ".join(f"{name} {number}" for name, number in outcomes.most_common()),
         "accepted and lost": len(missing),
         "ended otherwise than they should": len(wrong),

@@ -33,7 +33,7 @@ PATIENCE: Mapping[str, str] = MappingProxyType(
     }
 )
 # so that within the first minutes as much is cleared up as comes
-EXPIRE_S, SWEEP_S = 120, 20
+EXPIRE_S, KEEP_S, SWEEP_S = 120, 180, 20
 VARIANTS_MB = 256  # and that merged weights are let go of for others
 LORAS: Mapping[str, tuple[int, tuple[str, ...]]] = MappingProxyType(
     {
@@ -85,7 +85,7 @@ def _wait_until_ready(started: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _configured(data: Path, loras: Path) -> Any:
-    """The embedded default, but that files are soon over and little is kept."""
+    """The embedded default, but that files and requests are soon over and little is kept."""
     content = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     application = content["applications"][0]
     application["args"]["gateway"]["data_dir"] = str(data)
@@ -96,7 +96,7 @@ def _configured(data: Path, loras: Path) -> Any:
     }
     limits = {
         "Gateway": {"outputs_expire_s": EXPIRE_S, "uploads_expire_s": EXPIRE_S},
-        "Dispatcher": {"sweep_s": SWEEP_S},
+        "Dispatcher": {"sweep_s": SWEEP_S, "keep_requests_s": KEEP_S},
     }
     for deployment in application["deployments"]:
         if (given := limits.get(deployment["name"])) is not None:
