@@ -1,8 +1,8 @@
 """A soak: for half an hour clients draw, cancel, fail, leave, upload and change LoRAs at a steady rate, and every
 process of the service must hold at the end what it held at minute 5.
 
-The service is the one of `make serve` with the pocket family; only that its files and requests are soon over. Clients are
-fal's own.
+The service is the one of `make serve` with the pocket family; only that its files and requests are soon over.
+Clients are fal's own.
 """
 
 import argparse
