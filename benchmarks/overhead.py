@@ -82,6 +82,30 @@ class Mode:
             )
         return table
 
+    def processes(self) -> Table:
+        """Where the CPU of a request goes, what each process takes when idle included."""
+        table = Table(f"CPU ms of a request by process in Serve's {self._name} mode, medians of the rounds")
+        of_chain, of_service = (self._deployments(name) for name in ("chain", "service"))
+        for deployment in sorted({*of_chain, *of_service}):
+            row: dict[str, Cell] = {"process": deployment}
+            for kind in ("chain", "sync", "queue"):
+                whose = f"{KINDS[kind]}/{deployment}"
+                known = deployment in (of_chain if kind == "chain" else of_service)
+                row[kind] = self._of_process(kind, whose) if known else None
+            table.rows.append(row)
+        table.rows.append(
+            {"process": PROXY, **{kind: self._of_process(kind, PROXY) for kind in KINDS if kind != "bare"}}
+        )
+        return table
+
+    def _deployments(self, application: str) -> set[str]:
+        shares = self._idle["cpu_share"]
+        return {name.partition("/")[2] for name in shares if name.startswith(f"{application}/")}
+
+    def _of_process(self, kind: str, whose: str) -> float:
+        alone = (one[kind]["alone"] for one in self._rounds)
+        return median(1000 * spell["cpu_s"][whose] / len(spell["seconds"]) for spell in alone)
+
     def idle(self) -> Table:
         table = Table(f"Idle in Serve's {self._name} mode")
         for name in APPLICATIONS:
@@ -189,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
         if name == THROUGHPUT and options.no_throughput:
             continue
         mode = measure(name, options.rounds)
-        tables += [mode.requests(), mode.idle()]
+        tables += [mode.requests(), mode.processes(), mode.idle()]
         wants += mode.wants()
     for unit, costs in depths.items():
         tables.append(depth_table(unit, costs))

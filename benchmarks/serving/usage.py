@@ -20,10 +20,11 @@ class Usage:
 
     def replicas(self) -> Mapping[str, int]:
         """How many each application has."""
-        return Counter(whose for whose in self._processes.values() if whose not in (PROXY, RAY))
+        return Counter(whose.partition("/")[0] for whose in self._processes.values() if whose not in (PROXY, RAY))
 
     def seconds(self) -> Mapping[str, float]:
-        """CPU seconds until now of each application's replicas, the proxy and Ray itself."""
+        """CPU seconds until now of each application's replicas, of these by `application/deployment`, of the proxy and
+        of Ray itself."""
         found: Counter[str] = Counter()
         for process, whose in self._processes.items():
             try:
@@ -32,14 +33,17 @@ class Usage:
                 if whose == RAY:  # it starts and ends workers as it likes
                     continue
                 raise
-            found[whose] += spent.user + spent.system
+            for name in {whose, whose.partition("/")[0]}:
+                found[name] += spent.user + spent.system
         return found
 
 
 def whose_title(title: str) -> str:
-    """Whose a process is by its title, which Ray writes: `ray::ServeReplica:application:deployment.method`."""
+    """Whose a process is by its title, which Ray writes: `ray::ServeReplica:application:deployment.method`; of a
+    replica `application/deployment`."""
     if title.startswith(_REPLICA):
-        return title.removeprefix(_REPLICA).split(":")[0]
+        application, deployment = title.removeprefix(_REPLICA).split(":")[:2]
+        return f"{application}/{deployment.partition('.')[0]}"
     return PROXY if title.startswith(_PROXY) else RAY
 
 

@@ -19,7 +19,7 @@ MILLISECONDS = {"bare": 5, "chain": 50, "sync": 60, "queue": 150}
 
 def spell(count: int, each_s: float) -> dict[str, Any]:
     """Requests that took as long each, and CPU of half of that in either place."""
-    cpu = dict.fromkeys(("bare", "chain", "service", "proxy"), count * each_s / 2)
+    cpu = dict.fromkeys(("bare", "chain", "service", "proxy", "service/Gateway", "chain/Ingress"), count * each_s / 2)
     return {"seconds": [each_s] * count, "wall_s": count * each_s, "cpu_s": cpu, "statements": 3 * count}
 
 
@@ -30,7 +30,15 @@ def mode() -> Mode:
         for kind in KINDS
     }
     idle = {
-        "cpu_share": {"bare": 0.01, "chain": 0.04, "service": 0.06, "proxy": 0.01, "ray": 0.2},
+        "cpu_share": {
+            "bare": 0.01,
+            "chain": 0.04,
+            "service": 0.06,
+            "proxy": 0.01,
+            "ray": 0.2,
+            "service/Gateway": 0.06,
+            "chain/Ingress": 0.04,
+        },
         "statements_per_s": 1.5,
     }
     return Mode("default", {"rounds": [spells], "idle": idle, "replicas": {"bare": 1, "chain": 4, "service": 7}})
@@ -67,6 +75,14 @@ def test_a_mode_is_told_beside_the_chain(mode: Mode) -> None:
     assert queue["statements"] == 3
 
 
+def test_cpu_is_told_by_process(mode: Mode) -> None:
+    rows = {row["process"]: row for row in mode.processes().rows}
+    assert [*rows] == ["Gateway", "Ingress", "proxy"]
+    assert (rows["Gateway"]["chain"], rows["Gateway"]["sync"]) == (None, pytest.approx(30))
+    assert (rows["Ingress"]["chain"], rows["Ingress"]["queue"]) == (pytest.approx(25), None)
+    assert rows["proxy"]["queue"] == pytest.approx(75)
+
+
 def test_idle_cpu_is_told_of_a_replica(mode: Mode) -> None:
     service = next(row for row in mode.idle().rows if row["application"] == "service")
     assert service["CPU / chain"] == pytest.approx(1.5)
@@ -93,8 +109,8 @@ def test_a_cost_may_grow_by_a_fifth_with_the_queue() -> None:
 @pytest.mark.parametrize(
     ("title", "whose"),
     [
-        ("ray::ServeReplica:chain:Diffuser", "chain"),
-        ("ray::ServeReplica:service:Gateway.handle_request_with_rejection", "service"),
+        ("ray::ServeReplica:chain:Diffuser", "chain/Diffuser"),
+        ("ray::ServeReplica:service:Gateway.handle_request_with_rejection", "service/Gateway"),
         ("ray::ProxyActor.receive_asgi_messages", "proxy"),
         ("ray::ServeController.listen_for_change", "ray"),
     ],
