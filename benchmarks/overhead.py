@@ -104,7 +104,7 @@ class Mode:
 
     def _of_process(self, kind: str, whose: str) -> float:
         alone = (one[kind]["alone"] for one in self._rounds)
-        return median(1000 * spell["cpu_s"][whose] / len(spell["seconds"]) for spell in alone)
+        return float(median(1000 * spell["cpu_s"][whose] / len(spell["seconds"]) for spell in alone))
 
     def idle(self) -> Table:
         table = Table(f"Idle in Serve's {self._name} mode")
