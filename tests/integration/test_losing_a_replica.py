@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cluster import kill_replicas
-from tests.integration.calls import FAST, pixels, result, run, status, submit, wait_until
+from tests.integration.calls import FAST, pixels, result, run, status, submit, wait_for, wait_until
 from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.cluster
 
+STARTED_S = 150.0  # at most, until another replica has started and drawn, on a machine that has others to do
 SEEDED: Mapping[str, Any] = {
     "prompt": "a red circle on a white background",  # of which the model is sure: see test_batching
     "image_size": "square",
     "num_inference_steps": 24,
-    "num_images": 2,
     "seed": 7,
     "format": "png",
 }
@@ -37,6 +37,7 @@ def test_its_requests_are_drawn_again_as_if_nothing_had_happened(client: httpx2.
         submitted = submit(client, FAST, SEEDED)
         wait_until(lambda: service.stats().live_jobs == 2, "both to be drawn")
         kill_replicas(service.app, "Diffuser")
+        wait_for(client, submitted, "COMPLETED", STARTED_S)
         answers = [result(client, submitted), running.result()]
     for answer in answers:
         assert answer.status_code == 200
