@@ -33,7 +33,7 @@ def test_its_requests_are_drawn_again_as_if_nothing_had_happened(client: httpx2.
     """One that is queued and one whose client waits; Serve needs half a minute for another replica."""
     undisturbed = drawn(client, run(client, FAST, SEEDED))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(client.post, f"/{FAST}", json=dict(SEEDED))
+        running = pool.submit(client.post, f"/{FAST}", json=dict(SEEDED), timeout=STARTED_S)
         submitted = submit(client, FAST, SEEDED)
         wait_until(lambda: service.stats().live_jobs == 2, "both to be drawn")
         kill_replicas(service.app, "Diffuser")
