@@ -112,9 +112,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if not any(each.disagrees_in() for each in compared) else 1
     tasks = [
         Task(case, seed, policy, given.requests, given.most, given.start, RESULTS)
+        for policy in given.policies
         for seed in given.seeds
         for case in given.cases
-        for policy in given.policies
     ]
     results = Results(given, command)
     given.out.mkdir(parents=True, exist_ok=True)
