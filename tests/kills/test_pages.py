@@ -47,9 +47,15 @@ async def draw(tab: Tab) -> str:
 
 
 def lose_the_gateway(keyed: Served) -> None:
+    def is_ready() -> bool:
+        try:
+            return client.get("/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
     keyed.kill(":Gateway")
-    with httpx2.Client(base_url=keyed.address, trust_env=False) as client:
-        wait_until(lambda: client.get("/ready").status_code == 200, 60)
+    with httpx2.Client(base_url=keyed.address, timeout=20, trust_env=False) as client:
+        wait_until(is_ready, 120)
 
 
 def forgive(*opened: Tab) -> None:
