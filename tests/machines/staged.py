@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,11 +87,13 @@ class Machines:
         self.head.run(sys.executable, "-m", "deployments.config_file", str(file))
         self.head.run(program("serve"), "deploy", str(file))
 
-    def wait_until_it_runs(self) -> None:
+    def wait_until_it_runs(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """meanwhile: called between two looks."""
         end = time.monotonic() + DEPLOYED_S
         while (status := self.status())["status"] != "RUNNING":
             if time.monotonic() > end or status["status"] == "DEPLOY_FAILED":
                 raise AssertionError(json.dumps(status, indent=1))
+            meanwhile()
             time.sleep(1)
         while not self.is_ready():
             assert time.monotonic() < end, "it runs, and is not ready"

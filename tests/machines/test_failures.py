@@ -51,11 +51,18 @@ def deployed(machines: Machines) -> Machines:
 @pytest.fixture
 def whole(deployed: Machines) -> Iterator[Machines]:
     """All machines run, and nothing is asked for."""
+
+    def start_what_has_ended() -> None:
+        """As a supervisor does, also where it ends once more while another one starts."""
+        for node in deployed.nodes:
+            if not node.runs:
+                print(f"{node.name} is started again")
+                node.start(None if node is deployed.head else deployed.head)
+
     for node in deployed.nodes:
         deployed.network.plug(node.namespace)
-        if not node.runs:
-            node.start(None if node is deployed.head else deployed.head)
-    deployed.wait_until_it_runs()
+    start_what_has_ended()
+    deployed.wait_until_it_runs(start_what_has_ended)
     wait_for_serve(lambda: deployed.running("Diffuser") == REPLICAS, STARTED_S)
     wait_until(lambda: not deployed.rows("id", "state <> 'done'"), PATIENCE_S)  # of a test that has failed
     try:
