@@ -37,10 +37,14 @@ async def open_with_key(tabs: Any, keyed: Served, credentials: str) -> Any:  # n
     return opened
 
 
+async def fill(tab: Tab, name: str, number: int) -> None:
+    await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
+    await tab.field(name).locator("input:not([type=range])").fill(str(number))
+
+
 async def draw(tab: Tab) -> str:
     """Ask for a picture that is held while it is drawn; where the request is found again."""
-    await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
-    await tab.field("seed").locator("input").fill(str(FREE + 1))
+    await fill(tab, "seed", FREE + 1)
     await tab.ask("a red cube")
     await tab.state("running")
     return str(tab.page.url).removeprefix(tab.address)
@@ -99,7 +103,7 @@ async def test_previews_are_shown_behind_a_lost_gateway(keyed: Served, open_with
     tab = await open_with_key(PATH)
     await asyncio.to_thread(lose_the_gateway, keyed)
     await tab.page.get_by_text("Watch it being drawn").click()
-    await tab.field("num_inference_steps").locator("input[type=number]").fill("24")
+    await fill(tab, "num_inference_steps", 24)
     await tab.ask("a red cube")
     await tab.page.locator("img.preview").first.wait_for()
     await tab.state("done")
