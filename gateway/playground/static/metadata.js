@@ -105,7 +105,7 @@ function ofFooocus(told) {
     prompt: told.prompt, negative_prompt: told.negative_prompt, performance: told.performance, size: [width, height],
     styles: told.styles === undefined ? undefined : quoted.map(([, one, other]) => (one ?? other).replace(/\\(.)/g, "$1")),
     steps: told.steps, guidance_scale: told.guidance_scale, sharpness: told.sharpness, seed: told.seed,
-    refiner_switch: told.refiner_switch,
+    refiner_model: told.refiner_model, refiner_switch: told.refiner_model === "None" ? undefined : told.refiner_switch,
     // those that the prompt names come by the prompt
     loras: told.loras?.filter((/** @type {any[]} */ [name]) => !named(name)).map((/** @type {any[]} */ [path, scale]) => ({ path, scale })),
   });
@@ -126,7 +126,7 @@ function ofA1111(text) {
     prompt: told["Raw prompt"] ?? positive.join("\n"),
     negative_prompt: told["Raw negative prompt"] ?? negative.join("\n").replace(/^Negative prompt: /, ""),
     performance: told.Performance, steps: number(told.Steps), guidance_scale: number(told["CFG scale"]),
-    sharpness: number(told.Sharpness), seed: told.Seed, size: [width, height],
+    sharpness: number(told.Sharpness), seed: told.Seed, size: [width, height], refiner_model: told.Refiner ?? "None",
   });
 }
 

@@ -30,7 +30,7 @@ export class Painter extends HTMLElement {
       button("Invert", () => this.change((mask) => mask.add({ kind: "invert" }))),
       button("Clear", () => this.change((mask) => mask.add({ kind: "clear" }))),
       button("−", () => this.view.zoom(1 / CLOSER), "Smaller"), button("+", () => this.view.zoom(CLOSER), "Larger"),
-      button("Fit", () => this.view.fit(), "Show all of the picture"),
+      button("Fit", () => this.view.fit(), "Fit all of the picture"),
     );
     const hint = uniqueId();
     this.sheet = make("div", { class: "sheet" });

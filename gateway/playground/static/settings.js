@@ -53,6 +53,8 @@ export function fitting({ size, steps, ...told }, fields) {
     } else if (field.name === "loras") {
       input.loras = value.filter((/** @type {any} */ { path }) => path !== "lora"); // which came by an address that is not told
       if (input.loras.length < value.length) left.push("a LoRA of an address of its own");
+    } else if (field.name === "refiner_model") {
+      input.refiner_model = value === "None" ? value : field.options.find((each) => each !== "None"); // the one that there is
     } else if (field.kind === "choice" && !field.options.includes(value)) left.push(String(value));
     else if (field.kind === "range" && !(value >= minimum && value <= maximum)) left.push(`${field.label} ${value}`);
     else if (isSize && ![width, height].every((side) => side % 8 === 0 && side >= 64 && side <= 2048)) left.push(`${width} × ${height}`);

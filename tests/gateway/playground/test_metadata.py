@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from gateway.images.codec import CONTENT_TYPES, encode_image
-from gateway.images.metadata import metadata
+from gateway.images.metadata import UsedModel, metadata
 from gateway.playground.assets import FOLDER
 from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
+from pipelines.spec import Refiner
 from tests.gateway.images.test_metadata import PIXELS, making
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +44,7 @@ def test_settings_in_fooocus_scheme_are_found_in_each_format(format: ImageFormat
         "steps": 30,
         "guidance_scale": 4.0,
         "sharpness": 2.0,
-        "refiner_switch": 1.0,
+        "refiner_model": "None",
         "seed": "7",
         "loras": [{"path": "ink", "scale": 0.5}],
     }
@@ -60,7 +62,14 @@ def test_settings_in_a1111s_scheme_are_found_in_each_format(format: ImageFormat)
         "guidance_scale": 4.0,
         "sharpness": 2.0,
         "seed": "7",
+        "refiner_model": "None",
     }
+
+
+def test_a_refiner_is_told_with_its_switch() -> None:
+    made = replace(making(refiner=Refiner(switch=0.6)), refiner=UsedModel("small"))
+    told = read(encode_image(PIXELS, "png", OutputSettings(), metadata("fooocus", made)))
+    assert (told["refiner_model"], told["refiner_switch"]) == ("small", 0.6)
 
 
 def test_a_lora_that_the_prompt_names_is_not_taken_twice() -> None:

@@ -11,6 +11,7 @@ from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import painted
 
 WIDTH, HEIGHT = 320, 192
+UPLOADED = "([address, before]) => address.value && address.value !== before"
 MARKED = """([x, y]) =>
   document.querySelector(".painter canvas").getContext("2d").getImageData(x, y, 1, 1).data[3] > 127"""
 
@@ -64,12 +65,12 @@ class Painting:
 
     async def uploaded(self, by: str = "click") -> npt.NDArray[np.uint8]:
         """The file that becomes the field's value, (height, width)."""
-        await getattr(self.dialog.get_by_role("button", name="Use this mask"), by)(
-            *(["Enter"] if by == "press" else [])
-        )
-        field = self.tab.field("mask_image_url")
-        await field.get_by_text("mask.png", exact=True).wait_for()
-        url = await field.locator("input[type=text]").input_value()
+        address = self.tab.field("mask_image_url").locator("input[type=text]")
+        before = await address.input_value()
+        use = self.dialog.get_by_role("button", name="Use this mask")
+        await (use.press("Enter") if by == "press" else use.click())
+        await self.tab.page.wait_for_function(UPLOADED, arg=[await address.element_handle(), before])
+        url = await address.input_value()
         mask = Image.open(BytesIO(await (await self.tab.page.request.get(url)).body()))
         assert mask.format == "PNG"
         return np.asarray(mask.convert("L"))
