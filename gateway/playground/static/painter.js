@@ -35,7 +35,7 @@ export class Painter extends HTMLElement {
     const hint = uniqueId();
     this.sheet = make("div", { class: "sheet" });
     this.brush = make("i", { class: "tip", "aria-hidden": "true" });
-    this.stage = make("div", { class: "stage", tabindex: "0", role: "application", "aria-label": "Mask", "aria-describedby": hint }, this.sheet);
+    this.stage = make("div", { class: "easel", tabindex: "0", role: "application", "aria-label": "Mask", "aria-describedby": hint }, this.sheet);
     this.said = make("p", { class: "unseen", role: "status" });
     this.dialog = make(
       "dialog", { class: "painter", "aria-label": "Paint what is to be drawn anew" },

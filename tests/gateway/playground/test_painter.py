@@ -23,19 +23,27 @@ def picture(width: int = WIDTH, height: int = HEIGHT) -> Any:
 
 
 class Painting:
-    """The painter over a picture of the inpaint endpoint; places are in pixels of the picture."""
+    """The painter over a picture of the inpaint endpoint; places are in pixels of one of WIDTH x HEIGHT.
 
-    def __init__(self, tab: Tab) -> None:
+    times: how much larger the picture is.
+    """
+
+    def __init__(self, tab: Tab, times: int) -> None:
+        self.times = times
         self.tab, self.mouse, self.keyboard = tab, tab.page.mouse, tab.page.keyboard
         self.dialog = tab.page.get_by_role("dialog", name="Paint what is to be drawn anew")
         self.opening = tab.page.get_by_role("button", name="Paint the mask")
 
     @classmethod
-    async def begin(cls, tab: Tab) -> "Painting":
+    async def begin(cls, tab: Tab, times: int = 1) -> "Painting":
         await tab.open("/models/fal-ai/fooocus/inpaint")
-        await tab.field("inpaint_image_url").locator("input[type=file]").first.set_input_files(picture())
+        await (
+            tab.field("inpaint_image_url")
+            .locator("input[type=file]")
+            .first.set_input_files(picture(times * WIDTH, times * HEIGHT))
+        )
         await tab.field("inpaint_image_url").get_by_text("hill.png", exact=True).wait_for()
-        return cls(tab)
+        return cls(tab, times)
 
     async def open(self) -> None:
         await self.opening.click()
@@ -61,7 +69,7 @@ class Painting:
         await self.mouse.up()
 
     async def marks(self, *places: tuple[int, int]) -> list[bool]:
-        return [await self.tab.page.evaluate(MARKED, place) for place in places]
+        return [await self.tab.page.evaluate(MARKED, [self.times * x, self.times * y]) for x, y in places]
 
     async def uploaded(self, by: str = "click") -> npt.NDArray[np.uint8]:
         """The file that becomes the field's value, (height, width)."""
@@ -176,7 +184,7 @@ async def test_a_mask_is_gone_on_with_and_an_empty_one_is_none(tab: Tab) -> None
 
 
 async def test_a_finger_paints_and_two_zoom(tab: Tab) -> None:
-    painting = await Painting.begin(tab)
+    painting = await Painting.begin(tab, 5)
     await painting.open()
     touch = await tab.page.context.new_cdp_session(tab.page)
 
