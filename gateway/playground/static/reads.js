@@ -1,4 +1,5 @@
 // What of a picture is read: boxes in its pixels, by the service's own rules (its docs, fooocus-facts 5.1, 6.1 and 6.4).
+// Pictures to begin from, to vary and to enlarge are read whole, as looks are; where a face is, a detector alone knows.
 
 /** @typedef {{left: number, top: number, width: number, height: number}} Box */
 /** The first and the last row and column that are marked. @typedef {{rows: [number, number], columns: [number, number]}} Span */
