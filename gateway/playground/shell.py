@@ -8,6 +8,7 @@ from gateway.endpoints import Endpoint
 from gateway.playground.assets import Assets
 from gateway.work import FamilyState
 
+STYLES = ("page.css", "playground.css")  # of all pages; one of a page's own name is that page's
 _SHELL = """<!doctype html>
 <html lang="en">
 <head>
@@ -66,9 +67,8 @@ def shell(page: str, title: str, told: Told, endpoint: str = "") -> str:
     # all at once, not one after another as each names the next
     needed = assets.needed("main.js", f"{page}.js")
     modules = [f'<link rel="modulepreload" href="{assets.address(name)}">' for name in needed]
-    styles = [
-        f'<link rel="stylesheet" href="{assets.address(name)}">' for name in assets.files if name.endswith(".css")
-    ]
+    sheets = dict.fromkeys([*STYLES, f"{page}.css"])
+    styles = [f'<link rel="stylesheet" href="{assets.address(name)}">' for name in sheets if name in assets.files]
     return _SHELL.format(
         title=escape(title),
         icon=assets.address("icon.svg"),

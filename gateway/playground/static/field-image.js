@@ -2,6 +2,7 @@
 
 import { Control } from "./control.js";
 import { fill, make } from "./dom.js";
+import { shown } from "./pictures.js";
 import { own, upload } from "./service.js";
 
 /** @typedef {import("./schema.js").Field} Field */
@@ -21,7 +22,8 @@ export class ImageField extends Control {
     this.said = make("p", { class: "said", role: "status" });
     this.removal = make("button", { type: "button", class: "quiet", text: "Remove", onclick: () => this.clear() });
     fill(this, this.picture, this.chooser("Choose a picture", {}), this.chooser("Camera", { capture: "environment" }));
-    this.append(this.removal, this.address, this.said);
+    this.reads = make("p", { class: "hint reads" }); // what of the picture is read
+    this.append(this.removal, this.address, this.said, this.reads);
     this.addEventListener("dragover", (event) => this.hover(event, true));
     this.addEventListener("dragleave", (event) => this.hover(event, false));
     this.addEventListener("drop", (event) => {
@@ -36,7 +38,7 @@ export class ImageField extends Control {
     const file = make("input", { type: "file", accept: "image/*", ...more, "aria-label": `${this.field.label}: ${text.toLowerCase()}` });
     file.addEventListener("change", (event) => {
       event.stopPropagation(); // the change is told when the picture is there
-      if (file.files?.[0]) this.load(file.files[0]);
+      if (file.files?.[0]) this.give(file.files[0]);
       file.value = "";
     });
     return make("label", { class: more.capture ? "button camera" : "button" }, text, file);
@@ -51,10 +53,16 @@ export class ImageField extends Control {
   /** What was dropped or pasted: a picture's file, or an address. @param {DataTransfer | null} given */
   take(given) {
     const file = [...(given?.files ?? [])].find((each) => each.type.startsWith("image/"));
-    if (file) return this.load(file);
+    if (file) return this.give(file);
     const text = given?.getData("text/uri-list") || given?.getData("text/plain") || "";
     if (/^(https?:|data:image\/|\/)/.test(text)) this.show(new URL(text, location.href).href);
     else this.said.textContent = "That is no picture.";
+  }
+
+  /** Takes a file of a person, which may say how it was drawn. @param {File} file */
+  give(file) {
+    this.load(file);
+    this.dispatchEvent(new CustomEvent("given", { bubbles: true, detail: file }));
   }
 
   /** @param {File} file */
@@ -103,7 +111,7 @@ export class ImageField extends Control {
     this.removal.hidden = !this.url;
     this.classList.toggle("filled", Boolean(this.url));
     const invite = make("span", { text: this.url ? "Picture of another host" : "Drop or paste a picture here" });
-    fill(this.picture, this.shown ? make("img", { src: this.shown, alt: `${this.field.label}, as chosen` }) : invite);
+    fill(this.picture, this.shown ? make("div", { class: "seen" }, shown({ url: this.shown }, `${this.field.label}, as chosen`)) : invite);
   }
 
   get value() {

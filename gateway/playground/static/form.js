@@ -38,8 +38,17 @@ export class RequestForm extends HTMLElement {
     });
     form.addEventListener("keydown", (event) => this.enter(event));
     form.addEventListener("change", () => this.count());
+    form.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+    form.addEventListener("drop", (event) => this.drop(event));
+    this.addEventListener("change", () => this.querySelector("fs-image.filled") && this.assistant());
+    this.addEventListener("given", async (event) => {
+      const { target, detail } = /** @type {CustomEvent} */ (event);
+      (await this.assistant()).read(detail, /** @type {HTMLElement} */ (target));
+    });
     fill(this, form);
     this.paste = this.paste.bind(this);
+    /** @type {Promise<import("./assistant.js").Assistant> | null} */
+    this.helping = null;
   }
 
   connectedCallback() {
@@ -61,6 +70,20 @@ export class RequestForm extends HTMLElement {
     }
     event.preventDefault();
     this.ask();
+  }
+
+  /** What helps with pictures; it is brought when there is one. */
+  assistant() {
+    this.helping ??= import("./assistant.js").then(({ Assistant }) => new Assistant(this));
+    return this.helping;
+  }
+
+  /** A picture that is dropped beside the fields for one may say how it was drawn. @param {DragEvent} event */
+  async drop(event) {
+    const file = event.dataTransfer?.files[0];
+    if (!file || event.defaultPrevented) return; // a field has taken it
+    event.preventDefault();
+    (await this.assistant()).read(file, null);
   }
 
   ask() {

@@ -116,7 +116,8 @@ const FIRST = [
   ..."prompt image_url uov_image_url uov_method inpaint_image_url mask_image_url inpaint_mode image_prompt_1".split(" "),
   ..."performance aspect_ratio image_size strength num_images negative_prompt seed".split(" "),
 ];
-const WITH = new Map([["mask_image_url", "inpaint_image_url"], ["inpaint_mode", "inpaint_image_url"], ["uov_method", "uov_image_url"]]);
+/** Fields that say something of a picture, and of which one. */
+export const WITH = new Map([["mask_image_url", "inpaint_image_url"], ["inpaint_mode", "inpaint_image_url"], ["uov_method", "uov_image_url"]]);
 const ONLY_REQUIRED = new Set(["uov_image_url", "inpaint_image_url", "image_prompt_1"]);
 /** @type {[string, RegExp][]} */
 const FOLDED = [

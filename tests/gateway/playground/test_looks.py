@@ -7,10 +7,16 @@ import pytest
 
 from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import PaintingRunner
+from tests.gateway.playground.test_pages import MOST_BYTES
+from tests.gateway.playground.test_painter import Painting
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOTS = ROOT / ".cache" / "playground"
 AXE = ROOT / "tests" / "clients" / "node_modules" / "axe-core" / "axe.min.js"
+# of the page and what it is made of; what it asks the service is data
+FETCHED = """performance.getEntries()
+  .filter(({ entryType, name }) => entryType === "navigation" || name.includes("/static/"))
+  .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
 JUDGED = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
   .filter(({ impact }) => impact === "serious" || impact === "critical")
   .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`))"""
@@ -47,6 +53,15 @@ async def test_six_states_are_there_to_be_looked_at(tab: Tab, dispatched: None, 
     await shoot(tab, "6-narrow")
 
 
+async def test_what_a_browser_fetches_of_the_first_page_is_light(tab: Tab) -> None:
+    await tab.open()
+    fetched = dict(await tab.page.evaluate(FETCHED))
+    assert {name.rpartition("/")[2] for name in fetched} >= {"", "main.js", "playground.js", "page.css"}
+    assert not any(name.endswith(("/assistant.js", "/painter.js")) for name in fetched)
+    assert min(fetched.values()) > 0
+    assert sum(fetched.values()) < MOST_BYTES
+
+
 @pytest.mark.parametrize(
     "path", ["/models/fal-ai/fooocus/image-prompt", "/models/fal-ai/fooocus/inpaint#api", "/requests", "/status"]
 )
@@ -80,3 +95,18 @@ async def test_axe_finds_no_serious_fault(tab: Tab, dispatched: None, colours: A
     await tab.page.evaluate("location.hash = '#key'")
     await tab.page.get_by_role("dialog").wait_for()
     assert faults + await judged(tab) == []
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
+async def test_axe_finds_no_serious_fault_where_a_mask_is_painted(tab: Tab) -> None:
+    await tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    await tab.page.set_viewport_size({"width": 360, "height": 740})
+    painting = await Painting.begin(tab)
+    await painting.opening.wait_for()
+    await tab.page.evaluate(AXE.read_text(encoding="utf-8"))
+    faults = await judged(tab)
+    await painting.open()
+    await painting.stroke((80, 60), (240, 120))
+    await shoot(tab, "7-mask-narrow-dark")
+    assert faults + await judged(tab) == []
+    assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,0 +1,115 @@
+"""What the form shows of pictures that go in: what is read, what will grow, what they tell."""
+
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gateway.images.codec import encode_image
+from gateway.images.metadata import metadata
+from gateway.settings import OutputSettings
+from pipelines.images.area import area_of
+from tests.gateway.images.test_metadata import PIXELS, making
+from tests.gateway.playground.conftest import Tab
+from tests.gateway.playground.test_form import DROP, unfold
+from tests.gateway.playground.test_painter import HEIGHT, WIDTH, picture
+
+BOX = """(made) => {
+  const [box, all] = [made.getBoundingClientRect(), made.previousElementSibling.getBoundingClientRect()];
+  const parts = [box.left - all.left, box.top - all.top, box.width, box.height];
+  return parts.map((each, at) => each / (at % 2 ? all.height : all.width));
+}"""
+
+
+async def outline(tab: Tab, name: str) -> Any:
+    """Left, top, width and height of what is outlined, in pixels of the picture."""
+    left, top, width, height = await tab.field(name).locator(".read").evaluate(BOX)
+    return left * WIDTH, top * HEIGHT, width * WIDTH, height * HEIGHT
+
+
+async def choose(tab: Tab, name: str, file: Any) -> None:
+    await tab.field(name).locator("input[type=file]").first.set_input_files(file)
+    await tab.field(name).get_by_text(file["name"], exact=True).wait_for()
+
+
+async def test_the_area_round_a_mask_is_outlined(tab: Tab) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[20:60, 200:260] = 255
+    file = BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    await tab.open("/models/fal-ai/fooocus/inpaint")
+    await choose(tab, "inpaint_image_url", picture())
+    await choose(tab, "mask_image_url", {"name": "mask.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    for mode, field in ((0, 0.618), (1, 0)):
+        await tab.field("inpaint_mode").locator("select").select_option(index=mode)
+        box = area_of(mask, field)
+        await tab.field("inpaint_image_url").get_by_text(f"{box.width} × {box.height} of {WIDTH} × {HEIGHT}").wait_for()
+        assert np.allclose(await outline(tab, "inpaint_image_url"), (box.left, box.top, box.width, box.height), atol=1)
+
+
+async def test_the_cut_of_a_picture_of_edges_is_outlined(tab: Tab) -> None:
+    await tab.open("/models/fal-ai/fooocus/image-prompt")
+    await choose(tab, "image_prompt_1", picture())
+    assert await tab.field("image_prompt_1").locator(".read").count() == 0  # looks are read whole
+    await tab.field("image_prompt_1").get_by_text("PyraCanny").click()
+    await tab.field("image_prompt_1").get_by_text(f"{HEIGHT} × {HEIGHT} of {WIDTH} × {HEIGHT}").wait_for()
+    cut = (WIDTH - HEIGHT) / 2
+    assert np.allclose(await outline(tab, "image_prompt_1"), (cut, 0, HEIGHT, HEIGHT), atol=1)
+
+
+async def test_edges_of_a_picture_say_where_it_grows(tab: Tab, dispatched: None) -> None:
+    await tab.open("/models/fal-ai/fooocus/inpaint")
+    await unfold(tab)
+    await choose(tab, "inpaint_image_url", picture())
+    edges = tab.page.get_by_role("group", name="Sides at which the picture is continued")
+    left, top = (edges.get_by_role("button", name=f"Continue the picture: {side}") for side in ("left", "top"))
+    await left.click()
+    await top.press("Space")
+    box = tab.field("outpaint_selections").get_by_label("Left")
+    assert await box.is_checked()
+    await box.uncheck()
+    await tab.page.locator('fs-edges .left[aria-pressed="false"]').wait_for()
+    await tab.field("outpaint_selections").get_by_label("Bottom").check()
+    pressed = edges.locator('[aria-pressed="true"]')
+    await pressed.nth(1).wait_for()
+    assert sorted(await pressed.all_inner_texts()) == ["Bottom", "Top"]
+    await tab.page.get_by_role("button", name="Draw", exact=True).click()
+    await tab.state("done")
+    assert tab.sent[-1]["outpaint_selections"] == ["Top", "Bottom"]
+    await tab.field("inpaint_mode").locator("select").select_option(index=1)  # which continues nothing
+    await tab.page.locator("fs-edges .top:disabled").wait_for()
+
+
+@pytest.mark.parametrize("onto", ["fs-form form", 'fs-field[data-name="control_image_url"] fs-image'])
+async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, onto: str) -> None:
+    made = replace(making(prompt="a lighthouse, at dusk"), size=(832, 1216), seed=2**62 + 1)
+    content = encode_image(PIXELS, "png", OutputSettings(), metadata("fooocus", made))
+    await tab.open("/models/fal-ai/fooocus")
+    await unfold(tab)
+    await tab.field("prompt").locator("textarea").fill("a red cube")
+    await tab.page.locator(onto).evaluate(DROP, [[*content], "drawn.png"])
+    await tab.page.get_by_text("drawn.png says how it was drawn").wait_for()
+    await tab.page.get_by_role("button", name="Take its settings").click()
+    await tab.page.get_by_text("Taken: ").wait_for()
+    await tab.page.get_by_role("button", name="Draw", exact=True).click()
+    await tab.state("done")
+    asked = tab.sent[-1]
+    asked.pop("control_image_url", None)
+    assert asked == {
+        "prompt": "a lighthouse, at dusk",
+        "negative_prompt": "fog",
+        "styles": ["SAI Anime", "MRE Comic"],
+        "performance": "Speed",
+        "aspect_ratio": "832x1216",
+        "seed": 2**62 + 1,
+        "loras": [{"path": "ink", "scale": 0.5}],
+    }
+
+
+async def test_a_dropped_picture_that_tells_nothing_is_said_to(tab: Tab) -> None:
+    await tab.open()
+    await tab.page.locator("fs-form form").evaluate(DROP, [[*picture()["buffer"]], "mute.png"])
+    await tab.page.get_by_text("mute.png does not say how it was drawn.").wait_for()
