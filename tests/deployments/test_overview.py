@@ -4,6 +4,7 @@ import pickle
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,8 @@ async def test_the_one_that_leads_tells_it_under_its_name(tmp_path: Path) -> Non
 def test_a_replica_reports_what_it_found_at_hand_since_its_last_report() -> None:
     diffuser, stats = Diffuser.__new__(Diffuser), EngineStats(1, 2, 2, 0, bases_found=3, adapters_built=1)
     diffuser._told, diffuser._live = EngineStats(0, 0, 0, 0, bases_found=1), 0
-    diffuser._drawer = SimpleNamespace(stats=lambda: stats)  # type: ignore[assignment]
+    drawer: Any = SimpleNamespace(stats=lambda: stats, close=lambda: None)
+    diffuser._drawer = drawer
     assert diffuser._spent() == Spent(0, calls=1, rows=2, bases_found=2, adapters_built=1)
     assert diffuser._spent() == Spent()
 

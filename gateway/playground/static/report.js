@@ -31,7 +31,7 @@ export class Report extends HTMLElement {
     this.tiles = make("dl", { class: "tiles" });
     this.replicas = new Listing(
       "Replicas that draw",
-      ["Replica", "State", "Rows taken", "Requests", "Rows a step", "Busy", "Bases", "LoRA sets", "Bases at hand", "LoRAs at hand"],
+      ["Replica", "State", "Rows taken", "Requests", "Rows a step", "Busy", "Bases", "LoRA sets", "Base hits", "LoRA hits"],
       "None draws now; what waits has them started.",
     );
     this.queue = new Listing("Queue", ["Endpoint", "Priority", "Waiting", "On the way", "Being drawn", "Oldest waits"], "Nothing waits, and nothing is drawn.");

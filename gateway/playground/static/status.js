@@ -43,8 +43,10 @@ export class ServiceStatus extends HTMLElement {
     this.isWanted = this.isAsking;
     if (this.isAsking || document.visibilityState === "hidden") return;
     this.isAsking = true;
+    this.ariaBusy = "true";
     const goesOn = await this.renew();
     this.isAsking = false;
+    this.ariaBusy = "false";
     this.dataset.ready = "";
     if (this.leaving.signal.aborted) return;
     if (this.isWanted) this.look();

@@ -19,7 +19,7 @@ from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
 from gateway.work import FamilyState
 from gateway.worker.overview import Drawer, Lately, Overview
-from tests.gateway.fakes import FAST, INPUT, FakeRunner, LocalDispatcher
+from tests.gateway.fakes import FAST, INPUT, FakeRunner, LocalDispatcher, until
 from tests.gateway.http.conftest import Dispatch, Reach
 
 OF_DISPATCHER = ("leader", "replicas", "starting", "metrics")
@@ -49,7 +49,7 @@ async def client(parts: Parts, client_of: Callable[[Parts], httpx2.AsyncClient])
 async def told(client: httpx2.AsyncClient) -> Any:
     answer = await client.get("/status")
     assert answer.status_code == 200, answer.text
-    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("no-store", "accept")
+    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("no-store", "accept, Origin")
     return answer.json()
 
 
@@ -84,8 +84,7 @@ async def test_it_tells_what_waits_by_endpoint_and_priority(
     runner.gate.clear()
     async with dispatch():
         drawn = (await client.post(f"/queue/{FAST}", json=INPUT)).json()["request_id"]
-        while drawn not in runner.ids:
-            await asyncio.sleep(0.01)
+        await until(runner.begun)
         runner.gate.set()
         await reach(drawn, State.DONE)
     for priority in ("low", "normal", "normal"):
