@@ -38,12 +38,11 @@ class Looking:
 
     def __init__(self, tab: Tab) -> None:
         self.tab, self.page = tab, tab.page
-        self._told = 0
-        tab.page.on("requestfinished", self._heard)
-        tab.page.on("requestfailed", self._heard)
+        self._asked = 0
+        tab.page.on("request", self._saw)
 
-    def _heard(self, request: Any) -> None:
-        self._told += request.url.endswith("/status") and request.resource_type == "fetch"
+    def _saw(self, request: Any) -> None:
+        self._asked += request.url.endswith("/status") and request.resource_type == "fetch"
 
     async def open(self) -> None:
         await self.page.clock.install()
@@ -51,10 +50,10 @@ class Looking:
 
     async def turn(self, seconds: float = 5) -> int:
         """How often the service was asked when so many seconds are over."""
-        before = self._told
+        before = self._asked
         await self.page.clock.run_for(seconds * 1000)
         await self._answered()
-        return self._told - before
+        return self._asked - before
 
     async def see(self, seen: str) -> None:
         await self.page.evaluate(SEEN, seen)
