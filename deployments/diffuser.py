@@ -209,6 +209,10 @@ class Diffuser:
             rows=now.unet_rows - before.unet_rows,
             row_steps=now.unet_row_steps - before.unet_row_steps,
             seconds=now.busy_s - before.busy_s,
+            bases_found=now.bases_found - before.bases_found,
+            bases_built=now.bases_built - before.bases_built,
+            adapters_found=now.adapters_found - before.adapters_found,
+            adapters_built=now.adapters_built - before.adapters_built,
         )
 
     def _report(self) -> None:

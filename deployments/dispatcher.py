@@ -22,8 +22,9 @@ from deployments.logs import leave_out_calls_of, log_as_serve_does
 from deployments.memory import return_large_blocks
 from deployments.monitoring import RayMonitor
 from deployments.one_machine import check_home
+from deployments.overview import Recents, drawers_of
 from deployments.placement import check_grace, read_limits
-from deployments.replica import identity, shutdown_timeout_s, starting
+from deployments.replica import Around, around, identity, shutdown_timeout_s
 from gateway.files.availability import StoreWatch
 from gateway.files.base import Files
 from gateway.files.upload_quota import QuotaReconciler, UploadAccount
@@ -43,6 +44,7 @@ from gateway.worker.capacity import REPORT_S, ReplicaRegistry, Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
 from gateway.worker.leading import Leading
+from gateway.worker.overview import Overview
 from gateway.worker.places import Places
 from gateway.worker.reaper import PeriodicTasks, Retention
 from pipelines.weights.at_hand import Weights
@@ -61,7 +63,7 @@ class Dispatcher:
         """machine: the device that pictures are drawn on, as metrics call it."""
         return_large_blocks()
         log_as_serve_does()
-        leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room")
+        leave_out_calls_of("report", "poll", "watch", "wake", "hear", "room", "overview")
         given = GatewaySettings.of(settings)
         await asyncio.to_thread(check_home, settings, "Dispatcher")
         ledger = await open_ledger(given)
@@ -79,7 +81,7 @@ class Dispatcher:
     ) -> None:
         owner = f"dispatcher-{uuid4().hex}"
         self._ledger, self._settings = ledger, settings
-        self._meter = Meter()
+        self._meter, self._recents = Meter(), Recents()
         self._replicas = ReplicaRegistry()
         self._places = Places(self._replicas, settings.look_ahead, settings.capacity)
         runner, capacity, at_once = runner_of(self._places), self._places.capacity, None
@@ -92,10 +94,11 @@ class Dispatcher:
         self._broadcast = Broadcast()
         limits = SendingLimits(allow_loopback=settings.allow_loopback_urls)
         self._monitor = RayMonitor()
-        self._starting, self._asking = 0, cast(asyncio.Task[int] | None, None)
+        self._around, self._asking = Around(), cast(asyncio.Task[Around] | None, None)
         self._sender = Sender(ledger.outbox, ring_of(settings), limits, owner, monitor=self._monitor)
+        service, self._name = identity(owner)
         self.leading = Leading(
-            ledger.leadership, *identity(owner), settings.leader_lease_s, self._lead, monitor=self._monitor
+            ledger.leadership, service, self._name, settings.leader_lease_s, self._lead, monitor=self._monitor
         )
         well = StoreWatch("files", files.check).well
 
@@ -158,6 +161,7 @@ class Dispatcher:
         before = self._places.capacity()
         self._replicas.report(replica, capacity, variants, holds, spent.live)
         self._meter.hear(replica, spent, self._replicas.is_full(replica))
+        self._recents.hear(replica, spent)
         self._places.place()
         if self._places.capacity() > before:
             self._dispatching.wake()
@@ -203,16 +207,27 @@ class Dispatcher:
         self._check_loops()
         return self._replicas.room()
 
+    @by_leader
+    async def overview(self) -> Overview:
+        """See `gateway.worker.events.DispatcherLink.overview`."""
+        told, drawers = self._told_around(), drawers_of(self._replicas, self._recents)
+        return Overview(self._name, monotonic() - self._led_at, drawers, told.starting, told.metrics)
+
     async def _runners(self) -> Runners:
         """How many replicas draw, for the metrics."""
         alive = len(self._replicas.living())
         self._monitor.set(REPLICAS, alive)
         self._monitor.set(CAPACITY, self._places.capacity())
-        # the controller may be slow or away, and what it said last will do
-        if self._asking is None or self._asking.done():
-            self._starting = 0 if self._asking is None else self._asking.result()
-            self._asking = asyncio.create_task(asyncio.to_thread(starting, "Diffuser"))
-        return Runners(alive, self._starting)
+        told = self._told_around()
+        if self._asking is None:
+            self._asking = asyncio.create_task(asyncio.to_thread(around, "Diffuser"))
+        return Runners(alive, told.starting)
+
+    def _told_around(self) -> Around:
+        """What the cluster said last, which will do: it may be slow, or its controller away."""
+        if self._asking is not None and self._asking.done():
+            self._around, self._asking = self._asking.result(), None
+        return self._around
 
     def check_health(self) -> None:
         """Raises when a loop has ended, so that Serve replaces this replica, and where what is set cannot hold."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from deployments.leader import Handle, LeaderHandle
 from gateway.worker.capacity import Room
 from gateway.worker.events import POLL_S, Changed, News, Submitted
+from gateway.worker.overview import Overview
 
 ANSWER_S = POLL_S + 2.0
 
@@ -34,3 +35,7 @@ class DispatcherHandle:
     async def room(self) -> Room:
         room: Room = await self._leader.ask("room")
         return room
+
+    async def overview(self) -> Overview:
+        overview: Overview = await self._leader.ask("overview")
+        return overview

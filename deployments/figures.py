@@ -2,9 +2,10 @@
 
 import math
 from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from time import monotonic, time
+from typing import Any
 
 from deployments.autoscaling import Figures
 from gateway.ledger.demand import Demand
@@ -19,13 +20,23 @@ FULL = math.inf  # the fullness of a replica without room
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a replica has drawn since it last said so, in how many seconds of work. live: requests that it draws now."""
+    """What a replica has drawn since it last said so, in how many seconds of work. live: requests that it draws now.
+    The last four: as `pipelines.events.EngineStats` has them."""
 
     live: int = 0
     calls: int = 0
     rows: int = 0
     row_steps: float = 0.0
     seconds: float = 0.0
+    bases_found: int = 0
+    bases_built: int = 0
+    adapters_found: int = 0
+    adapters_built: int = 0
+
+    def __setstate__(self, told: Sequence[Any]) -> None:
+        """From the fields in their order; a replica of the version before has fewer."""
+        for at, each in enumerate(fields(self)):
+            object.__setattr__(self, each.name, told[at] if at < len(told) else each.default)
 
 
 class Paces:

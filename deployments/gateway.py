@@ -26,6 +26,7 @@ from gateway.files.availability import StoreWatch
 from gateway.files.backends import files_of
 from gateway.files.upload_quota import UploadAccount
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.figures import SqlFigures
 from gateway.ledger.opening import open_ledger
 from gateway.monitoring.contract import STORE_UP
 from gateway.monitoring.monitor import Monitor
@@ -88,6 +89,7 @@ class Gateway:
             self._dispatcher,
             keys=self._keys,
             history=ledger.history,
+            figures=SqlFigures(ledger.database),
             uploads=UploadAccount(ledger.database, self._settings),
             check=self._door.check,
             family=self._door.family,
@@ -179,7 +181,7 @@ def _state_of(catalogue: Catalogue, styles: Sequence[str], expands: bool) -> Fam
         there[needs.well_known(source) or source] = catalogue.lora(source) is not None
     has = tuple(name for name, is_there in there.items() if is_there)
     missing = {name: catalogue.command_for(name) for name, is_there in there.items() if not is_there}
-    return FamilyState(catalogue.name, has, missing, frozenset(styles))
+    return FamilyState(catalogue.name, has, missing, frozenset(styles), catalogue.file.version)
 
 
 def _check_binding(settings: FixedSettings) -> None:

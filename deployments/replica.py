@@ -1,6 +1,7 @@
-"""What a replica finds out about itself: what it books, and the options of its deployment as they are now."""
+"""What a replica finds out about itself and round it: what it books, the options of its deployment, the cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
@@ -12,6 +13,16 @@ from ray.serve.exceptions import RayServeException
 from deployments.placement import DEFAULTS
 
 Opened = TypeVar("Opened")
+
+MOST_NODES = 64  # whose addresses are told
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the cluster says. starting: replicas that are. metrics: where nodes offer theirs, in Prometheus' form."""
+
+    starting: int = 0
+    metrics: Sequence[str] = ()
 
 
 def max_ongoing_requests(deployment: str) -> int:
@@ -47,6 +58,24 @@ def starting(deployment: str) -> int:
     except Exception:  # it is only told
         return 0
     return sum(each["state"] in ("STARTING", "RECOVERING") for each in replicas)
+
+
+def metrics_addresses() -> list[str]:
+    """Where the nodes of this cluster offer the metrics of all that runs on them; of many nodes some. Blocks."""
+    if not ray.is_initialized():
+        return []
+    ask: Callable[[], list[dict[str, Any]]] = ray.nodes  # untyped
+    try:
+        nodes = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ask() if node["Alive"]]
+    except Exception:  # it is only told
+        return []
+    hosts = [(f"[{host}]" if ":" in host else host, port) for host, port in nodes]
+    return sorted(f"http://{host}:{port}/metrics" for host, port in hosts)[:MOST_NODES]
+
+
+def around(deployment: str) -> Around:
+    """What the cluster says of a deployment of this application, and of its nodes. Blocks."""
+    return Around(starting(deployment), metrics_addresses())
 
 
 def identity(other: str) -> tuple[str, str]:

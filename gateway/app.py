@@ -13,6 +13,7 @@ from gateway.http.history import history_routes
 from gateway.http.hosts import HostRouter
 from gateway.http.long_poll import StatusBroadcaster
 from gateway.http.middleware import BoundedCalls, CsrfGuard, TrustedHosts, allowed_hosts, ordinary_calls
+from gateway.http.overview import overview_routes
 from gateway.http.parts import Parts
 from gateway.http.platform_files import platform_file_routes
 from gateway.http.platform_models import platform_model_routes
@@ -70,6 +71,7 @@ def create_app(parts: Parts) -> Starlette:
             *platform_file_routes(parts, tokens),
             *media_routes(parts, tokens),
             *service_routes(parts),
+            *overview_routes(parts),
         ],
         middleware=[
             Middleware(OpenAiAnswers),

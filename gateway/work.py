@@ -22,13 +22,14 @@ class FamilyState:
     """What a family has beside its checkpoint, by name.
 
     missing: what it lacks, each with the command that brings it. Clients are told all of it: no path of the server is
-    in it. styles: names that requests may ask for besides those of the schemas.
+    in it. styles: names that requests may ask for besides those of the schemas. version: the family's own.
     """
 
     name: str
     has: tuple[str, ...]
     missing: Mapping[str, str]
     styles: frozenset[str] = frozenset()
+    version: str = ""
 
     @property
     def checks_pictures(self) -> bool:

@@ -11,11 +11,13 @@ from gateway.files.uploads import MAX_PARTS
 from gateway.keys.tokens import LONGEST_S
 from gateway.ledger.models import Outcome, Priority
 from gateway.policy import MAX_RULES, AclRule, Decision
+from gateway.worker.overview import DrawerState
 
 APPS = tuple(sorted({endpoint_id.split("/")[1] for endpoint_id in ENDPOINTS}))
 LONGEST_SIGNED_S = 7 * 24 * 3600
 MAX_FILE_NAME = 1000  # characters of a client's words for a file
 MOST_LISTED = 100  # requests of a page of the history
+MOST_ERRORS = 20  # that operators are told
 
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -25,6 +27,7 @@ NextCursor = Annotated[str | None, Field(description="For the page after; null a
 StatusWord = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 Level = Annotated[str, Field(json_schema_extra={"enum": ["STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG"]})]
 ModelStatus = Literal["active", "deprecated"]
+PriorityWord = Annotated[str, Field(json_schema_extra={"enum": [each.name.lower() for each in Priority]})]
 
 
 class Links(TypedDict):
@@ -92,7 +95,7 @@ class HistoryEntry(TypedDict):
     outcome: Outcome | None
     error: str | None
     error_type: str | None
-    priority: Annotated[str, Field(json_schema_extra={"enum": [each.name.lower() for each in Priority]})]
+    priority: PriorityWord
     attempts: Count
     created_at: Instant
     started_at: Instant | None
@@ -247,3 +250,78 @@ class Readiness(TypedDict):
     replicas: Annotated[Count, Field(description="That draw now. Without any, what waits has them started.")]
     capacity: Annotated[Count, Field(description="Rows that these draw at once: one a picture, two where guided.")]
     family: NotRequired[Family]
+
+
+class Versions(TypedDict):
+    service: str | None
+    family: Annotated[str | None, Field(description="The model family that draws, with its version.")]
+
+
+class LeadingDispatcher(TypedDict):
+    name: Annotated[str, Field(description="Its replica, as Serve and the logs call it.")]
+    leads_for: Annotated[float, Field(ge=0, description="Seconds.")]
+
+
+class DrawingReplica(TypedDict):
+    """One that draws. What is counted is counted over the last minute."""
+
+    name: str
+    state: Annotated[DrawerState, Field(description="avoided: is about to stop. ended: waits to be replaced.")]
+    rows: Annotated[Count, Field(description="That it draws at once.")]
+    rows_taken: Annotated[float, Field(ge=0, description="Of these; requests may take more than there are.")]
+    requests: Annotated[Count, Field(description="That have a place there.")]
+    bases: Annotated[list[str], Field(description="At hand, besides the family's own.")]
+    lora_sets: Annotated[Count, Field(description="At hand.")]
+    rows_a_step: Annotated[float | None, Field(description="Of its UNet calls; null where there were none.")]
+    busy: Annotated[float, Field(ge=0, le=1, description="For which part of the minute its device worked.")]
+    base_hits: Count
+    base_misses: Count
+    lora_hits: Count
+    lora_misses: Count
+
+
+class QueueLine(TypedDict):
+    """What goes of one endpoint and priority."""
+
+    endpoint_id: str
+    priority: PriorityWord
+    waiting: Count
+    claimed: Annotated[Count, Field(description="On the way to a replica.")]
+    running: Count
+    oldest_wait: Annotated[float | None, Field(description="Seconds; null where none waits.")]
+
+
+class OwedWebhooks(TypedDict):
+    owed: Annotated[Count, Field(description="Neither delivered nor given up.")]
+    oldest: Annotated[float | None, Field(description="Seconds since the end of the request that waits longest.")]
+
+
+class RecentError(TypedDict):
+    request_id: str
+    endpoint_id: str
+    key: Annotated[str | None, Field(description="The id of the key that sent it.")]
+    status_code: int
+    error_type: str
+    message: Annotated[str, Field(description="As its caller was told it, where that is short.")]
+    at: Instant
+
+
+class ServiceStatus(TypedDict):
+    """What runs here and how it goes. What only those know who are `unknown` is null."""
+
+    at: Instant
+    unknown: Annotated[
+        list[Literal["dispatcher", "ledger"]], Field(description="Who did not answer. A store has `stores` too.")
+    ]
+    versions: Versions
+    stores: Annotated[dict[str, bool | None], Field(description="Whether each is there; null: it does not say.")]
+    leader: LeadingDispatcher | None
+    replicas: list[DrawingReplica] | None
+    starting: Annotated[Count | None, Field(description="Replicas that are being started.")]
+    metrics: Annotated[list[Url] | None, Field(description="Where machines offer theirs, for Prometheus.")]
+    queue: list[QueueLine] | None
+    webhooks: OwedWebhooks | None
+    errors: Annotated[
+        list[RecentError] | None,
+        Field(max_length=MOST_ERRORS, description="Of the last 2,000 ends, the last first."),
+    ]

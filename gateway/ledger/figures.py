@@ -1,7 +1,8 @@
 """The ledger's figures for whoever watches it: what waits, what is held, what has ended, which webhooks are owed.
 
-Asked once in a few seconds by one process, never for a request. What is going is as many index entries as requests go,
-10,000 in some ten milliseconds; what has ended is read once, by the index of ends.
+Asked once in a few seconds by one process, or once a second by each gateway for operators who look; never for a
+request. What is going is as many index entries as requests go, 10,000 in some ten milliseconds; what has ended is read
+once, by the index of ends.
 """
 
 from collections.abc import Sequence
@@ -66,6 +67,31 @@ class Figures:
     owed: Owed = Owed()
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One request that ended with an error. status: of its answer; error: as its caller was told it."""
+
+    request_id: str
+    endpoint: str
+    key: str
+    status: int
+    error_type: str
+    error: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What operators are told of a ledger, as it was at a moment. failed: the last first."""
+
+    at: datetime
+    going: Sequence[Going] = ()
+    failed: Sequence[Failed] = ()
+    owed: Owed = Owed()
+
+
+LOOKED_THROUGH = 2000  # of the last ends, for errors
+
 # By request_claim: state and priority stand in it.
 _GOING = (
     select(
@@ -101,6 +127,30 @@ _OVER = (
     .order_by(request.c.finished_at)
 )
 
+# By request_finished; of what is looked through no column is read that stands behind the large ones.
+_ENDED = (
+    select(request.c.seq, request.c.outcome)
+    .where(request.c.state == State.DONE)
+    .order_by(request.c.finished_at.desc())
+    .limit(LOOKED_THROUGH)
+    .subquery("ended")
+)
+_FAILED = (
+    select(
+        request.c.id,
+        request.c.endpoint,
+        request.c.key,
+        request.c.answer_status,
+        request.c.error_type,
+        request.c.error,
+        request.c.finished_at,
+    )
+    .join(_ENDED, _ENDED.c.seq == request.c.seq)
+    .where(_ENDED.c.outcome == Outcome.ERROR)
+    .order_by(request.c.finished_at.desc())
+    .limit(bindparam("most"))
+)
+
 # By delivery_due.
 _OWED = (
     select(func.count().label("number"), func.min(request.c.finished_at).label("oldest"))
@@ -129,6 +179,18 @@ class SqlFigures:
 
         return await self._database.read(look)
 
+    async def now(self, at: datetime, most: int) -> Now:
+        """What is going at this moment, and `most` of the errors among the last ends. Raises StoreUnavailable."""
+
+        def look(connection: Connection) -> Now:
+            going = connection.execute(_GOING, {"recent": at}).all()
+            failed = connection.execute(_FAILED, {"most": most}).all()
+            owed = connection.execute(_OWED).one()
+            errors = [_failed(row) for row in failed]
+            return Now(at, [_going(row) for row in going], errors, Owed(owed.number, owed.oldest))
+
+        return await self._database.read(look)
+
 
 def _going(row: Any) -> Going:
     return Going(row.endpoint, Priority(row.priority), State(row.state), row.number, row.oldest, row.recent)
@@ -138,3 +200,8 @@ def _over(row: Any) -> Over:
     begun = row.started_at is not None
     why, status = row.error_type or "", row.answer_status or 0
     return Over(row.endpoint, Outcome(row.outcome), why, status, begun, row.created_at, row.finished_at)
+
+
+def _failed(row: Any) -> Failed:
+    why, told, status = row.error_type or "", row.error or "", row.answer_status or 0
+    return Failed(row.id, row.endpoint, row.key, status, why, told, row.finished_at)

@@ -44,7 +44,7 @@ class _Page(Route):
 
 
 def playground_routes(parts: Parts) -> list[Route]:
-    """First of all routes, for one of the pages shares its address with the history."""
+    """First of all routes, for two of the pages share their addresses with routes for programs."""
     assets, settings = Assets.read(), parts.settings
     told = Told(
         assets,
@@ -84,7 +84,7 @@ def playground_routes(parts: Parts) -> list[Route]:
         Route("/", root, methods=["GET"], needs=None),
         Route("/models/{endpoint:path}", model, methods=["GET"], needs=None),
         _Page("/requests", named, methods=["GET"], needs=None),
-        Route("/status", named, methods=["GET"], needs=None),
+        _Page("/status", named, methods=["GET"], needs=None),
         Route("/static/{version}/{name:path}", static, methods=["GET"], needs=None),
     ]
 

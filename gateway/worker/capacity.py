@@ -99,6 +99,10 @@ class ReplicaRegistry:
             del self._avoided[name]
         return [self._states[name] for name in living if name not in self._avoided or self._avoided[name][0] <= now]
 
+    def all_states(self) -> list[ReplicaState]:
+        """Of each replica that lives, also of those that take no calls now."""
+        return [self._states[name] for name in self.living()]
+
     def is_full(self, replica: str) -> bool:
         """Whether it lives and has no row free."""
         state = self._states.get(replica)

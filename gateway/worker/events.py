@@ -16,6 +16,7 @@ from gateway.monitoring.trace import begin_apart
 from gateway.rate_limited_log import RateLimitedLog
 from gateway.work import Preview, Step
 from gateway.worker.capacity import Room
+from gateway.worker.overview import Overview
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,9 @@ class DispatcherLink(Protocol):
 
     async def room(self) -> Room:
         """What there is to draw with, from a dispatcher that works."""
+
+    async def overview(self) -> Overview:
+        """All that it knows of itself and of who draws, for operators."""
 
 
 class _Box:

@@ -7,6 +7,7 @@ from gateway.work import Delivering, Delivery, Event, Finished, Image, Preview, 
 from gateway.worker.capacity import Room
 from gateway.worker.dispatcher import DispatchLoop
 from gateway.worker.events import Broadcast, Changed, News, Submitted
+from gateway.worker.overview import Overview
 from pipelines.spec import Guidance, Spec
 
 FAST = "fal-ai/fast-fooocus-sdxl"
@@ -96,6 +97,7 @@ class LocalDispatcher:
         self.broadcast = Broadcast()
         self.dispatching: DispatchLoop | None = None
         self.away = False
+        self.told = Overview("leading", 60.0)
 
     async def poll(
         self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
@@ -125,6 +127,10 @@ class LocalDispatcher:
     async def room(self) -> Room:
         self._reach()
         return Room(replicas=1, capacity=8)
+
+    async def overview(self) -> Overview:
+        self._reach()
+        return self.told
 
     def _reach(self) -> None:
         if self.away:

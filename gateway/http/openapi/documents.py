@@ -26,7 +26,7 @@ OF_ALL = (
     *(bodies.AccessUrl, bodies.BegunUpload, bodies.UploadedPart, bodies.UploadedParts, bodies.CompletedUpload),
     *(bodies.PlatformModels, bodies.PlatformFault),
     *(bodies.Signing, bodies.SignedAddress, bodies.FileAcl, bodies.NewFileAcl),
-    *(bodies.TokenRequest, KeySet, bodies.Health, bodies.Readiness),
+    *(bodies.TokenRequest, KeySet, bodies.Health, bodies.Readiness, bodies.ServiceStatus),
 )
 
 

@@ -200,11 +200,13 @@ def _own(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     described: dict[str, Any] = {"parameters": [wanted], "security": OPEN, "refused": ["404"]}
     this = "This document, or that of one endpoint."
     keys = "The public keys of webhooks."
+    status = "What runs here and how it goes, for whoever operates it: where keys are required, with the scope admin."
     return {
         "/health": {"get": operation("health", "Whether the process lives.", bodies.Health, security=OPEN)},
         "/ready": {
             "get": operation("ready", "Whether requests are drawn.", bodies.Readiness, security=OPEN, refused=["503"])
         },
+        "/status": {"get": operation("service_status", status, bodies.ServiceStatus)},
         "/openapi.json": {
             "get": operation("openapi", this, {"200": answer("An OpenAPI document.", document)}, **described)
         },

@@ -3,6 +3,7 @@
 import { fill, make } from "./dom.js";
 import { print } from "./json.js";
 import { formsOf, inputOf, resolved } from "./schema.js";
+import { row, table } from "./table.js";
 
 export class ApiTab extends HTMLElement {
   /** @param {any} document @param {string} endpoint @param {string} service */
@@ -79,17 +80,6 @@ export class ApiTab extends HTMLElement {
 /** @param {string} text */
 function code(text) {
   return make("code", { text });
-}
-
-/** @param {...(Node | string)} cells */
-function row(...cells) {
-  return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
-}
-
-/** @param {string[]} names @param {HTMLTableRowElement[]} rows */
-function table(names, rows) {
-  const head = make("thead", {}, make("tr", {}, ...names.map((text) => make("th", { scope: "col", text }))));
-  return make("div", { class: "table", tabindex: "0", role: "region", "aria-label": names.join(", ") }, make("table", {}, head, make("tbody", {}, ...rows)));
 }
 
 customElements.define("fs-api", ApiTab);

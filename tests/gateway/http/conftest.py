@@ -16,6 +16,7 @@ from gateway.endpoints import app_of
 from gateway.files.backends import LocalFiles
 from gateway.files.upload_quota import UploadAccount
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.figures import SqlFigures
 from gateway.ledger.models import State
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
@@ -47,6 +48,7 @@ def parts(settings: GatewaySettings, ledger: SqlLedger, dispatcher: LocalDispatc
         LocalFiles(settings.data_dir / "files"),
         dispatcher,
         history=ledger.history,
+        figures=SqlFigures(ledger.database),
         uploads=UploadAccount(ledger.database, settings),
     )
 

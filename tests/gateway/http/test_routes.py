@@ -30,8 +30,9 @@ def test_every_route_of_the_app_says_what_it_needs(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", ""])
-def test_the_list_of_requests_is_a_page_for_who_asks_for_html_alone(parts: Parts, accept: str) -> None:
-    scope = {"type": "http", "app": create_app(parts), "method": "GET", "path": "/requests"}
+@pytest.mark.parametrize("path", ["/requests", "/status"])
+def test_what_programs_ask_for_too_is_a_page_for_who_asks_for_html_alone(parts: Parts, path: str, accept: str) -> None:
+    scope = {"type": "http", "app": create_app(parts), "method": "GET", "path": path}
     assert not called({**scope, "headers": [(b"accept", accept.encode())]}).is_open
     assert called({**scope, "headers": [(b"accept", b"text/html,*/*;q=0.8")]}).is_open
 
@@ -43,6 +44,7 @@ def test_the_list_of_requests_is_a_page_for_who_asks_for_html_alone(parts: Parts
         ("POST", "/run/fal-ai/fooocus/stream", Scope.RUN, Purpose.STREAM),
         ("GET", "/queue/fal-ai/fooocus/requests/1/status", Scope.RUN, None),
         ("POST", "/rest/tokens", Scope.RUN, None),
+        ("GET", "/status", Scope.ADMIN, None),
         ("POST", "/rest/storage/auth/token", Scope.STORAGE, None),
         ("POST", "/cdn/files/upload", Scope.STORAGE, Purpose.STORAGE),
         ("PUT", "/api/v1/storage/files/acl", Scope.STORAGE, None),

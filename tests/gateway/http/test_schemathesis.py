@@ -29,6 +29,7 @@ from gateway.endpoints import ENDPOINTS
 from gateway.files.backends import LocalFiles
 from gateway.files.upload_quota import UploadAccount
 from gateway.http.openapi import service_document
+from gateway.ledger.figures import SqlFigures
 from gateway.ledger.store import SqlLedger
 from gateway.settings import GatewaySettings
 from gateway.worker.dispatcher import DispatchLoop
@@ -58,7 +59,8 @@ def served() -> Starlette:
             files = LocalFiles(values.data_dir / "files")
             dispatcher = LocalDispatcher()
             uploads = UploadAccount(ledger.database, values)
-            parts = Parts(values, ledger, files, dispatcher, history=ledger.history, uploads=uploads)
+            figures = SqlFigures(ledger.database)
+            parts = Parts(values, ledger, files, dispatcher, history=ledger.history, figures=figures, uploads=uploads)
             outer.router.default = create_app(parts)  # a Mount knows no path with a line break
             dispatching = DispatchLoop(
                 ledger, FakeRunner(steps=1), values, "dispatcher", lambda: 16, broadcast=dispatcher.broadcast

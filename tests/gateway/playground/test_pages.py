@@ -56,6 +56,14 @@ async def test_all_that_the_first_page_loads_is_light(client: httpx2.AsyncClient
     assert page + sum(len(answer.content) for answer in (await loaded(client, "/")).values()) < MOST_BYTES
 
 
+async def test_what_one_page_alone_has_no_other_loads(client: httpx2.AsyncClient) -> None:
+    own = {"status.css", "status.js", "report.js"}
+    loads = {path: {address.rpartition("/")[2] for address in await loaded(client, path)} for path in PAGES}
+    assert own <= loads["/status"]
+    assert [path for path in PAGES if own & loads[path]] == ["/status"]
+    assert all({"page.css", "playground.css"} <= names for names in loads.values())
+
+
 async def test_it_travels_packed(client: httpx2.AsyncClient) -> None:
     (address,) = [each for each in await loaded(client, "/") if each.endswith("/page.css")]
     packed, whole = await client.get(address), await client.get(address, headers={"accept-encoding": "identity"})
@@ -85,8 +93,9 @@ async def test_an_unknown_endpoint_has_a_page_that_says_so(client: httpx2.AsyncC
     assert (answer.status_code, "<b>" in answer.text) == (404, False)
 
 
-async def test_who_asks_for_json_gets_the_list_of_requests(client: httpx2.AsyncClient) -> None:
+async def test_who_asks_for_json_gets_what_the_page_shows(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/requests")).json()["requests"] == []
+    assert (await client.get("/status")).json()["errors"] == []
 
 
 async def test_pages_need_no_key(locked: Parts) -> None:
