@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.app import Parts
+from gateway.settings import GatewaySettings
 from tests.gateway.http.conftest import (  # noqa: F401 (fixtures)
     client,
     dispatch,
@@ -28,6 +29,12 @@ PAUSE_S = 0.05
 BROWSER = "chromium"
 START_S = 60
 WAIT_S = 60  # at most; a machine that does much else is slow
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    """With time for what is held while a slow browser goes on."""
+    return settings.model_copy(update={"run_timeout_s": WAIT_S})
 
 
 @pytest.fixture

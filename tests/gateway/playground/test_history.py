@@ -1,5 +1,6 @@
 """The history: what was asked for is found again, told in full, drawn again, compared, and deleted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,12 +16,17 @@ from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.fakes import FAST, PIXEL, until
 from tests.gateway.http.conftest import serving
-from tests.gateway.playground.conftest import Tab
+from tests.gateway.playground.conftest import WAIT_S, Tab
 from tests.gateway.playground.painting import SIDE, PaintingRunner
 from tests.gateway.playground.test_looks import AXE, judged
 
 FOOOCUS = "fal-ai/fooocus"
+LONG_S = 200
 LARGE = 2**62 + 1  # which a number of JavaScript cannot hold
+LISTED = """(wanted) => {
+  const found = [...document.querySelectorAll("fs-request .words")].map((each) => each.textContent);
+  return found.join() === wanted.join();
+}"""
 EVIL = "<img src=x onerror=\"document.body.dataset.broken='1'\">"
 
 
@@ -71,11 +77,19 @@ def rows(tab: Tab) -> Any:
     return tab.page.locator("fs-request")
 
 
+async def reach(tab: Tab, script: str, *given: Any, within_s: float = WAIT_S) -> None:
+    """Wait until a function of the page says so; the policy of the pages lets none wait there."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if await tab.page.evaluate(script, *given):
+                return
+            await asyncio.sleep(0.02)
+
+
 async def words(tab: Tab) -> list[str]:
     """What the rows in view say, once all say it."""
-    await tab.page.wait_for_function(
-        "[...document.querySelectorAll('.words')].every((each) => each.textContent != '…')"
-    )
+    await rows(tab).first.wait_for()
+    await reach(tab, "() => [...document.querySelectorAll('.words')].every((each) => each.textContent !== '…')")
     found: list[str] = await tab.page.locator(".words").all_text_contents()
     return found
 
@@ -106,21 +120,21 @@ async def test_a_filter_stands_in_the_address_for_reload_and_back(tab: Tab, serv
     await service.fail("failed", "Too small.")
     await tab.open("/requests")
     await tab.page.get_by_label("State").select_option("Drawn")
-    await until(lambda: listed(tab, ["drawn by fooocus", "drawn fast"]))
+    await listed(tab, "drawn by fooocus", "drawn fast")
     await tab.page.get_by_label("Endpoint").select_option(FAST)
-    await until(lambda: listed(tab, ["drawn fast"]))
+    await listed(tab, "drawn fast")
     await tab.page.reload()
-    await until(lambda: listed(tab, ["drawn fast"]))
+    await listed(tab, "drawn fast")
     assert await tab.page.get_by_label("State").input_value() == "outcome=ok"
     await tab.page.go_back()
-    await until(lambda: listed(tab, ["drawn by fooocus", "drawn fast"]))
+    await listed(tab, "drawn by fooocus", "drawn fast")
     assert await tab.page.get_by_label("Endpoint").input_value() == ""
     await tab.page.get_by_label("State").select_option("Waiting")
     await tab.page.get_by_text("No request is of this kind.").wait_for()
 
 
-async def listed(tab: Tab, wanted: list[str]) -> bool:
-    return bool(await tab.page.locator(".words").all_text_contents() == wanted)
+async def listed(tab: Tab, *wanted: str) -> None:
+    await reach(tab, LISTED, [*wanted])
 
 
 async def test_hundreds_are_listed_as_one_scrolls_and_only_those_in_view_are_asked_for(
@@ -144,7 +158,7 @@ async def test_hundreds_are_listed_as_one_scrolls_and_only_those_in_view_are_ask
 async def scroll(tab: Tab, count: int) -> None:
     """To the end, again and again until there are so many."""
     end = "count => (scrollTo(0, document.body.scrollHeight), document.querySelectorAll('fs-request').length >= count)"
-    await tab.page.wait_for_function(end, arg=count)
+    await reach(tab, end, count, within_s=LONG_S)
     await tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
 
 
@@ -203,24 +217,19 @@ async def form(tab: Tab) -> Any:
     return await tab.page.evaluate("document.querySelector('fs-form').value")
 
 
-@pytest.mark.parametrize(
-    ("part", "kept"),
-    [
-        ("Remix all", {"prompt": "a red cube", "seed": 11, "num_images": 2}),
-        ("Prompt only", {"prompt": "a red cube", "guidance_scale": 3}),
-        ("Seed only", {"prompt": "other", "seed": 11, "guidance_scale": 3}),
-    ],
-)
-async def test_a_remix_takes_all_or_a_part_into_the_form(
-    tab: Tab, service: Service, part: str, kept: dict[str, Any]
-) -> None:
+async def test_a_remix_takes_all_or_a_part_into_the_form(tab: Tab, service: Service) -> None:
     await service.draw(seed=11, num_images=2)
-    await tab.open("/requests")
     draft = '{"prompt": "other", "guidance_scale": 3}'
-    await tab.page.evaluate(f"sessionStorage.setItem('fooocus.draft.{FAST}', '{draft}')")
-    await (await details(tab)).get_by_role("button", name=part).click()
-    await tab.page.wait_for_url(f"**/models/{FAST}")
-    assert await form(tab) == kept
+    for part, taken in {
+        "Remix all": {"prompt": "a red cube", "seed": 11, "num_images": 2},
+        "Prompt only": {"prompt": "a red cube", "guidance_scale": 3},
+        "Seed only": {"prompt": "other", "seed": 11, "guidance_scale": 3},
+    }.items():
+        await tab.open("/requests")
+        await tab.page.evaluate(f"sessionStorage.setItem('fooocus.draft.{FAST}', '{draft}')")
+        await (await details(tab)).get_by_role("button", name=part).click()
+        await tab.page.wait_for_url(f"**/models/{FAST}")
+        assert await form(tab) == taken
 
 
 async def test_a_remix_goes_without_pictures_that_are_not_kept(tab: Tab, service: Service) -> None:
@@ -328,27 +337,34 @@ async def test_it_goes_by_keyboard_alone(tab: Tab, service: Service) -> None:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
-@pytest.mark.parametrize("colours", ["light", "dark"])
-async def test_axe_finds_no_serious_fault(tab: Tab, service: Service, colours: Any) -> None:
+async def test_axe_finds_no_serious_fault_on_a_narrow_screen(tab: Tab, service: Service) -> None:
     await service.fail("a tiny one", "Too small.")
     await service.draw()
-    await tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
     await tab.page.set_viewport_size({"width": 360, "height": 740})
     await tab.open("/requests")
     await tab.page.evaluate(AXE.read_text(encoding="utf-8"))
     await words(tab)
     for row in (0, 1):
         await rows(tab).nth(row).get_by_role("checkbox").check()
-    faults = await judged(tab)
+    faults = await judged_in_both(tab)
     for row in (0, 1):
         dialog = await details(tab, row)
-        faults += await judged(tab)
+        faults += await judged_in_both(tab)
         await dialog.get_by_role("button", name="Close").first.click()
     await tab.page.get_by_role("button", name="Compare").click()
     await tab.page.locator(".compared table").wait_for()
-    faults += await judged(tab)
+    faults += await judged_in_both(tab)
     assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert faults == []
+
+
+async def judged_in_both(tab: Tab) -> list[str]:
+    """In light and in dark colours."""
+    faults = []
+    for colours in ("light", "dark"):
+        await tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        faults += await judged(tab)
+    return faults
 
 
 async def test_with_keys_a_second_tab_stops_what_the_first_began(
@@ -357,12 +373,13 @@ async def test_with_keys_a_second_tab_stops_what_the_first_began(
     runner.gate.clear()
     made = await keys.create("me", {Scope.RUN, Scope.STORAGE}, KeyLimits())
     async with serving(locked) as server:
-        first, second = await tabs(server), await tabs(server)
+        first = await tabs(server)
         first.refused = 401
         await first.open()
         await first.ask("a red cube")
         await enter(first, made.credentials)
         await first.state("running")
+        second = await tabs(server)
         second.refused = 401
         await second.page.goto(f"{server}/requests")
         await enter(second, made.credentials)
@@ -371,6 +388,7 @@ async def test_with_keys_a_second_tab_stops_what_the_first_began(
         first.refused = 499  # the result of what was cancelled
         await second.page.get_by_role("button", name="Stop", exact=True).click()
         await second.page.locator(".outcome", has_text="stopped").wait_for()
+        await first.page.bring_to_front()
         await first.state("stopped")
         await until(runner.all_left)
 
