@@ -10,7 +10,8 @@ import { ask } from "./service.js";
 
 /** @typedef {import("./record.js").Entry} Entry */
 
-const PAGE = 50;
+const FIRST = 50; // requests of the first page
+const PAGE = 100; // of those after it
 const AT_ONCE = 4; // records and pictures that are asked for
 const AGAIN_MS = 2000; // how often what waits or is drawn is asked for
 const AHEAD = "1500px 0px"; // how far above the end the next page is asked for
@@ -101,7 +102,7 @@ export class Requests extends HTMLElement {
   /** @param {string} cursor @param {AbortSignal} signal @returns {Promise<{requests: Entry[], cursor: string | null}>} */
   page(cursor, signal) {
     const asked = new URLSearchParams(this.filter.query);
-    asked.set("limit", String(PAGE));
+    asked.set("limit", String(cursor ? PAGE : FIRST));
     if (cursor) asked.set("cursor", cursor);
     return ask(`/queue/requests?${asked}`, { signal });
   }
