@@ -151,6 +151,6 @@ async def tabs(browser_address: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def tab(tabs: Any, server: str) -> Tab:  # noqa: F811
+async def tab(server: str, tabs: Any) -> Tab:  # noqa: F811 (the server first: it is to outlive its tabs)
     found: Tab = await tabs(server)
     return found
