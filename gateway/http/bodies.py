@@ -111,6 +111,7 @@ class HistoryRecord(HistoryEntry):
     stored: Annotated[bool, Field(description="Whether input and output may be shown.")]
     inactive: Annotated[list[str], Field(description="Fields that were sent and do not act.")]
     input: Annotated[dict[str, Any] | None, Field(description="As it was sent, without the pictures inside it.")]
+    seeds: Annotated[list[int], Field(description="From which the pictures are drawn, in their order.")]
     output: Annotated[dict[str, Any] | None, Field(description="The answer, or the body of the failure.")]
     status_code: Annotated[int | None, Field(description="Of the result; null before its end.")]
     logs: list[LogEntry]

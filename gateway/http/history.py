@@ -1,6 +1,9 @@
 """What was asked and answered: routes of our own to list, show and delete requests."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import TypeVar, get_args
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,11 +17,17 @@ from gateway.http.responses import REQUEST_ID, log_object, status_word
 from gateway.http.routes import Route
 from gateway.keys.base import Scope
 from gateway.ledger.history import Entry, Record, SqlHistory
-from gateway.ledger.models import Payload
+from gateway.ledger.models import Outcome, Payload, State
 from gateway.validation import whole_number
 from gateway.worker.reaper import delete_files
 
 USUAL = 50  # requests of a page
+STATES: Mapping[str, Sequence[State]] = MappingProxyType(
+    {word: tuple(state for state in State if status_word(state) == word) for word in get_args(bodies.StatusWord)}
+)
+OUTCOMES: Mapping[str, Outcome] = MappingProxyType({outcome.value: outcome for outcome in Outcome})
+
+T = TypeVar("T")
 
 
 def history_routes(parts: Parts) -> list[Route]:
@@ -44,7 +53,12 @@ class _History:
         query = request.query_params
         try:
             found = await self._history.list(
-                _listed(request), query.get("endpoint_id"), query.get("cursor"), _limit(request)
+                _listed(request),
+                query.get("endpoint_id"),
+                query.get("cursor"),
+                _limit(request),
+                states=_chosen(request, "status", STATES) or (),
+                outcome=_chosen(request, "outcome", OUTCOMES),
             )
         except ValueError:
             raise PlatformError("bad_request", "cursor must come from the page before.") from None
@@ -81,6 +95,15 @@ def _listed(request: Request) -> str | None:
     return None if asked == "all" else asked
 
 
+def _chosen(request: Request, name: str, among: Mapping[str, T]) -> T | None:
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if given not in among:
+        raise PlatformError("bad_request", f"{name} must be one of {', '.join(among)}.")
+    return among[given]
+
+
 def _limit(request: Request) -> int:
     limit = whole_number(request.query_params.get("limit", str(USUAL)), 1, MOST_LISTED)
     if limit is None:
@@ -115,6 +138,7 @@ def _record(record: Record, logs: list[bodies.LogEntry]) -> bodies.HistoryRecord
         "stored": shown,
         "input": record.input if shown else None,
         "inactive": record.work.get("inactive", []) if shown else [],
+        "seeds": record.work["spec"]["seeds"] if shown else [],
         "output": None if inline or answer is None else answer.body,
         "status_code": None if answer is None else answer.status,
         "logs": logs,

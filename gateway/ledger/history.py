@@ -1,12 +1,12 @@
 """What was asked and answered: listed by key and endpoint, shown, deleted, and retired when it is old."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, or_, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.database import Database
@@ -15,6 +15,8 @@ from gateway.ledger.outbox import DeliveryState
 from gateway.ledger.tables import delivery, log, request
 from gateway.ledger.transitions import platform_answer
 from gateway.validation import whole_number
+
+LOOKED_AT = 5_000  # requests for a page of those that ended in one way
 
 
 class StillInProgress(PlatformError):
@@ -83,9 +85,20 @@ class SqlHistory:
         self._database = database
 
     async def list(
-        self, key: str | None = None, endpoint: str | None = None, cursor: str | None = None, limit: int = 50
+        self,
+        key: str | None = None,
+        endpoint: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+        *,
+        states: Collection[State] = (),
+        outcome: Outcome | None = None,
     ) -> Page:
-        """Requests in all states, newest first. Raises ValueError for a cursor that no page has given."""
+        """Requests in all states, or in `states`, newest first. Raises ValueError for a cursor that no page has given.
+
+        outcome: only those that ended so. They may be few among very many, so that a page looks at `LOOKED_AT` requests
+        for them: it may have fewer than `limit`, even none, while its cursor leads on.
+        """
         which = [] if key is None else [request.c.key == key]
         if endpoint is not None:
             which.append(request.c.endpoint == endpoint)
@@ -93,10 +106,20 @@ class SqlHistory:
             if (before := whole_number(cursor, most=10**18 - 1)) is None:
                 raise ValueError("this is no cursor of a page")
             which.append(request.c.seq < before)
-        some = select(request.c.seq, *_ENTRY).where(*which).order_by(request.c.seq.desc()).limit(limit + 1)
-        rows = await self._database.read(lambda connection: connection.execute(some).all())
-        more = len(rows) > limit
-        return Page([_entry(row) for row in rows[:limit]], str(rows[limit - 1].seq) if more else None)
+        if states:
+            which.append(_in(states))
+
+        def find(connection: Connection) -> Page:
+            wanted, last = which, 0  # last: up to where was looked; 0 for to the end
+            if outcome is not None:
+                last = connection.execute(_newest(which, request.c.seq).offset(LOOKED_AT - 1).limit(1)).scalar() or 0
+                wanted = [*which, request.c.outcome == outcome, request.c.seq >= last]
+            rows = connection.execute(_newest(wanted, request.c.seq, *_ENTRY).limit(limit + 1)).all()
+            if len(rows) > limit:
+                last = rows[limit - 1].seq
+            return Page([_entry(row) for row in rows[:limit]], str(last) if last else None)
+
+        return await self._database.read(find)
 
     async def show(self, request_id: str, key: str | None = None) -> Record | None:
         """A request, or None when it is unknown (or another key's)."""
@@ -213,6 +236,17 @@ _PAYLOAD = (
     request.c.input_media,
     request.c.output_media,
 )
+
+
+def _newest(which: Sequence[ColumnElement[bool]], *columns: ColumnElement[Any]) -> Select[Any]:
+    return select(*columns).where(*which).order_by(request.c.seq.desc())
+
+
+def _in(states: Collection[State]) -> ColumnElement[bool]:
+    """DONE is told by an outcome: SQLite would gather nearly all by an index of states, to sort them for one page."""
+    going = [state for state in states if state is not State.DONE]
+    forms = [request.c.state.in_(going)] if going else []
+    return or_(*forms, *([request.c.outcome.is_not(None)] if State.DONE in states else []))
 
 
 def _named(request_id: str, key: str | None) -> ColumnElement[bool]:

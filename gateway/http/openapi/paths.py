@@ -8,7 +8,7 @@ from gateway.files.store import UNKNOWN_TYPE
 from gateway.files.uploads import MAX_PARTS
 from gateway.http import bodies
 from gateway.http.files import SHOWN
-from gateway.http.history import USUAL
+from gateway.http.history import OUTCOMES, STATES, USUAL
 from gateway.http.hosts import HOSTS
 from gateway.http.openapi.parts import (
     OPEN,
@@ -60,6 +60,8 @@ def _history(endpoint_ids: Sequence[str]) -> dict[str, Any]:
     limit = {"type": "integer", "minimum": 1, "maximum": bodies.MOST_LISTED, "default": USUAL}
     asked = [
         parameter("endpoint_id", "query", {**_TEXT, "examples": [*endpoint_ids]}, "Only those of one endpoint."),
+        parameter("status", "query", {**_TEXT, "enum": [*STATES]}, "Only those that are there."),
+        parameter("outcome", "query", {**_TEXT, "enum": [*OUTCOMES]}, "Only those that ended so."),
         parameter("key", "query", _TEXT, "The id of a key, or `all`. Another than one's own takes an admin."),
         parameter("cursor", "query", {**_TEXT, "pattern": "^[0-9]{1,18}$"}, "From the page before."),
         parameter("limit", "query", limit, "Of a page."),

@@ -73,7 +73,7 @@ export function shown(picture, alt) {
 }
 
 /** @param {Picture} picture */
-async function content(picture) {
+export async function content(picture) {
   const address = own(picture.url) ?? "";
   return address.startsWith("data:") ? dataContent(address) : (await call(address)).blob();
 }

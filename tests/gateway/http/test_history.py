@@ -40,13 +40,45 @@ async def test_requests_are_listed_newest_first_in_pages(client: httpx2.AsyncCli
     assert [entry["endpoint_id"] for entry in of_one["requests"]] == ["fal-ai/fooocus"]
 
 
+async def test_a_list_is_of_those_in_one_state_or_with_one_outcome(
+    client: httpx2.AsyncClient, runner: FakeRunner, dispatch: Dispatch, reach: Reach
+) -> None:
+    async def listed(**query: str) -> list[str]:
+        answer = await client.get("/requests", params=query)
+        return [entry["request_id"] for entry in answer.json()["requests"]]
+
+    runner.faults["refused"] = ModelError("image_too_small", "Too small.")
+    drawn, failed = await submitted(client), await submitted(client, prompt="refused")
+    async with dispatch():
+        await reach(drawn, State.DONE)
+        await reach(failed, State.DONE)
+    stopped = await submitted(client)
+    await client.put(f"/queue/{APP}/requests/{stopped}/cancel")
+    waiting = await submitted(client)
+    assert await listed(status="IN_QUEUE") == [waiting]
+    assert await listed(status="IN_PROGRESS") == []
+    assert await listed(status="COMPLETED") == [stopped, failed, drawn]
+    assert [await listed(outcome=each) for each in ("ok", "error", "cancelled")] == [[drawn], [failed], [stopped]]
+    assert await listed(outcome="ok", endpoint_id="fal-ai/fooocus") == []
+
+
 async def test_the_queues_own_host_has_them_as_requests(client: httpx2.AsyncClient) -> None:
     request_id = await submitted(client)
     answer = await client.get("/requests", headers={"host": "queue.fal.run"})
     assert [entry["request_id"] for entry in answer.json()["requests"]] == [request_id]
 
 
-@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"cursor": "x"}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"cursor": "x"},
+        {"status": "completed"},
+        {"outcome": ""},
+    ],
+)
 async def test_a_page_that_cannot_be_is_refused(client: httpx2.AsyncClient, query: Mapping[str, str]) -> None:
     answer = await client.get("/requests", params=query)
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
@@ -67,6 +99,7 @@ async def test_a_request_shows_its_input_output_and_log(
     assert [log["message"] for log in shown["logs"][:2]] == ["Without effect: unknown:surprise", "Sampling step 0/3"]
     assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
     assert (shown["key"], shown["priority"], shown["attempts"], shown["stored"]) == (None, "normal", 1, True)
+    assert shown["seeds"] == [INPUT["seed"]]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +142,7 @@ async def test_what_is_not_to_be_stored_is_not_shown_but_answered(
         await reach(request_id, State.DONE)
     shown = (await client.get(f"/requests/{request_id}")).json()
     assert (shown["stored"], shown["input"], shown["output"], shown["outcome"]) == (False, None, None, "ok")
+    assert shown["seeds"] == []
     assert shown["logs"] == []  # they would tell what was drawn from
     assert (await client.get(f"/queue/{APP}/requests/{request_id}")).json()["seed"] == 7
 

@@ -37,6 +37,41 @@ async def test_a_list_is_of_one_key_and_endpoint_newest_first_in_pages(ledger: S
     assert (await ledger.history.list("k3")).entries == []
 
 
+async def test_a_list_is_of_some_states_or_of_one_outcome_in_pages(ledger: SqlLedger) -> None:
+    for number in range(3):
+        await done(ledger, f"ok{number}", "k1")
+        await ledger.submit(work(f"gone{number}"), APP, Terms(key="k1"))
+        await ledger.cancel(f"gone{number}", APP)
+    await ledger.submit(work("waits"), APP, Terms(key="k1"))
+    first = await ledger.history.list("k1", APP, limit=2, outcome=Outcome.CANCELLED)
+    second = await ledger.history.list("k1", APP, first.cursor, 2, outcome=Outcome.CANCELLED)
+    assert [entry.request_id for entry in [*first.entries, *second.entries]] == ["gone2", "gone1", "gone0"]
+    assert second.cursor is None
+    waiting = await ledger.history.list("k1", states=[State.QUEUED, State.CLAIMED])
+    assert [entry.request_id for entry in waiting.entries] == ["waits"]
+    ended = await ledger.history.list(states=[State.DONE], limit=4)
+    assert [entry.request_id for entry in ended.entries] == ["gone2", "ok2", "gone1", "ok1"]
+    assert (await ledger.history.list("k2", outcome=Outcome.OK)).entries == []
+
+
+async def test_a_page_of_a_rare_outcome_looks_at_so_many_and_leads_on(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ledger.history.LOOKED_AT", 2)
+    await ledger.submit(work("gone"), APP)
+    await ledger.cancel("gone", APP)
+    for number in range(4):
+        await done(ledger, f"ok{number}")
+    found: list[list[str]] = []
+    cursor: str | None = None
+    while True:
+        page = await ledger.history.list(cursor=cursor, outcome=Outcome.CANCELLED)
+        found.append([entry.request_id for entry in page.entries])
+        if (cursor := page.cursor) is None:
+            break
+    assert found == [[], [], ["gone"]]
+
+
 async def test_a_page_does_not_shift_when_requests_come_in(ledger: SqlLedger) -> None:
     for name in "abcd":
         await ledger.submit(work(name), APP)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.app import Parts
+from gateway.settings import GatewaySettings
 from tests.gateway.http.conftest import (  # noqa: F401 (fixtures)
     client,
     dispatch,
@@ -28,6 +29,12 @@ PAUSE_S = 0.05
 BROWSER = "chromium"
 START_S = 60
 WAIT_S = 60  # at most; a machine that does much else is slow
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    """With time for what is held while a slow browser goes on."""
+    return settings.model_copy(update={"run_timeout_s": WAIT_S})
 
 
 @pytest.fixture
@@ -144,6 +151,6 @@ async def tabs(browser_address: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def tab(tabs: Any, server: str) -> Tab:  # noqa: F811
+async def tab(server: str, tabs: Any) -> Tab:  # noqa: F811 (the server first: it is to outlive its tabs)
     found: Tab = await tabs(server)
     return found

@@ -1,0 +1,46 @@
+// Asks whether a request is to be deleted with its pictures, and deletes it.
+
+import { fill, make } from "./dom.js";
+import { picturesOf } from "./record.js";
+import { call } from "./service.js";
+
+/** @typedef {import("./record.js").RequestRecord} RequestRecord */
+
+/** Tells `deleted` when it is gone. */
+export class RequestDeletion extends HTMLElement {
+  constructor() {
+    super();
+    this.request = "";
+    this.said = make("p");
+    this.fault = make("p", { class: "error", role: "alert" });
+    this.yes = make("button", { type: "button", class: "primary", text: "Delete", onclick: () => this.go() });
+    const no = make("button", { type: "button", text: "Keep it", onclick: () => this.dialog.close() });
+    const title = make("h2", { id: "deletion-title", text: "Delete this request?" });
+    this.dialog = make("dialog", { class: "deletion", "aria-labelledby": title.id }, title, this.said, this.fault, make("div", { class: "bar" }, no, this.yes));
+    fill(this, this.dialog);
+  }
+
+  /** @param {RequestRecord} record */
+  ask(record) {
+    this.request = record.request_id;
+    const { length } = picturesOf(record);
+    const pictures = length ? ` and its ${length === 1 ? "picture" : `${length} pictures`}` : "";
+    this.said.textContent = `It${pictures} and the files that were sent with it are removed from the service for good. Addresses of them lead nowhere then.`;
+    this.fault.textContent = "";
+    this.dialog.showModal();
+  }
+
+  async go() {
+    this.yes.disabled = true;
+    try {
+      await call(`/queue/requests/${encodeURIComponent(this.request)}`, { method: "DELETE" });
+      this.dialog.close();
+      this.dispatchEvent(new Event("deleted"));
+    } catch (fault) {
+      this.fault.textContent = /** @type {Error} */ (fault).message;
+    }
+    this.yes.disabled = false;
+  }
+}
+
+customElements.define("fs-request-deletion", RequestDeletion);

@@ -1,0 +1,165 @@
+// All that is known of a request, and what can be done with it.
+
+import { fill, make, spelled } from "./dom.js";
+import { Pictures } from "./pictures.js";
+import { isOpen, legible, picturesOf, remix, sendable, textsOf, timesOf, use, wordOf } from "./record.js";
+import { RequestDeletion } from "./request-deletion.js";
+import { ask } from "./service.js";
+
+/** @typedef {import("./record.js").RequestRecord} RequestRecord */
+/** @typedef {import("./request-row.js").RequestRow} RequestRow */
+
+const AGAIN_MS = 2000;
+
+export class RequestDetails extends HTMLElement {
+  constructor() {
+    super();
+    /** @type {RequestRow | null} */
+    this.row = null;
+    /** @type {RequestRecord | null} */
+    this.record = null;
+    const button = (/** @type {string} */ text, /** @type {() => any} */ onclick) => make("button", { type: "button", text, onclick });
+    this.heading = make("h2", { id: "details-title" });
+    this.said = make("p", { role: "status" });
+    const close = button("Close", () => this.dialog.close());
+    const part = (/** @type {string} */ text, /** @type {"all" | "prompt" | "seed"} */ which) =>
+      button(text, () => this.record && remix(this.record, which));
+    this.remix = make("div", { class: "bar", role: "group", "aria-label": "Remix" },
+      part("Remix all", "all"), part("Prompt only", "prompt"), part("Seed only", "seed"));
+    this.link = make("a", { class: "button", text: "Open in the playground" });
+    this.stop = button("Stop", () => this.end());
+    this.stop.className = "stop";
+    this.deleting = button("Delete …", () => this.record && this.deletion.ask(this.record));
+    this.deleting.className = "stop";
+    this.deletion = new RequestDeletion();
+    this.deletion.addEventListener("deleted", () => this.leave());
+    this.pictures = new Pictures();
+    this.pictures.addEventListener("use", (event) => {
+      event.stopPropagation();
+      if (this.record) use(this.record, /** @type {CustomEvent} */ (event).detail);
+    });
+    this.told = make("div", { class: "told" });
+    this.dialog = make("dialog", { class: "details", "aria-labelledby": "details-title" },
+      make("div", { class: "head" }, make("div", {}, this.heading, this.said), close),
+      make("div", { class: "bar" }, this.remix, this.link, this.stop, this.deleting),
+      make("div", { class: "beside" }, this.pictures, this.told));
+    this.dialog.addEventListener("click", ({ target }) => target === this.dialog && this.dialog.close());
+    fill(this, this.dialog, this.deletion);
+  }
+
+  /** @param {RequestRow} row */
+  async open(row) {
+    this.row = row;
+    this.record = null;
+    this.heading.textContent = row.entry.endpoint_id;
+    this.said.textContent = "";
+    this.pictures.show([]);
+    fill(this.told);
+    this.remix.hidden = this.stop.hidden = this.deleting.hidden = true;
+    this.link.href = `/models/${row.entry.endpoint_id}?request=${encodeURIComponent(row.entry.request_id)}`;
+    this.dialog.showModal();
+    await this.load();
+  }
+
+  /** Asks for it, and again until it has ended or another one is shown. */
+  async load() {
+    const { row } = this;
+    if (!row || !this.dialog.open) return;
+    try {
+      /** @type {RequestRecord} */
+      const record = await ask(`/queue/requests/${encodeURIComponent(row.entry.request_id)}`);
+      if (this.row !== row) return;
+      if (this.record?.status !== record.status || this.record.logs.length !== record.logs.length) this.show(record);
+      row.put(record);
+      if (isOpen(record)) setTimeout(() => this.row === row && this.load(), AGAIN_MS);
+    } catch (fault) {
+      fill(this.told, make("p", { class: "error", role: "alert", text: /** @type {Error} */ (fault).message }));
+    }
+  }
+
+  /** @param {RequestRecord} record */
+  show(record) {
+    this.record = record;
+    this.said.textContent = `${wordOf(record)}, ${new Date(record.created_at).toLocaleString()}`;
+    this.remix.hidden = !record.stored;
+    this.stop.hidden = !isOpen(record);
+    this.deleting.hidden = isOpen(record);
+    const pictures = picturesOf(record);
+    if (this.pictures.dataset.count !== String(pictures.length)) this.pictures.show(pictures, record.output?.has_nsfw_concepts);
+    fill(this.told, fault(record), ...texts(record), ...settings(record), ...facts(record), ...log(record));
+  }
+
+  async end() {
+    this.stop.disabled = true;
+    await this.row?.end();
+    this.stop.disabled = false;
+    await this.load();
+  }
+
+  /** It is deleted: its row goes, and the next one has the focus. */
+  leave() {
+    const { row } = this;
+    const next = row?.nextElementSibling ?? row?.previousElementSibling;
+    this.dialog.close();
+    row?.tell("gone");
+    next?.querySelector("button")?.focus();
+  }
+}
+
+/** @param {string} title @param {[string, any][]} pairs @returns {HTMLElement[]} */
+function pairs(title, pairs) {
+  const known = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
+  if (!known.length) return [];
+  const items = known.flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: legible(value) })]);
+  return [make("h3", { text: title }), make("dl", { class: "facts" }, ...items)];
+}
+
+/** What went wrong, in full. @param {RequestRecord} record */
+function fault({ outcome, error, error_type: type, output }) {
+  if (outcome !== "error") return null;
+  const said = make("p", { class: "error", text: [type, error].filter(Boolean).join(": ") || "It failed." });
+  const body = output && make("pre", { tabindex: "0", "aria-label": "The answer" }, make("code", { text: legible(output) }));
+  return make("div", { class: "fault" }, said, body);
+}
+
+/** @param {RequestRecord} record */
+function texts(record) {
+  return pairs("As it was drawn", textsOf(record));
+}
+
+/** @param {RequestRecord} record @returns {HTMLElement[]} */
+function settings(record) {
+  const { stored, input, inactive, outcome, output } = record;
+  if (!stored) return [make("p", { class: "hint", text: "Its input and output were not to be stored." })];
+  const isWhole = legible(sendable(input)) === legible(input);
+  const notes = [
+    !isWhole && "Pictures that came inside the request are not kept; a remix goes without them.",
+    outcome === "ok" && !output && "Its pictures were inside the answer, and are not kept.",
+  ];
+  const sent = /** @type {[string, any][]} */ (Object.entries(input ?? {}));
+  return [
+    ...pairs("Settings that were sent", [...sent, ["Without effect", inactive.join(", ")]]),
+    ...notes.filter((text) => text !== false).map((text) => make("p", { class: "hint", text })),
+  ];
+}
+
+/** @param {RequestRecord} record */
+function facts(record) {
+  const { waiting, drawing } = timesOf(record);
+  const stages = Object.entries(record.outcome === "ok" ? record.output?.timings ?? {} : {});
+  return pairs("About it", [
+    ["Seed", record.seeds.length ? record.seeds.join(", ") : null],
+    ["Waited", waiting === null ? null : spelled(waiting)],
+    ["Drawn in", drawing === null ? null : spelled(drawing)],
+    ["Stages", stages.map(([stage, seconds]) => `${stage} ${spelled(Number(seconds))}`).join(", ")],
+    ["Request", record.request_id],
+  ]);
+}
+
+/** @param {RequestRecord} record */
+function log({ logs }) {
+  const lines = logs.map(({ message, level }) => make("li", { class: level.toLowerCase(), text: message }));
+  return lines.length ? [make("h3", { text: "Log" }), make("ol", { class: "log", tabindex: "0", "aria-label": "Log" }, ...lines)] : [];
+}
+
+customElements.define("fs-request-details", RequestDetails);
