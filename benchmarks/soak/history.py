@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 import httpx2
 
@@ -24,7 +25,8 @@ class History:
         """Look now and then, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
-            await asyncio.to_thread(self.look)
+            with suppress(httpx2.HTTPError):  # the next look, well before anything is over, sees as much
+                await asyncio.to_thread(self.look)
 
     def look(self) -> None:
         """Learn what the service knows now."""
