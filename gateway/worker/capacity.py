@@ -17,6 +17,7 @@ STALE_S = 4.0  # a replica that has been silent for so long is gone
 MOST_AVOIDED_S = 600.0
 AVOIDED_S = 15.0  # a replica to which Serve sends nothing, which mostly is about to stop, gets nothing for so long
 REMEMBERED_HINTS = 4096
+ON_ITS_WAY_S = 5.0  # at most, until what was given to a replica is among what it says that it draws
 USUAL_ROWS = 2.0  # of a request of which nothing is known: one picture, guided
 
 log = logging.getLogger("fooocus.gateway")
@@ -48,7 +49,7 @@ class ReplicaRegistry:
         self._reports: dict[str, tuple[Report, float]] = {}
         self._states: dict[str, ReplicaState] = {}
         self._given: dict[str, Counter[Wanted]] = {}  # what has a place, also at a replica that is silent
-        self._others: dict[str, int] = {}  # requests that a replica draws for who led before
+        self._others: dict[str, tuple[int, float]] = {}  # drawn for who led before, and since when it may be fewer
         self._avoided: dict[str, tuple[float, float]] = {}  # until when, and for how long by then
         self._hinted: OrderedDict[str, str] = OrderedDict()  # where each hint's last request went
         self._hints: defaultdict[str, set[str]] = defaultdict(set)  # the same by replica
@@ -64,16 +65,16 @@ class ReplicaRegistry:
         """A replica lives, draws `capacity` rows at once, and has the weights of `variants` and `holds` at hand.
 
         live: requests that it draws. Those beyond what was given to it when it is first heard of were given by another
-        dispatcher, which has stopped or was lost; they take room until they end. Later ones are not among them: a
-        report is older than what was taken back meanwhile.
+        dispatcher, which has stopped or was lost; they take room until they end. That they have ended is believed where
+        `live` is below them, or has left no room for them for as long as something given may be on its way. Later ones
+        are not among them: a report is older than what was taken back meanwhile.
         """
         told = Report(capacity, tuple(variants), tuple(holds))
         before = self._reports.get(replica)
         if before is None or (before[0].capacity, {*before[0].variants}) != (capacity, {*variants}):
             log.info("replica %s can hold %d rows and has %s", replica, capacity, ", ".join(variants) or "no variant")
         self._reports[replica] = told, self._clock()
-        others = max(0, live - self._given.get(replica, Counter()).total())
-        self._others[replica] = others if before is None else min(self._others[replica], others)
+        self._hear_of_others(replica, live, is_new=before is None)
         self._refresh(replica)
 
     def living(self) -> dict[str, Report]:
@@ -138,6 +139,16 @@ class ReplicaRegistry:
         log.warning("replica %s takes nothing now; others do for the next %g s", replica, seconds)
         self._avoided[replica] = now + seconds, seconds
 
+    def _hear_of_others(self, replica: str, live: int, is_new: bool) -> None:
+        now, found = self._clock(), max(0, live - self._given.get(replica, Counter()).total())
+        number, since = (found, now) if is_new else self._others[replica]
+        number = min(number, live)
+        if found >= number:
+            since = now
+        elif now - since >= ON_ITS_WAY_S:
+            number, since = found, now
+        self._others[replica] = number, since
+
     def _forget_hint(self, hint: str) -> None:
         if (replica := self._hinted.pop(hint, None)) is not None:
             self._hints[replica].discard(hint)
@@ -150,7 +161,7 @@ class ReplicaRegistry:
         given = self._given.get(replica, Counter())
         report, _ = self._reports[replica]
         state = self._states.setdefault(replica, ReplicaState(replica, 0))
-        others = self._others[replica]
+        others, _ = self._others[replica]
         state.rows = report.capacity
         state.taken = others * USUAL_ROWS + sum(wanted.rows * number for wanted, number in given.items())
         state.requests = others + given.total()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.worker.capacity import AVOIDED_S, REMEMBERED_HINTS, STALE_S, ReplicaRegistry, Report
+from gateway.worker.capacity import AVOIDED_S, ON_ITS_WAY_S, REMEMBERED_HINTS, STALE_S, ReplicaRegistry, Report
 from gateway.worker.placing import ReplicaState, Wanted
 from pipelines.weights.at_hand import Weights
 
@@ -61,13 +61,31 @@ def test_a_replica_takes_what_was_given_to_it_until_that_is_taken_back(replicas:
 def test_what_it_draws_for_who_led_before_takes_room_until_it_ends(replicas: ReplicaRegistry) -> None:
     replicas.report("a", 8, live=3)
     assert (_state(replicas, "a").taken, _state(replicas, "a").requests) == (6.0, 3)
-    replicas.give("a", Wanted(2.0))
-    replicas.report("a", 8, live=4)
-    assert _state(replicas, "a").taken == 8.0
-    replicas.report("a", 8, live=2)  # two of the first have ended
+    replicas.report("a", 8, live=2)
     assert _state(replicas, "a").taken == 4.0
-    replicas.report("a", 8, live=1)
-    assert (_state(replicas, "a").taken, _state(replicas, "a").requests) == (2.0, 1)
+    replicas.report("a", 8)
+    assert (_state(replicas, "a").taken, _state(replicas, "a").requests) == (0.0, 0)
+
+
+def test_what_is_on_its_way_takes_no_room_from_them(replicas: ReplicaRegistry, clock: Clock) -> None:
+    replicas.report("a", 8, live=2)
+    replicas.give("a", Wanted(2.0))
+    clock.now += 1
+    replicas.report("a", 8, live=2)  # what was given has not come
+    assert _state(replicas, "a").taken == 6.0
+    clock.now += 1
+    replicas.report("a", 8, live=3)
+    assert _state(replicas, "a").taken == 6.0
+
+
+def test_their_end_is_believed_though_others_take_their_room_at_once(replicas: ReplicaRegistry, clock: Clock) -> None:
+    replicas.report("a", 8, live=2)
+    for _ in range(2):
+        replicas.give("a", Wanted(2.0))
+    for _ in range(2 * int(ON_ITS_WAY_S)):
+        clock.now += 1
+        replicas.report("a", 8, live=2)
+    assert _state(replicas, "a").taken == 4.0
 
 
 def test_a_report_that_is_older_than_what_was_taken_back_takes_no_room(replicas: ReplicaRegistry) -> None:
