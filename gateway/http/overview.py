@@ -16,7 +16,7 @@ from gateway.http.bodies import MOST_ERRORS
 from gateway.http.parts import Parts
 from gateway.http.routes import Route
 from gateway.keys.base import Scope
-from gateway.ledger.figures import Failed, Going, Now
+from gateway.ledger.figures import Failed, Going, Now, SqlFigures
 from gateway.ledger.models import Priority, State
 from gateway.ledger.store import utc_now
 from gateway.monitoring.trace import begin_apart
@@ -57,6 +57,7 @@ class _Told:
         self._versions: bodies.Versions = {"service": _version(), "family": _family(parts.family)}
         self._making: asyncio.Task[bodies.ServiceStatus] | None = None
         self._fresh_until, self._reading_s = float("-inf"), 0.0
+        self._reading: asyncio.Task[Now] | None = None
         self._log = RateLimitedLog(logger)
 
     async def now(self) -> bodies.ServiceStatus:
@@ -91,10 +92,23 @@ class _Told:
         stores = {watch.store: up for watch, up in zip(watches, well, strict=True)}
         if figures is None or not stores.get("ledger", True):
             return stores, None
+        return stores, await self._asked("ledger", self._read(figures))
+
+    async def _read(self, figures: SqlFigures) -> Now:
+        """One read at a time: one that nobody waits for any more goes on, and tells the next who asks."""
+        reading = self._reading = self._reading or begin_apart(self._timed(figures))
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            if reading.done():
+                self._reading = None
+
+    async def _timed(self, figures: SqlFigures) -> Now:
         began = self._clock()
-        ledger = await self._asked("ledger", figures.now(utc_now(), MOST_ERRORS))
-        self._reading_s = self._clock() - began if ledger else 0.0
-        return stores, ledger
+        try:
+            return await figures.now(utc_now(), MOST_ERRORS)
+        finally:
+            self._reading_s = self._clock() - began
 
     async def _asked(self, whom: str, answer: Awaitable[Found]) -> Found | None:
         """What it answers; None where it does not in time."""

@@ -178,6 +178,28 @@ async def test_without_a_ledger_the_rest_is_told(
     assert found["leader"]["name"] == "leading"
 
 
+async def test_a_slow_ledger_is_read_once_however_many_ask_meanwhile(
+    client: httpx2.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads are few, and one that nobody waits for any more has not ended."""
+    assert parts.figures is not None
+    now, begun, go = parts.figures.now, list[object](), asyncio.Event()
+
+    async def slow(*given: Any) -> Any:
+        begun.append(given)
+        await go.wait()
+        return await now(*given)
+
+    monkeypatch.setattr(parts.figures, "now", slow)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    for _ in range(3):
+        assert (await told(client))["unknown"] == ["ledger"]
+    go.set()
+    assert (await told(client))["unknown"] == []
+    assert len(begun) == 1
+
+
 async def test_a_ledger_that_is_known_to_be_away_is_not_asked(
     parts: Parts, client_of: Callable[[Parts], httpx2.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
