@@ -17,7 +17,7 @@ NewKey = Callable[[KeyLimits], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def keyed(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
+def lasting(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
     """With an engine that draws nothing and can be held."""
     folder = tmp_path_factory.mktemp("keyed")
     gateway = {"keys": "required", "lease_s": LEASE_S}
@@ -28,12 +28,21 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) 
     served.stop()
 
 
+@pytest.fixture
+def keyed(lasting: Served) -> Iterator[Served]:
+    """The same for each test, which finds it well whatever the one before has left."""
+    yield lasting
+    lasting.hold.unlink(missing_ok=True)
+    if lasting.process.poll() is not None:
+        lasting.start_again()
+
+
 @pytest.fixture(scope="session")
-def new_key(keyed: Served) -> NewKey:
+def new_key(lasting: Served) -> NewKey:
     """Makes a key; returns the header that shows it."""
 
     async def made(limits: KeyLimits) -> str:
-        keys = await SqlKeys.open(f"sqlite:///{keyed.data / 'ledger.db'}")
+        keys = await SqlKeys.open(f"sqlite:///{lasting.data / 'ledger.db'}")
         try:
             return (await keys.create("test", [Scope.RUN, Scope.STORAGE], limits)).credentials
         finally:
