@@ -1,5 +1,6 @@
 """The limits of prompts: what is refused, that it is refused fast, and that what people send is far inside."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,9 +132,14 @@ def test_other_weights_and_what_is_none_pass(limits: PromptLimits, prompt: str) 
 @pytest.mark.parametrize("prompt", HOSTILE.values(), ids=HOSTILE)
 def test_no_prompt_takes_long(limits: PromptLimits, prompt: str) -> None:
     """It takes a tenth of this; the gateway counts on a thread, beside which others are answered."""
-    began = time.thread_time()
-    refusals(limits, prompt)
-    assert time.thread_time() - began < 1
+    gc.disable()  # or whatever other tests of this process hold is gone through on this thread
+    try:
+        began = time.thread_time()
+        refusals(limits, prompt)
+        took = time.thread_time() - began
+    finally:
+        gc.enable()
+    assert took < 1
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
