@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.database import Database
@@ -99,22 +99,29 @@ class SqlHistory:
         outcome: only those that ended so. They may be few among very many, so that a page looks at `LOOKED_AT` requests
         for them: it may have fewer than `limit`, even none, while its cursor leads on.
         """
+        of_endpoint: ColumnElement[str] = request.c.endpoint
+        seq: ColumnElement[int] = request.c.seq
+        if states and State.DONE not in states:
+            # those are few, found by their state: by these columns SQLite would go through all that have ended too
+            of_endpoint, seq = of_endpoint.concat(""), seq + 0
         which = [] if key is None else [request.c.key == key]
         if endpoint is not None:
-            which.append(request.c.endpoint == endpoint)
+            which.append(of_endpoint == endpoint)
         if cursor is not None:
             if (before := whole_number(cursor, most=10**18 - 1)) is None:
                 raise ValueError("this is no cursor of a page")
-            which.append(request.c.seq < before)
+            which.append(seq < before)
         if states:
             which.append(_in(states))
 
         def find(connection: Connection) -> Page:
             wanted, last = which, 0  # last: up to where was looked; 0 for to the end
             if outcome is not None:
-                last = connection.execute(_newest(which, request.c.seq).offset(LOOKED_AT - 1).limit(1)).scalar() or 0
-                wanted = [*which, request.c.outcome == outcome, request.c.seq >= last]
-            rows = connection.execute(_newest(wanted, request.c.seq, *_ENTRY).limit(limit + 1)).all()
+                nth = select(request.c.seq).where(*which).order_by(seq.desc()).offset(LOOKED_AT - 1).limit(1)
+                last = connection.execute(nth).scalar() or 0
+                wanted = [*which, request.c.outcome == outcome, seq >= last]
+            newest = select(request.c.seq, *_ENTRY).where(*wanted).order_by(seq.desc()).limit(limit + 1)
+            rows = connection.execute(newest).all()
             if len(rows) > limit:
                 last = rows[limit - 1].seq
             return Page([_entry(row) for row in rows[:limit]], str(last) if last else None)
@@ -236,10 +243,6 @@ _PAYLOAD = (
     request.c.input_media,
     request.c.output_media,
 )
-
-
-def _newest(which: Sequence[ColumnElement[bool]], *columns: ColumnElement[Any]) -> Select[Any]:
-    return select(*columns).where(*which).order_by(request.c.seq.desc())
 
 
 def _in(states: Collection[State]) -> ColumnElement[bool]:

@@ -110,6 +110,8 @@ request = Table(
     Index("request_listened_until", "state", "listened_until"),
     Index("request_of_key", "key", "state", "priority", "turn"),
     Index("request_history", "key", "endpoint", "seq"),
+    Index("request_by_key", "key", "seq"),
+    Index("request_by_endpoint", "endpoint", "seq"),
     Index("request_finished", "state", "finished_at"),
     Index("request_payload", "payload", "finished_at"),
     # Of sync runs whose clients wait: few, of many that have ended.

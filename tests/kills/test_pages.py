@@ -95,7 +95,7 @@ async def test_a_second_tab_follows_and_stops_and_lists_behind_a_lost_gateway(
     keyed.hold.unlink()
     await other.open("/requests")
     request_id = path.partition("request=")[2].partition("#")[0]
-    await other.page.locator(f"[href*='{request_id}']").first.wait_for()
+    await other.page.locator(f"fs-request[data-id='{request_id}']").wait_for()
     forgive(tab, other)
 
 

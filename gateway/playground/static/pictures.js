@@ -67,7 +67,10 @@ export class Pictures extends HTMLElement {
 export function shown(picture, alt) {
   const made = make("img", { src: own(picture.url), alt, width: picture.width, height: picture.height, decoding: "async" });
   made.addEventListener("error", async () => {
-    if (key.get() && !made.src.startsWith("blob:")) made.src = URL.createObjectURL(await content(picture));
+    if (!key.get() || made.src.startsWith("blob:")) return;
+    const src = URL.createObjectURL(await content(picture));
+    made.addEventListener("load", () => URL.revokeObjectURL(src), { once: true });
+    made.src = src;
   }, { once: true });
   return made;
 }

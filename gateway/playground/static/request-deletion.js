@@ -6,7 +6,7 @@ import { call } from "./service.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 
-/** Tells `deleted` when it is gone. */
+/** Tells `deleted`, with its id, when it is gone. */
 export class RequestDeletion extends HTMLElement {
   constructor() {
     super();
@@ -27,19 +27,21 @@ export class RequestDeletion extends HTMLElement {
     const pictures = length ? ` and its ${length === 1 ? "picture" : `${length} pictures`}` : "";
     this.said.textContent = `It${pictures} and the files that were sent with it are removed from the service for good. Addresses of them lead nowhere then.`;
     this.fault.textContent = "";
+    this.yes.disabled = false;
     this.dialog.showModal();
   }
 
   async go() {
+    const { request } = this; // another one may be asked about until the answer comes
     this.yes.disabled = true;
     try {
-      await call(`/queue/requests/${encodeURIComponent(this.request)}`, { method: "DELETE" });
-      this.dialog.close();
-      this.dispatchEvent(new Event("deleted"));
+      await call(`/queue/requests/${encodeURIComponent(request)}`, { method: "DELETE" });
+      if (this.request === request) this.dialog.close();
+      this.dispatchEvent(new CustomEvent("deleted", { detail: request }));
     } catch (fault) {
-      this.fault.textContent = /** @type {Error} */ (fault).message;
+      if (this.request === request) this.fault.textContent = /** @type {Error} */ (fault).message;
     }
-    this.yes.disabled = false;
+    if (this.request === request) this.yes.disabled = false;
   }
 }
 

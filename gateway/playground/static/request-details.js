@@ -4,7 +4,7 @@ import { fill, make, spelled } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { isOpen, legible, picturesOf, remix, sendable, textsOf, timesOf, use, wordOf } from "./record.js";
 import { RequestDeletion } from "./request-deletion.js";
-import { ask } from "./service.js";
+import { Refused, ask } from "./service.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 /** @typedef {import("./request-row.js").RequestRow} RequestRow */
@@ -18,6 +18,8 @@ export class RequestDetails extends HTMLElement {
     this.row = null;
     /** @type {RequestRecord | null} */
     this.record = null;
+    this.timer = 0;
+    this.asking = new AbortController();
     const button = (/** @type {string} */ text, /** @type {() => any} */ onclick) => make("button", { type: "button", text, onclick });
     this.heading = make("h2", { id: "details-title" });
     this.said = make("p", { role: "status" });
@@ -32,16 +34,18 @@ export class RequestDetails extends HTMLElement {
     this.deleting = button("Delete …", () => this.record && this.deletion.ask(this.record));
     this.deleting.className = "stop";
     this.deletion = new RequestDeletion();
-    this.deletion.addEventListener("deleted", () => this.leave());
+    this.deletion.addEventListener("deleted", (event) => this.leave(/** @type {CustomEvent} */ (event).detail));
     this.pictures = new Pictures();
     this.pictures.addEventListener("use", (event) => {
       event.stopPropagation();
       if (this.record) use(this.record, /** @type {CustomEvent} */ (event).detail);
     });
+    this.fault = make("p", { class: "error", role: "alert", hidden: true });
     this.told = make("div", { class: "told" });
     this.dialog = make("dialog", { class: "details", "aria-labelledby": "details-title" },
       make("div", { class: "head" }, make("div", {}, this.heading, this.said), close),
       make("div", { class: "bar" }, this.remix, this.link, this.stop, this.deleting),
+      this.fault,
       make("div", { class: "beside" }, this.pictures, this.told));
     this.dialog.addEventListener("click", ({ target }) => target === this.dialog && this.dialog.close());
     fill(this, this.dialog, this.deletion);
@@ -55,7 +59,7 @@ export class RequestDetails extends HTMLElement {
     this.said.textContent = "";
     this.pictures.show([]);
     fill(this.told);
-    this.remix.hidden = this.stop.hidden = this.deleting.hidden = true;
+    this.remix.hidden = this.stop.hidden = this.deleting.hidden = this.fault.hidden = true;
     this.link.href = `/models/${row.entry.endpoint_id}?request=${encodeURIComponent(row.entry.request_id)}`;
     this.dialog.showModal();
     await this.load();
@@ -63,18 +67,27 @@ export class RequestDetails extends HTMLElement {
 
   /** Asks for it, and again until it has ended or another one is shown. */
   async load() {
+    clearTimeout(this.timer);
+    this.asking.abort();
     const { row } = this;
     if (!row || !this.dialog.open) return;
+    const { signal } = (this.asking = new AbortController());
+    let isOver = false;
     try {
       /** @type {RequestRecord} */
-      const record = await ask(`/queue/requests/${encodeURIComponent(row.entry.request_id)}`);
-      if (this.row !== row) return;
+      const record = await ask(`/queue/requests/${encodeURIComponent(row.entry.request_id)}`, { signal });
+      if (signal.aborted) return;
       if (this.record?.status !== record.status || this.record.logs.length !== record.logs.length) this.show(record);
-      row.put(record);
-      if (isOpen(record)) setTimeout(() => this.row === row && this.load(), AGAIN_MS);
+      row.show(record);
+      this.fault.hidden = true;
+      isOver = !isOpen(record);
     } catch (fault) {
-      fill(this.told, make("p", { class: "error", role: "alert", text: /** @type {Error} */ (fault).message }));
+      if (signal.aborted) return;
+      this.fault.textContent = /** @type {Error} */ (fault).message;
+      this.fault.hidden = false;
+      isOver = !(fault instanceof Refused && fault.passes);
     }
+    if (!isOver) this.timer = setTimeout(() => this.load(), AGAIN_MS);
   }
 
   /** @param {RequestRecord} record */
@@ -96,13 +109,14 @@ export class RequestDetails extends HTMLElement {
     await this.load();
   }
 
-  /** It is deleted: its row goes, and the next one has the focus. */
-  leave() {
+  /** It is deleted: its row goes, and the next one has the focus unless another request is shown by now. @param {string} id */
+  leave(id) {
     const { row } = this;
+    const isShown = this.dialog.open && row?.entry.request_id === id;
     const next = row?.nextElementSibling ?? row?.previousElementSibling;
-    this.dialog.close();
-    row?.tell("gone");
-    next?.querySelector("button")?.focus();
+    if (isShown) this.dialog.close();
+    this.dispatchEvent(new CustomEvent("gone", { bubbles: true, detail: id }));
+    if (isShown) next?.querySelector("button")?.focus();
   }
 }
 

@@ -2,16 +2,14 @@
 
 import { fill, make } from "./dom.js";
 
-/** @typedef {import("./record.js").Entry} Entry */
-
 const MOST = 2;
 
 /** Tells `marks` when others are marked. */
 export class RequestMarks extends HTMLElement {
   constructor() {
     super();
-    /** @type {Map<string, Entry>} */
-    this.marked = new Map();
+    /** @type {Set<string>} */
+    this.marked = new Set();
     this.said = make("p", { role: "status" });
     this.compare = make("button", { type: "button", class: "primary", text: "Compare", onclick: () => this.open() });
     const clear = make("button", { type: "button", text: "Clear", onclick: () => this.clear() });
@@ -22,11 +20,11 @@ export class RequestMarks extends HTMLElement {
     this.draw();
   }
 
-  /** @param {Entry} entry @param {boolean} wanted */
-  put(entry, wanted) {
-    if (wanted) this.marked.set(entry.request_id, entry);
-    else this.marked.delete(entry.request_id);
-    for (const id of this.marked.keys()) if (this.marked.size > MOST) this.marked.delete(id);
+  /** @param {string} id @param {boolean} wanted */
+  put(id, wanted) {
+    if (wanted) this.marked.add(id);
+    else this.marked.delete(id);
+    for (const each of this.marked) if (this.marked.size > MOST) this.marked.delete(each);
     this.draw();
   }
 
@@ -46,7 +44,7 @@ export class RequestMarks extends HTMLElement {
   async open() {
     const { RequestComparison } = await import("./request-comparison.js");
     if (!this.comparison) this.append((this.comparison = new RequestComparison()));
-    await this.comparison.open([...this.marked.keys()]);
+    await this.comparison.open([...this.marked]);
   }
 }
 

@@ -9,7 +9,7 @@ import { thumbnail } from "./thumbnail.js";
 /** @typedef {import("./record.js").Entry} Entry */
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 
-/** Tells `open`, `mark`, `gone` (it is not there any more) to the list that it is in. */
+/** Tells `open`, `mark`, `gone` (it is not there any more) to the list that it is in, with its id. */
 export class RequestRow extends HTMLElement {
   /** @param {Entry} entry */
   constructor(entry) {
@@ -18,6 +18,7 @@ export class RequestRow extends HTMLElement {
     this.isShown = false; // what is asked for when it is looked at
     this.small = "";
     this.role = "listitem";
+    this.dataset.id = entry.request_id;
     const at = new Date(entry.created_at).toLocaleString();
     this.mark = make("input", { type: "checkbox", "aria-label": `Compare ${entry.endpoint_id} of ${at}` });
     this.mark.addEventListener("change", () => this.tell("mark"));
@@ -33,7 +34,7 @@ export class RequestRow extends HTMLElement {
 
   /** @param {"open" | "mark" | "gone"} what */
   tell(what) {
-    this.dispatchEvent(new CustomEvent(what, { bubbles: true }));
+    this.dispatchEvent(new CustomEvent(what, { bubbles: true, detail: this.entry.request_id }));
   }
 
   /** Whether there will be more to show of it. */
@@ -54,13 +55,7 @@ export class RequestRow extends HTMLElement {
   async look() {
     if (this.isDone) return;
     try {
-      /** @type {RequestRecord} */
-      const record = await ask(`/queue/requests/${encodeURIComponent(this.entry.request_id)}`);
-      this.put(record);
-      const { error, input, stored } = record;
-      this.words.textContent = error ?? (stored ? input?.prompt || "(no prompt)" : "(not stored)");
-      this.isShown = true;
-      await this.paint(record);
+      await this.show(await ask(`/queue/requests/${encodeURIComponent(this.entry.request_id)}`));
     } catch (fault) {
       if (fault instanceof Refused && fault.status === 404) this.tell("gone");
       else this.words.textContent = /** @type {Error} */ (fault).message;
@@ -68,11 +63,22 @@ export class RequestRow extends HTMLElement {
   }
 
   /** @param {RequestRecord} record */
+  async show(record) {
+    this.put(record);
+    const { error, input, stored } = record;
+    this.words.textContent = error ?? (stored ? input?.prompt || "(no prompt)" : "(not stored)");
+    this.isShown = true;
+    await this.paint(record);
+  }
+
+  /** @param {RequestRecord} record */
   async paint(record) {
     const pictures = picturesOf(record);
     if (!pictures.length || this.small) return;
-    this.small = (await thumbnail(pictures[0]).catch(() => null)) ?? "";
-    if (!this.small) return;
+    const small = await thumbnail(pictures[0]).catch(() => null);
+    if (!small) return;
+    if (this.small || !this.isConnected) return URL.revokeObjectURL(small); // painted, or left, meanwhile
+    this.small = small;
     const more = pictures.length > 1 && make("span", { class: "count", text: `${pictures.length}`, title: `${pictures.length} pictures` });
     fill(this.picture, make("img", { src: this.small, alt: "" }), more);
   }

@@ -42,11 +42,14 @@ export class Requests extends HTMLElement {
     this.looking = new IntersectionObserver((seen) => this.look(seen), { rootMargin: NEAR });
     this.filter.addEventListener("filter", () => this.begin());
     this.marks.addEventListener("marks", () => this.rows.forEach((row, id) => (row.mark.checked = this.marks.marked.has(id))));
-    this.addEventListener("mark", ({ target }) => target instanceof RequestRow && this.marks.put(target.entry, target.mark.checked));
+    this.addEventListener("mark", ({ target }) => target instanceof RequestRow && this.marks.put(target.entry.request_id, target.mark.checked));
     this.addEventListener("open", ({ target }) => target instanceof RequestRow && this.open(target));
-    this.addEventListener("gone", ({ target }) => target instanceof RequestRow && this.drop(target));
+    this.addEventListener("gone", (event) => this.lose(/** @type {CustomEvent} */ (event).detail));
     this.list.addEventListener("keydown", (event) => this.go(event));
-    this.anew = () => this.begin();
+    this.anew = () => {
+      this.marks.clear(); // another key may not see them
+      this.begin();
+    };
     this.seen = () => document.visibilityState === "visible" && this.refresh();
   }
 
@@ -85,7 +88,7 @@ export class Requests extends HTMLElement {
     try {
       const { requests, cursor } = await this.page(this.cursor, signal);
       if (signal.aborted) return;
-      this.list.append(this.chunk(requests));
+      this.list.append(...this.chunk(requests));
       this.cursor = cursor ?? "";
       this.more.hidden = !cursor;
       this.fault.hidden = true;
@@ -107,7 +110,7 @@ export class Requests extends HTMLElement {
     return ask(`/queue/requests?${asked}`, { signal });
   }
 
-  /** Rows that are drawn together, or not at all while they are far. @param {Entry[]} entries */
+  /** Rows that are drawn together, or not at all while they are far; nothing where all are there. @param {Entry[]} entries */
   chunk(entries) {
     const rows = entries.filter((entry) => !this.rows.has(entry.request_id)).map((entry) => {
       const row = new RequestRow(entry);
@@ -116,7 +119,10 @@ export class Requests extends HTMLElement {
       this.looking.observe(row);
       return row;
     });
-    return make("div", { class: "chunk" }, ...rows);
+    if (!rows.length) return [];
+    const chunk = make("div", { class: "chunk" }, ...rows);
+    chunk.style.setProperty("--rows", String(rows.length));
+    return [chunk];
   }
 
   /** What was asked for since, above the others. */
@@ -126,7 +132,7 @@ export class Requests extends HTMLElement {
     if (signal.aborted) return;
     const known = requests.findIndex((entry) => this.rows.has(entry.request_id));
     if (known < 0 && this.rows.size && requests.length) await this.begin(); // more than a page of them
-    else if (known > 0 || (requests.length && !this.rows.size)) this.list.prepend(this.chunk(requests));
+    else if (known > 0 || (requests.length && !this.rows.size)) this.list.prepend(...this.chunk(requests));
     this.count();
   }
 
@@ -171,6 +177,14 @@ export class Requests extends HTMLElement {
     const { RequestDetails } = await import("./request-details.js");
     if (!this.details) this.append((this.details = new RequestDetails()));
     await this.details.open(row);
+  }
+
+  /** One that is there no more, for any filter. @param {string} id */
+  lose(id) {
+    this.marks.put(id, false);
+    const row = this.rows.get(id);
+    if (row) this.drop(row);
+    this.count();
   }
 
   /** @param {RequestRow} row */

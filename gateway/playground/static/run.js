@@ -116,8 +116,7 @@ export class Run extends EventTarget {
           if (data.status === "COMPLETED") return;
         }
       } catch (fault) {
-        const passes = fault instanceof Refused && (fault.status === 0 || fault.status >= 500 || fault.status === 429);
-        if (this.leaving.signal.aborted || (fault instanceof Refused && !passes)) throw fault;
+        if (this.leaving.signal.aborted || (fault instanceof Refused && !fault.passes)) throw fault;
       }
       this.put({ isLost: true });
       await new Promise((resolve) => setTimeout(resolve, pause));

@@ -17,6 +17,11 @@ export class Refused extends Error {
     /** @type {Fault[]} */
     this.faults = Array.isArray(detail) ? detail : [];
   }
+
+  /** Whether the same call may go well a little later. */
+  get passes() {
+    return this.status === 0 || this.status >= 500 || this.status === 429;
+  }
 }
 
 export const key = {

@@ -1,15 +1,30 @@
 """What was asked and answered: lists, records, deletion with the keys of files, retention."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, insert, text
 
+from benchmarks.ledger_depth import PostgresqlRows, SqliteSteps
 from gateway.ledger.history import StillInProgress
 from gateway.ledger.models import Outcome, Payload, State, Terms
 from gateway.ledger.store import SqlLedger
+from gateway.ledger.tables import request
 from tests.gateway.ledger.works import APP, OK, Clock, state, work
 
 INPAINT = "fal-ai/fooocus/inpaint"
+FEW: Sequence[Any] = (
+    {"key": "rare"},
+    {"key": "rare", "outcome": Outcome.CANCELLED},
+    {"endpoint": INPAINT},
+    {"endpoint": INPAINT, "outcome": Outcome.CANCELLED},
+    {"states": [State.QUEUED]},
+    {"key": "k1", "states": [State.QUEUED]},
+    {"key": "k1", "endpoint": APP, "states": [State.QUEUED]},
+)
 
 
 async def done(ledger: SqlLedger, name: str, key: str = "", webhook: str | None = None) -> None:
@@ -70,6 +85,40 @@ async def test_a_page_of_a_rare_outcome_looks_at_so_many_and_leads_on(
         if (cursor := page.cursor) is None:
             break
     assert found == [[], [], ["gone"]]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_page_of_few_costs_no_more_in_a_long_history(
+    kind: str, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    meter = SqliteSteps() if kind == "sqlite" else PostgresqlRows()
+    ledger = await SqlLedger.open(request.getfixturevalue(f"{kind}_url"), clock)
+    await ledger.submit(work("few", INPAINT), APP, Terms(key="rare"))
+    await ledger.cancel("few", APP)
+    await ledger.submit(work("waits"), APP, Terms(key="k1"))
+    counted: list[list[int]] = []
+    for numbers in (range(300), range(300, 6_000)):
+        await ledger.database.write(partial(_add_ended, numbers=numbers))
+        counted.append([])
+        for asked in FEW:
+            with meter.counting():
+                pages = [await ledger.history.list(**asked, cursor=cursor) for cursor in (None, str(10**9))]
+            assert [len(page.entries) for page in pages] == [1, 1]
+            counted[-1].append(meter.counted)
+    meter.close()
+    await ledger.close()
+    for asked, short, long in zip(FEW, *counted, strict=True):
+        assert 0 < long <= short + 50, asked
+
+
+def _add_ended(connection: Connection, numbers: Sequence[int]) -> None:
+    """As many that were drawn for a key as that are given."""
+    row = dict(connection.execute(request.select().where(request.c.id == "waits")).mappings().one())
+    del row["seq"]
+    ended = row | {"state": State.DONE, "outcome": Outcome.OK}
+    connection.execute(insert(request), [ended | {"id": f"d{number}"} for number in numbers])
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("ANALYZE request"))  # as the server does by itself a little later
 
 
 async def test_a_page_does_not_shift_when_requests_come_in(ledger: SqlLedger) -> None:

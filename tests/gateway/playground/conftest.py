@@ -29,6 +29,22 @@ PAUSE_S = 0.05
 BROWSER = "chromium"
 START_S = 60
 WAIT_S = 60  # at most; a machine that does much else is slow
+# for a page to run first: which addresses of objects it has made and not let go of, and how many it has made
+COUNTED = """
+  window.alive = new Set();
+  window.made = 0;
+  const { createObjectURL: make, revokeObjectURL: revoke } = URL;
+  URL.createObjectURL = (object) => {
+    const url = make.call(URL, object);
+    window.alive.add(url);
+    window.made += 1;
+    return url;
+  };
+  URL.revokeObjectURL = (url) => {
+    window.alive.delete(url);
+    revoke.call(URL, url);
+  };
+"""
 
 
 @pytest.fixture

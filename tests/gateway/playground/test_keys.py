@@ -7,7 +7,9 @@ from gateway.app import Parts
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.gateway.http.conftest import serving
+from tests.gateway.playground.conftest import COUNTED
 from tests.gateway.playground.painting import SIDE
+from tests.gateway.playground.test_history import reach
 
 
 async def test_a_refused_request_leads_to_the_key(locked: Parts, keys: SqlKeys, tabs: Any, dispatched: None) -> None:
@@ -39,6 +41,7 @@ async def test_streams_and_private_pictures_have_the_key_as_a_header(
     private = replace(locked, settings=locked.settings.model_copy(update={"files_access": "key"}))
     async with serving(private) as server:
         tab = await tabs(server)
+        await tab.page.add_init_script(COUNTED)
         tab.refused = 404  # of the picture without the key, before it is fetched with it
         await tab.open("/#key")
         dialog = tab.page.get_by_role("dialog", name="Your API key")
@@ -50,6 +53,7 @@ async def test_streams_and_private_pictures_have_the_key_as_a_header(
         await tab.state("done")
         await tab.page.locator('fs-pictures img[src^="blob:"]').wait_for()
         assert await tab.pictures() == [SIDE]
+        await reach(tab, "() => window.made > 0 && window.alive.size === 0")  # what is drawn needs no address
         for path in ("/requests", "/status"):
             await tab.open(path)
         asked = [url.removeprefix(server).partition("?")[0] for url in tab.urls]
