@@ -34,6 +34,7 @@ class Painting:
         self.times = times
         self.tab, self.mouse, self.keyboard = tab, tab.page.mouse, tab.page.keyboard
         self.dialog = tab.page.get_by_role("dialog", name="Paint what is to be drawn anew")
+        self.touch: Any = None
         self.opening = tab.page.get_by_role("button", name="Paint the mask")
 
     @classmethod
@@ -72,9 +73,9 @@ class Painting:
 
     async def fingers(self, kind: str, *places: tuple[float, float]) -> None:
         """Start, Move or End, at places of the screen."""
-        touch = await self.tab.page.context.new_cdp_session(self.tab.page)
+        self.touch = self.touch or await self.tab.page.context.new_cdp_session(self.tab.page)
         points = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(places)]
-        await touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+        await self.touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
 
     async def marks(self, *places: tuple[int, int]) -> list[bool]:
         return [await self.tab.page.evaluate(MARKED, [self.times * x, self.times * y]) for x, y in places]
