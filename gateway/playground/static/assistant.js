@@ -31,6 +31,8 @@ export class Assistant {
     this.isDue = false;
     /** @type {Painter | null} */
     this.painter = null;
+    /** @type {File | null} */
+    this.dropped = null; // the last one beside the fields
     /** @type {{of: string, span: import("./reads.js").Span | null}} */
     this.known = { of: "", span: null }; // what the last mask marks
     this.mask = this.image("mask_image_url");
@@ -138,25 +140,34 @@ export class Assistant {
     const { canvas, mask } = this;
     const picture = canvas && seen(canvas);
     if (!picture || !mask) return;
-    if (!this.painter) {
-      this.painter = new (await import("./painter.js")).Painter();
-      document.body.append(this.painter);
+    const brought = await import("./painter.js").catch(() => null);
+    if (!brought) {
+      mask.said.textContent = "The painter could not be loaded. Try again, or reload the page.";
+      return;
     }
-    this.painter.open(picture, seen(mask), async (file) => {
-      if (file) mask.load(new File([file], "mask.png", { type: "image/png" }));
-      else mask.clear();
-      await mask.settled();
-      return Boolean(mask.url) || !file;
+    const painter = (this.painter ??= document.body.appendChild(new brought.Painter()));
+    const over = canvas.shown;
+    const named = () => `${over} ${mask.shown}`;
+    painter.open(picture, seen(mask), named(), async (file) => {
+      const sent = file ? mask.load(new File([file], "mask.png", { type: "image/png" })) : mask.clear();
+      const of = (painter.of = named()); // what was painted is what is shown now
+      if ((await sent) === false && painter.of === of) painter.of = named(); // but the one before is shown again
     });
   }
 
-  /** Offers the settings that a picture tells. into: the field that it was given to. @param {File} file @param {HTMLElement | null} into */
+  /** Offers the settings that a picture tells. into: the field that it was given to. @param {File} file @param {ImageField | null} into
+   * @returns {Promise<boolean>} False where what reads it could not be loaded. */
   async read(file, into) {
-    const [{ settingsOf }, { FoundSettings }] = await Promise.all([import("./metadata.js"), import("./settings.js")]);
+    if (!into) this.dropped = file;
+    const modules = await Promise.all([import("./metadata.js"), import("./settings.js")]).catch(() => null);
+    if (!modules) return false;
+    const [{ settingsOf }, { FoundSettings }] = modules;
     const told = await settingsOf(file);
+    if (file !== (into ? into.file : this.dropped)) return true; // there is another one by now
     const place = into ?? /** @type {HTMLElement} */ (this.form.querySelector("form"));
     for (const before of place.querySelectorAll(":scope > fs-found")) before.remove();
     if (told || !into) place[into ? "append" : "prepend"](new FoundSettings(this.form, file.name, told));
+    return true;
   }
 }
 

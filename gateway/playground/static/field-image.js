@@ -13,7 +13,10 @@ export class ImageField extends Control {
     super(field);
     this.url = "";
     this.shown = "";
-    /** @type {Promise<void>} */
+    this.kept = ""; // what is shown of the address, while a file is on its way
+    /** @type {File | null} */
+    this.file = null; // which is shown
+    /** @type {Promise<unknown>} */
     this.pending = Promise.resolve();
     this.address = make("input", { type: "text", placeholder: "or the address of a picture", autocomplete: "off", spellcheck: "false" });
     this.address.setAttribute("aria-label", `${field.label}: address`);
@@ -65,28 +68,41 @@ export class ImageField extends Control {
     this.dispatchEvent(new CustomEvent("given", { bubbles: true, detail: file }));
   }
 
-  /** @param {File} file */
+  /** @param {File} file @returns {Promise<boolean>} False where it could not be uploaded. */
   load(file) {
-    this.pending = this.send(file);
+    const sent = this.send(file);
+    this.pending = sent;
+    return sent;
   }
 
   /** @param {File} file */
   async send(file) {
-    const shown = (this.shown = URL.createObjectURL(file));
+    const shown = URL.createObjectURL(file);
+    this.see(shown, this.kept, file);
     this.said.textContent = `${file.name} is being uploaded …`;
     this.draw();
     try {
       const url = await upload(file, file.name);
-      if (this.shown !== shown) return; // another one was chosen meanwhile
+      if (this.shown !== shown) return true; // another one was chosen meanwhile
       this.url = url;
+      this.see(shown, shown, file);
       this.said.textContent = file.name;
     } catch (fault) {
-      if (this.shown !== shown) return;
-      this.clear();
+      if (this.shown !== shown) return true;
+      this.see(this.kept, this.kept, null); // what was there before stays
       this.said.textContent = `${file.name} could not be uploaded: ${/** @type {Error} */ (fault).message}`;
     }
     this.draw();
     this.changed();
+    return this.shown === shown;
+  }
+
+  /** @param {string} shown @param {string} kept What is shown again if the file cannot be uploaded. @param {File | null} file */
+  see(shown, kept, file) {
+    const left = [this.shown, this.kept].filter((each) => each.startsWith("blob:") && each !== shown && each !== kept);
+    for (const each of left) URL.revokeObjectURL(each);
+    if (file !== this.file) this.querySelector("fs-found")?.remove(); // the settings that another one told
+    [this.shown, this.kept, this.file] = [shown, kept, file];
   }
 
   async settled() {
@@ -100,7 +116,8 @@ export class ImageField extends Control {
   /** @param {string} url */
   show(url) {
     this.url = url;
-    this.shown = url ? own(url) ?? "" : "";
+    const shown = url ? own(url) ?? "" : "";
+    this.see(shown, shown, null);
     this.said.textContent = url && !this.shown ? "The service will fetch it." : "";
     this.draw();
     this.changed();

@@ -41,13 +41,13 @@ export class RequestForm extends HTMLElement {
     form.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
     form.addEventListener("drop", (event) => this.drop(event));
     this.addEventListener("change", () => this.querySelector("fs-image.filled") && this.assistant());
-    this.addEventListener("given", async (event) => {
+    this.addEventListener("given", (event) => {
       const { target, detail } = /** @type {CustomEvent} */ (event);
-      (await this.assistant()).read(detail, /** @type {HTMLElement} */ (target));
+      this.offer(detail, /** @type {ImageField} */ (target));
     });
     fill(this, form);
     this.paste = this.paste.bind(this);
-    /** @type {Promise<import("./assistant.js").Assistant> | null} */
+    /** @type {Promise<import("./assistant.js").Assistant | null> | null} */
     this.helping = null;
   }
 
@@ -72,18 +72,25 @@ export class RequestForm extends HTMLElement {
     this.ask();
   }
 
-  /** What helps with pictures; it is brought when there is one. */
+  /** What helps with pictures; it is brought when there is one. Null where it could not be: the next call tries again. */
   assistant() {
-    this.helping ??= import("./assistant.js").then(({ Assistant }) => new Assistant(this));
+    this.helping ??= import("./assistant.js").then(({ Assistant }) => new Assistant(this), () => (this.helping = null));
     return this.helping;
   }
 
+  /** Offers the settings that a picture may tell. @param {File} file @param {ImageField | null} into The field that has it. */
+  async offer(file, into) {
+    if (await (await this.assistant())?.read(file, into)) return;
+    this.general.textContent = "What reads pictures could not be loaded. Reload the page, and give the picture once more.";
+    this.general.hidden = false;
+  }
+
   /** A picture that is dropped beside the fields for one may say how it was drawn. @param {DragEvent} event */
-  async drop(event) {
+  drop(event) {
     const file = event.dataTransfer?.files[0];
     if (!file || event.defaultPrevented) return; // a field has taken it
     event.preventDefault();
-    (await this.assistant()).read(file, null);
+    this.offer(file, null);
   }
 
   ask() {

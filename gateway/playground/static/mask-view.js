@@ -1,10 +1,11 @@
 // A picture under a brush: zoomed and moved, with what mouse, pen and fingers do to it.
 
-/** stroke: begins one at a place of the picture; extend: goes on with it; drop: takes it back, for it was none.
+/** stroke: begins one at a place of the picture; extend: goes on with it; end: it is done; drop: takes it back, for it was none.
  * tool: what is chosen. tip: the brush is over a place.
  * @typedef {object} Hand
  * @property {(x: number, y: number, erases: boolean) => void} stroke
  * @property {(x: number, y: number) => void} extend
+ * @property {() => void} end
  * @property {() => void} drop
  * @property {(x: number, y: number) => void} tip
  * @property {() => "brush" | "eraser" | "move"} tool
@@ -29,7 +30,9 @@ export class View {
     this.doing = "";
     stage.addEventListener("pointerdown", (event) => this.down(event));
     stage.addEventListener("pointermove", (event) => this.moved(event));
-    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.up(/** @type {PointerEvent} */ (event)));
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      stage.addEventListener(name, (event) => this.up(/** @type {PointerEvent} */ (event)));
+    }
     stage.addEventListener("contextmenu", (event) => event.preventDefault()); // the right button moves
     stage.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -126,7 +129,13 @@ export class View {
 
   /** @param {PointerEvent} event */
   up(event) {
-    this.pointers.delete(event.pointerId);
-    if (!this.pointers.size) this.doing = "";
+    if (this.pointers.delete(event.pointerId) && !this.pointers.size) this.release();
+  }
+
+  /** Ends what pointers do: of those on a picture that is closed no end may be told. */
+  release() {
+    this.pointers.clear();
+    if (this.doing === "stroke") this.hand.end();
+    this.doing = "";
   }
 }

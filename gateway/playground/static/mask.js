@@ -22,6 +22,8 @@ export class Mask {
     this.done = [];
     /** @type {Deed[]} */
     this.undone = [];
+    /** @type {Stroke | null} */
+    this.running = null; // which is painted just now, and is no deed before it ends
   }
 
   /** Begins with what a mask marks that was made before. @param {HTMLImageElement} mask */
@@ -37,37 +39,59 @@ export class Mask {
 
   /** @param {Deed} deed */
   add(deed) {
+    this.end();
+    carry(this.pen, deed);
+    this.keep(deed);
+  }
+
+  /** @param {Deed} deed */
+  keep(deed) {
     this.done.push(deed);
     this.undone = [];
     if (this.done.length > MOST_UNDONE) carry(pen(this.base), /** @type {Deed} */ (this.done.shift()));
-    carry(this.pen, deed);
   }
 
-  /** Goes on with the last stroke. @param {number} x @param {number} y */
+  /** @param {Stroke} stroke */
+  begin(stroke) {
+    this.end();
+    this.running = stroke;
+    carry(this.pen, stroke);
+  }
+
+  /** Goes on with the stroke that is running; without one, with none. @param {number} x @param {number} y */
   extend(x, y) {
-    const stroke = this.done.at(-1);
-    if (stroke?.kind !== "stroke") return;
-    stroke.points.push(x, y);
-    carry(this.pen, stroke, stroke.points.length - 4);
+    if (!this.running) return;
+    const { points } = this.running;
+    points.push(x, y);
+    carry(this.pen, this.running, points.length - 4);
+  }
+
+  /** Keeps the stroke that is running. */
+  end() {
+    const stroke = this.running;
+    this.running = null;
+    if (stroke) this.keep(stroke);
   }
 
   undo() {
+    this.end();
     const deed = this.done.pop();
     if (deed) this.undone.push(deed);
     this.draw();
   }
 
   redo() {
+    this.end();
     const deed = this.undone.pop();
     if (!deed) return;
     this.done.push(deed);
     carry(this.pen, deed);
   }
 
-  /** Takes the last stroke back as if it had not been. */
+  /** Takes the stroke that is running back as if it had not been. */
   drop() {
-    this.undo();
-    this.undone.pop();
+    this.running = null;
+    this.draw();
   }
 
   draw() {

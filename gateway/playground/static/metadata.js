@@ -3,13 +3,16 @@
 /** @typedef {Record<string, any>} Settings Under the names of fields. */
 
 const [COMMENT, SCHEME, INNER] = [0x9286, 0x927c, 0x8769]; // EXIF: UserComment, MakerNote, where more tags are
-const LABEL = /([\w ]+): ("(?:\\.|[^"\\])*"|[^,]*)(?:, |$)/g;
+const QUOTED = /'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|\\./g; // or an escape outside, so that no quote in it begins one
+const LABEL = /(?:([^:,"]+): ("(?:\\.|[^"\\])*"|[^,]*)|[^]*?)(?:, |$)/gy; // or what is none, so that all is read once
+const LONGEST = 100_000; // characters; no prompt is as long, and others' pictures may hold anything
 
 /** @param {Blob} file @returns {Promise<Settings | null>} Null where it says nothing that is understood. */
 export async function settingsOf(file) {
   try {
     const text = textOf(new DataView(await file.arrayBuffer()));
-    return text === null ? null : text.trimStart().startsWith("{") ? ofFooocus(JSON.parse(text)) : ofA1111(text);
+    if (text === null || text.length > LONGEST) return null;
+    return text.trimStart().startsWith("{") ? ofFooocus(JSON.parse(text)) : ofA1111(text);
   } catch {
     return null; // a broken file is for the service to refuse
   }
@@ -93,17 +96,17 @@ function ofExif(tiff) {
   const head = comment.byteLength > 8 ? latin(comment, 0, 8) : "";
   if (head === "UNICODE\0") return new TextDecoder("utf-16be").decode(bytes(comment, 8, comment.byteLength - 8));
   const text = new TextDecoder().decode(bytes(comment, 0, comment.byteLength));
-  return text.replace(/^ASCII\0\0\0/, "").replace(/\0+$/, "");
+  return text.replace(/^ASCII\0\0\0/, "").replace(/(?<!\0)\0+$/, "");
 }
 
 /** @param {Settings} told */
 function ofFooocus(told) {
   const [width, height] = String(told.resolution ?? "").match(/\d+/g) ?? [];
-  const quoted = [...String(told.styles ?? "").matchAll(/'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"/g)];
+  const quoted = [...String(told.styles ?? "").matchAll(QUOTED)].flatMap(([, one, other]) => one ?? other ?? []);
   const named = (/** @type {string} */ name) => String(told.prompt ?? "").toLowerCase().includes(`<lora:${name.toLowerCase()}`);
   return filled({
     prompt: told.prompt, negative_prompt: told.negative_prompt, performance: told.performance, size: [width, height],
-    styles: told.styles === undefined ? undefined : quoted.map(([, one, other]) => (one ?? other).replace(/\\(.)/g, "$1")),
+    styles: told.styles === undefined ? undefined : quoted.map((each) => each.replace(/\\(.)/g, "$1")),
     steps: told.steps, guidance_scale: told.guidance_scale, sharpness: told.sharpness, seed: told.seed,
     refiner_model: told.refiner_model, refiner_switch: told.refiner_model === "None" ? undefined : told.refiner_switch,
     // those that the prompt names come by the prompt
@@ -118,7 +121,8 @@ function ofA1111(text) {
   if (!/\bSteps: \d/.test(last)) return null;
   const at = lines.findIndex((line) => line.startsWith("Negative prompt: "));
   const [positive, negative] = at < 0 ? [lines, []] : [lines.slice(0, at), lines.slice(at)];
-  const labels = [...last.matchAll(LABEL)].map(([, label, value]) => [label.trim(), value.startsWith('"') ? JSON.parse(value) : value]);
+  const found = [...last.matchAll(LABEL)].filter(([, label]) => label);
+  const labels = found.map(([, label, value]) => [label.trim(), value.startsWith('"') ? JSON.parse(value) : value]);
   const told = Object.fromEntries(labels);
   const [width, height] = String(told.Size ?? "").split("x");
   const number = (/** @type {string | undefined} */ value) => (value === undefined ? undefined : Number(value));

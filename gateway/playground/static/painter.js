@@ -46,6 +46,7 @@ export class Painter extends HTMLElement {
     this.view = new View(this.stage, this.sheet, {
       stroke: (x, y, erases) => this.stroke(x, y, erases),
       extend: (x, y) => this.mask.extend(x, y),
+      end: () => this.change((mask) => mask.end()),
       drop: () => this.change((mask) => mask.drop()),
       tip: (x, y) => this.tip(x, y),
       tool: () => this.tool,
@@ -54,18 +55,18 @@ export class Painter extends HTMLElement {
     new ResizeObserver(() => this.dialog.open && this.view.fit()).observe(this.stage);
     this.x = this.y = 0; // where the brush is
     this.mask = new Mask(1, 1);
-    this.of = "";
-    /** @type {(mask: Blob | null) => Promise<boolean>} */
-    this.use = async () => false;
+    this.of = ""; // what the mask belongs to
+    /** @type {(mask: Blob | null) => void} */
+    this.use = () => {};
     fill(this, this.dialog);
   }
 
   /** Paints over a picture; what was painted over the same one, and closed, is still there.
    * @param {HTMLImageElement} picture @param {HTMLImageElement | null} before A mask to go on with.
-   * @param {(mask: Blob | null) => Promise<boolean>} use Takes the mask, null where nothing is marked; says whether it could. */
-  open(picture, before, use) {
+   * @param {string} of Names both. @param {(mask: Blob | null) => void} use Takes the mask, null where nothing is marked. */
+  open(picture, before, of, use) {
     const { naturalWidth: width, naturalHeight: height } = picture;
-    const of = `${picture.src} ${before?.src}`;
+    this.view.release();
     this.use = use;
     if (of !== this.of) {
       this.mask = new Mask(width, height);
@@ -95,22 +96,22 @@ export class Painter extends HTMLElement {
   /** @param {(mask: Mask) => void} how */
   change(how) {
     how(this.mask);
-    this.back.disabled = !this.mask.done.length;
+    this.back.disabled = !this.mask.running && !this.mask.done.length;
     this.forth.disabled = !this.mask.undone.length;
   }
 
   /** @param {number} x @param {number} y @param {boolean} erases */
   stroke(x, y, erases) {
-    this.change((mask) => mask.add({ kind: "stroke", erases, size: Number(this.size.value), points: [x, y] }));
+    this.change((mask) => mask.begin({ kind: "stroke", erases, size: Number(this.size.value), points: [x, y] }));
   }
 
-  /** Shows the brush, at its last place without another. */
-  tip(x = this.x, y = this.y) {
+  /** Shows the brush, at its last place without another, and says what it is or what is told instead. */
+  tip(x = this.x, y = this.y, told = this.tool === "move" ? "Move" : `${this.tool}, ${this.size.value} pixels`) {
     [this.x, this.y] = [x, y];
     this.brush.hidden = this.tool === "move";
     for (const side of /** @type {const} */ (["width", "height"])) this.brush.style[side] = `${this.size.value}px`;
     this.brush.style.translate = `calc(${x}px - 50%) calc(${y}px - 50%)`;
-    this.said.textContent = this.tool === "move" ? "Move" : `${this.tool}, ${this.size.value} pixels`;
+    if (this.said.textContent !== told) this.said.textContent = told; // what is set is read out, each time
   }
 
   /** @param {KeyboardEvent} event */
@@ -131,7 +132,7 @@ export class Painter extends HTMLElement {
     else if (letter === "-") this.view.zoom(1 / CLOSER);
     else if (letter === "0") this.view.fit();
     else if (letter === "i") this.change((mask) => mask.add({ kind: "invert" }));
-    else if (letter === " " && isOnPicture) this.stroke(this.x, this.y, this.tool === "eraser");
+    else if (letter === " " && isOnPicture) this.dab();
     else if (goes && isOnPicture) this.go(goes, event.shiftKey);
     else return;
     event.preventDefault();
@@ -149,16 +150,23 @@ export class Painter extends HTMLElement {
     const step = Math.max(1, Math.round(Number(this.size.value) / 4));
     const within = (/** @type {number} */ at, /** @type {number} */ most) => Math.min(Math.max(at, 0), most);
     const { width, height } = this.mask.canvas;
-    if (draws) this.stroke(this.x, this.y, this.tool === "eraser");
-    this.tip(within(this.x + across * step, width), within(this.y + down * step, height));
-    if (draws) this.mask.extend(this.x, this.y);
-    this.view.reveal(this.x, this.y);
+    const [x, y] = [within(this.x + across * step, width), within(this.y + down * step, height)];
+    if (draws) this.dab([x, y]);
+    this.tip(x, y, `${Math.round(x)} from the left, ${Math.round(y)} from the top`);
+    this.view.reveal(x, y);
+  }
+
+  /** Paints where the brush is. @param {[number, number]} [to] And as far as there. */
+  dab(to) {
+    this.stroke(this.x, this.y, this.tool === "eraser");
+    if (to) this.mask.extend(...to);
+    this.change((mask) => mask.end());
   }
 
   async finish() {
     const mask = await this.mask.file();
     this.dialog.close();
-    if (await this.use(mask)) this.of = ""; // it is a mask like any other now
+    this.use(mask);
   }
 }
 

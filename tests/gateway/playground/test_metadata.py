@@ -82,10 +82,24 @@ def test_a_picture_without_metadata_says_nothing(format: ImageFormat) -> None:
     assert read(encode_image(PIXELS, format, OutputSettings())) is None
 
 
-def test_what_others_write_is_no_setting() -> None:
+def saying(parameters: str) -> bytes:
     text = PngImagePlugin.PngInfo()
-    text.add_text("parameters", "something else")
+    text.add_text("parameters", parameters)
     file = BytesIO()
     Image.fromarray(PIXELS).save(file, "PNG", pnginfo=text)
-    assert read(file.getvalue()) is None
-    assert read(file.getvalue()[:40]) is None
+    return file.getvalue()
+
+
+def test_what_others_write_is_no_setting() -> None:
+    content = saying("something else")
+    assert read(content) is None
+    assert read(content[:40]) is None
+
+
+def test_what_is_no_setting_is_passed_over() -> None:
+    told = read(saying('a lighthouse\nSteps: 30, one, Hires-fix: "a, Seed: 8", Size: 1, two,three, Seed: 7'))
+    assert (told["steps"], told["seed"]) == (30, "7")
+
+
+def test_a_text_longer_than_any_settings_is_not_read() -> None:
+    assert read(saying("a lighthouse\nSteps: 1, " + 500_000 * "a")) is None

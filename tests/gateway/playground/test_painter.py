@@ -1,5 +1,6 @@
 """A mask is painted over the picture that it belongs to, and is as large as that."""
 
+import asyncio
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import painted
 
 WIDTH, HEIGHT = 320, 192
+INITIATE = "**/rest/storage/upload/initiate*"
 UPLOADED = "([address, before]) => address.value && address.value !== before"
 MARKED = """([x, y]) =>
   document.querySelector(".painter canvas").getContext("2d").getImageData(x, y, 1, 1).data[3] > 127"""
@@ -32,6 +34,7 @@ class Painting:
         self.times = times
         self.tab, self.mouse, self.keyboard = tab, tab.page.mouse, tab.page.keyboard
         self.dialog = tab.page.get_by_role("dialog", name="Paint what is to be drawn anew")
+        self.touch: Any = None
         self.opening = tab.page.get_by_role("button", name="Paint the mask")
 
     @classmethod
@@ -67,6 +70,12 @@ class Painting:
         for place in places[1:]:
             await self.mouse.move(*await self.at(*place), steps=4)
         await self.mouse.up()
+
+    async def fingers(self, kind: str, *places: tuple[float, float]) -> None:
+        """Start, Move or End, at places of the screen."""
+        self.touch = self.touch or await self.tab.page.context.new_cdp_session(self.tab.page)
+        points = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(places)]
+        await self.touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
 
     async def marks(self, *places: tuple[int, int]) -> list[bool]:
         return [await self.tab.page.evaluate(MARKED, [self.times * x, self.times * y]) for x, y in places]
@@ -186,22 +195,76 @@ async def test_a_mask_is_gone_on_with_and_an_empty_one_is_none(tab: Tab) -> None
 async def test_a_finger_paints_and_two_zoom(tab: Tab) -> None:
     painting = await Painting.begin(tab, 5)
     await painting.open()
-    touch = await tab.page.context.new_cdp_session(tab.page)
-
-    async def fingers(kind: str, *places: tuple[float, float]) -> None:
-        points = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(places)]
-        await touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
-
     (x, y), before = await painting.at(160, 96), await painting.dialog.locator(".sheet img").bounding_box()
-    await fingers("Start", (x - 40, y))
-    await fingers("Start", (x - 40, y), (x + 40, y))
-    await fingers("Move", (x - 60, y), (x + 60, y))
-    await fingers("Move", (x - 80, y), (x + 80, y))
-    await fingers("End")
+    await painting.fingers("Start", (x - 40, y))
+    await painting.fingers("Start", (x - 40, y), (x + 40, y))
+    await painting.fingers("Move", (x - 60, y), (x + 60, y))
+    await painting.fingers("Move", (x - 80, y), (x + 80, y))
+    await painting.fingers("End")
     after = await painting.dialog.locator(".sheet img").bounding_box()
     assert 1.7 < after["width"] / before["width"] < 2.3
     assert abs((await painting.at(160, 96))[0] - x) < 8
-    await fingers("Start", await painting.at(160, 96))
-    await fingers("Move", await painting.at(180, 96))
-    await fingers("End")
+    await painting.fingers("Start", await painting.at(160, 96))
+    await painting.fingers("Move", await painting.at(180, 96))
+    await painting.fingers("End")
     assert await painting.marks((160, 96), (180, 96), (120, 96)) == [True, True, False]
+
+
+async def test_a_finger_paints_after_one_whose_end_was_not_seen(tab: Tab) -> None:
+    painting = await Painting.begin(tab)
+    await painting.open()
+    await painting.fingers("Start", await painting.at(60, 60))
+    await painting.keyboard.press("Escape")
+    await painting.opening.wait_for()
+    await painting.fingers("End")
+    await painting.open()
+    await painting.fingers("Start", await painting.at(240, 60))
+    await painting.fingers("Move", await painting.at(260, 60))
+    await painting.fingers("End")
+    assert await painting.marks((60, 60), (250, 60)) == [True, True]
+
+
+async def test_what_was_painted_outlives_an_upload_that_fails(tab: Tab) -> None:
+    painting = await Painting.begin(tab)
+    await painting.open()
+    await painting.stroke((60, 60))
+    await painting.uploaded()
+    await painting.open()
+    await painting.stroke((240, 60))
+    tab.refused = 503
+    await tab.page.route(INITIATE, lambda route: route.fulfill(status=503, json={"detail": "It is full."}))
+    await painting.press("Use this mask")
+    await tab.field("mask_image_url").get_by_text("could not be uploaded: It is full.").wait_for()
+    await painting.open()
+    assert await painting.marks((60, 60), (240, 60)) == [True, True]
+
+
+async def test_what_is_painted_while_the_mask_before_is_uploaded_is_not_lost(tab: Tab) -> None:
+    painting = await Painting.begin(tab)
+    goes_on = asyncio.Event()
+
+    async def hold(route: Any) -> None:
+        await goes_on.wait()
+        await route.continue_()
+
+    await tab.page.route(INITIATE, hold)
+    await painting.open()
+    await painting.stroke((60, 60))
+    await painting.press("Use this mask")
+    await painting.open()
+    await painting.stroke((240, 60))
+    await painting.press("Close")
+    goes_on.set()
+    await tab.field("mask_image_url").get_by_text("mask.png", exact=True).wait_for()
+    await painting.open()
+    assert await painting.marks((60, 60), (240, 60)) == [True, True]
+
+
+async def test_keys_are_told_where_they_moved_the_brush(tab: Tab) -> None:
+    painting = await Painting.begin(tab)
+    await painting.open()
+    await painting.tool("Brush", 24)
+    await painting.dialog.get_by_role("application").focus()
+    await painting.keyboard.press("ArrowRight")
+    told = painting.dialog.get_by_role("status")
+    assert await told.text_content() == f"{WIDTH // 2 + 6} from the left, {HEIGHT // 2} from the top"

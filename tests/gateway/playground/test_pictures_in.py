@@ -17,6 +17,18 @@ from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.test_form import DROP, unfold
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, picture
 
+HELD = """
+  window.held = new Set();
+  const { createObjectURL, revokeObjectURL } = URL;
+  URL.createObjectURL = (file) => {
+    const url = createObjectURL(file);
+    held.add(url);
+    return url;
+  };
+  URL.revokeObjectURL = (url) => {
+    held.delete(url);
+    revokeObjectURL(url);
+  };"""
 BOX = """(made) => {
   const [box, all] = [made.getBoundingClientRect(), made.previousElementSibling.getBoundingClientRect()];
   const parts = [box.left - all.left, box.top - all.top, box.width, box.height];
@@ -113,3 +125,35 @@ async def test_a_dropped_picture_that_tells_nothing_is_said_to(tab: Tab) -> None
     await tab.open()
     await tab.page.locator("fs-form form").evaluate(DROP, [[*picture()["buffer"]], "mute.png"])
     await tab.page.get_by_text("mute.png does not say how it was drawn.").wait_for()
+
+
+async def test_an_offer_of_settings_goes_with_its_picture(tab: Tab) -> None:
+    content = encode_image(PIXELS, "png", OutputSettings(), metadata("fooocus", making()))
+    await tab.open("/models/fal-ai/fooocus/inpaint")
+    file = {"name": "drawn.png", "mimeType": "image/png", "buffer": content}
+    await choose(tab, "inpaint_image_url", file)
+    offer = tab.page.get_by_role("button", name="Take its settings")
+    await offer.wait_for()
+    await tab.field("inpaint_image_url").get_by_role("button", name="Remove").click()
+    await offer.wait_for(state="detached")
+
+
+async def test_files_that_are_no_more_shown_are_let_go(tab: Tab) -> None:
+    await tab.page.add_init_script(HELD)
+    await tab.open("/models/fal-ai/fooocus/inpaint")
+    for name in ("one.png", "two.png"):
+        await choose(tab, "inpaint_image_url", {**picture(), "name": name})
+    image = tab.field("inpaint_image_url").locator("img").first
+    assert await tab.page.evaluate("[...held]") == [await image.get_attribute("src")]
+    await tab.field("inpaint_image_url").get_by_role("button", name="Remove").click()
+    assert await tab.page.evaluate("held.size") == 0
+
+
+async def test_what_helps_with_pictures_is_asked_for_anew_where_it_was_missing(tab: Tab) -> None:
+    tab.refused = 404
+    await tab.page.route("**/assistant.js", lambda route: route.fulfill(status=404), times=1)
+    await tab.open("/models/fal-ai/fooocus/inpaint")
+    await choose(tab, "inpaint_image_url", picture())
+    await tab.page.get_by_text("What reads pictures could not be loaded").wait_for()
+    await tab.field("inpaint_mode").locator("select").select_option(index=1)
+    await tab.page.get_by_role("button", name="Paint the mask").wait_for()
