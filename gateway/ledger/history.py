@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, TextClause, and_, delete, exists, or_, select, update
 
 from gateway.errors import PlatformError
 from gateway.ledger.database import Database
 from gateway.ledger.models import Answer, Outcome, Payload, Priority, State
 from gateway.ledger.outbox import DeliveryState
-from gateway.ledger.tables import delivery, log, request
+from gateway.ledger.tables import LISTED, delivery, log, request
 from gateway.ledger.transitions import platform_answer
 from gateway.validation import whole_number
 
@@ -101,10 +101,12 @@ class SqlHistory:
         """
         of_endpoint: ColumnElement[str] = request.c.endpoint
         seq: ColumnElement[int] = request.c.seq
+        which: list[ColumnElement[bool] | TextClause] = [] if key is None else [request.c.key == key]
         if states and State.DONE not in states:
             # those are few, found by their state: by these columns SQLite would go through all that have ended too
             of_endpoint, seq = of_endpoint.concat(""), seq + 0
-        which = [] if key is None else [request.c.key == key]
+        else:
+            which.append(LISTED)
         if endpoint is not None:
             which.append(of_endpoint == endpoint)
         if cursor is not None:

@@ -52,6 +52,8 @@ metadata = MetaData()
 
 _OPEN = text("listened_until IS NOT NULL")
 _GOING = text("state <> 'done'")
+# Of each row; but only a statement that says so too is answered by an index of these, and no other one by mistake.
+LISTED = text("seq > 0")
 
 request = Table(
     "request",
@@ -110,8 +112,8 @@ request = Table(
     Index("request_listened_until", "state", "listened_until"),
     Index("request_of_key", "key", "state", "priority", "turn"),
     Index("request_history", "key", "endpoint", "seq"),
-    Index("request_by_key", "key", "seq"),
-    Index("request_by_endpoint", "endpoint", "seq"),
+    Index("request_by_key", "key", "seq", sqlite_where=LISTED, postgresql_where=LISTED),
+    Index("request_by_endpoint", "endpoint", "seq", sqlite_where=LISTED, postgresql_where=LISTED),
     Index("request_finished", "state", "finished_at"),
     Index("request_payload", "payload", "finished_at"),
     # Of sync runs whose clients wait: few, of many that have ended.
