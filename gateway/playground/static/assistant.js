@@ -6,7 +6,7 @@ import { Edges } from "./edges.js";
 import { ImageField } from "./field-image.js";
 import { GroupField } from "./field-parts.js";
 import { spanOf } from "./mask.js";
-import { areaOf, continued, covering, grown, reading, repaints, sizeDrawn } from "./reads.js";
+import { areaOf, continued, covering, grown, reading, repaints, sizeDrawn, whole } from "./reads.js";
 import { WITH } from "./schema.js";
 
 /** @typedef {import("./form.js").RequestForm} RequestForm */
@@ -175,11 +175,6 @@ export class Assistant {
 function seen(field) {
   const found = field.picture.querySelector("img");
   return found?.complete && found.naturalWidth ? found : null;
-}
-
-/** @param {number} width @param {number} height @returns {import("./reads.js").Span} */
-function whole(width, height) {
-  return { rows: [0, height - 1], columns: [0, width - 1] };
 }
 
 /** @param {Box} box */

@@ -81,3 +81,8 @@ export function sizeDrawn(values, required) {
   const found = /^(\d+)[x*×](\d+)$/i.exec(values.aspect_ratio ?? "");
   return found && !varied ? [Number(found[1]), Number(found[2])] : null;
 }
+
+/** All of a picture. @param {number} width @param {number} height @returns {Span} */
+export function whole(width, height) {
+  return { rows: [0, height - 1], columns: [0, width - 1] };
+}

@@ -100,4 +100,15 @@ export class RequestRow extends HTMLElement {
   }
 }
 
+/** Arrows go from row to row of a list. @param {KeyboardEvent} event @param {HTMLElement} list */
+export function goByArrows(event, list) {
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const row = event.target instanceof Element && event.target.closest("fs-request");
+  if (!by || !(row instanceof RequestRow)) return;
+  event.preventDefault();
+  const rows = [...list.querySelectorAll("fs-request")];
+  const next = rows[rows.indexOf(row) + by];
+  if (next instanceof RequestRow) next.button.focus();
+}
+
 customElements.define("fs-request", RequestRow);

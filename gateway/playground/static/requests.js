@@ -5,7 +5,7 @@ import { Few } from "./few.js";
 import { isOpen } from "./record.js";
 import { RequestFilter } from "./request-filter.js";
 import { RequestMarks } from "./request-marks.js";
-import { RequestRow } from "./request-row.js";
+import { goByArrows, RequestRow } from "./request-row.js";
 import { ask } from "./service.js";
 
 /** @typedef {import("./record.js").Entry} Entry */
@@ -45,11 +45,8 @@ export class Requests extends HTMLElement {
     this.addEventListener("mark", ({ target }) => target instanceof RequestRow && this.marks.put(target.entry.request_id, target.mark.checked));
     this.addEventListener("open", ({ target }) => target instanceof RequestRow && this.open(target));
     this.addEventListener("gone", (event) => this.lose(/** @type {CustomEvent} */ (event).detail));
-    this.list.addEventListener("keydown", (event) => this.go(event));
-    this.anew = () => {
-      this.marks.clear(); // another key may not see them
-      this.begin();
-    };
+    this.list.addEventListener("keydown", (event) => goByArrows(event, this.list));
+    this.anew = () => (this.marks.clear(), this.begin()); // another key may not see what is marked
     this.seen = () => document.visibilityState === "visible" && this.refresh();
   }
 
@@ -195,17 +192,6 @@ export class Requests extends HTMLElement {
     this.few.drop(row);
     this.looking.unobserve(row);
     row.leave();
-  }
-
-  /** Arrows go from row to row. @param {KeyboardEvent} event */
-  go(event) {
-    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const row = event.target instanceof Element && event.target.closest("fs-request");
-    if (!by || !(row instanceof RequestRow)) return;
-    event.preventDefault();
-    const rows = [...this.list.querySelectorAll("fs-request")];
-    const next = rows[rows.indexOf(row) + by];
-    if (next instanceof RequestRow) next.button.focus();
   }
 }
 
