@@ -92,23 +92,22 @@ class _Told:
         stores = {watch.store: up for watch, up in zip(watches, well, strict=True)}
         if figures is None or not stores.get("ledger", True):
             return stores, None
-        return stores, await self._asked("ledger", self._read(figures))
+        began = self._clock()
+        ledger = await self._asked("ledger", self._read(figures))
+        self._reading_s = self._clock() - began
+        return stores, ledger
 
     async def _read(self, figures: SqlFigures) -> Now:
-        """One read at a time: one that nobody waits for any more goes on, and tells the next who asks."""
-        reading = self._reading = self._reading or begin_apart(self._timed(figures))
-        try:
-            return await asyncio.shield(reading)
-        finally:
-            if reading.done():
-                self._reading = None
+        """One read at a time: one that nobody waits for any more holds a thread until it ends."""
+        if self._reading is None:
+            self._reading = begin_apart(self._reading_alone(figures))
+        return await asyncio.shield(self._reading)
 
-    async def _timed(self, figures: SqlFigures) -> Now:
-        began = self._clock()
+    async def _reading_alone(self, figures: SqlFigures) -> Now:
         try:
             return await figures.now(utc_now(), MOST_ERRORS)
         finally:
-            self._reading_s = self._clock() - began
+            self._reading = None
 
     async def _asked(self, whom: str, answer: Awaitable[Found]) -> Found | None:
         """What it answers; None where it does not in time."""

@@ -193,10 +193,38 @@ async def test_a_slow_ledger_is_read_once_however_many_ask_meanwhile(
     monkeypatch.setattr(parts.figures, "now", slow)
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     monkeypatch.setattr(module, "FRESH_S", 0.0)
+    monkeypatch.setattr(module, "SHARE", 1e9)
     for _ in range(3):
         assert (await told(client))["unknown"] == ["ledger"]
+    assert len(begun) == 1
+    monkeypatch.setattr(module, "PATIENCE_S", 10.0)
     go.set()
     assert (await told(client))["unknown"] == []
+
+
+@pytest.mark.parametrize(("patience_s", "unknown"), [(10.0, []), (0.05, ["ledger"])])
+async def test_a_slow_ledger_is_asked_seldom(
+    client: httpx2.AsyncClient,
+    parts: Parts,
+    monkeypatch: pytest.MonkeyPatch,
+    patience_s: float,
+    unknown: list[str],
+) -> None:
+    assert parts.figures is not None
+    now, begun = parts.figures.now, list[object]()
+
+    async def slow(*given: Any) -> Any:
+        begun.append(given)
+        await asyncio.sleep(0.2)
+        return await now(*given)
+
+    monkeypatch.setattr(parts.figures, "now", slow)
+    monkeypatch.setattr(module, "PATIENCE_S", patience_s)
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    monkeypatch.setattr(module, "SHARE", 0.001)
+    for _ in range(2):
+        assert (await told(client))["unknown"] == unknown
+        await asyncio.sleep(0.3)  # a read that nobody waits for has ended by then
     assert len(begun) == 1
 
 
