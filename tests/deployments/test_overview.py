@@ -22,16 +22,9 @@ from gateway.worker.overview import Lately, Overview
 from gateway.worker.placing import Wanted
 from pipelines.events import EngineStats
 from pipelines.weights.at_hand import Weights
-from tests.gateway.fakes import FakeRunner
+from tests.gateway.fakes import Clock, FakeRunner
 
 SPENT = Spent(1, calls=4, rows=20, row_steps=20, seconds=3, bases_found=2, bases_built=1, adapters_built=5)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

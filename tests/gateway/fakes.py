@@ -42,6 +42,16 @@ def finished(work: Work) -> Finished:
     return Finished(images=[image], nsfw=[False], timings={"inference": 0.1}, prompt=work.spec.prompt)
 
 
+class Clock:
+    """Seconds, as a test sets them."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FakeRunner:
     """Waits for `gate`, says `steps` steps `pause_s` apart, delivers for `delivery_s`, then finishes or raises `fault`.
 

@@ -10,22 +10,13 @@ from gateway.files.backends import FolderBlobs
 from gateway.files.blobs import Blobs
 from gateway.files.s3 import Bucket, S3Blobs
 from gateway.files.store import FileStore
+from tests.gateway.fakes import Clock
 from tests.gateway.files.s3_server import BUCKET, S3Server, serving
-
-
-class Clock:
-    """Unix seconds, as a test sets them."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture(scope="session")

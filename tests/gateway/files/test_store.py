@@ -9,7 +9,7 @@ from gateway.files.base import FileInfo, FileTerms, Part, Stored
 from gateway.files.blobs import Blobs
 from gateway.files.store import UNFINISHED_S, FileStore, moment
 from gateway.policy import Acl, AclRule
-from tests.gateway.files.conftest import Clock
+from tests.gateway.fakes import Clock
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 OTHER = "1f8fad5b-d9cb-469f-a165-70867728950e"

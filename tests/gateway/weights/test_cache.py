@@ -9,19 +9,12 @@ import pytest
 
 from gateway.errors import PlatformError
 from gateway.weights.cache import CacheFull, Remembered, WeightsCache, making_room, sha256_of
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.gateway.fakes import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -5,16 +5,10 @@ import pytest
 from gateway.worker.capacity import AVOIDED_S, ON_ITS_WAY_S, REMEMBERED_HINTS, STALE_S, ReplicaRegistry, Report
 from gateway.worker.placing import ReplicaState, Wanted
 from pipelines.weights.at_hand import Weights
+from tests.gateway.fakes import Clock
 
 FILM = Weights("", "film")
 FAST = Weights("lcm", "film")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from gateway.worker.capacity import STALE_S, ReplicaRegistry
 from gateway.worker.places import Places, Ticket
 from gateway.worker.placing import Wanted
 from pipelines.weights.at_hand import Weights
-from tests.gateway.worker.test_capacity import Clock
+from tests.gateway.fakes import Clock
 
 LOOK_AHEAD = 2
 
