@@ -132,7 +132,7 @@ _ENDED = (
     select(request.c.seq, request.c.outcome)
     .where(request.c.state == State.DONE)
     .order_by(request.c.finished_at.desc())
-    .limit(LOOKED_THROUGH)
+    .limit(bindparam("through"))
     .subquery("ended")
 )
 _FAILED = (
@@ -184,7 +184,7 @@ class SqlFigures:
 
         def look(connection: Connection) -> Now:
             going = connection.execute(_GOING, {"recent": at}).all()
-            failed = connection.execute(_FAILED, {"most": most}).all()
+            failed = connection.execute(_FAILED, {"most": most, "through": LOOKED_THROUGH}).all()
             owed = connection.execute(_OWED).one()
             errors = [_failed(row) for row in failed]
             return Now(at, [_going(row) for row in going], errors, Owed(owed.number, owed.oldest))

@@ -74,14 +74,17 @@ def test_each_replica_that_lives_is_told_with_its_state_and_what_it_has(clock: C
     assert drawers_of(replicas, recents) == []
 
 
-async def test_the_one_that_leads_tells_it_under_its_name(tmp_path: Path) -> None:
+async def test_the_one_that_leads_tells_it_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.dispatcher.around", lambda _: Around(2, ["http://10.0.0.1:9/metrics"]))
     settings = GatewaySettings(data_dir=tmp_path)
     ledger = await SqlLedger.open(settings.ledger_address)
     one = Dispatcher.__new__(Dispatcher)
     one._start(ledger, None, LocalFiles(tmp_path), lambda _: FakeRunner(), settings)
     assert not (await one.overview()).leads
     await one.leading.look()
-    one._around = Around(2, ["http://10.0.0.1:9/metrics"])
+    await one._runners()  # asks the cluster, and does not wait for it
+    assert one._asking is not None
+    await one._asking
     await one.report("drawer", 16, (), SPENT)
     told = await one.overview()
     assert told.leads

@@ -5,6 +5,7 @@ import { same } from "./json.js";
 import { Pictures } from "./pictures.js";
 import { legible, picturesOf, textsOf, timesOf, use, wordOf } from "./record.js";
 import { ask } from "./service.js";
+import { table } from "./table.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 
@@ -62,10 +63,9 @@ function differences(records) {
   const unlike = names.filter((name) => !same(left[name], right[name]));
   const alike = names.length - unlike.length;
   const rows = unlike.map((name) => make("tr", {}, make("th", { scope: "row", text: name }), cell(left, name), cell(right, name)));
-  const head = make("tr", {}, ...["Setting", "Left", "Right"].map((text) => make("th", { scope: "col", text })));
   return [
     make("h3", { text: "What differs" }),
-    make("div", { class: "table", tabindex: "0", role: "region", "aria-label": "What differs" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))),
+    table(["Setting", "Left", "Right"], rows, "What differs"),
     make("p", { class: "hint", text: alike === 1 ? "One other is the same in both." : `${alike} others are the same in both.` }),
   ];
 }

@@ -25,7 +25,7 @@ export class RequestRow extends HTMLElement {
     this.picture = make("span", { class: "thumb" });
     this.words = make("span", { class: "words", text: "…" });
     this.state = make("span", { class: "outcome" });
-    const about = make("span", { class: "about" }, make("span", { class: "of", text: entry.endpoint_id }), make("time", { datetime: entry.created_at, text: at }));
+    const about = make("span", { class: "about" }, make("span", { text: entry.endpoint_id }), make("time", { datetime: entry.created_at, text: at }));
     this.button = make("button", { type: "button", class: "entry", onclick: () => this.tell("open") }, this.picture, this.words, about, this.state);
     this.stop = make("button", { type: "button", class: "stop", text: "Stop", onclick: () => this.end() });
     fill(this, this.mark, this.button, this.stop);

@@ -24,6 +24,7 @@ FEW: Sequence[Any] = (
     {"states": [State.QUEUED]},
     {"key": "k1", "states": [State.QUEUED]},
     {"key": "k1", "endpoint": APP, "states": [State.QUEUED]},
+    {"states": [State.DONE], "limit": 1},
 )
 
 

@@ -1,5 +1,7 @@
 """What operators are told of a ledger: what goes, the last errors, webhooks that are owed; by three statements."""
 
+import pytest
+
 from gateway.ledger.figures import SqlFigures
 from gateway.ledger.models import Outcome, Priority, State, Terms
 from gateway.ledger.store import SqlLedger
@@ -44,6 +46,18 @@ async def test_the_last_errors_are_told_first_and_no_more_than_are_asked_for(led
     assert last.finished_at == clock.now
 
 
+async def test_errors_are_looked_for_among_the_last_ends_alone(
+    ledger: SqlLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ledger.figures.LOOKED_THROUGH", 2)
+    for name, outcome, answer in (("a", Outcome.ERROR, FAULT), ("b", Outcome.ERROR, FAULT), ("c", Outcome.OK, OK)):
+        claim = await claimed(ledger, name)
+        clock.turn(1)
+        await ledger.finish(claim, outcome, answer)
+    found = (await SqlFigures(ledger.database).now(clock.now, 20)).failed
+    assert [one.request_id for one in found] == ["b"]
+
+
 async def test_it_takes_three_statements_and_no_commit(ledger: SqlLedger, clock: Clock) -> None:
     await ledger.submit(work("a"), APP, LATE)
     (claim,) = await ledger.claim("one", 1, 60)
@@ -51,5 +65,5 @@ async def test_it_takes_three_statements_and_no_commit(ledger: SqlLedger, clock:
     clock.turn(90)
     with costs(ledger) as counted:
         now = await SqlFigures(ledger.database).now(clock.now, 20)
-    assert counted["statements"] == 3
+    assert (counted["statements"], counted["commits"]) == (3, 0)
     assert (now.owed.number, [one.key for one in now.failed]) == (1, ["k"])

@@ -13,22 +13,10 @@ from gateway.images.metadata import metadata
 from gateway.settings import OutputSettings
 from pipelines.images.area import area_of
 from tests.gateway.images.test_metadata import PIXELS, making
-from tests.gateway.playground.conftest import Tab
+from tests.gateway.playground.conftest import COUNTED, Tab
 from tests.gateway.playground.test_form import DROP, unfold
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, picture
 
-HELD = """
-  window.held = new Set();
-  const { createObjectURL, revokeObjectURL } = URL;
-  URL.createObjectURL = (file) => {
-    const url = createObjectURL(file);
-    held.add(url);
-    return url;
-  };
-  URL.revokeObjectURL = (url) => {
-    held.delete(url);
-    revokeObjectURL(url);
-  };"""
 BOX = """(made) => {
   const [box, all] = [made.getBoundingClientRect(), made.previousElementSibling.getBoundingClientRect()];
   const parts = [box.left - all.left, box.top - all.top, box.width, box.height];
@@ -139,14 +127,14 @@ async def test_an_offer_of_settings_goes_with_its_picture(tab: Tab) -> None:
 
 
 async def test_files_that_are_no_more_shown_are_let_go(tab: Tab) -> None:
-    await tab.page.add_init_script(HELD)
+    await tab.page.add_init_script(COUNTED)
     await tab.open("/models/fal-ai/fooocus/inpaint")
     for name in ("one.png", "two.png"):
         await choose(tab, "inpaint_image_url", {**picture(), "name": name})
     image = tab.field("inpaint_image_url").locator("img").first
-    assert await tab.page.evaluate("[...held]") == [await image.get_attribute("src")]
+    assert await tab.page.evaluate("[...window.alive]") == [await image.get_attribute("src")]
     await tab.field("inpaint_image_url").get_by_role("button", name="Remove").click()
-    assert await tab.page.evaluate("held.size") == 0
+    assert await tab.page.evaluate("window.alive.size") == 0
 
 
 async def test_what_helps_with_pictures_is_asked_for_anew_where_it_was_missing(tab: Tab) -> None:
