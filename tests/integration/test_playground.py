@@ -1,7 +1,10 @@
 """The pages of the real service in a real browser: what a newcomer sees first, and what takes an engine to show."""
 
 import json
+import os
+import sys
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.gateway.playground.conftest import browser_address, tabs  # noqa: F401 (fixtures)
+from tests.gateway.playground.test_code import CLIENTS, GUARD, ROOT, code, said_by
+from tests.gateway.playground.test_form import DROP, unfold
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, Painting, picture
 from tests.integration.conftest import Service
 
@@ -58,3 +63,62 @@ async def test_stop_and_a_reload_reach_what_is_being_drawn(tabs: Any, service: S
     tab.refused = 499
     await tab.page.get_by_role("button", name="Stop").click()
     await tab.state("stopped")
+
+
+@pytest.mark.long
+async def test_a_dropped_picture_is_varied(tabs: Any, service: Service) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    await tab.open("/models/fal-ai/fooocus/upscale-or-vary")
+    await tab.field("uov_image_url").locator("fs-image").evaluate(DROP, [[*picture()["buffer"]], "dropped.png"])
+    await tab.field("uov_image_url").get_by_text("dropped.png", exact=True).wait_for()
+    await tab.ask("a green hill")
+    await tab.state("done")
+    assert len(await tab.pictures()) == 1
+    assert "/files/uploads/" in tab.sent[0]["uov_image_url"]
+
+
+@pytest.mark.long
+async def test_a_value_that_the_service_refuses_is_told_at_its_field(tabs: Any, service: Service) -> None:  # noqa: F811
+    """Two of them; nothing is drawn."""
+    tab = await tabs(service.base_url)
+    await tab.open()
+    await unfold(tab)
+    await tab.field("guidance_scale").locator("input[type=number]").fill("99")
+    await tab.field("loras").locator('[data-name="path"] input').first.fill("nowhere.safetensors")
+    tab.refused = 422
+    await tab.ask("a red cube")
+    await tab.state("failed")
+    assert "less than or equal to 30" in await tab.field("guidance_scale").locator(".error").text_content()
+    await tab.field("guidance_scale").locator("input[type=number]").fill("4")
+    await tab.ask("a red cube")
+    await tab.state("failed")
+    error = tab.field("loras").locator(".error", has_text="nowhere.safetensors")
+    await error.first.wait_for()
+
+
+@pytest.mark.long
+@pytest.mark.clients
+async def test_copied_python_draws(tabs: Any, service: Service, tmp_path: Path) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    (tmp_path / "app.py").write_text(await code(tab, "Python"), encoding="utf-8")
+    (tmp_path / "sitecustomize.py").write_text(GUARD, encoding="utf-8")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    await drew(tab, await said_by(sys.executable, "app.py", folder=tmp_path, PYTHONPATH=path))
+
+
+@pytest.mark.long
+@pytest.mark.clients
+@pytest.mark.skipif(not (CLIENTS / "node_modules").is_dir(), reason="`npm --prefix tests/clients ci` brings the client")
+async def test_copied_javascript_draws(tabs: Any, service: Service, tmp_path: Path) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    (tmp_path / "app.mjs").write_text(await code(tab, "JavaScript"), encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
+    await drew(tab, await said_by("node", "--import", (CLIENTS / "guard.mjs").as_uri(), "app.mjs", folder=tmp_path))
+
+
+async def drew(tab: Any, said: str) -> None:
+    """The program has printed the address of a picture of the size that was asked for."""
+    address = said.split()[0]
+    assert address.startswith(f"{tab.address}/files/outputs/")
+    answer = await tab.page.request.get(address)
+    assert Image.open(BytesIO(await answer.body())).size == (1024, 768)

@@ -134,6 +134,12 @@ class Tab:
         await self.field("prompt").locator("textarea").fill(prompt)
         await self.page.keyboard.press("Enter")
 
+    async def enter(self, credentials: str) -> None:
+        """Give the dialog that asks for a key this one."""
+        dialog = self.page.get_by_role("dialog", name="Your API key")
+        await dialog.get_by_label("Key", exact=True).fill(credentials)
+        await dialog.get_by_role("button", name="Use this key").click()
+
     async def state(self, state: str) -> None:
         """Wait until what is drawn is in this state."""
         await self.page.locator(f'fs-drawing[data-state="{state}"]').wait_for()

@@ -372,12 +372,12 @@ async def test_with_keys_a_second_tab_stops_what_the_first_began(
         first.refused = 401
         await first.open()
         await first.ask("a red cube")
-        await enter(first, made.credentials)
+        await first.enter(made.credentials)
         await first.state("running")
         second = await tabs(server)
         second.refused = 401
         await second.page.goto(f"{server}/requests")
-        await enter(second, made.credentials)
+        await second.enter(made.credentials)
         assert await words(second) == ["a red cube"]
         assert await second.page.locator(".outcome").text_content() == "drawing"
         first.refused = 499  # the result of what was cancelled
@@ -386,9 +386,3 @@ async def test_with_keys_a_second_tab_stops_what_the_first_began(
         await first.page.bring_to_front()
         await first.state("stopped")
         await until(runner.all_left)
-
-
-async def enter(tab: Tab, credentials: str) -> None:
-    dialog = tab.page.get_by_role("dialog", name="Your API key")
-    await dialog.get_by_label("Key", exact=True).fill(credentials)
-    await dialog.get_by_role("button", name="Use this key").click()

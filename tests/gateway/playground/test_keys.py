@@ -19,13 +19,9 @@ async def test_a_refused_request_leads_to_the_key(locked: Parts, keys: SqlKeys, 
         tab.refused = 401
         await tab.open()
         await tab.ask("a red cube")
-        dialog = tab.page.get_by_role("dialog", name="Your API key")
-        await dialog.wait_for()
-        await dialog.get_by_label("Key", exact=True).fill("wrong:key")
-        await dialog.get_by_role("button", name="Use this key").click()
-        await dialog.get_by_text("The API key is not valid").wait_for()
-        await dialog.get_by_label("Key", exact=True).fill(made.credentials)
-        await dialog.get_by_role("button", name="Use this key").click()
+        await tab.enter("wrong:key")
+        await tab.page.get_by_text("The API key is not valid").wait_for()
+        await tab.enter(made.credentials)
         await tab.state("done")  # the request that was refused has gone on by itself
         assert await tab.pictures() == [SIDE]
         secret = made.credentials.partition(":")[2]
@@ -44,10 +40,8 @@ async def test_streams_and_private_pictures_have_the_key_as_a_header(
         await tab.page.add_init_script(COUNTED)
         tab.refused = 404  # of the picture without the key, before it is fetched with it
         await tab.open("/#key")
-        dialog = tab.page.get_by_role("dialog", name="Your API key")
-        await dialog.get_by_label("Key", exact=True).fill(made.credentials)
-        await dialog.get_by_role("button", name="Use this key").click()
-        await dialog.wait_for(state="hidden")
+        await tab.enter(made.credentials)
+        await tab.page.get_by_role("dialog").wait_for(state="hidden")
         await tab.page.get_by_text("Watch it being drawn").click()
         await tab.ask("a red cube")
         await tab.state("done")

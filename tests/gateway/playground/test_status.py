@@ -145,19 +145,12 @@ async def test_it_is_for_keys_of_administrators(locked: Parts, keys: SqlKeys, ta
     async with serving(locked) as server:
         tab = await tabs(server)
         await tab.open("/status")
-        dialog = tab.page.get_by_role("dialog", name="Your API key")
-
-        async def enter(key: str) -> None:
-            await dialog.get_by_label("Key", exact=True).fill(key)
-            await dialog.get_by_role("button", name="Use this key").click()
-            await dialog.wait_for(state="hidden")
-
-        await enter(user)
+        await tab.enter(user)
         said = tab.page.get_by_role("status")
         await said.filter(has_text="lacks the scope 'admin'").wait_for()
         assert "--scope admin" in await said.inner_text()
         await tab.page.locator("fs-status").get_by_role("link", name="Enter a key").click()
-        await enter(admin)
+        await tab.enter(admin)
         await tab.page.get_by_text("Leading dispatcher").wait_for()
         secrets = [key.partition(":")[2] for key in (user, admin)]
         assert [url for url in (*tab.urls, tab.page.url) if any(secret in url for secret in secrets)] == []
