@@ -32,6 +32,9 @@ def prepare_environment() -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault(
+        "MALLOC_ARENA_MAX", "2"
+    )  # Ray's threads are many, and each heap of glibc keeps what was freed
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster
 
 

@@ -64,6 +64,7 @@ class Verdict:
         for sample in samples:
             by_process.setdefault((roles[sample.pid], sample.pid), []).append(sample)
         self.held: dict[str, list[Held]] = {}
+        self.shared: dict[str, float] = {}
         self.ended: list[str] = []
         for (role, pid), own in sorted(by_process.items()):
             if not self._lasts(own):
@@ -72,6 +73,7 @@ class Verdict:
                 continue
             name = role if role not in self.held else f"{role} ({pid})"
             self.held[name] = list(self._of(name, own))
+            self.shared[name] = median(one.shared for one in own if windows.is_last(one.at))
         self.folder = list(self._of_folder(folders))
 
     @property
@@ -86,16 +88,17 @@ class Verdict:
 
     def rows(self) -> Iterator[dict[str, Cell]]:
         """Of each process."""
-        for name, (own, rss, descriptors, threads) in self.held.items():
+        for name, (own, resident, descriptors, threads) in self.held.items():
             yield {
                 "process": name,
                 "own MiB, warm": own.warm,
                 "at the end": own.end,
                 "change %": 100 * (own.end / own.warm - 1),
                 "trend MiB an hour": own.an_hour,
-                "RSS MiB, warm": rss.warm,
-                "RSS at the end": rss.end,
-                "RSS change %": 100 * (rss.end / rss.warm - 1),
+                "resident MiB, warm": resident.warm,
+                "resident at the end": resident.end,
+                "resident change %": 100 * (resident.end / resident.warm - 1),
+                "shared MiB at the end": self.shared[name],
                 "descriptors": f"{descriptors.warm:.0f} to {descriptors.end:.0f}",
                 "threads": f"{threads.warm:.0f} to {threads.end:.0f}",
                 "flat": "yes" if all(each.is_flat for each in self.held[name]) else "no",
@@ -121,7 +124,7 @@ class Verdict:
     def _of(self, name: str, own: Sequence[Sample]) -> Iterator[Held]:
         figures: tuple[tuple[str, Figure, float, Middle], ...] = (
             ("own memory in MiB", lambda one: one.own, SPARE_MIB, low),
-            ("RSS in MiB", lambda one: one.rss, SPARE_MIB, low),
+            ("resident memory in MiB", lambda one: one.resident, SPARE_MIB, low),
             ("descriptors", lambda one: one.descriptors, SPARE_COUNT, median),
             ("threads", lambda one: one.threads, SPARE_COUNT, median),
         )

@@ -35,15 +35,15 @@ _ROLES = (
 @dataclass(frozen=True)
 class Sample:
     """Of one process, `at` seconds after the start, in MiB. own: memory that is no file's and nobody else's, which is
-    what a leak is made of; pss: with its share of what it has together with others, which depends on these; rss: with
-    all of that."""
+    what a leak is made of; resident: with the pages of files, its code among them; shared: what it has touched of Ray's
+    object store, which all processes have together and the store bounds."""
 
     at: float
     role: str
     pid: int
     own: float
-    pss: float
-    rss: float
+    resident: float
+    shared: float
     descriptors: int
     threads: int
 
@@ -70,26 +70,30 @@ def sampled(first: psutil.Process, at: float) -> Iterator[Sample]:
     """Of a process and all that descend from it. One that ends meanwhile is left out."""
     for process in (first, *first.children(recursive=True)):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            memory = process.memory_full_info()
+            own, files, shared = _resident(process.pid)
             yield Sample(
                 at,
                 role_of(" ".join(process.cmdline())),
                 process.pid,
-                _own(process.pid),
-                memory.pss / MIB,
-                memory.rss / MIB,
+                own,
+                own + files,
+                shared,
                 process.num_fds(),
                 process.num_threads(),
             )
 
 
-def _own(pid: int) -> float:
-    """Its anonymous memory, which psutil does not tell."""
+def _resident(pid: int) -> tuple[float, float, float]:
+    """Its anonymous memory, its pages of files and what it shares, in MiB, which psutil does not tell apart."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise psutil.NoSuchProcess(pid) from None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
+    told = {
+        name: int(value.split()[0]) / 1024
+        for name, _, value in (line.partition(":") for line in lines if "Rss" in line)
+    }
+    return told.get("RssAnon", 0.0), told.get("RssFile", 0.0), told.get("RssShmem", 0.0)
 
 
 def measured(data: Path, at: float) -> Folder:
