@@ -4,12 +4,15 @@ A run is a file of JSON lines. Its first line says what the service was:
 
     {"ms_by_rows": {"1": 50, "8": 120}, "starts_s": [4.1, 4.3], "rules": {"keep_s": 5}, "least": 0, "most": 6,
      "replicas": 0, "prepare_s": 0.05, "finish_s": 0.1, "react_s": 1.3, "look_ahead": 4,
+     "before": [{"at": -30.0, "seconds": 3.4, "steps": 40, "rows": 2, "row_steps": 80}],
      "seen": [[0.0, 0, 0], [1.5, 6, 0], [6.0, 6, 6]]}
 
 `ms_by_rows` is the cost of a call of the engine, which may sleep for it, by its rows; `starts_s` how long each replica
 took to start, in the order of their starts; `rules` those of `deployments.autoscaling.Rules` that were set; `replicas`
 how many there were at the beginning; `react_s` how long after the first arrival Serve first wanted more; `seen` how
-many it wanted and how many ran, from which instant on. Every other line is a request, its instants in seconds since any
+many it wanted and how many ran, from which instant on; `before` the requests that the service had drawn one at a time
+by then, which its policy remembers: when each came, counted from the first of the others, and in how many seconds it
+was drawn. Every other line is a request, its instants in seconds since any
 beginning, which is that of `seen` too:
 
     {"at": 0.0, "began_at": 4.4, "ended_at": 6.1, "steps": 8, "rows": 1, "row_steps": 8, "base": "", "loras": "",
@@ -33,6 +36,7 @@ from benchmarks.fleet.service import TICK_S, Outcome, Service
 from benchmarks.fleet.trace import Kind, Trace
 from benchmarks.report import Cell, Report, Table
 from deployments.autoscaling import Rules
+from deployments.figures import Spent
 from pipelines.weights.at_hand import Weights
 
 WITHIN = 0.2
@@ -148,7 +152,11 @@ def replay(said: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> Ou
     )
     rules = with_bounds(Rules(), int(said.get("least", 0)), int(said.get("most", 6)), costs)
     rules = Rules(**{**{name: getattr(rules, name) for name in rules.__slots__}, **said.get("rules", {})})
-    return Service(trace_of(requests), ByWork(rules), costs, int(said.get("replicas", 0)), sample_ticks=1).run()
+    before = [
+        (each["at"], Spent(0, each["steps"], each["steps"] * each["rows"], each["row_steps"], each["seconds"]))
+        for each in said.get("before", ())
+    ]
+    return Service(trace_of(requests), ByWork(rules), costs, int(said.get("replicas", 0)), 1, before).run()
 
 
 def trace_of(requests: Sequence[Mapping[str, Any]]) -> Trace:

@@ -21,7 +21,7 @@ from benchmarks.fleet.replica import AtHand, Replica
 from benchmarks.fleet.scaling import Fixed, Scales
 from benchmarks.fleet.trace import Trace
 from deployments.autoscaling import Figures
-from deployments.figures import Arrivals, Paces
+from deployments.figures import Arrivals, Paces, Spent
 from gateway.ledger.order import Order
 from gateway.worker.capacity import USUAL_ROWS
 from gateway.worker.places import WEIGHT
@@ -79,9 +79,15 @@ class Service:
     """Plays one trace once."""
 
     def __init__(
-        self, trace: Trace, scaling: Scales, costs: Costs, replicas: int = 1, sample_ticks: int = SAMPLE_TICKS
+        self,
+        trace: Trace,
+        scaling: Scales,
+        costs: Costs,
+        replicas: int = 1,
+        sample_ticks: int = SAMPLE_TICKS,
+        before: Sequence[tuple[float, Spent]] = (),
     ) -> None:
-        """replicas: that draw at the beginning."""
+        """replicas: that draw at the beginning. before: what had come and was drawn by then, and when."""
         self._trace, self._scaling, self._costs = trace, scaling, costs
         self._order, self._line = Order(), list[Waiting]()
         self._events: list[tuple[float, int, int, Replica, int]] = []
@@ -98,6 +104,9 @@ class Service:
         self._oldest = self._come = 0
         self._claimed = bytearray(len(trace))
         self._paces, self._arrivals, self._come_work = Paces(), Arrivals(), 0.0
+        for then, spent in before:
+            self._arrivals.hear(spent.row_steps, then)
+            self._paces.hear(spent, then)
         self.outcome = Outcome(np.zeros(len(trace)), np.zeros(len(trace)), full_ms=costs.curve.full_ms)
         kinds = trace.kinds
         self._kind, self._loras = trace.kind.tolist(), trace.loras.tolist()

@@ -69,14 +69,18 @@ async def times_of(scaled: Scaled, ids: Sequence[str]) -> list[Times]:
     return sorted((row[0], row[1], row[2]) for row in rows)
 
 
-async def measure(scaled: Scaled, alone_s: float) -> dict[str, float]:
-    """What a request takes before its first step and behind its last, where a replica waits for it."""
-    await scaled.until_drawn(await scaled.submit(1))
+async def draw_one_by_one(scaled: Scaled) -> list[Times]:
+    """Some requests, each where a replica waits for it but for the first."""
     times = []
-    for _ in range(PROBES):
+    for _ in range(1 + PROBES):
         ids = await scaled.submit(1)
         await scaled.until_drawn(ids)
         times += await times_of(scaled, ids)
+    return times
+
+
+def taken_besides(times: Sequence[Times], alone_s: float) -> dict[str, float]:
+    """What a request takes before its first step and behind its last."""
     before = [(began - came).total_seconds() for came, began, _ in times]
     behind = [(ended - began).total_seconds() - alone_s for _, began, ended in times]
     return {"prepare_s": round(median(before), 3), "finish_s": round(max(0.0, median(behind)), 3)}
@@ -117,7 +121,7 @@ async def test_a_fleet_goes_as_it_is_simulated(
     scaled: Scaled, points: list[tuple[float, float]], tmp_path: Path
 ) -> None:
     alone_s = LARGE.steps * dict(points)[ROWS] / 1000
-    measured = await measure(scaled, alone_s)
+    probes = await draw_one_by_one(scaled)
     await scaled.until(0, running=0)
     seen: list[tuple[float, int, int]] = []
     watching = asyncio.create_task(watch(scaled, seen))
@@ -126,25 +130,28 @@ async def test_a_fleet_goes_as_it_is_simulated(
     watching.cancel()
     times = await times_of(scaled, ids)
     first = times[0][0].timestamp()
+    row_steps = row_steps_of(LARGE)
+    drawn = {"steps": LARGE.steps, "rows": ROWS, "row_steps": row_steps}
     said = {
         "ms_by_rows": {f"{rows:g}": ms for rows, ms in points},
         "starts_s": starts_s(seen),
         "rules": RULES,
         "least": 0,
         "most": MOST,
-        **measured,
+        **taken_besides(probes[1:], alone_s),
+        "before": [
+            {"at": round(came.timestamp() - first, 2), "seconds": round((ended - began).total_seconds(), 2), **drawn}
+            for came, began, ended in probes
+        ],
         "react_s": round(next(at for at, wanted, _ in seen if wanted) - first, 2),
         "seen": [(round(at - first, 2), wanted, running) for at, wanted, running in seen],
     }
-    row_steps = row_steps_of(LARGE)
     told = [
         {
             "at": round(came.timestamp() - first, 3),
             "began_at": round(began.timestamp() - first, 3),
             "ended_at": round(ended.timestamp() - first, 3),
-            "steps": LARGE.steps,
-            "rows": ROWS,
-            "row_steps": row_steps,
+            **drawn,
         }
         for came, began, ended in times
     ]

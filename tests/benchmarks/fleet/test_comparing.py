@@ -53,6 +53,16 @@ def test_replicas_start_as_long_after_the_first_arrival_as_serve_took_to_want_th
     assert replay({**SERVICE, "react_s": 1.5}, [alone]).waits[0] == pytest.approx(1.5 + 3.0)
 
 
+def test_the_policy_knows_the_pace_of_what_was_drawn_before() -> None:
+    """Of slow row-steps there are more replicas for the same ones."""
+    at_once = [{"at": 0.0, "began_at": 0.0, "steps": 20, "rows": 1, "row_steps": 20} for _ in range(40)]
+    before = [
+        {"at": -90.0, "seconds": 20 * seconds, "steps": 20, "rows": 1, "row_steps": 20} for seconds in (0.02, 0.2)
+    ]
+    fast, slow = (replay({**SERVICE, "before": [each]}, at_once).most for each in before)
+    assert 1 < fast < slow
+
+
 def test_the_end_of_the_work_and_the_replicas_until_then_are_compared_where_they_are_told() -> None:
     said, requests = read(run())
     outcome = replay(said, requests)
