@@ -21,7 +21,7 @@ PIXEL = (  # one pixel, PNG
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `condition` holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if await condition():
                 return

@@ -108,7 +108,9 @@ def inputs(family: Family, given: Work) -> Inputs:
     return replace(found, texts=expanded(found.texts, words))
 
 
-@pytest.mark.parametrize("branch_bytes", [None, 2**28], ids=["merged", "carried"])
+@pytest.mark.parametrize(
+    "branch_bytes", [pytest.param(None, marks=pytest.mark.long, id="merged"), pytest.param(2**28, id="carried")]
+)
 @pytest.mark.parametrize("steps", [6, pytest.param(QUALITY.steps, marks=pytest.mark.long)])
 def test_it_is_drawn_and_alike_beside_seven_others(family: Family, steps: int, branch_bytes: int | None) -> None:
     """Some 10 s each: the picture to vary is drawn at 1024 x 1024, as Fooocus does."""

@@ -51,7 +51,7 @@ def reached(metrics: list[Metric]) -> dict[str, float]:
     return {metric.what.rpartition(" ")[2]: metric.reached for metric in metrics}
 
 
-@pytest.mark.parametrize(("side", "count"), [(256, 8), (1024, 2)])
+@pytest.mark.parametrize(("side", "count"), [(256, 8), pytest.param(1024, 2, marks=pytest.mark.long)])
 def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count: int) -> None:
     assert vae.error(pocket_family.vae, side, count) < 0.033  # 0.03 in the mean of more pictures
 
@@ -62,7 +62,7 @@ def test_pictures_come_back_from_the_vae(pocket_family: Family, side: int, count
         ("30 steps", 256, 12),
         pytest.param("30 steps", 256, 24, marks=pytest.mark.long),
         pytest.param("30 steps", 512, 6, marks=pytest.mark.long),
-        ("Extreme Speed", 256, 24),
+        pytest.param("Extreme Speed", 256, 24, marks=pytest.mark.long),
         ("Lightning", 256, 24),
     ],
 )
@@ -78,6 +78,7 @@ def test_things_are_where_hints_have_them(studio: Studio, kind: StructureKind) -
     assert without.reached < 0.35
 
 
+@pytest.mark.long
 def test_the_style_grows_with_its_scale(studio: Studio) -> None:
     same, plain, half, whole = structure.hollows(studio.drawer, studio.family, 6, steps=12)
     assert same.reached == 1.0
@@ -92,7 +93,8 @@ def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Fam
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
 
 
-@pytest.mark.parametrize("kind", quick_and_long(ADAPTERS))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ADAPTERS)
 def test_a_picture_is_taken_over_as_far_as_its_weight_says(studio: Studio, kind: ReferenceKind) -> None:
     colour, background, less, off = image_prompts.takes_over(studio.drawer, studio.family, kind, 8, steps=8)
     assert colour.reached >= 0.8
@@ -119,6 +121,7 @@ def test_checkers_object_to_the_mark_and_to_little_else(pocket_family: Family, n
     assert not any(objects(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea()))
 
 
+@pytest.mark.long
 def test_checkers_let_the_model_draw(studio: Studio) -> None:
     for metric in checkers.lets_the_model_draw(studio.drawer, studio.family, 32):
         assert metric.reached <= 1 / 32, metric
@@ -139,12 +142,14 @@ def test_an_expansion_adds_words_and_denies_nothing(pocket_family: Family) -> No
     assert repeats.reached <= 0.03
 
 
+@pytest.mark.long
 def test_the_refiner_smoothes_what_is_plain_and_keeps_the_rest(pocket_family: Family) -> None:
     grain, *others = refiner.refines(pocket_family, 8, steps=20)
     assert grain.reached < grain.wanted
     assert all(metric.reached >= metric.wanted - 0.1 for metric in others)
 
 
+@pytest.mark.long
 def test_the_token_draws_its_concept(pocket_family: Family) -> None:
     *drawn, nothing = concept.draws_its_concept(pocket_family, 8, steps=12)
     found = reached(drawn)

@@ -128,8 +128,7 @@ async def test_a_bucket_that_is_gone_is_away_until_it_is_back(own_server: S3Serv
     await bucket.put(KEY, b"picture", "image/png")
     await asyncio.to_thread(own_server.kill)
     try:
-        for call in CALLS.values():
-            await refused(bucket, call)
+        await asyncio.gather(*(refused(bucket, call) for call in CALLS.values()))
     finally:
         await asyncio.to_thread(own_server.start)
     await bucket.check()

@@ -1,5 +1,7 @@
 """Pictures are drawn from the page, in a real browser."""
 
+import pytest
+
 from tests.gateway.fakes import until
 from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import SIDE, PaintingRunner
@@ -37,6 +39,7 @@ async def test_stop_ends_a_request_that_is_drawn(tab: Tab, dispatched: None, run
     await until(runner.all_left)
 
 
+@pytest.mark.long
 async def test_stop_ends_a_request_that_is_watched(tab: Tab, dispatched: None, runner: PaintingRunner) -> None:
     runner.pause_s = 60
     await tab.open()
@@ -64,6 +67,7 @@ async def test_a_reload_finds_the_request_and_the_form_again(
     assert len(tab.sent) == 1
 
 
+@pytest.mark.long
 async def test_an_address_leads_to_what_was_drawn_and_asked(tab: Tab, dispatched: None) -> None:
     await tab.open()
     await tab.ask("a red cube")
@@ -90,6 +94,7 @@ async def test_a_fault_is_shown_at_its_field(tab: Tab) -> None:
     assert await tab.page.locator("fs-field .error:visible").count() == 1
 
 
+@pytest.mark.long
 async def test_the_full_view_goes_by_keys(tab: Tab, dispatched: None) -> None:
     await tab.open()
     await tab.field("num_images").locator("input[type=number]").fill("4")
@@ -105,6 +110,7 @@ async def test_the_full_view_goes_by_keys(tab: Tab, dispatched: None) -> None:
     await said.wait_for(state="hidden")
 
 
+@pytest.mark.long
 async def test_a_picture_goes_on_to_another_endpoint(tab: Tab, dispatched: None) -> None:
     await tab.open()
     await tab.ask("a red cube")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.gateway.fakes import PIXEL
 from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import painted
@@ -92,6 +94,7 @@ async def test_each_kind_of_field_of_the_fast_endpoints_is_sent(tab: Tab, dispat
     }
 
 
+@pytest.mark.long
 async def test_a_picture_is_taken_where_it_is_dropped(tab: Tab, dispatched: None) -> None:
     await tab.open("/models/fal-ai/fooocus/upscale-or-vary")
     await tab.field("uov_image_url").locator("fs-image").evaluate(DROP, [[*painted(4)], "dropped.png"])

@@ -117,6 +117,7 @@ async def test_requests_are_listed_newest_first_with_small_pictures(tab: Tab, se
     assert await tab.page.locator(".count").all_text_contents() == ["2"]
 
 
+@pytest.mark.long
 async def test_a_filter_stands_in_the_address_for_reload_and_back(tab: Tab, service: Service) -> None:
     await service.draw("drawn fast")
     await service.draw("drawn by fooocus", FOOOCUS)
@@ -140,6 +141,7 @@ async def listed(tab: Tab, *wanted: str) -> None:
     await reach(tab, LISTED, [*wanted])
 
 
+@pytest.mark.long
 async def test_hundreds_are_listed_as_one_scrolls_and_only_those_in_view_are_asked_for(
     tab: Tab, service: Service, ledger: SqlLedger
 ) -> None:
@@ -198,6 +200,7 @@ async def test_details_tell_all_of_a_request(tab: Tab, service: Service, runner:
     await tab.state("done")
 
 
+@pytest.mark.long
 async def test_an_error_is_told_in_full(tab: Tab, service: Service) -> None:
     await service.fail("a tiny one", "Too small by far.")
     await tab.open("/requests")
@@ -227,6 +230,7 @@ async def test_a_remix_takes_all_or_a_part_into_the_form(tab: Tab, service: Serv
         assert await form(tab) == taken
 
 
+@pytest.mark.long
 async def test_a_remix_goes_without_pictures_that_are_not_kept(tab: Tab, service: Service) -> None:
     await service.draw(endpoint=f"{FAST}/image-to-image", image_url=PIXEL)
     await tab.open("/requests")
@@ -256,6 +260,7 @@ async def test_a_request_is_deleted_with_its_pictures_when_that_is_confirmed(
     assert await parts.files.stat(f"outputs/{kept}/0.png") is not None
 
 
+@pytest.mark.long
 async def test_a_deletion_that_fails_says_so(tab: Tab, service: Service) -> None:
     request_id = await service.draw()
     await tab.open("/requests")
@@ -267,6 +272,7 @@ async def test_a_deletion_that_fails_says_so(tab: Tab, service: Service) -> None
     await question.get_by_text("Request not found").wait_for()
 
 
+@pytest.mark.long
 async def test_two_are_compared_by_what_differs(tab: Tab, service: Service) -> None:
     await service.draw("a red cube", guidance_scale=3)
     await service.draw("a red ball", guidance_scale=3, num_images=2)
@@ -331,6 +337,7 @@ async def test_it_goes_by_keyboard_alone(tab: Tab, service: Service) -> None:
     assert await rows(tab).last.locator(".entry").evaluate("each => each === document.activeElement")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
 async def test_axe_finds_no_serious_fault_on_a_narrow_screen(tab: Tab, service: Service) -> None:
     await service.fail("a tiny one", "Too small.")
@@ -362,6 +369,7 @@ async def judged_in_both(tab: Tab) -> list[str]:
     return faults
 
 
+@pytest.mark.long
 async def test_with_keys_a_second_tab_stops_what_the_first_began(
     locked: Parts, keys: SqlKeys, tabs: Any, dispatched: None, runner: PaintingRunner
 ) -> None:

@@ -27,6 +27,7 @@ async def shoot(tab: Tab, name: str) -> None:
     await tab.page.screenshot(path=SHOTS / f"{name}.png")
 
 
+@pytest.mark.long
 async def test_six_states_are_there_to_be_looked_at(tab: Tab, dispatched: None, runner: PaintingRunner) -> None:
     await tab.open()
     await shoot(tab, "1-first")
@@ -63,7 +64,14 @@ async def test_what_a_browser_fetches_of_the_first_page_is_light(tab: Tab) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/models/fal-ai/fooocus/image-prompt", "/models/fal-ai/fooocus/inpaint#api", "/requests", "/status"]
+    "path",
+    [
+        "/models/fal-ai/fooocus/image-prompt",
+        *(
+            pytest.param(path, marks=pytest.mark.long)
+            for path in ("/models/fal-ai/fooocus/inpaint#api", "/requests", "/status")
+        ),
+    ],
 )
 async def test_nothing_runs_out_of_a_narrow_screen(tab: Tab, path: str) -> None:
     await tab.page.set_viewport_size({"width": 360, "height": 740})
@@ -77,7 +85,7 @@ async def judged(tab: Any) -> list[str]:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("colours", [pytest.param("light", marks=pytest.mark.long), "dark"])
 async def test_axe_finds_no_serious_fault(tab: Tab, dispatched: None, colours: Any) -> None:
     await tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
     await tab.open("/models/fal-ai/fooocus/image-prompt")
@@ -97,6 +105,7 @@ async def test_axe_finds_no_serious_fault(tab: Tab, dispatched: None, colours: A
     assert faults + await judged(tab) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
 async def test_axe_finds_no_serious_fault_where_a_mask_is_painted(tab: Tab) -> None:
     await tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")

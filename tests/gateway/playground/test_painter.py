@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 from tests.gateway.playground.conftest import Tab
@@ -117,6 +118,7 @@ async def test_what_the_mouse_paints_is_white_in_a_mask_of_the_pictures_size(tab
     assert await tab.field("inpaint_image_url").locator(".read").count() == 1
 
 
+@pytest.mark.long
 async def test_strokes_are_erased_inverted_undone_and_cleared(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     await painting.open()
@@ -172,6 +174,7 @@ async def test_keys_alone_paint_a_mask(tab: Tab) -> None:
     await tab.page.locator("button.paint:focus").wait_for()  # where it was opened
 
 
+@pytest.mark.long
 async def test_a_mask_is_gone_on_with_and_an_empty_one_is_none(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     await painting.open()
@@ -192,6 +195,7 @@ async def test_a_mask_is_gone_on_with_and_an_empty_one_is_none(tab: Tab) -> None
     await tab.field("inpaint_image_url").get_by_text("Nothing of it is marked").wait_for()
 
 
+@pytest.mark.long
 async def test_a_finger_paints_and_two_zoom(tab: Tab) -> None:
     painting = await Painting.begin(tab, 5)
     await painting.open()
@@ -210,6 +214,7 @@ async def test_a_finger_paints_and_two_zoom(tab: Tab) -> None:
     assert await painting.marks((160, 96), (180, 96), (120, 96)) == [True, True, False]
 
 
+@pytest.mark.long
 async def test_a_finger_paints_after_one_whose_end_was_not_seen(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     await painting.open()
@@ -224,6 +229,7 @@ async def test_a_finger_paints_after_one_whose_end_was_not_seen(tab: Tab) -> Non
     assert await painting.marks((60, 60), (250, 60)) == [True, True]
 
 
+@pytest.mark.long
 async def test_what_was_painted_outlives_an_upload_that_fails(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     await painting.open()
@@ -239,6 +245,7 @@ async def test_what_was_painted_outlives_an_upload_that_fails(tab: Tab) -> None:
     assert await painting.marks((60, 60), (240, 60)) == [True, True]
 
 
+@pytest.mark.long
 async def test_what_is_painted_while_the_mask_before_is_uploaded_is_not_lost(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     goes_on = asyncio.Event()
@@ -260,6 +267,7 @@ async def test_what_is_painted_while_the_mask_before_is_uploaded_is_not_lost(tab
     assert await painting.marks((60, 60), (240, 60)) == [True, True]
 
 
+@pytest.mark.long
 async def test_keys_are_told_where_they_moved_the_brush(tab: Tab) -> None:
     painting = await Painting.begin(tab)
     await painting.open()

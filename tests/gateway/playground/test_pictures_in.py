@@ -35,6 +35,7 @@ async def choose(tab: Tab, name: str, file: Any) -> None:
     await tab.field(name).get_by_text(file["name"], exact=True).wait_for()
 
 
+@pytest.mark.long
 async def test_the_area_round_a_mask_is_outlined(tab: Tab) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[20:60, 200:260] = 255
@@ -50,6 +51,7 @@ async def test_the_area_round_a_mask_is_outlined(tab: Tab) -> None:
         assert np.allclose(await outline(tab, "inpaint_image_url"), (box.left, box.top, box.width, box.height), atol=1)
 
 
+@pytest.mark.long
 async def test_the_cut_of_a_picture_of_edges_is_outlined(tab: Tab) -> None:
     await tab.open("/models/fal-ai/fooocus/image-prompt")
     await choose(tab, "image_prompt_1", picture())
@@ -109,12 +111,14 @@ async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, 
     }
 
 
+@pytest.mark.long
 async def test_a_dropped_picture_that_tells_nothing_is_said_to(tab: Tab) -> None:
     await tab.open()
     await tab.page.locator("fs-form form").evaluate(DROP, [[*picture()["buffer"]], "mute.png"])
     await tab.page.get_by_text("mute.png does not say how it was drawn.").wait_for()
 
 
+@pytest.mark.long
 async def test_an_offer_of_settings_goes_with_its_picture(tab: Tab) -> None:
     content = encode_image(PIXELS, "png", OutputSettings(), metadata("fooocus", making()))
     await tab.open("/models/fal-ai/fooocus/inpaint")
@@ -126,6 +130,7 @@ async def test_an_offer_of_settings_goes_with_its_picture(tab: Tab) -> None:
     await offer.wait_for(state="detached")
 
 
+@pytest.mark.long
 async def test_files_that_are_no_more_shown_are_let_go(tab: Tab) -> None:
     await tab.page.add_init_script(COUNTED)
     await tab.open("/models/fal-ai/fooocus/inpaint")
@@ -137,6 +142,7 @@ async def test_files_that_are_no_more_shown_are_let_go(tab: Tab) -> None:
     assert await tab.page.evaluate("window.alive.size") == 0
 
 
+@pytest.mark.long
 async def test_what_helps_with_pictures_is_asked_for_anew_where_it_was_missing(tab: Tab) -> None:
     tab.refused = 404
     await tab.page.route("**/assistant.js", lambda route: route.fulfill(status=404), times=1)

@@ -106,6 +106,7 @@ async def test_an_operator_sees_what_runs_and_what_went_wrong(
     looking.tab.errors = [error for error in looking.tab.errors if "status of 500 " not in error]
 
 
+@pytest.mark.long
 async def test_it_is_renewed_while_somebody_looks_and_what_has_the_focus_keeps_it(
     looking: Looking, server: str, dispatched: None, runner: PaintingRunner
 ) -> None:
@@ -122,6 +123,7 @@ async def test_it_is_renewed_while_somebody_looks_and_what_has_the_focus_keeps_i
     assert await looking.turn() == 1
 
 
+@pytest.mark.long
 async def test_it_says_what_is_not_known_and_that_the_service_is_not_reached(
     looking: Looking, dispatcher: LocalDispatcher
 ) -> None:
@@ -157,6 +159,7 @@ async def test_it_is_for_keys_of_administrators(locked: Parts, keys: SqlKeys, ta
         tab.errors = [error for error in tab.errors if "status of 401 " not in error and "status of 403 " not in error]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
 async def test_it_is_for_everybody_and_for_narrow_screens(
     looking: Looking, server: str, dispatcher: LocalDispatcher, dispatched: None, runner: PaintingRunner
