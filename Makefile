@@ -46,7 +46,7 @@ test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test 
 	$(BIN)/python -m pytest -m 'not long and (cluster or clients)' $(ARGS) || together=$$?; \
 	if [ $$alone = 5 ]; then exit $$together; elif [ $$together = 5 ]; then exit $$alone; fi; exit $$((alone ? alone : together))
 
-test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages and hanging processes of a minute
+test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages, kills, pages, several machines (ARGS=tests/kills one folder)
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables

@@ -1,4 +1,6 @@
-"""The one Ray cluster of a test session, and the service on it. Ray is imported only when a test asks for it."""
+"""The services of a test session: one on the one Ray cluster of its process, and one in processes of its own, with
+keys. Ray is imported only when a test asks for it.
+"""
 
 import json
 import logging
@@ -8,13 +10,18 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.detector import DETECTOR
 
+if TYPE_CHECKING:
+    from tests.kills.service import Served
+
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 120.0
+LEASE_S = 2.0  # of the service that may be killed
 
 # Ray reads these when it is imported, and its workers inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -94,6 +101,24 @@ def service(cluster: int, family_that_sees_faces: Path, tmp_path_factory: pytest
         assert time.monotonic() < end, "the service does not become ready"
         time.sleep(0.2)
     return address
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> "Iterator[Served]":
+    """A service that asks for keys and keeps files to them, with short leases, in processes that may be killed. Its
+    engine draws nothing and can be held."""
+    from tests.kills.service import Served
+
+    served = Served.start(
+        tmp_path_factory.mktemp("keyed"),
+        free_port(),
+        "fake",
+        pocket_family_folder,
+        gateway={"keys": "required", "files_access": "key", "lease_s": LEASE_S},
+        limits={"stop_grace_s": 1},
+    )
+    yield served
+    served.stop()
 
 
 def kill_replicas(app: str, deployment: str) -> None:

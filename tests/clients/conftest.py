@@ -17,7 +17,7 @@ import skimage.data
 
 from tests.clients.guard import Guard
 from tests.clients.pointing import point
-from tests.cluster import ROOT, free_port
+from tests.cluster import ROOT
 from tests.kills.service import Served
 
 HERE = Path(__file__).parent
@@ -75,22 +75,11 @@ def base(service: str, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def private(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
-    """A service that asks for keys and keeps files to them."""
-    settings = {"keys": "required", "files_access": "key"}
-    served = Served.start(
-        tmp_path_factory.mktemp("private"), free_port(), "fake", pocket_family_folder, gateway=settings
-    )
-    yield served
-    served.stop()
-
-
-@pytest.fixture(scope="session")
-def create(private: Served) -> Callable[..., str]:
-    """Make a key of the private service with the real command; its credentials."""
+def create(lasting: Served) -> Callable[..., str]:
+    """Make a key of the service with keys, with the real command; its credentials."""
 
     def create(*more: str) -> str:
-        command = [sys.executable, "-m", "gateway.keys", "--data-dir", str(private.data), "create", "somebody", *more]
+        command = [sys.executable, "-m", "gateway.keys", "--data-dir", str(lasting.data), "create", "somebody", *more]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAL_KEY=")]
         return line.removeprefix("FAL_KEY=")

@@ -31,11 +31,11 @@ def key(create: Callable[..., str]) -> str:
 
 
 @pytest.fixture
-def generate(private: Served, key: str, run_node: RunNode) -> Generate:
+def generate(lasting: Served, key: str, run_node: RunNode) -> Generate:
     """What an application gets of `generateImage`. keyed: its pictures are fetched with the key."""
 
     def generate(model: str, asked: Mapping[str, Any], *, keyed: bool = True, credentials: str = key) -> dict[str, Any]:
-        story = {"base": private.address, "key": credentials, "model": model, "keyed": keyed, "asked": asked}
+        story = {"base": lasting.address, "key": credentials, "model": model, "keyed": keyed, "asked": asked}
         done = run_node(HERE / "ai_sdk.mjs", stdin=json.dumps(story))
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -142,11 +142,11 @@ def test_the_program_of_the_page(base: str, run_node: RunNode, tmp_path: Path) -
 
 
 def test_the_program_of_the_page_where_files_are_kept_to_their_keys(
-    private: Served, key: str, run_node: RunNode, tmp_path: Path
+    lasting: Served, key: str, run_node: RunNode, tmp_path: Path
 ) -> None:
     source = _program(1)
     assert source.count("any:key") == 1
-    assert_drawn(source.replace("any:key", key), private.address, run_node, tmp_path)
+    assert_drawn(source.replace("any:key", key), lasting.address, run_node, tmp_path)
 
 
 def _program(number: int) -> str:

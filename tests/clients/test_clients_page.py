@@ -48,6 +48,7 @@ def assert_picture(said: str, address: str, trusted: Path | None = None) -> None
         assert client.get(url).headers["content-type"].startswith("image/")
 
 
+@pytest.mark.long
 def test_python_unchanged_by_environment_variables(over_tls: Served, tmp_path: Path) -> None:
     (command,) = blocks(page(PAGE), "sh")
     assert command == "make serve TLS=1 PORT=8443\n"
@@ -75,6 +76,7 @@ def test_python_unchanged_by_environment_variables(over_tls: Served, tmp_path: P
     assert_picture(done.stdout, f"https://localhost:{over_tls.port}", trusted)
 
 
+@pytest.mark.long
 def test_without_the_authority_it_is_not_trusted(over_tls: Served) -> None:
     with httpx2.Client(trust_env=False) as client, pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY"):
         client.get(f"{over_tls.address}/ready")
@@ -83,6 +85,7 @@ def test_without_the_authority_it_is_not_trusted(over_tls: Served) -> None:
     assert f"SSL_CERT_FILE={over_tls.data / 'tls' / 'ca.pem'}" in log
 
 
+@pytest.mark.long
 def test_node_over_tls(over_tls: Served, tmp_path: Path, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = blocks(page(PAGE), "js")[0].replace(ADDRESS, f"https://localhost:{over_tls.port}")
     trusted = over_tls.data / "tls" / "ca.pem"

@@ -38,11 +38,11 @@ def theirs(create: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def expired(mine: str, private: Served) -> str:
+def expired(mine: str, lasting: Served) -> str:
     """The command gives an hour at least, so this one is made by what stands behind it."""
 
     async def made() -> str:
-        keys = await SqlKeys.open(f"sqlite:///{private.data / 'ledger.db'}")
+        keys = await SqlKeys.open(f"sqlite:///{lasting.data / 'ledger.db'}")
         try:
             ended = datetime.now(UTC) - timedelta(minutes=1)
             return (await keys.create("late", [Scope.RUN], KeyLimits(None, None, None), ended)).credentials
@@ -53,10 +53,10 @@ def expired(mine: str, private: Served) -> str:
 
 
 @pytest.fixture
-def base(private: Served, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    point(private.address, monkeypatch)
+def base(lasting: Served, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    point(lasting.address, monkeypatch)
     with guard.watching():
-        yield private.address
+        yield lasting.address
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ TINY: Mapping[str, Any] = {
 }
 
 
+@pytest.mark.long
 async def test_async_python_subscribes_fifty_times_behind_a_hundred(
     base: str, async_client: fal_client.AsyncClient
 ) -> None:

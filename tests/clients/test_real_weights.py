@@ -42,6 +42,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.cluster]
 COMMAND_S, READY_S, ENDING_S = 120, 150, 60
 
 
+@pytest.mark.long
 def test_a_team_pulls_a_preset_serves_it_and_runs_its_programs(
     pocket_family_folder: Path,
     tmp_path: Path,

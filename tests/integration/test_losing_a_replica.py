@@ -29,6 +29,7 @@ def drawn(client: httpx2.Client, output: Mapping[str, Any]) -> list[NDArray[np.i
     return [pixels(client.get(image["url"]).content).astype(np.int16) for image in output["images"]]
 
 
+@pytest.mark.long
 def test_its_requests_are_drawn_again_as_if_nothing_had_happened(client: httpx2.Client, service: Service) -> None:
     """One that is queued and one whose client waits; Serve needs half a minute for another replica."""
     undisturbed = drawn(client, run(client, FAST, SEEDED))

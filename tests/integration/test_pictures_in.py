@@ -106,6 +106,7 @@ def marked(side: int, part: slice) -> Pixels:
 MASK = marked(256, slice(64, 192))
 
 
+@pytest.mark.long
 def test_a_part_of_a_picture_is_drawn_anew_and_the_rest_stays(client: httpx2.Client) -> None:
     """The mask comes at its size, at half of it, and as transparency, which lies on white; on two endpoints."""
     clear = Image.fromarray(np.zeros((256, 256, 4), np.uint8) + np.array([0, 0, 0, 255], np.uint8))
@@ -124,6 +125,7 @@ def test_a_part_of_a_picture_is_drawn_anew_and_the_rest_stays(client: httpx2.Cli
         assert np.abs(again - drawn).mean() < 2
 
 
+@pytest.mark.long
 def test_a_mask_that_marks_nothing_leaves_the_prompt_alone_and_a_full_one_everything(client: httpx2.Client) -> None:
     asked = {**HOLE, "aspect_ratio": "256x256", "inpaint_image_url": png(BLUE)}
     prompt = {name: value for name, value in asked.items() if name != "inpaint_image_url"}

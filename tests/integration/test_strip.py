@@ -17,6 +17,7 @@ from tests.pages import ROOT, blocks, page
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.long
 def test_the_strip_is_drawn_anew(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, made = ROOT / "docs" / "strip.py", tmp_path / "strip.png"
     assert "python docs/strip.py http://127.0.0.1:8000" in page("README.md")

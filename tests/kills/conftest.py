@@ -1,31 +1,15 @@
-"""A service in processes of its own, with keys and short leases, for tests that stop, starve or outnumber it."""
+"""The service with keys, for tests that stop, starve or outnumber it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
-from tests.cluster import free_port
 from tests.kills.service import Served
 
-LEASE_S = 2.0
-
 NewKey = Callable[[KeyLimits], dict[str, str]]
-
-
-@pytest.fixture(scope="session")
-def lasting(tmp_path_factory: pytest.TempPathFactory, pocket_family_folder: Path) -> Iterator[Served]:
-    """With an engine that draws nothing and can be held."""
-    folder = tmp_path_factory.mktemp("keyed")
-    gateway = {"keys": "required", "lease_s": LEASE_S}
-    served = Served.start(
-        folder, free_port(), "fake", pocket_family_folder, gateway=gateway, limits={"stop_grace_s": 1}
-    )
-    yield served
-    served.stop()
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_cancels_whose_callers_hang_up_leave_the_ledger_free(
     wait_until(lambda: state(client, key, last) == "COMPLETED", 30)
 
 
+@pytest.mark.long
 def test_a_key_that_opens_runs_without_end_does_not_keep_another_from_beginning(
     keyed: Served, client: httpx2.Client, new_key: NewKey, held: None
 ) -> None:
@@ -128,5 +129,5 @@ def test_the_address_of_a_picture_does_not_follow_from_its_request(client: httpx
     request_id = answer.headers["x-fal-request-id"]
     guessed = blake2b(f"{request_id}/0".encode(), digest_size=16).hexdigest()
     kind = image["url"].rpartition(".")[2]
-    assert client.get(f"/files/outputs/{request_id}/{guessed}.{kind}").status_code == 404
-    assert client.get(image["url"]).status_code == 200
+    assert client.get(f"/files/outputs/{request_id}/{guessed}.{kind}", headers=key).status_code == 404
+    assert client.get(image["url"], headers=key).status_code == 200

@@ -25,7 +25,7 @@ from tests.kills.client import PATIENCE_S, Asking, Receiver, receiver
 from tests.kills.holding import FREE
 from tests.kills.service import Served
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(600)]
 
 LEASE_S = 2.0
 LEASES = 3  # for so many a store is away

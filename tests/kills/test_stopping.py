@@ -22,6 +22,7 @@ HELD = {"prompt": "a cube", "num_inference_steps": 4, "image_size": "square", "s
 QUEUED, RUNS = 20, 3  # of the first some are drawn, some prepared and some wait
 
 
+@pytest.mark.long
 def test_a_service_that_stops_leaves_nothing_with_an_owner(keyed: Served, new_key: NewKey) -> None:
     """Half a minute: it stops and starts again."""
     keyed.hold.touch()
