@@ -41,6 +41,7 @@ class Usage:
 def whose_title(title: str) -> str:
     """Whose a process is by its title, which Ray writes: `ray::ServeReplica:application:deployment.method`; of a
     replica `application/deployment`."""
+    title = title.rstrip("\0 ")  # as long as the command that it replaced
     if title.startswith(_REPLICA):
         application, deployment = title.removeprefix(_REPLICA).split(":")[:2]
         return f"{application}/{deployment.partition('.')[0]}"

@@ -110,6 +110,7 @@ def test_a_cost_may_grow_by_a_fifth_with_the_queue() -> None:
     ("title", "whose"),
     [
         ("ray::ServeReplica:chain:Diffuser", "chain/Diffuser"),
+        ("ray::ServeReplica:chain:Diffuser" + 40 * " ", "chain/Diffuser"),
         ("ray::ServeReplica:service:Gateway.handle_request_with_rejection", "service/Gateway"),
         ("ray::ProxyActor.receive_asgi_messages", "proxy"),
         ("ray::ServeController.listen_for_change", "ray"),
