@@ -33,6 +33,42 @@ async def test_a_prompt_and_enter_draw_the_first_picture_of_a_cold_page(tabs: An
 
 
 @pytest.mark.long
+async def test_each_kind_of_field_is_sent_as_it_was_set_and_drawn(tabs: Any, service: Service) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    await tab.open("/models/fal-ai/fooocus/image-prompt")
+    await unfold(tab)
+    await tab.field("image_prompt_1").locator("input[type=file]").first.set_input_files(picture())
+    await tab.field("image_prompt_1").get_by_text("hill.png", exact=True).wait_for()
+    await tab.field("image_prompt_1").get_by_text("CPDS").click()
+    await tab.field("prompt").locator("textarea").fill("a red cube")
+    await tab.field("seed").locator("input").fill("7")
+    await tab.field("performance").get_by_text("Lightning").click()
+    await tab.field("aspect_ratio").get_by_text("1152 × 896").click()
+    await tab.field("guidance_scale").locator("input[type=range]").fill("7.5")
+    await tab.field("num_images").locator("input[type=number]").fill("2")
+    await tab.field("enable_safety_checker").locator("input").click()
+    await tab.field("styles").locator("input[type=search]").fill("sai anime")
+    await tab.field("styles").get_by_text("SAI Anime", exact=True).click()
+    await tab.page.get_by_role("button", name="Draw", exact=True).click()
+    await tab.state("done")
+    assert await tab.pictures() == [1152, 1152]
+    (asked,) = tab.sent
+    first = asked.pop("image_prompt_1")
+    assert "/files/uploads/" in first.pop("image_url")
+    assert first == {"type": "CPDS"}
+    assert asked == {
+        "prompt": "a red cube",
+        "seed": 7,
+        "performance": "Lightning",
+        "aspect_ratio": "1152x896",
+        "guidance_scale": 7.5,
+        "num_images": 2,
+        "enable_safety_checker": False,
+        "styles": ["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp", "SAI Anime"],
+    }
+
+
+@pytest.mark.long
 async def test_a_painted_hole_is_filled_and_the_rest_stays(tabs: Any, service: Service) -> None:  # noqa: F811
     painting = await Painting.begin(await tabs(service.base_url))
     tab = painting.tab
