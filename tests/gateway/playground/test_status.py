@@ -11,6 +11,7 @@ from gateway.errors import PlatformError
 from gateway.http import overview
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.figures import LOOKED_THROUGH
 from gateway.worker.overview import Drawer, Lately, Overview
 from tests.gateway.fakes import LocalDispatcher
 from tests.gateway.http.conftest import serving
@@ -130,6 +131,7 @@ async def test_it_says_what_is_not_known_and_that_the_service_is_not_reached(
     dispatcher.away = True
     await looking.open()
     assert await looking.page.get_by_text("Unknown: the dispatcher does not answer.").is_visible()
+    assert await looking.page.get_by_text(f"None among the last {LOOKED_THROUGH:,} requests.").is_visible()
     dispatcher.away = False
     await looking.page.route("**/status", lambda route: route.abort())
     await looking.turn()
