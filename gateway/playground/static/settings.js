@@ -35,7 +35,7 @@ export class FoundSettings extends HTMLElement {
 
 /** What of it the fields of a form can have. left: what they cannot. @param {Record<string, any>} told
  * @param {FormField[]} fields @returns {{input: Record<string, any>, left: string[]}} */
-export function fitting({ size, steps, ...told }, fields) {
+function fitting({ size, steps, ...told }, fields) {
   const [width, height] = size ?? [];
   /** @type {Record<string, any>} */
   const all = { ...told, num_inference_steps: steps, aspect_ratio: size && `${width}x${height}`, image_size: size && { width, height } };
