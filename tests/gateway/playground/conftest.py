@@ -49,6 +49,11 @@ COUNTED = """
     revoke.call(URL, url);
   };
 """
+# a page comes into view, or goes out of it
+SEEN = """seen => {
+  Object.defineProperty(document, "visibilityState", { value: seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.gateway.playground.conftest import COUNTED, Service, Tab, details, reach, rows, words
+from tests.gateway.playground.conftest import COUNTED, SEEN, Service, Tab, details, reach, rows, words
 from tests.gateway.playground.painting import PaintingRunner
 
 
@@ -67,6 +67,25 @@ async def test_details_that_see_the_end_first_give_the_row_its_picture(
     runner.gate.set()
     await dialog.get_by_text("drawn, ").wait_for()
     await rows(tab).locator(".thumb img").wait_for()
+
+
+async def test_what_is_looked_at_again_has_what_came_meanwhile_and_rows_go_on_to_their_end(
+    tab: Tab, service: Service, runner: PaintingRunner
+) -> None:
+    runner.gate.clear()
+    await service.wait("first")
+    await tab.open("/requests")
+    assert await words(tab) == ["first"]
+    states = tab.page.locator(".outcome")
+    await states.get_by_text("drawing").wait_for()
+    await service.wait("second")
+    await tab.page.evaluate(SEEN, "hidden")
+    await tab.page.evaluate(SEEN, "visible")
+    await rows(tab).nth(1).wait_for()
+    assert await words(tab) == ["second", "first"]
+    runner.gate.set()
+    await states.get_by_text("drawn").nth(1).wait_for()
+    await rows(tab).nth(1).locator(".thumb img").wait_for()
 
 
 async def test_a_poll_that_fails_leaves_the_details_and_is_made_again(

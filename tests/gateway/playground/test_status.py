@@ -15,17 +15,13 @@ from gateway.ledger.figures import LOOKED_THROUGH
 from gateway.worker.overview import Drawer, Lately, Overview
 from tests.gateway.fakes import LocalDispatcher
 from tests.gateway.http.conftest import serving
-from tests.gateway.playground.conftest import Tab
+from tests.gateway.playground.conftest import SEEN, Tab
 from tests.gateway.playground.painting import PaintingRunner
 from tests.gateway.playground.test_looks import AXE, judged_in_both, shoot
 
 MARKUP = "<img src=x onerror=\"console.error('it ran')\">"
 DRAWER = Drawer("diffuser-1", "drawing", 16, 4.0, 2, ("lcm x 1",), 3, Lately(10, 55, 0.5, 4, 1, 2, 6))
 LEADING = Overview("dispatcher-1", 90_000.0, [DRAWER, Drawer("diffuser-2", "ended", 0, 0.0, 0)], 1)
-SEEN = """seen => {
-  Object.defineProperty(document, "visibilityState", { value: seen, configurable: true });
-  document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 @pytest.fixture(autouse=True)
