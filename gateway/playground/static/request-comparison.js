@@ -1,9 +1,10 @@
 // Two requests beside one another: their pictures, and in what their settings differ.
 
 import { fill, make, spelled } from "./dom.js";
+import { legible } from "./facts.js";
 import { same } from "./json.js";
 import { Pictures } from "./pictures.js";
-import { legible, picturesOf, textsOf, timesOf, use, wordOf } from "./record.js";
+import { picturesOf, textsOf, timesOf, use, wordOf } from "./record.js";
 import { ask } from "./service.js";
 import { table } from "./table.js";
 
