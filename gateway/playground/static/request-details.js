@@ -5,7 +5,7 @@ import { facts, legible, stages } from "./facts.js";
 import { Pictures } from "./pictures.js";
 import { isOpen, picturesOf, remix, sendable, textsOf, timesOf, use, wordOf } from "./record.js";
 import { RequestDeletion } from "./request-deletion.js";
-import { Refused, ask } from "./service.js";
+import { Refused, addressOf, ask, pageOf } from "./service.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 /** @typedef {import("./request-row.js").RequestRow} RequestRow */
@@ -61,7 +61,7 @@ export class RequestDetails extends HTMLElement {
     this.pictures.show([]);
     fill(this.told);
     this.remix.hidden = this.stop.hidden = this.deleting.hidden = this.fault.hidden = true;
-    this.link.href = `/models/${row.entry.endpoint_id}?request=${encodeURIComponent(row.entry.request_id)}`;
+    this.link.href = pageOf(row.entry.endpoint_id, row.entry.request_id);
     this.dialog.showModal();
     await this.load();
   }
@@ -76,7 +76,7 @@ export class RequestDetails extends HTMLElement {
     let isOver = false;
     try {
       /** @type {RequestRecord} */
-      const record = await ask(`/queue/requests/${encodeURIComponent(row.entry.request_id)}`, { signal });
+      const record = await ask(addressOf(row.entry.request_id), { signal });
       if (signal.aborted) return;
       if (this.record?.status !== record.status || this.record.logs.length !== record.logs.length) this.show(record);
       row.show(record);
