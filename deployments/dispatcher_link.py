@@ -15,9 +15,6 @@ class DispatcherHandle:
 
     def __init__(self, dispatcher: Handle) -> None:
         self._leader = LeaderHandle(dispatcher, ANSWER_S)
-        # a dispatcher of the version before may not know what it is asked, and those that all waits for are not to
-        # look for the leader again for that
-        self._of_operators = LeaderHandle(dispatcher, ANSWER_S)
 
     async def poll(
         self, listener: str, number: int, runs: Mapping[str, bool], submitted: Sequence[Submitted] = ()
@@ -40,5 +37,5 @@ class DispatcherHandle:
         return room
 
     async def overview(self) -> Overview:
-        overview: Overview = await self._of_operators.ask("overview")
+        overview: Overview = await self._leader.ask("overview")
         return overview

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from ray.exceptions import RayTaskError
+
 from deployments.routing import to_replica
 
 Asked = ParamSpec("Asked")
@@ -78,6 +80,8 @@ class LeaderHandle:
             asked = self._leader
             try:
                 told: Told = await self._answered(getattr(self._reached, method).remote(*given))
+            except RayTaskError:  # raised there: it has answered, and what it said is no sign of who leads
+                raise
             except Exception:  # not where the caller is cancelled, which others share this with
                 self._go_to("")  # it may have gone
                 raise

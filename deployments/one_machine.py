@@ -39,12 +39,19 @@ PAGE = "docs/operations.md, Several machines"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One that lives. resources: all that it has."""
+    """One that lives. resources: all that it has. metrics_port: where it offers the metrics of all that runs on it."""
 
     id: str
     address: str
     resources: Mapping[str, float]
     labels: Mapping[str, str]
+    metrics_port: int = 0
+
+    @property
+    def metrics(self) -> str:
+        """The address of these metrics, in Prometheus' form."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.metrics_port}/metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,13 @@ def living_nodes() -> list[Node]:
     """Of the cluster, with what Ray tells of them."""
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [
-        Node(node["NodeID"], node["NodeManagerAddress"], node.get("Resources") or {}, node.get("Labels") or {})
+        Node(
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            node.get("Resources") or {},
+            node.get("Labels") or {},
+            node["MetricsExportPort"],
+        )
         for node in found
         if node["Alive"]
     ]

@@ -83,11 +83,10 @@ def own_ray(starting: Starting, begin: Callable[[Path], None] = begin) -> Iterat
 
 def metrics_address() -> str:
     """Where this Ray offers the metrics of all that runs on it, in Prometheus' form."""
-    import ray
+    from deployments.one_machine import living_nodes
 
-    nodes: Callable[[], list[dict[str, int]]] = ray.nodes  # untyped
-    (node,) = nodes()
-    return f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    (node,) = living_nodes()
+    return node.metrics
 
 
 def interrupt(*_: object) -> None:

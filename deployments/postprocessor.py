@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gateway.images.codec import CONTENT_TYPES, encode_image
 from gateway.images.metadata import Making, Metadata, UsedModel, lora_name, metadata
 from gateway.monitoring.trace import Trace
 from gateway.settings import OutputSettings, Scheme
+from gateway.version import own_version
 from gateway.work import Delivery, Image
 from pipelines.catalogue import Catalogue
 from pipelines.events import Pixels
@@ -31,7 +31,6 @@ from pipelines.prompts.assembly import Texts
 from pipelines.spec import Spec
 from pipelines.weights.integrity import sha256_of
 
-PACKAGE = "fooocus-serve"
 NO_TEXTS = Texts((), (), "")  # of a picture that was enlarged and no more
 
 
@@ -136,7 +135,7 @@ class Models:
 def _told(models: Models, scheme: Scheme, images: Pixels, spec: Spec, texts: Sequence[Texts]) -> list[Metadata]:
     """What each picture says of its making."""
     height, width = images.shape[1:3]
-    size, number = (width, height), version(PACKAGE)
+    size, number = (width, height), own_version()
     base, used = models.base(), loras_of(spec) if texts else []  # nothing draws a picture that is enlarged
     loras = tuple((lora, models.lora(lora.source)) for lora in used)
     refiner = models.refiner() if spec.refiner is not None else None

@@ -10,6 +10,7 @@ from ray._private.worker import global_worker
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
+from deployments.one_machine import living_nodes
 from deployments.placement import DEFAULTS
 
 Opened = TypeVar("Opened")
@@ -64,13 +65,10 @@ def metrics_addresses() -> list[str]:
     """Where the nodes of this cluster offer the metrics of all that runs on them; of many nodes some. Blocks."""
     if not ray.is_initialized():
         return []
-    ask: Callable[[], list[dict[str, Any]]] = ray.nodes  # untyped
     try:
-        nodes = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ask() if node["Alive"]]
+        return sorted(node.metrics for node in living_nodes())[:MOST_NODES]
     except Exception:  # it is only told
         return []
-    hosts = [(f"[{host}]" if ":" in host else host, port) for host, port in nodes]
-    return sorted(f"http://{host}:{port}/metrics" for host, port in hosts)[:MOST_NODES]
 
 
 def around(deployment: str) -> Around:

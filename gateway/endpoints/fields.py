@@ -96,8 +96,8 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 class ImageSize(Part):
     """Width and height in pixels. The nearest multiples of 8 are drawn, and told in the output."""
 
-    width: Side = Field(512, description="Width in pixels; the nearest multiple of 8 is drawn.")
-    height: Side = Field(512, description="Height in pixels; the nearest multiple of 8 is drawn.")
+    width: Side = Field(512, description=f"Width in pixels; the nearest multiple of {FACTOR} is drawn.")
+    height: Side = Field(512, description=f"Height in pixels; the nearest multiple of {FACTOR} is drawn.")
 
 
 def _form(value: Any) -> str:
@@ -181,7 +181,7 @@ class FooocusFields(Input):
     sharpness: float = Field(2.0, ge=0, le=30, description="Higher values give more texture." + NO_EFFECT)
     aspect_ratio: AspectRatio = Field(
         "1024x1024",
-        description="WIDTHxHEIGHT in pixels; each side a multiple of 8 from 64 to 2048.",
+        description=f"WIDTHxHEIGHT in pixels; each side a multiple of {FACTOR} from {MIN_SIDE} to {MAX_SIDE}.",
         examples=["1024x1024", "1152x896"],
     )
     num_images: int = Field(1, ge=1, le=4, description="How many pictures to draw.")

@@ -9,6 +9,7 @@ from gateway.endpoints import ENDPOINTS
 from gateway.errors import PlatformErrorBody
 from gateway.files.uploads import MAX_PARTS
 from gateway.keys.tokens import LONGEST_S
+from gateway.ledger.figures import LOOKED_THROUGH
 from gateway.ledger.models import Outcome, Priority
 from gateway.policy import MAX_RULES, AclRule, Decision
 from gateway.worker.overview import DrawerState
@@ -324,5 +325,5 @@ class ServiceStatus(TypedDict):
     webhooks: OwedWebhooks | None
     errors: Annotated[
         list[RecentError] | None,
-        Field(max_length=MOST_ERRORS, description="Of the last 2,000 ends, the last first."),
+        Field(max_length=MOST_ERRORS, description=f"Of the last {LOOKED_THROUGH:,} ends, the last first."),
     ]

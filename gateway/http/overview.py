@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from typing import Literal, TypeVar
 
@@ -21,6 +20,7 @@ from gateway.ledger.models import Priority, State
 from gateway.ledger.store import utc_now
 from gateway.monitoring.trace import begin_apart
 from gateway.rate_limited_log import RateLimitedLog
+from gateway.version import own_version
 from gateway.work import FamilyState
 from gateway.worker.overview import Drawer, Overview
 
@@ -28,7 +28,6 @@ FRESH_S = 1.0  # for which an answer is given to whoever asks
 SHARE = 0.05  # of the time that may go into making answers, however long the queue is
 PATIENCE_S = 3.0  # with each of those who are asked
 LONGEST_MESSAGE = 500  # characters
-PACKAGE = "fooocus-serve"
 
 Asked = Literal["dispatcher", "ledger"]
 Found = TypeVar("Found")
@@ -54,7 +53,7 @@ class _Told:
 
     def __init__(self, parts: Parts, clock: Callable[[], float] = monotonic) -> None:
         self._parts, self._clock = parts, clock
-        self._versions: bodies.Versions = {"service": _version(), "family": _family(parts.family)}
+        self._versions: bodies.Versions = {"service": own_version(), "family": _family(parts.family)}
         self._making: asyncio.Task[bodies.ServiceStatus] | None = None
         self._fresh_until, self._reading_s = float("-inf"), 0.0
         self._reading: asyncio.Task[Now] | None = None
@@ -117,13 +116,6 @@ class _Told:
         except Exception as fault:  # whatever it is, the others are told all the same
             self._log.warning("the %s does not tell how it goes: %r", whom, fault.__cause__ or fault)
             return None
-
-
-def _version() -> str | None:
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:  # it runs from its folder
-        return None
 
 
 def _family(family: FamilyState | None) -> str | None:

@@ -60,8 +60,9 @@ class Making:
     """How one picture was made.
 
     size: (width, height) in pixels. positive, negative: the texts that it was drawn from. loras: all that it was drawn
-    with, those too that its prompt names. version: of the service. styles: whose texts are among its own, without the
-    expansion's. expansion: what was added to the prompt. refiner: the file that the spec's means, where it has one.
+    with, those too that its prompt names. version: of the service, where it is known. styles: whose texts are among its
+    own, without the expansion's. expansion: what was added to the prompt. refiner: the file that the spec's means,
+    where it has one.
     """
 
     spec: Spec
@@ -71,7 +72,7 @@ class Making:
     negative: tuple[str, ...]
     base: UsedModel
     loras: tuple[tuple[Lora, UsedModel], ...]
-    version: str
+    version: str | None
     styles: tuple[str, ...] = ()
     expansion: str = ""
     refiner: UsedModel | None = None
@@ -207,7 +208,7 @@ def _swap_method(spec: Spec) -> str | None:
 
 
 def _software(making: Making) -> str:
-    return f"Fooocus Serve v{making.version}"
+    return f"Fooocus Serve v{making.version}" if making.version else "Fooocus Serve"
 
 
 def _performance(spec: Spec) -> PerformanceName | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from deployments.leader import LeaderHandle, NobodyLeads, Told, by_leader
 from gateway.worker.leading import Leading
@@ -111,6 +112,23 @@ async def test_one_that_does_not_answer_is_given_up_and_any_may_be_asked(
         await handle.ask("who", "x")
     both[0].leading = Seat(True, "a")
     assert await handle.ask("who", "x") == "a: x"
+
+
+async def test_one_that_raises_what_it_is_asked_has_answered_and_is_asked_again() -> None:
+    """One of the version before does not know all that it is asked: what all wait for goes to it as before."""
+    both = replicas("b")
+    handle = LeaderHandle(Handle(both), 5)
+    assert await handle.ask("who", "x") == "b: x"
+
+    async def raising(word: str) -> Told:
+        raise RayTaskError("overview", "Traceback", AttributeError("overview")).as_instanceof_cause()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(both[1], "who", raising)
+        with pytest.raises(AttributeError):
+            await handle.ask("who", "y")
+    assert await handle.ask("who", "z") == "b: z"
+    assert [one.asked for one in both] == [1, 3]
 
 
 def test_what_leads_is_as_who_asks_expects_it() -> None:

@@ -116,12 +116,12 @@ def test_a_report_of_the_version_before_is_understood() -> None:
 def test_the_addresses_of_metrics_are_those_of_the_nodes_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics_addresses() == []
     nodes = [
-        {"NodeManagerAddress": "10.0.0.2", "MetricsExportPort": 9, "Alive": True},
-        {"NodeManagerAddress": "fd00::1", "MetricsExportPort": 9, "Alive": True},
-        {"NodeManagerAddress": "10.0.0.3", "MetricsExportPort": 9, "Alive": False},
+        {"NodeID": "a", "NodeManagerAddress": "10.0.0.2", "MetricsExportPort": 9, "Alive": True},
+        {"NodeID": "b", "NodeManagerAddress": "fd00::1", "MetricsExportPort": 9, "Alive": True},
+        {"NodeID": "c", "NodeManagerAddress": "10.0.0.3", "MetricsExportPort": 9, "Alive": False},
     ]
     monkeypatch.setattr(replica.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(replica.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert metrics_addresses() == ["http://10.0.0.2:9/metrics", "http://[fd00::1]:9/metrics"]
-    monkeypatch.setattr(replica.ray, "nodes", lambda: [{}])
+    monkeypatch.setattr("ray.nodes", lambda: [{}])
     assert metrics_addresses() == []

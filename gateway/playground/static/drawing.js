@@ -1,6 +1,7 @@
 // What becomes of a request: where it stands, how long it takes, its log, its pictures.
 
 import { fill, make, spelled } from "./dom.js";
+import { facts, stages } from "./facts.js";
 import { Pictures } from "./pictures.js";
 import { Run, usualSeconds } from "./run.js";
 
@@ -78,11 +79,7 @@ export class Drawing extends HTMLElement {
     this.isDrawn = true;
     const { images, has_nsfw_concepts: flagged, seed, prompt, timings } = run.output;
     this.pictures.show(images, flagged);
-    const facts = [
-      ["Seed", seed], ["Prompt as drawn", prompt], ["Request", run.id],
-      ["Timings", Object.entries(timings ?? {}).map(([stage, seconds]) => `${stage} ${spelled(Number(seconds))}`).join(", ")],
-    ].filter(([, value]) => value !== undefined && value !== "");
-    fill(this.facts, ...facts.flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: String(value) })]));
+    fill(this.facts, ...facts([["Seed", seed], ["Prompt as drawn", prompt], ["Request", run.id], ["Timings", stages(timings)]]));
   }
 
   tick() {

@@ -15,13 +15,14 @@ const SHAPES = {
 };
 const SIZES = ["1024x1024", "1152x896", "1216x832", "1344x768", "896x1152", "832x1216", "768x1344", "512x512"];
 const OWN = "own";
+export const SIDE = { min: 64, max: 2048, step: 8 }; // what can be drawn, in pixels
 
 export class SizeField extends Control {
   /** @param {Field} field */
   constructor(field) {
     super(field);
-    this.width = make("input", { type: "number", min: 64, max: 2048, step: 8, value: 1024, "aria-label": "Width in pixels" });
-    this.height = make("input", { type: "number", min: 64, max: 2048, step: 8, value: 1024, "aria-label": "Height in pixels" });
+    this.width = make("input", { ...SIDE, type: "number", value: 1024, "aria-label": "Width in pixels" });
+    this.height = make("input", { ...SIDE, type: "number", value: 1024, "aria-label": "Height in pixels" });
     const name = uniqueId();
     const shapes = field.kind === "aspect" ? SIZES.map(ofText) : field.options.map(ofPreset);
     const unset = field.initial === null ? [{ value: "", label: "As the image", width: 0, height: 0 }] : [];

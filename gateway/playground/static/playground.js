@@ -8,7 +8,7 @@ import { Drawing } from "./drawing.js";
 import { RequestForm } from "./form.js";
 import { Run } from "./run.js";
 import { fieldsOf } from "./schema.js";
-import { ask, publicOrigin } from "./service.js";
+import { addressOf, ask, pageOf, publicOrigin } from "./service.js";
 import { Tabs } from "./tabs.js";
 
 const USUAL = "fal-ai/fooocus";
@@ -92,7 +92,7 @@ export class Playground extends HTMLElement {
     run.addEventListener("change", () => {
       if (drawing.run !== run) return; // another one has taken its place
       form.button.disabled = run.state === "sending"; // more can be asked for while it waits
-      if (run.id) history.replaceState(null, "", `/models/${endpoint}?request=${run.id}${location.hash}`);
+      if (run.id) history.replaceState(null, "", pageOf(endpoint, run.id) + location.hash);
       if (run.state === "failed" && run.fault?.faults.length) form.show(run.fault.faults);
     });
     drawing.show(run);
@@ -103,7 +103,7 @@ export class Playground extends HTMLElement {
   async restore() {
     const id = new URLSearchParams(location.search).get("request");
     if (!id || !this.endpoint || !this.form) return;
-    const record = await ask(`/queue/requests/${encodeURIComponent(id)}`).catch(() => null);
+    const record = await ask(addressOf(id)).catch(() => null);
     const run = new Run(this.endpoint, record?.input ?? {});
     if (record) run.begunAt = Date.parse(record.created_at);
     if (record?.finished_at) run.endedAt = Date.parse(record.finished_at);

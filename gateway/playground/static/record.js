@@ -1,7 +1,6 @@
 // What a request of the history tells: how it ended, from what it was drawn, how long that took, what of it can be drawn again.
 
 import { drafts } from "./drafts.js";
-import { print } from "./json.js";
 
 /**
  * @typedef {object} Entry
@@ -61,11 +60,6 @@ export function timesOf({ created_at: created, started_at: started, finished_at:
   const between = (/** @type {string | null} */ from, /** @type {string | null} */ to) =>
     from && to ? Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000) : null;
   return { waiting: between(created, started ?? finished), drawing: between(started, finished) };
-}
-
-/** A value as people read it. @param {any} value */
-export function legible(value) {
-  return typeof value === "string" ? value : print(value, 2);
 }
 
 /** What was sent, as far as it can be sent again: pictures that were inside the request are no more. @param {any} value @returns {any} */

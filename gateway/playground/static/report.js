@@ -1,6 +1,7 @@
 // What the service tells of itself: the most important as tiles, then who draws, what waits, what went wrong.
 
 import { fill, make, spelled } from "./dom.js";
+import { pageOf } from "./service.js";
 import { row, table } from "./table.js";
 
 const UNKNOWN = "unknown";
@@ -97,9 +98,8 @@ function queueRow({ endpoint_id: endpoint, priority, waiting, claimed, running, 
 
 /** @param {any} one */
 function errorRow({ request_id: id, endpoint_id: endpoint, key, status_code: status, error_type: type, message, at }) {
-  const href = `/models/${encodeURI(endpoint)}?request=${encodeURIComponent(id)}`;
   const when = make("time", { datetime: at, text: new Date(at).toLocaleString() });
-  return row(make("a", { href, text: id }), when, make("code", { text: endpoint }), key ?? "–", `${status} ${type}`, make("span", { class: "wide", text: message }));
+  return row(make("a", { href: pageOf(endpoint, id), text: id }), when, make("code", { text: endpoint }), key ?? "–", `${status} ${type}`, make("span", { class: "wide", text: message }));
 }
 
 /** Of the last minute. @param {number} found @param {number} missing */

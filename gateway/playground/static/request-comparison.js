@@ -1,10 +1,11 @@
 // Two requests beside one another: their pictures, and in what their settings differ.
 
 import { fill, make, spelled } from "./dom.js";
+import { legible } from "./facts.js";
 import { same } from "./json.js";
 import { Pictures } from "./pictures.js";
-import { legible, picturesOf, textsOf, timesOf, use, wordOf } from "./record.js";
-import { ask } from "./service.js";
+import { picturesOf, textsOf, timesOf, use, wordOf } from "./record.js";
+import { addressOf, ask } from "./service.js";
 import { table } from "./table.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
@@ -25,7 +26,7 @@ export class RequestComparison extends HTMLElement {
     fill(this.body);
     this.dialog.showModal();
     try {
-      const records = await Promise.all(ids.map((id) => ask(`/queue/requests/${encodeURIComponent(id)}`)));
+      const records = await Promise.all(ids.map((id) => ask(addressOf(id))));
       records.sort((one, other) => Date.parse(one.created_at) - Date.parse(other.created_at));
       fill(this.body, make("div", { class: "columns" }, ...records.map(column)), ...differences(records));
     } catch (fault) {

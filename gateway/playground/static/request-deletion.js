@@ -2,7 +2,7 @@
 
 import { fill, make } from "./dom.js";
 import { picturesOf } from "./record.js";
-import { call } from "./service.js";
+import { addressOf, call } from "./service.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 
@@ -35,7 +35,7 @@ export class RequestDeletion extends HTMLElement {
     const { request } = this; // another one may be asked about until the answer comes
     this.yes.disabled = true;
     try {
-      await call(`/queue/requests/${encodeURIComponent(request)}`, { method: "DELETE" });
+      await call(addressOf(request), { method: "DELETE" });
       if (this.request === request) this.dialog.close();
       this.dispatchEvent(new CustomEvent("deleted", { detail: request }));
     } catch (fault) {

@@ -1,10 +1,11 @@
 // All that is known of a request, and what can be done with it.
 
 import { fill, make, spelled } from "./dom.js";
+import { facts, legible, stages } from "./facts.js";
 import { Pictures } from "./pictures.js";
-import { isOpen, legible, picturesOf, remix, sendable, textsOf, timesOf, use, wordOf } from "./record.js";
+import { isOpen, picturesOf, remix, sendable, textsOf, timesOf, use, wordOf } from "./record.js";
 import { RequestDeletion } from "./request-deletion.js";
-import { Refused, ask } from "./service.js";
+import { Refused, addressOf, ask, pageOf } from "./service.js";
 
 /** @typedef {import("./record.js").RequestRecord} RequestRecord */
 /** @typedef {import("./request-row.js").RequestRow} RequestRow */
@@ -60,7 +61,7 @@ export class RequestDetails extends HTMLElement {
     this.pictures.show([]);
     fill(this.told);
     this.remix.hidden = this.stop.hidden = this.deleting.hidden = this.fault.hidden = true;
-    this.link.href = `/models/${row.entry.endpoint_id}?request=${encodeURIComponent(row.entry.request_id)}`;
+    this.link.href = pageOf(row.entry.endpoint_id, row.entry.request_id);
     this.dialog.showModal();
     await this.load();
   }
@@ -75,7 +76,7 @@ export class RequestDetails extends HTMLElement {
     let isOver = false;
     try {
       /** @type {RequestRecord} */
-      const record = await ask(`/queue/requests/${encodeURIComponent(row.entry.request_id)}`, { signal });
+      const record = await ask(addressOf(row.entry.request_id), { signal });
       if (signal.aborted) return;
       if (this.record?.status !== record.status || this.record.logs.length !== record.logs.length) this.show(record);
       row.show(record);
@@ -99,7 +100,7 @@ export class RequestDetails extends HTMLElement {
     this.deleting.hidden = isOpen(record);
     const pictures = picturesOf(record);
     if (this.pictures.dataset.count !== String(pictures.length)) this.pictures.show(pictures, record.output?.has_nsfw_concepts);
-    fill(this.told, fault(record), ...texts(record), ...settings(record), ...facts(record), ...log(record));
+    fill(this.told, fault(record), ...texts(record), ...settings(record), ...about(record), ...log(record));
   }
 
   async end() {
@@ -122,10 +123,8 @@ export class RequestDetails extends HTMLElement {
 
 /** @param {string} title @param {[string, any][]} pairs @returns {HTMLElement[]} */
 function pairs(title, pairs) {
-  const known = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
-  if (!known.length) return [];
-  const items = known.flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: legible(value) })]);
-  return [make("h3", { text: title }), make("dl", { class: "facts" }, ...items)];
+  const items = facts(pairs);
+  return items.length ? [make("h3", { text: title }), make("dl", { class: "facts" }, ...items)] : [];
 }
 
 /** What went wrong, in full. @param {RequestRecord} record */
@@ -158,14 +157,13 @@ function settings(record) {
 }
 
 /** @param {RequestRecord} record */
-function facts(record) {
+function about(record) {
   const { waiting, drawing } = timesOf(record);
-  const stages = Object.entries(record.outcome === "ok" ? record.output?.timings ?? {} : {});
   return pairs("About it", [
     ["Seed", record.seeds.length ? record.seeds.join(", ") : null],
     ["Waited", waiting === null ? null : spelled(waiting)],
     ["Drawn in", drawing === null ? null : spelled(drawing)],
-    ["Stages", stages.map(([stage, seconds]) => `${stage} ${spelled(Number(seconds))}`).join(", ")],
+    ["Stages", stages(record.outcome === "ok" ? record.output?.timings : null)],
     ["Request", record.request_id],
   ]);
 }

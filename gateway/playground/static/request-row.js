@@ -2,7 +2,7 @@
 
 import { fill, make } from "./dom.js";
 import { isOpen, picturesOf, stateOf, wordOf } from "./record.js";
-import { Refused, ask } from "./service.js";
+import { Refused, addressOf, ask } from "./service.js";
 import { Run } from "./run.js";
 import { thumbnail } from "./thumbnail.js";
 
@@ -55,7 +55,7 @@ export class RequestRow extends HTMLElement {
   async look() {
     if (this.isDone) return;
     try {
-      await this.show(await ask(`/queue/requests/${encodeURIComponent(this.entry.request_id)}`));
+      await this.show(await ask(addressOf(this.entry.request_id)));
     } catch (fault) {
       if (fault instanceof Refused && fault.status === 404) this.tell("gone");
       else this.words.textContent = /** @type {Error} */ (fault).message;

@@ -116,6 +116,16 @@ function sameService(url) {
   return [location.origin, publicOrigin()].some((origin) => url.startsWith(`${origin}/`));
 }
 
+/** Where a request is told of and deleted, by whichever endpoint. @param {string} id */
+export function addressOf(id) {
+  return `/queue/requests/${encodeURIComponent(id)}`;
+}
+
+/** The page that shows a request of an endpoint. @param {string} endpoint @param {string} id */
+export function pageOf(endpoint, id) {
+  return `/models/${encodeURI(endpoint)}?request=${encodeURIComponent(id)}`;
+}
+
 /** The address by which programs are to call this service. */
 export function publicOrigin() {
   return document.body.dataset.origin || location.origin;

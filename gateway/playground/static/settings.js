@@ -1,6 +1,7 @@
 // Settings that a picture tells, offered and put into a form.
 
 import { fill, make } from "./dom.js";
+import { SIDE } from "./field-size.js";
 
 /** @typedef {import("./field.js").FormField} FormField */
 /** @typedef {import("./form.js").RequestForm} RequestForm */
@@ -34,7 +35,7 @@ export class FoundSettings extends HTMLElement {
 
 /** What of it the fields of a form can have. left: what they cannot. @param {Record<string, any>} told
  * @param {FormField[]} fields @returns {{input: Record<string, any>, left: string[]}} */
-export function fitting({ size, steps, ...told }, fields) {
+function fitting({ size, steps, ...told }, fields) {
   const [width, height] = size ?? [];
   /** @type {Record<string, any>} */
   const all = { ...told, num_inference_steps: steps, aspect_ratio: size && `${width}x${height}`, image_size: size && { width, height } };
@@ -57,7 +58,7 @@ export function fitting({ size, steps, ...told }, fields) {
       input.refiner_model = value === "None" ? value : field.options.find((each) => each !== "None"); // the one that there is
     } else if (field.kind === "choice" && !field.options.includes(value)) left.push(String(value));
     else if (field.kind === "range" && !(value >= minimum && value <= maximum)) left.push(`${field.label} ${value}`);
-    else if (isSize && ![width, height].every((side) => side % 8 === 0 && side >= 64 && side <= 2048)) left.push(`${width} × ${height}`);
+    else if (isSize && ![width, height].every((side) => side % SIDE.step === 0 && side >= SIDE.min && side <= SIDE.max)) left.push(`${width} × ${height}`);
     else input[field.name] = value;
   }
   return { input, left };

@@ -97,6 +97,10 @@ def test_a_picture_of_each_format_carries_the_scheme_of_fooocus(format: ImageFor
     }
 
 
+def test_a_service_that_does_not_know_its_version_names_itself_all_the_same() -> None:
+    assert metadata("fooocus", replace(making(), version=None)).software == "Fooocus Serve"
+
+
 @pytest.mark.parametrize("format", CONTENT_TYPES)
 def test_a_picture_of_each_format_carries_the_scheme_of_a1111(format: ImageFormat) -> None:
     content, scheme = read(format, "a1111", making(prompt="ein Löwe\nNegative prompt: 獅子, Steps: 99"))

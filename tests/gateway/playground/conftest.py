@@ -1,5 +1,6 @@
 """The app with a runner that draws pictures, behind a real server, and a browser before it."""
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from gateway.app import Parts
+from gateway.errors import ModelError
 from gateway.settings import GatewaySettings
+from tests.gateway.fakes import FAST
 from tests.gateway.http.conftest import (  # noqa: F401 (fixtures)
     client,
     dispatch,
@@ -45,6 +49,11 @@ COUNTED = """
     revoke.call(URL, url);
   };
 """
+# a page comes into view, or goes out of it
+SEEN = """seen => {
+  Object.defineProperty(document, "visibilityState", { value: seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture
@@ -151,6 +160,58 @@ class Tab:
         return found
 
 
+class Service:
+    """The service as a program calls it: what it asks for is in the history."""
+
+    def __init__(self, calls: httpx2.AsyncClient, runner: PaintingRunner) -> None:
+        self._calls, self._runner = calls, runner
+
+    async def draw(self, prompt: str = "a red cube", endpoint: str = FAST, **more: Any) -> str:
+        """The id of a request that has ended, well or not."""
+        answer = await self._calls.post(f"/run/{endpoint}", json={"prompt": prompt, "seed": 7, **more})
+        return str(answer.headers["x-fal-request-id"])
+
+    async def fail(self, prompt: str, said: str) -> str:
+        self._runner.faults[prompt] = ModelError("image_too_small", said)
+        return await self.draw(prompt)
+
+    async def wait(self, prompt: str) -> str:
+        """The id of a request that has not ended."""
+        answer = await self._calls.post(f"/queue/{FAST}", json={"prompt": prompt})
+        return str(answer.json()["request_id"])
+
+    async def delete(self, request_id: str) -> None:
+        assert (await self._calls.delete(f"/queue/requests/{request_id}")).status_code == 200
+
+
+def rows(tab: Tab) -> Any:
+    return tab.page.locator("fs-request")
+
+
+async def reach(tab: Tab, script: str, *given: Any, within_s: float = WAIT_S) -> None:
+    """Wait until a function of the page says so; the policy of the pages lets none wait there."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if await tab.page.evaluate(script, *given):
+                return
+            await asyncio.sleep(0.02)
+
+
+async def words(tab: Tab) -> list[str]:
+    """What the rows in view say, once all say it."""
+    await rows(tab).first.wait_for()
+    await reach(tab, "() => [...document.querySelectorAll('.words')].every((each) => each.textContent !== '…')")
+    found: list[str] = await tab.page.locator(".words").all_text_contents()
+    return found
+
+
+async def details(tab: Tab, row: int = 0) -> Any:
+    await rows(tab).nth(row).locator(".entry").click()
+    dialog = tab.page.locator("dialog.details[open]")
+    await dialog.locator(".facts").first.wait_for()
+    return dialog
+
+
 @pytest.fixture
 async def tabs(browser_address: str) -> AsyncIterator[Any]:
     """Opens tabs at servers; each must have kept to its own origin, and its console empty, when the test ends."""
@@ -176,3 +237,14 @@ async def tabs(browser_address: str) -> AsyncIterator[Any]:
 async def tab(server: str, tabs: Any) -> Tab:  # noqa: F811 (the server first: it is to outlive its tabs)
     found: Tab = await tabs(server)
     return found
+
+
+@pytest.fixture
+async def service(
+    server: str,  # noqa: F811
+    runner: PaintingRunner,
+    dispatched: None,  # noqa: F811
+) -> AsyncIterator[Service]:
+    runner.pause_s = 0
+    async with httpx2.AsyncClient(base_url=server, timeout=30) as calls:
+        yield Service(calls, runner)

@@ -1,32 +1,22 @@
 """No field of any endpoint is missing from its form. The module that makes the fields is run by node."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.endpoints import ENDPOINTS
 from gateway.http.openapi import endpoint_document
-from gateway.playground.assets import FOLDER
+from tests.gateway.playground.by_node import by_node
 
 KINDS = {
     *("text", "line", "switch", "choice", "range", "number", "whole", "choices"),
     *("words", "image", "size", "aspect", "group", "list"),
 }
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None, reason="there is no node: on Debian it is the package nodejs"
-)
-
 
 def form(endpoint_id: str) -> Any:
     document = endpoint_document(ENDPOINTS[endpoint_id], "http://127.0.0.1:8000/queue", False)
-    program = [*("node", str(Path(__file__).with_name("fields.mjs"))), *(endpoint_id, str(FOLDER))]
-    done = subprocess.run(program, input=json.dumps(document), capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    return by_node("fields.mjs", document, endpoint_id)
 
 
 @pytest.mark.parametrize("endpoint_id", [*ENDPOINTS])

@@ -1,25 +1,21 @@
 """The history: what was asked for is found again, told in full, drawn again, compared, and deleted."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-import httpx2
 import pytest
 from sqlalchemy import Connection, insert
 
 from gateway.app import Parts
-from gateway.errors import ModelError
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from gateway.ledger.store import SqlLedger
 from gateway.ledger.tables import request
 from tests.gateway.fakes import FAST, PIXEL, until
 from tests.gateway.http.conftest import serving
-from tests.gateway.playground.conftest import WAIT_S, Tab
+from tests.gateway.playground.conftest import Service, Tab, details, reach, rows, words
 from tests.gateway.playground.painting import SIDE, PaintingRunner
-from tests.gateway.playground.test_looks import AXE, judged
+from tests.gateway.playground.test_looks import AXE, judged_in_both
 
 FOOOCUS = "fal-ai/fooocus"
 LONG_S = 200
@@ -29,38 +25,9 @@ LISTED = """(wanted) => {
   const found = [...document.querySelectorAll("fs-request .words")].map((each) => each.textContent);
   return found.join() === wanted.join();
 }"""
+# whether all that was wanted of rows has come
+IDLE = "() => (({ few }) => !few.going && !few.waiting.size)(document.querySelector('fs-requests'))"
 EVIL = "<img src=x onerror=\"document.body.dataset.broken='1'\">"
-
-
-class Service:
-    """The service as a program calls it: what it asks for is in the history."""
-
-    def __init__(self, calls: httpx2.AsyncClient, runner: PaintingRunner) -> None:
-        self._calls, self._runner = calls, runner
-
-    async def draw(self, prompt: str = "a red cube", endpoint: str = FAST, **more: Any) -> str:
-        """The id of a request that has ended, well or not."""
-        answer = await self._calls.post(f"/run/{endpoint}", json={"prompt": prompt, "seed": 7, **more})
-        return str(answer.headers["x-fal-request-id"])
-
-    async def fail(self, prompt: str, said: str) -> str:
-        self._runner.faults[prompt] = ModelError("image_too_small", said)
-        return await self.draw(prompt)
-
-    async def wait(self, prompt: str) -> str:
-        """The id of a request that has not ended."""
-        answer = await self._calls.post(f"/queue/{FAST}", json={"prompt": prompt})
-        return str(answer.json()["request_id"])
-
-    async def delete(self, request_id: str) -> None:
-        assert (await self._calls.delete(f"/queue/requests/{request_id}")).status_code == 200
-
-
-@pytest.fixture
-async def service(server: str, runner: PaintingRunner, dispatched: None) -> AsyncIterator[Service]:
-    runner.pause_s = 0
-    async with httpx2.AsyncClient(base_url=server, timeout=30) as calls:
-        yield Service(calls, runner)
 
 
 async def copy(ledger: SqlLedger, count: int) -> None:
@@ -74,34 +41,6 @@ async def copy(ledger: SqlLedger, count: int) -> None:
 
     for first in range(0, count, AT_ONCE):  # a transaction must not take long
         await ledger.database.write(partial(add, numbers=range(first, min(count, first + AT_ONCE))))
-
-
-def rows(tab: Tab) -> Any:
-    return tab.page.locator("fs-request")
-
-
-async def reach(tab: Tab, script: str, *given: Any, within_s: float = WAIT_S) -> None:
-    """Wait until a function of the page says so; the policy of the pages lets none wait there."""
-    async with asyncio.timeout(within_s):
-        while True:
-            if await tab.page.evaluate(script, *given):
-                return
-            await asyncio.sleep(0.02)
-
-
-async def words(tab: Tab) -> list[str]:
-    """What the rows in view say, once all say it."""
-    await rows(tab).first.wait_for()
-    await reach(tab, "() => [...document.querySelectorAll('.words')].every((each) => each.textContent !== '…')")
-    found: list[str] = await tab.page.locator(".words").all_text_contents()
-    return found
-
-
-async def details(tab: Tab, row: int = 0) -> Any:
-    await rows(tab).nth(row).locator(".entry").click()
-    dialog = tab.page.locator("dialog.details[open]")
-    await dialog.locator(".facts").first.wait_for()
-    return dialog
 
 
 async def test_requests_are_listed_newest_first_with_small_pictures(tab: Tab, service: Service) -> None:
@@ -149,9 +88,9 @@ async def test_hundreds_are_listed_as_one_scrolls_and_only_those_in_view_are_ask
     await copy(ledger, 299)
     await tab.open("/requests")
     await tab.page.locator(".thumb img").first.wait_for()
+    await reach(tab, IDLE)
     asked = {url for url in tab.urls if "/queue/requests/" in url}
-    assert len(asked) <= 30
-    assert await rows(tab).count() < 300
+    assert 10 <= len(asked) <= 30 < await rows(tab).count() < 300
     await scroll(tab, 300)
     ids = await rows(tab).evaluate_all("all => all.map((row) => row.entry.request_id)")
     assert (len(ids), len({*ids})) == (300, 300)
@@ -358,15 +297,6 @@ async def test_axe_finds_no_serious_fault_on_a_narrow_screen(tab: Tab, service: 
     faults += await judged_in_both(tab)
     assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert faults == []
-
-
-async def judged_in_both(tab: Tab) -> list[str]:
-    """In light and in dark colours."""
-    faults = []
-    for colours in ("light", "dark"):
-        await tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
-        faults += await judged(tab)
-    return faults
 
 
 @pytest.mark.long

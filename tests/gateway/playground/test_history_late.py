@@ -3,9 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.gateway.playground.conftest import COUNTED, Tab
+from tests.gateway.playground.conftest import COUNTED, SEEN, Service, Tab, details, reach, rows, words
 from tests.gateway.playground.painting import PaintingRunner
-from tests.gateway.playground.test_history import Service, details, reach, rows, service, words  # noqa: F401 (fixture)
 
 
 class Held:
@@ -22,7 +21,7 @@ class Held:
         await route.continue_()
 
 
-async def test_a_deletion_that_ends_late_leaves_what_is_shown_by_then(tab: Tab, service: Service) -> None:  # noqa: F811
+async def test_a_deletion_that_ends_late_leaves_what_is_shown_by_then(tab: Tab, service: Service) -> None:
     await service.draw("other")
     gone = await service.draw("gone")
     await tab.open("/requests")
@@ -43,7 +42,7 @@ async def test_a_deletion_that_ends_late_leaves_what_is_shown_by_then(tab: Tab, 
     assert await dialog.is_visible()
 
 
-async def test_a_deleted_request_is_marked_no_more(tab: Tab, service: Service) -> None:  # noqa: F811
+async def test_a_deleted_request_is_marked_no_more(tab: Tab, service: Service) -> None:
     await service.draw()
     await tab.open("/requests")
     await rows(tab).get_by_role("checkbox").check()
@@ -56,9 +55,7 @@ async def test_a_deleted_request_is_marked_no_more(tab: Tab, service: Service) -
 
 
 async def test_details_that_see_the_end_first_give_the_row_its_picture(
-    tab: Tab,
-    service: Service,  # noqa: F811
-    runner: PaintingRunner,
+    tab: Tab, service: Service, runner: PaintingRunner
 ) -> None:
     runner.gate.clear()
     await service.wait("slow")
@@ -72,10 +69,27 @@ async def test_details_that_see_the_end_first_give_the_row_its_picture(
     await rows(tab).locator(".thumb img").wait_for()
 
 
+async def test_what_is_looked_at_again_has_what_came_meanwhile_and_rows_go_on_to_their_end(
+    tab: Tab, service: Service, runner: PaintingRunner
+) -> None:
+    runner.gate.clear()
+    await service.wait("first")
+    await tab.open("/requests")
+    assert await words(tab) == ["first"]
+    states = tab.page.locator(".outcome")
+    await states.get_by_text("drawing").wait_for()
+    await service.wait("second")
+    await tab.page.evaluate(SEEN, "hidden")
+    await tab.page.evaluate(SEEN, "visible")
+    await rows(tab).nth(1).wait_for()
+    assert await words(tab) == ["second", "first"]
+    runner.gate.set()
+    await states.get_by_text("drawn").nth(1).wait_for()
+    await rows(tab).nth(1).locator(".thumb img").wait_for()
+
+
 async def test_a_poll_that_fails_leaves_the_details_and_is_made_again(
-    tab: Tab,
-    service: Service,  # noqa: F811
-    runner: PaintingRunner,
+    tab: Tab, service: Service, runner: PaintingRunner
 ) -> None:
     runner.gate.clear()
     request_id = await service.wait("slow")
@@ -92,7 +106,7 @@ async def test_a_poll_that_fails_leaves_the_details_and_is_made_again(
     assert not await dialog.get_by_text("Not now.").is_visible()
 
 
-async def test_a_picture_that_comes_after_its_row_has_left_is_let_go(tab: Tab, service: Service) -> None:  # noqa: F811
+async def test_a_picture_that_comes_after_its_row_has_left_is_let_go(tab: Tab, service: Service) -> None:
     await service.draw()
     await tab.page.add_init_script(COUNTED)
     held = Held("GET")

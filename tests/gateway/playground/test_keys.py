@@ -7,9 +7,8 @@ from gateway.app import Parts
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
 from tests.gateway.http.conftest import serving
-from tests.gateway.playground.conftest import COUNTED
+from tests.gateway.playground.conftest import COUNTED, reach
 from tests.gateway.playground.painting import SIDE
-from tests.gateway.playground.test_history import reach
 
 
 async def test_a_refused_request_leads_to_the_key(locked: Parts, keys: SqlKeys, tabs: Any, dispatched: None) -> None:

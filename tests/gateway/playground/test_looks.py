@@ -84,6 +84,15 @@ async def judged(tab: Any) -> list[str]:
     return found
 
 
+async def judged_in_both(tab: Tab) -> list[str]:
+    """In light and in dark colours."""
+    faults = []
+    for colours in ("light", "dark"):
+        await tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        faults += await judged(tab)
+    return faults
+
+
 @pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
 @pytest.mark.parametrize("colours", [pytest.param("light", marks=pytest.mark.long), "dark"])
 async def test_axe_finds_no_serious_fault(tab: Tab, dispatched: None, colours: Any) -> None:

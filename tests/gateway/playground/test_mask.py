@@ -1,27 +1,16 @@
 """What a mask keeps of what is done to it. The module is run by node, without a page."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.gateway.playground.by_node import by_node
 
-from gateway.playground.assets import FOLDER
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None, reason="there is no node: on Debian it is the package nodejs"
-)
 MOST_UNDONE = 60
 FIRST, SECOND = [1, 1], [2, 2]
 
 
 def kept(*steps: Any) -> Any:
     """The points of the strokes that are done, undone and running."""
-    program = ["node", str(Path(__file__).with_name("mask.mjs")), str(FOLDER)]
-    done = subprocess.run(program, input=json.dumps(steps), capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    return by_node("mask.mjs", steps)
 
 
 def begun(points: list[int]) -> Any:

@@ -1,11 +1,7 @@
 """What pictures say of their making is found again. The module that reads it is run by node."""
 
-import json
-import shutil
-import subprocess
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,22 +9,17 @@ from PIL import Image, PngImagePlugin
 
 from gateway.images.codec import CONTENT_TYPES, encode_image
 from gateway.images.metadata import UsedModel, metadata
-from gateway.playground.assets import FOLDER
 from gateway.settings import OutputSettings
 from gateway.work import ImageFormat
 from pipelines.spec import Refiner
 from tests.gateway.images.test_metadata import PIXELS, making
+from tests.gateway.playground.by_node import by_node
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None, reason="there is no node: on Debian it is the package nodejs"
-)
 PROMPT = 'ein Löwe, "獅子"\nNegative prompt: Steps: 99'
 
 
 def read(content: bytes) -> Any:
-    program = ["node", str(Path(__file__).with_name("metadata.mjs")), str(FOLDER)]
-    done = subprocess.run(program, input=content, capture_output=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    return by_node("metadata.mjs", content)
 
 
 @pytest.mark.parametrize("format", CONTENT_TYPES)

@@ -1,5 +1,6 @@
 """What the form shows of pictures that go in: what is read, what will grow, what they tell."""
 
+import json
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gateway.endpoints.fields import FACTOR, MAX_SIDE, MIN_SIDE
 from gateway.images.codec import encode_image
 from gateway.images.metadata import metadata
 from gateway.settings import OutputSettings
@@ -15,6 +17,7 @@ from pipelines.images.area import area_of
 from tests.gateway.images.test_metadata import PIXELS, making
 from tests.gateway.playground.conftest import COUNTED, Tab
 from tests.gateway.playground.test_form import DROP, unfold
+from tests.gateway.playground.test_metadata import saying
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, picture
 
 BOX = """(made) => {
@@ -109,6 +112,50 @@ async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, 
         "seed": 2**62 + 1,
         "loras": [{"path": "ink", "scale": 0.5}],
     }
+
+
+async def take(tab: Tab, **told: Any) -> str:
+    """Take the settings of a picture that tells these; what is said of it then."""
+    await tab.page.locator("fs-form form").evaluate(DROP, [[*saying(json.dumps(told))], "told.png"])
+    await tab.page.get_by_role("button", name="Take its settings").click()
+    await tab.page.get_by_text("Taken: ").wait_for()
+    found: str = await tab.page.locator("fs-found").inner_text()
+    return found
+
+
+async def test_of_a_pictures_settings_those_are_taken_that_the_form_can_have(tab: Tab) -> None:
+    await tab.open("/models/fal-ai/fooocus")
+    said = await take(
+        tab,
+        prompt="a lighthouse",
+        styles="['SAI Anime', 'Nobody']",
+        performance="Slow",
+        guidance_scale=99,
+        sharpness=2.5,
+        seed="7",
+        refiner_model="None",
+        loras=[["ink", 0.5], ["lora", 1]],
+    )
+    assert "Taken: prompt, seed, styles, loras, refiner_model, sharpness." in said
+    assert (
+        "Not taken, for it is not known here: Slow, Nobody, a LoRA of an address of its own, Guidance scale 99." in said
+    )
+    assert await tab.page.evaluate("document.querySelector('fs-form').value") == {
+        "prompt": "a lighthouse",
+        "styles": ["SAI Anime"],
+        "sharpness": 2.5,
+        "loras": [{"path": "ink", "scale": 0.5}],
+        "seed": 7,
+    }
+
+
+@pytest.mark.long
+async def test_a_size_that_cannot_be_drawn_is_not_taken(tab: Tab) -> None:
+    await tab.open("/models/fal-ai/fooocus")
+    for width, height in ((MAX_SIDE + FACTOR, MIN_SIDE), (MAX_SIDE, MIN_SIDE - FACTOR), (MAX_SIDE, MIN_SIDE + 1)):
+        said = await take(tab, prompt="a lighthouse", resolution=f"({width}, {height})")
+        assert f"not known here: {width} × {height}." in said
+    assert "Taken: prompt, aspect_ratio." in await take(tab, prompt="a hill", resolution=f"({MAX_SIDE}, {MIN_SIDE})")
 
 
 @pytest.mark.long

@@ -1,25 +1,18 @@
 """The outlines are what the pipelines read. The module that computes them is run by node."""
 
-import json
 import random
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gateway.endpoints.fooocus import INPAINT, INPAINT_MODES
-from gateway.playground.assets import FOLDER
 from pipelines.images.area import area_of
 from pipelines.images.masks import grown
 from pipelines.images.resize import cover
 from pipelines.spec import Size
+from tests.gateway.playground.by_node import by_node
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None, reason="there is no node: on Debian it is the package nodejs"
-)
 NAMES = (
     *("inpaint_mode", "outpaint_selections", "invert_mask", "override_inpaint_options"),
     *("inpaint_respective_field", "inpaint_erode_or_dilate"),
@@ -27,10 +20,7 @@ NAMES = (
 
 
 def computed(areas: Any = (), covers: Any = (), modes: Any = ()) -> Any:
-    program = ["node", str(Path(__file__).with_name("reads.mjs")), str(FOLDER)]
-    asked = json.dumps({"areas": areas, "covers": covers, "modes": modes})
-    done = subprocess.run(program, input=asked, capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    return by_node("reads.mjs", {"areas": areas, "covers": covers, "modes": modes})
 
 
 def test_the_area_round_a_hole_is_the_one_that_is_drawn() -> None:

@@ -11,20 +11,17 @@ from gateway.errors import PlatformError
 from gateway.http import overview
 from gateway.keys.base import KeyLimits, Scope
 from gateway.keys.sql import SqlKeys
+from gateway.ledger.figures import LOOKED_THROUGH
 from gateway.worker.overview import Drawer, Lately, Overview
 from tests.gateway.fakes import LocalDispatcher
 from tests.gateway.http.conftest import serving
-from tests.gateway.playground.conftest import Tab
+from tests.gateway.playground.conftest import SEEN, Tab
 from tests.gateway.playground.painting import PaintingRunner
-from tests.gateway.playground.test_looks import AXE, judged, shoot
+from tests.gateway.playground.test_looks import AXE, judged_in_both, shoot
 
 MARKUP = "<img src=x onerror=\"console.error('it ran')\">"
 DRAWER = Drawer("diffuser-1", "drawing", 16, 4.0, 2, ("lcm x 1",), 3, Lately(10, 55, 0.5, 4, 1, 2, 6))
 LEADING = Overview("dispatcher-1", 90_000.0, [DRAWER, Drawer("diffuser-2", "ended", 0, 0.0, 0)], 1)
-SEEN = """seen => {
-  Object.defineProperty(document, "visibilityState", { value: seen, configurable: true });
-  document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +127,7 @@ async def test_it_says_what_is_not_known_and_that_the_service_is_not_reached(
     dispatcher.away = True
     await looking.open()
     assert await looking.page.get_by_text("Unknown: the dispatcher does not answer.").is_visible()
+    assert await looking.page.get_by_text(f"None among the last {LOOKED_THROUGH:,} requests.").is_visible()
     dispatcher.away = False
     await looking.page.route("**/status", lambda route: route.abort())
     await looking.turn()
@@ -170,8 +168,4 @@ async def test_it_is_for_everybody_and_for_narrow_screens(
     await looking.open()
     assert await looking.page.evaluate("document.documentElement.scrollWidth") <= 360
     await looking.page.evaluate(AXE.read_text(encoding="utf-8"))
-    faults = []
-    for colours in ("light", "dark"):
-        await looking.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
-        faults += await judged(looking.tab)
-    assert faults == []
+    assert await judged_in_both(looking.tab) == []
