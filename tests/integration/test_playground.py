@@ -128,8 +128,10 @@ async def test_a_value_that_the_service_refuses_is_told_at_its_field(tabs: Any, 
     await tab.field("guidance_scale").locator("input[type=number]").fill("4")
     await tab.ask("a red cube")
     await tab.state("failed")
-    error = tab.field("loras").locator(".error", has_text="nowhere.safetensors")
-    await error.first.wait_for()
+    error = tab.field("loras").locator(".error:visible")
+    await error.wait_for()
+    assert "not" in await error.text_content()
+    assert await tab.page.locator("fs-field .error:visible").count() == 1
 
 
 @pytest.mark.long
