@@ -40,13 +40,13 @@ serve: $(SERVE_STAMP) $(if $(MODEL)$(filter-out cpu,$(DEVICE)),,$(POCKET)/family
 
 # What needs no cluster runs in processes of its own, one thread each; then what does, one after another. Pytest's 5 says
 # that nothing was chosen, which is a fault only where neither part has anything.
-test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test that this machine can run (ARGS='-k word' fewer)
+test: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run every test that this machine can run, but the long ones (ARGS='-k word' fewer)
 	@alone=0; together=0; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not long and not cluster and not clients' $(ARGS) || alone=$$?; \
 	$(BIN)/python -m pytest -m 'not long and (cluster or clients)' $(ARGS) || together=$$?; \
 	if [ $$alone = 5 ]; then exit $$together; elif [ $$together = 5 ]; then exit $$alone; fi; exit $$((alone ? alone : together))
 
-test-long: $(DEV_STAMP) $(POCKET)/family.json ## Run what takes long: outages, kills, pages, several machines (ARGS=tests/kills one folder)
+test-long: $(DEV_STAMP) $(POCKET)/family.json clients real-weights ## Run what takes long: outages, kills, pages, several machines (ARGS=tests/kills one folder)
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: $(DEV_STAMP) $(POCKET)/family.json ## Run the benchmarks of this machine (some hours) and write their tables

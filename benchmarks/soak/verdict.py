@@ -12,6 +12,7 @@ GROWTH = 1.05
 # five per cent of little is less than a pool of threads, of gRPC's in Ray, moves by with the calls of the moment
 SPARE_COUNT = 4
 SPARE_MIB = 2.0
+SPARE_SHARED_MIB = 512.0  # the whole of Ray's object store, as `make serve` bounds it
 SPARE_WAL_MIB = 4.0  # SQLite begins it anew after a thousand pages
 SPARE_FILES_MIB = 6.0  # a large upload more
 OF_RAY_ALONE = frozenset({"Ray's idle worker"})  # it starts and ends those as it likes
@@ -64,7 +65,6 @@ class Verdict:
         for sample in samples:
             by_process.setdefault((roles[sample.pid], sample.pid), []).append(sample)
         self.held: dict[str, list[Held]] = {}
-        self.shared: dict[str, float] = {}
         self.ended: list[str] = []
         for (role, pid), own in sorted(by_process.items()):
             if not self._lasts(own):
@@ -73,7 +73,6 @@ class Verdict:
                 continue
             name = role if role not in self.held else f"{role} ({pid})"
             self.held[name] = list(self._of(name, own))
-            self.shared[name] = median(one.shared for one in own if windows.is_last(one.at))
         self.folder = list(self._of_folder(folders))
 
     @property
@@ -88,7 +87,7 @@ class Verdict:
 
     def rows(self) -> Iterator[dict[str, Cell]]:
         """Of each process."""
-        for name, (own, resident, descriptors, threads) in self.held.items():
+        for name, (own, resident, shared, descriptors, threads) in self.held.items():
             yield {
                 "process": name,
                 "own MiB, warm": own.warm,
@@ -98,7 +97,7 @@ class Verdict:
                 "resident MiB, warm": resident.warm,
                 "resident at the end": resident.end,
                 "resident change %": 100 * (resident.end / resident.warm - 1),
-                "shared MiB at the end": self.shared[name],
+                "shared MiB at the end": shared.end,
                 "descriptors": f"{descriptors.warm:.0f} to {descriptors.end:.0f}",
                 "threads": f"{threads.warm:.0f} to {threads.end:.0f}",
                 "flat": "yes" if all(each.is_flat for each in self.held[name]) else "no",
@@ -125,6 +124,7 @@ class Verdict:
         figures: tuple[tuple[str, Figure, float, Middle], ...] = (
             ("own memory in MiB", lambda one: one.own, SPARE_MIB, low),
             ("resident memory in MiB", lambda one: one.resident, SPARE_MIB, low),
+            ("shared memory in MiB", lambda one: one.shared, SPARE_SHARED_MIB, low),
             ("descriptors", lambda one: one.descriptors, SPARE_COUNT, median),
             ("threads", lambda one: one.threads, SPARE_COUNT, median),
         )

@@ -35,8 +35,8 @@ _ROLES = (
 @dataclass(frozen=True)
 class Sample:
     """Of one process, `at` seconds after the start, in MiB. own: memory that is no file's and nobody else's, which is
-    what a leak is made of; resident: with the pages of files, its code among them; shared: what it has touched of Ray's
-    object store, which all processes have together and the store bounds."""
+    what a leak is made of; resident: with the pages of files, its code among them; shared: memory that other processes
+    have too, mostly what it has touched of Ray's object store."""
 
     at: float
     role: str

@@ -194,6 +194,19 @@ async def test_what_is_drawn_waits_for_a_store_that_is_away(stages: Any, blobs: 
     assert await files.get(finished.images[0].url.removeprefix("http://127.0.0.1:8000/files/")) is not None
 
 
+async def test_a_replica_that_dies_while_delivering_is_a_clear_retryable_error(stages: Any, blobs: AwayBlobs) -> None:
+    blobs.take_away()
+    reading = asyncio.create_task(run(stages, work()))
+    await until_refused(blobs, 2)
+    kill_replicas(APP, "Postprocessor")
+    with pytest.raises(PlatformError) as caught:
+        await reading
+    blobs.give_back()
+    assert caught.value.error_type == "runner_disconnected"
+    _, finished = await run(stages, work())  # the next replica
+    assert len(finished.images) == 1
+
+
 async def test_a_cancelled_request_stops_asking_a_store_that_is_away(stages: Any, blobs: AwayBlobs) -> None:
     blobs.take_away()
     reading = asyncio.create_task(run(stages, work()))

@@ -114,7 +114,7 @@ async def test_one_that_does_not_answer_is_given_up_and_any_may_be_asked(
     assert await handle.ask("who", "x") == "a: x"
 
 
-async def test_one_that_raises_what_it_is_asked_has_answered_and_is_asked_again() -> None:
+async def test_one_that_raises_has_answered_and_goes_on_leading() -> None:
     """One of the version before does not know all that it is asked: what all wait for goes to it as before."""
     both = replicas("b")
     handle = LeaderHandle(Handle(both), 5)

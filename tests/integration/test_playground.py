@@ -14,6 +14,7 @@ from PIL import Image
 from tests.gateway.playground.conftest import browser_address, tabs  # noqa: F401 (fixtures)
 from tests.gateway.playground.test_code import CLIENTS, GUARD, ROOT, code, said_by
 from tests.gateway.playground.test_form import DROP, unfold
+from tests.gateway.playground.test_looks import AXE, judged_in_both
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, Painting, picture
 from tests.integration.conftest import Service
 
@@ -66,6 +67,46 @@ async def test_each_kind_of_field_is_sent_as_it_was_set_and_drawn(tabs: Any, ser
         "enable_safety_checker": False,
         "styles": ["Fooocus Enhance", "Fooocus V2", "Fooocus Sharp", "SAI Anime"],
     }
+
+
+@pytest.mark.long
+async def test_keys_alone_draw_and_look(tabs: Any, service: Service) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    await tab.open("/models/fal-ai/fast-fooocus-sdxl")
+    await reach_by_tab(tab, "document.activeElement.closest('fs-field')?.dataset.name === 'prompt'")
+    await tab.page.keyboard.type("a red cube")
+    await tab.page.keyboard.press("Enter")
+    await tab.state("done")
+    await reach_by_tab(tab, "document.activeElement.getAttribute('aria-label') === 'Picture 1 in full'")
+    await tab.page.keyboard.press("Enter")
+    await tab.page.locator(".viewer p").wait_for()
+    await tab.page.keyboard.press("Escape")
+    await tab.page.locator(".viewer p").wait_for(state="hidden")
+
+
+async def reach_by_tab(tab: Any, there: str) -> None:
+    """Press the tabulator until this holds."""
+    for _ in range(200):
+        if await tab.page.evaluate(there):
+            return
+        await tab.page.keyboard.press("Tab")
+    pytest.fail(f"no key leads to where {there}")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not AXE.is_file(), reason="there is no axe-core: `npm --prefix tests/clients ci` brings it")
+async def test_axe_finds_no_serious_fault_in_what_was_drawn_nor_in_the_history(tabs: Any, service: Service) -> None:  # noqa: F811
+    tab = await tabs(service.base_url)
+    await tab.open("/models/fal-ai/fast-fooocus-sdxl")
+    await tab.ask("a red cube")
+    await tab.state("done")
+    await tab.page.evaluate(AXE.read_text(encoding="utf-8"))
+    faults = await judged_in_both(tab)
+    for path in ("/requests", "/status"):
+        await tab.open(path)
+        await tab.page.evaluate(AXE.read_text(encoding="utf-8"))
+        faults += await judged_in_both(tab)
+    assert faults == []
 
 
 @pytest.mark.long
@@ -130,7 +171,7 @@ async def test_a_value_that_the_service_refuses_is_told_at_its_field(tabs: Any, 
     await tab.state("failed")
     error = tab.field("loras").locator(".error:visible")
     await error.wait_for()
-    assert "not" in await error.text_content()
+    assert "LoRA" in await error.text_content()
     assert await tab.page.locator("fs-field .error:visible").count() == 1
 
 

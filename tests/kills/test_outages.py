@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from gateway.files.availability import EVERY_S
-from tests.cluster import free_port
+from tests.cluster import LEASE_S, free_port
 from tests.deployments.fakes import wait_until
 from tests.gateway.fakes import PIXEL
 from tests.gateway.files import s3_server
@@ -27,12 +27,11 @@ from tests.kills.service import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(600)]
 
-LEASE_S = 2.0
 LEASES = 3  # for so many a store is away
 RUNS, HELD, WAITING = 3, 5, 20  # sync runs; queued requests that are all held; so many that some of them wait
 MEANWHILE = 4
 ASKED: Mapping[str, Any] = {"prompt": "a cube", "num_inference_steps": 4, "image_size": "square"}
-SECONDS = pytest.mark.parametrize("seconds", [LEASES * LEASE_S, pytest.param(60.0, marks=pytest.mark.long)])
+SECONDS = pytest.mark.parametrize("seconds", [LEASES * LEASE_S, 60.0])
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def database_hanging(stores: Stores) -> AbstractContextManager[None]:
 
 
 @SECONDS
-@pytest.mark.parametrize("away", [bucket_gone, pytest.param(bucket_hanging, marks=pytest.mark.long)])
+@pytest.mark.parametrize("away", [bucket_gone, bucket_hanging])
 def test_requests_outlive_a_bucket_that_is_away(
     stores: Stores, client: httpx2.Client, away: Any, seconds: float
 ) -> None:
@@ -206,7 +205,7 @@ def test_requests_outlive_a_bucket_that_is_away(
 
 
 @SECONDS
-@pytest.mark.parametrize("away", [database_gone, pytest.param(database_hanging, marks=pytest.mark.long)])
+@pytest.mark.parametrize("away", [database_gone, database_hanging])
 def test_requests_outlive_a_ledger_that_is_away(
     stores: Stores, client: httpx2.Client, away: Any, seconds: float
 ) -> None:

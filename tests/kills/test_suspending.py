@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 
 REQUESTS = 20
 LEASES = 3
-OFTEN = ":Dispatcher"  # which keeps all leases; the others are stopped in the long tier
+OFTEN = ":Dispatcher"  # which keeps the leases of what is drawn; the others are stopped in the long tier
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,16 @@ WINDOWS = Windows(warm_s=300, width_s=120, end_s=60 * MINUTES)
 TIMES = range(0, 60 * MINUTES, 5)
 
 
-def held(at: float, role: str = "Gateway", pid: int = 1, mib: float = 100, **counts: int) -> Sample:
-    return Sample(at, role, pid, mib, 1.5 * mib, 2 * mib, counts.get("descriptors", 40), counts.get("threads", 20))
+def held(
+    at: float,
+    role: str = "Gateway",
+    pid: int = 1,
+    mib: float = 100,
+    files: float = 50,
+    shared: float = 20,
+    **counts: int,
+) -> Sample:
+    return Sample(at, role, pid, mib, mib + files, shared, counts.get("descriptors", 40), counts.get("threads", 20))
 
 
 def folder(at: float, wal: float = 4.0, files: float = 30.0) -> Folder:
@@ -38,6 +46,17 @@ def test_what_grows_until_it_is_warm_passes() -> None:
 def test_a_leak_of_a_quarter_an_hour_fails() -> None:
     (failure,) = [one for one in of(*(held(at, mib=100 * (1 + at / 14_400)) for at in TIMES)).failures if "own" in one]
     assert failure.startswith("Gateway: own memory in MiB 101.7 when warm, 111.7")
+
+
+def test_pages_of_files_that_are_kept_fail() -> None:
+    (failure,) = of(*(held(at, files=50 + at / 60) for at in TIMES)).failures
+    assert failure.startswith("Gateway: resident memory in MiB")
+
+
+def test_pages_of_the_object_store_that_are_read_pass_and_more_than_it_holds_fails() -> None:
+    assert of(*(held(at, shared=20 + at / 4) for at in TIMES)).failures == []
+    (failure,) = of(*(held(at, shared=20 + at / 2) for at in TIMES)).failures
+    assert failure.startswith("Gateway: shared memory in MiB")
 
 
 def test_memory_that_comes_and_goes_by_a_third_passes() -> None:

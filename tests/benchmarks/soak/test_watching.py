@@ -1,5 +1,7 @@
 """What a soak sees of the processes of a service: whose they are, and what they hold."""
 
+import mmap
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ import psutil
 import pytest
 
 from benchmarks.soak.verdict import Verdict, Windows
-from benchmarks.soak.watching import Watch, measured, role_of, sampled
+from benchmarks.soak.watching import Sample, Watch, measured, role_of, sampled
 from tests.deployments.fakes import wait_until
 
 LEAKING = "import sys\nheld = []\nfor line in sys.stdin: held.append(b'x' * 2**22); print(len(held), flush=True)"
@@ -63,6 +65,24 @@ def test_what_a_child_takes_is_seen_of_the_child(process: "subprocess.Popen[str]
         assert grown == pytest.approx(32, abs=2)
     assert after.shared == before.shared
     assert after.threads == 1
+
+
+def test_pages_of_files_and_shared_ones_are_told_apart(pocket_family_folder: Path) -> None:
+    def own() -> Sample:
+        return next(one for one in sampled(psutil.Process(), 0.0) if one.pid == os.getpid())
+
+    size, page = 8 * 2**20, mmap.PAGESIZE
+    weights = max(pocket_family_folder.rglob("*.safetensors"), key=lambda file: file.stat().st_size)
+    before = own()
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[at] for at in range(0, size, page)) >= 0  # each page is looked at
+        read = own()
+        assert (read.own - before.own, read.resident - before.resident) == pytest.approx((0, 8), abs=1)
+    with mmap.mmap(-1, size) as shared:
+        for at in range(0, size, page):
+            shared[at] = 1
+        written = own()
+        assert (written.shared - before.shared, written.resident - before.resident) == pytest.approx((8, 0), abs=1)
 
 
 def test_a_process_that_leaks_while_it_is_watched_is_caught(process: "subprocess.Popen[str]", tmp_path: Path) -> None:

@@ -110,7 +110,6 @@ async def test_the_full_view_goes_by_keys(tab: Tab, dispatched: None) -> None:
     await said.wait_for(state="hidden")
 
 
-@pytest.mark.long
 async def test_a_picture_goes_on_to_another_endpoint(tab: Tab, dispatched: None) -> None:
     await tab.open()
     await tab.ask("a red cube")

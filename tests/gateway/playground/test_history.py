@@ -56,7 +56,6 @@ async def test_requests_are_listed_newest_first_with_small_pictures(tab: Tab, se
     assert await tab.page.locator(".count").all_text_contents() == ["2"]
 
 
-@pytest.mark.long
 async def test_a_filter_stands_in_the_address_for_reload_and_back(tab: Tab, service: Service) -> None:
     await service.draw("drawn fast")
     await service.draw("drawn by fooocus", FOOOCUS)
@@ -80,7 +79,6 @@ async def listed(tab: Tab, *wanted: str) -> None:
     await reach(tab, LISTED, [*wanted])
 
 
-@pytest.mark.long
 async def test_hundreds_are_listed_as_one_scrolls_and_only_those_in_view_are_asked_for(
     tab: Tab, service: Service, ledger: SqlLedger
 ) -> None:
@@ -299,7 +297,6 @@ async def test_axe_finds_no_serious_fault_on_a_narrow_screen(tab: Tab, service: 
     assert faults == []
 
 
-@pytest.mark.long
 async def test_with_keys_a_second_tab_stops_what_the_first_began(
     locked: Parts, keys: SqlKeys, tabs: Any, dispatched: None, runner: PaintingRunner
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.app import Parts, create_app
 from gateway.endpoints import ENDPOINTS
+from gateway.endpoints.fields import MAX_SIDE, MIN_SIDE
+from gateway.ledger.figures import LOOKED_THROUGH
 from gateway.playground.assets import FOLDER, Assets
 from gateway.work import FamilyState
 from tests.gateway.http.test_service import FAMILY
@@ -150,6 +152,13 @@ def test_modules_are_short_and_put_text_as_text() -> None:
         assert "https://" not in text.replace("https://queue.fal.run", "").replace("https://fal.run", "").replace(
             "https://rest.fal.ai", ""
         ), module.name
+
+
+def test_bounds_that_a_page_says_are_the_services() -> None:
+    assert f"the last {LOOKED_THROUGH:,} requests" in (FOLDER / "report.js").read_text(encoding="utf-8")
+    sides = re.search(r"const SIDE = (.*);", (FOLDER / "field-size.js").read_text(encoding="utf-8"))
+    assert sides is not None
+    assert f"min: {MIN_SIDE}, max: {MAX_SIDE}" in sides[1]
 
 
 def test_all_files_are_part_of_the_package() -> None:

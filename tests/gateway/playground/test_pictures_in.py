@@ -102,7 +102,8 @@ async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, 
     await tab.page.get_by_role("button", name="Draw", exact=True).click()
     await tab.state("done")
     asked = tab.sent[-1]
-    asked.pop("control_image_url", None)
+    picture = asked.pop("control_image_url", "")  # of the field that it was dropped onto
+    assert ("/files/uploads/" in picture) == onto.endswith("fs-image")
     assert asked == {
         "prompt": "a lighthouse, at dusk",
         "negative_prompt": "fog",
