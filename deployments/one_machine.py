@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ray
 from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
+from deployments.nodes import Node, living_nodes
 from deployments.placement import Options
 from gateway.local_state import identity_in, identity_of, to_write
 from gateway.settings import FixedSettings
@@ -35,23 +36,6 @@ Opened = TypeVar("Opened")
 
 NAMESPACE = b"fooocus-serve"  # of Ray's own store of keys and values, which lives as long as the cluster
 PAGE = "docs/operations.md, Several machines"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One that lives. resources: all that it has. metrics_port: where it offers the metrics of all that runs on it."""
-
-    id: str
-    address: str
-    resources: Mapping[str, float]
-    labels: Mapping[str, str]
-    metrics_port: int = 0
-
-    @property
-    def metrics(self) -> str:
-        """The address of these metrics, in Prometheus' form."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.metrics_port}/metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +128,6 @@ def open_at_home(settings: FixedSettings, deployment: str, opener: Callable[[], 
     """What `opener` opens in a replica, which uses the state. Raises as `check_home`."""
     check_home(settings, deployment)
     return opener()
-
-
-def living_nodes() -> list[Node]:
-    """Of the cluster, with what Ray tells of them."""
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [
-        Node(
-            node["NodeID"],
-            node["NodeManagerAddress"],
-            node.get("Resources") or {},
-            node.get("Labels") or {},
-            node["MetricsExportPort"],
-        )
-        for node in found
-        if node["Alive"]
-    ]
 
 
 def _remember(data_dir: Path, here: Home, alive: Collection[str], local: Sequence[str]) -> None:

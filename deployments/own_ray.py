@@ -83,7 +83,7 @@ def own_ray(starting: Starting, begin: Callable[[Path], None] = begin) -> Iterat
 
 def metrics_address() -> str:
     """Where this Ray offers the metrics of all that runs on it, in Prometheus' form."""
-    from deployments.one_machine import living_nodes
+    from deployments.nodes import living_nodes
 
     (node,) = living_nodes()
     return node.metrics

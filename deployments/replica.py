@@ -10,7 +10,7 @@ from ray._private.worker import global_worker
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
-from deployments.one_machine import living_nodes
+from deployments.nodes import living_nodes
 from deployments.placement import DEFAULTS
 
 Opened = TypeVar("Opened")

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from ray.serve.schema import DeploymentSchema
 
-from deployments.one_machine import Home, Node, can_host, check_nodes, settle
+from deployments.nodes import Node
+from deployments.one_machine import Home, can_host, check_nodes, settle
 from deployments.placement import placed
 from gateway.settings import FixedSettings
 
-HEAD = Node("a", "10.0.0.1", {"CPU": 8.0}, {"group": "cpu"})
-WORKER = Node("b", "10.0.0.2", {"CPU": 8.0, "GPU": 1.0, "accelerator_type:L40S": 1.0}, {"group": "gpu"})
+HEAD = Node("a", "10.0.0.1", {"CPU": 8.0}, {"group": "cpu"}, 8080)
+WORKER = Node("b", "10.0.0.2", {"CPU": 8.0, "GPU": 1.0, "accelerator_type:L40S": 1.0}, {"group": "gpu"}, 8080)
 SHARED: Mapping[str, Any] = {
     "ledger_url": "env:LEDGER_URL",
     "token_secret": "env:TOKEN_SECRET",
@@ -63,7 +64,7 @@ def test_one_node_needs_nothing_shared() -> None:
     ],
 )
 def test_one_node_of_several_may_have_the_state_where_its_users_are_bound_to_it(options: dict[str, Any]) -> None:
-    head = Node(HEAD.id, HEAD.address, {**HEAD.resources, "disk": 9.0}, HEAD.labels)
+    head = Node(HEAD.id, HEAD.address, {**HEAD.resources, "disk": 9.0}, HEAD.labels, 8080)
     check_nodes(settings(), placed(listed(*USERS, **options)), [head, WORKER])
     with pytest.raises(ValueError, match="can host"):  # one of them is bound to nothing
         check_nodes(settings(), placed(listed(*USERS[:-1], **options)), [head, WORKER])
@@ -92,7 +93,7 @@ def test_where_a_replica_could_be(options: dict[str, Any], hosts: str) -> None:
 
 
 def test_a_head_without_cpus_hosts_nothing() -> None:
-    check_nodes(settings(), placed([]), [Node("h", "10.0.0.9", {}, {}), HEAD])
+    check_nodes(settings(), placed([]), [Node("h", "10.0.0.9", {}, {}, 8080), HEAD])
 
 
 HERE = Home("b", "10.0.0.2", "mine")
