@@ -1,8 +1,6 @@
 """The pages of the real service in a real browser: what a newcomer sees first, and what takes an engine to show."""
 
 import json
-import os
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.gateway.playground.conftest import browser_address, tabs  # noqa: F401 (fixtures)
-from tests.gateway.playground.test_code import CLIENTS, GUARD, ROOT, code, said_by
-from tests.gateway.playground.test_form import DROP, unfold
+from tests.gateway.playground.programs import CLIENTS, run_javascript, run_python
 from tests.gateway.playground.test_looks import AXE, judged_in_both
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, Painting, picture
 from tests.integration.conftest import Service
@@ -37,7 +34,7 @@ async def test_a_prompt_and_enter_draw_the_first_picture_of_a_cold_page(tabs: An
 async def test_each_kind_of_field_is_sent_as_it_was_set_and_drawn(tabs: Any, service: Service) -> None:  # noqa: F811
     tab = await tabs(service.base_url)
     await tab.open("/models/fal-ai/fooocus/image-prompt")
-    await unfold(tab)
+    await tab.unfold()
     await tab.field("image_prompt_1").locator("input[type=file]").first.set_input_files(picture())
     await tab.field("image_prompt_1").get_by_text("hill.png", exact=True).wait_for()
     await tab.field("image_prompt_1").get_by_text("CPDS").click()
@@ -146,7 +143,7 @@ async def test_stop_and_a_reload_reach_what_is_being_drawn(tabs: Any, service: S
 async def test_a_dropped_picture_is_varied(tabs: Any, service: Service) -> None:  # noqa: F811
     tab = await tabs(service.base_url)
     await tab.open("/models/fal-ai/fooocus/upscale-or-vary")
-    await tab.field("uov_image_url").locator("fs-image").evaluate(DROP, [[*picture()["buffer"]], "dropped.png"])
+    await tab.drop('fs-field[data-name="uov_image_url"] fs-image', picture()["buffer"], "dropped.png")
     await tab.field("uov_image_url").get_by_text("dropped.png", exact=True).wait_for()
     await tab.ask("a green hill")
     await tab.state("done")
@@ -159,7 +156,7 @@ async def test_a_value_that_the_service_refuses_is_told_at_its_field(tabs: Any, 
     """Two of them; nothing is drawn."""
     tab = await tabs(service.base_url)
     await tab.open()
-    await unfold(tab)
+    await tab.unfold()
     await tab.field("guidance_scale").locator("input[type=number]").fill("99")
     await tab.field("loras").locator('[data-name="path"] input').first.fill("nowhere.safetensors")
     tab.refused = 422
@@ -179,10 +176,7 @@ async def test_a_value_that_the_service_refuses_is_told_at_its_field(tabs: Any, 
 @pytest.mark.clients
 async def test_copied_python_draws(tabs: Any, service: Service, tmp_path: Path) -> None:  # noqa: F811
     tab = await tabs(service.base_url)
-    (tmp_path / "app.py").write_text(await code(tab, "Python"), encoding="utf-8")
-    (tmp_path / "sitecustomize.py").write_text(GUARD, encoding="utf-8")
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
-    await drew(tab, await said_by(sys.executable, "app.py", folder=tmp_path, PYTHONPATH=path))
+    await check_drawn(tab, await run_python(tab, tmp_path))
 
 
 @pytest.mark.long
@@ -190,12 +184,10 @@ async def test_copied_python_draws(tabs: Any, service: Service, tmp_path: Path) 
 @pytest.mark.skipif(not (CLIENTS / "node_modules").is_dir(), reason="`npm --prefix tests/clients ci` brings the client")
 async def test_copied_javascript_draws(tabs: Any, service: Service, tmp_path: Path) -> None:  # noqa: F811
     tab = await tabs(service.base_url)
-    (tmp_path / "app.mjs").write_text(await code(tab, "JavaScript"), encoding="utf-8")
-    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
-    await drew(tab, await said_by("node", "--import", (CLIENTS / "guard.mjs").as_uri(), "app.mjs", folder=tmp_path))
+    await check_drawn(tab, await run_javascript(tab, tmp_path))
 
 
-async def drew(tab: Any, said: str) -> None:
+async def check_drawn(tab: Any, said: str) -> None:
     """The program has printed the address of a picture of the size that was asked for."""
     address = said.split()[0]
     assert address.startswith(f"{tab.address}/files/outputs/")

@@ -38,7 +38,7 @@ async def open_with_key(tabs: Any, keyed: Served, credentials: str) -> Any:  # n
 
 
 async def fill(tab: Tab, name: str, number: int) -> None:
-    await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
+    await tab.unfold()
     await tab.field(name).locator("input:not([type=range])").fill(str(number))
 
 

@@ -100,6 +100,13 @@ def _told(browser: subprocess.Popen[bytes], log: Path) -> str:
     pytest.fail(f"{BROWSER} does not start: {log.read_text(errors='replace')[-2000:]}")
 
 
+DROP = """(field, [bytes, name]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  field.dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
+}"""
+
+
 class Tab:
     """A page of a browser, and what it did that it should not: errors in its console, requests to elsewhere.
 
@@ -142,6 +149,14 @@ class Tab:
         """Type a prompt and press Enter."""
         await self.field("prompt").locator("textarea").fill(prompt)
         await self.page.keyboard.press("Enter")
+
+    async def unfold(self) -> None:
+        """Open all sections of the form."""
+        await self.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
+
+    async def drop(self, onto: str, content: bytes, name: str) -> None:
+        """Drop a PNG file onto what this selector finds."""
+        await self.page.locator(onto).first.evaluate(DROP, [[*content], name])
 
     async def enter(self, credentials: str) -> None:
         """Give the dialog that asks for a key this one."""

@@ -9,21 +9,12 @@ from tests.gateway.playground.conftest import Tab
 from tests.gateway.playground.painting import painted
 
 LARGE = 2**62 + 1  # which a number of JavaScript cannot hold
-DROP = """(field, [bytes, name]) => {
-  const given = new DataTransfer();
-  given.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
-  field.dispatchEvent(new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
-}"""
 PASTE = """([bytes, name]) => {
   const clipboardData = new DataTransfer();
   clipboardData.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
   document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
 }"""
 FILE = {"name": "hill.png", "mimeType": "image/png", "buffer": painted(3)}
-
-
-async def unfold(tab: Tab) -> None:
-    await tab.page.evaluate("document.querySelectorAll('details.section').forEach((each) => (each.open = true))")
 
 
 async def sent(tab: Tab) -> Any:
@@ -34,7 +25,7 @@ async def sent(tab: Tab) -> Any:
 
 async def test_each_kind_of_field_of_fooocus_is_sent(tab: Tab, dispatched: None) -> None:
     await tab.open("/models/fal-ai/fooocus/inpaint")
-    await unfold(tab)
+    await tab.unfold()
     await tab.field("inpaint_image_url").locator("input[type=file]").first.set_input_files(FILE)
     await tab.field("inpaint_image_url").get_by_text("hill.png", exact=True).wait_for()
     await tab.field("mask_image_url").locator("input[type=text]").fill(PIXEL)
@@ -75,7 +66,7 @@ async def test_each_kind_of_field_of_fooocus_is_sent(tab: Tab, dispatched: None)
 
 async def test_each_kind_of_field_of_the_fast_endpoints_is_sent(tab: Tab, dispatched: None) -> None:
     await tab.open("/models/fal-ai/fast-fooocus-sdxl/image-to-image")
-    await unfold(tab)
+    await tab.unfold()
     await tab.page.evaluate(PASTE, [[*painted(5)], "pasted.png"])
     await tab.field("image_url").get_by_text("pasted.png", exact=True).wait_for()
     await tab.field("prompt").locator("textarea").fill("a red cube")
@@ -97,7 +88,7 @@ async def test_each_kind_of_field_of_the_fast_endpoints_is_sent(tab: Tab, dispat
 @pytest.mark.long
 async def test_a_picture_is_taken_where_it_is_dropped(tab: Tab, dispatched: None) -> None:
     await tab.open("/models/fal-ai/fooocus/upscale-or-vary")
-    await tab.field("uov_image_url").locator("fs-image").evaluate(DROP, [[*painted(4)], "dropped.png"])
+    await tab.drop('fs-field[data-name="uov_image_url"] fs-image', painted(4), "dropped.png")
     await tab.field("uov_image_url").get_by_text("dropped.png", exact=True).wait_for()
     assert "/files/uploads/" in (await sent(tab))["uov_image_url"]
 

@@ -16,7 +16,6 @@ from gateway.settings import OutputSettings
 from pipelines.images.area import area_of
 from tests.gateway.images.test_metadata import PIXELS, making
 from tests.gateway.playground.conftest import COUNTED, Tab
-from tests.gateway.playground.test_form import DROP, unfold
 from tests.gateway.playground.test_metadata import saying
 from tests.gateway.playground.test_painter import HEIGHT, WIDTH, picture
 
@@ -67,7 +66,7 @@ async def test_the_cut_of_a_picture_of_edges_is_outlined(tab: Tab) -> None:
 
 async def test_edges_of_a_picture_say_where_it_grows(tab: Tab, dispatched: None) -> None:
     await tab.open("/models/fal-ai/fooocus/inpaint")
-    await unfold(tab)
+    await tab.unfold()
     await choose(tab, "inpaint_image_url", picture())
     edges = tab.page.get_by_role("group", name="Sides at which the picture is continued")
     left, top = (edges.get_by_role("button", name=f"Continue the picture: {side}") for side in ("left", "top"))
@@ -93,9 +92,9 @@ async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, 
     made = replace(making(prompt="a lighthouse, at dusk"), size=(832, 1216), seed=2**62 + 1)
     content = encode_image(PIXELS, "png", OutputSettings(), metadata("fooocus", made))
     await tab.open("/models/fal-ai/fooocus")
-    await unfold(tab)
+    await tab.unfold()
     await tab.field("prompt").locator("textarea").fill("a red cube")
-    await tab.page.locator(onto).evaluate(DROP, [[*content], "drawn.png"])
+    await tab.drop(onto, content, "drawn.png")
     await tab.page.get_by_text("drawn.png says how it was drawn").wait_for()
     await tab.page.get_by_role("button", name="Take its settings").click()
     await tab.page.get_by_text("Taken: ").wait_for()
@@ -117,7 +116,7 @@ async def test_a_dropped_picture_gives_its_settings(tab: Tab, dispatched: None, 
 
 async def take(tab: Tab, **told: Any) -> str:
     """Take the settings of a picture that tells these; what is said of it then."""
-    await tab.page.locator("fs-form form").evaluate(DROP, [[*saying(json.dumps(told))], "told.png"])
+    await tab.drop("fs-form form", saying(json.dumps(told)), "told.png")
     await tab.page.get_by_role("button", name="Take its settings").click()
     await tab.page.get_by_text("Taken: ").wait_for()
     found: str = await tab.page.locator("fs-found").inner_text()
@@ -162,7 +161,7 @@ async def test_a_size_that_cannot_be_drawn_is_not_taken(tab: Tab) -> None:
 @pytest.mark.long
 async def test_a_dropped_picture_that_tells_nothing_is_said_to(tab: Tab) -> None:
     await tab.open()
-    await tab.page.locator("fs-form form").evaluate(DROP, [[*picture()["buffer"]], "mute.png"])
+    await tab.drop("fs-form form", picture()["buffer"], "mute.png")
     await tab.page.get_by_text("mute.png does not say how it was drawn.").wait_for()
 
 
