@@ -20,7 +20,9 @@ RUN apt-get update \
     && useradd --uid 1000 --gid ray --create-home --shell /bin/bash ray \
     && install -d -o ray -g ray /var/lib/fooocus-serve /etc/fooocus-serve
 
-ENV PIP_NO_CACHE_DIR=1 \
+# heaps for threads: deployments/memory.py says why two
+ENV MALLOC_ARENA_MAX=2 \
+    PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
     PYTHONUNBUFFERED=1 \

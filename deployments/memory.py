@@ -1,8 +1,13 @@
-"""How the process of a replica gives memory back to its machine."""
+"""How processes give memory back to their machine: by their environment those of Ray, and more so our replicas."""
 
 import ctypes
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
+# Ray's processes have tens of threads, and glibc gives each a heap of its own, up to eight for a core, which keep what
+# was freed in them. It reads this when a process starts, so each node's environment has it before its Ray starts.
+ENVIRONMENT: Mapping[str, str] = MappingProxyType({"MALLOC_ARENA_MAX": "2"})
 LARGE_BYTES = 2**20
 _MMAP_THRESHOLD = -3  # of glibc's mallopt
 

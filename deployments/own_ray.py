@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 
-from deployments import loopback, proxy
+from deployments import loopback, memory, proxy
 from deployments.starting import Starting
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -27,14 +27,11 @@ _ENDED_S = 5.0
 
 def prepare_environment() -> None:
     """What the processes of Ray inherit; to be called before anything imports Ray."""
-    os.environ.update({**loopback.ENVIRONMENT, **proxy.ENVIRONMENT})
+    os.environ.update({**memory.ENVIRONMENT, **loopback.ENVIRONMENT, **proxy.ENVIRONMENT})
     # Loopback is open to every user of this machine: a secret of this run, handed to its children, guards Ray's ports.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault(
-        "MALLOC_ARENA_MAX", "2"
-    )  # Ray's threads are many, and each heap of glibc keeps what was freed
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deployments import memory
 from tests.deployments.shipped import ROOT, cluster_file
 
 FILE = ROOT / "Dockerfile"
@@ -57,6 +58,11 @@ def test_it_has_the_python_and_the_paths_that_the_other_files_count_on() -> None
     for path in ("/var/lib/fooocus-serve", "/etc/fooocus-serve"):
         assert f" {path}" in run_step("useradd")
         assert any(f":{path}" in option for option in cluster_file()["docker"]["run_options"])
+
+
+def test_its_processes_have_few_heaps_for_their_threads() -> None:
+    (variables,) = instructions("ENV")
+    assert {f"{name}={value}" for name, value in memory.ENVIRONMENT.items()} <= {*variables.split()}
 
 
 def test_what_it_copies_is_there_and_not_left_out() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments import own_ray, proxy
+from deployments import memory, own_ray, proxy
 from deployments.own_ray import own_ray as opened
 from deployments.starting import Starting
 from tests.deployments.fakes import wait_until
@@ -137,6 +137,11 @@ def test_lines_of_a_start_have_seconds_and_a_long_step_says_that_it_goes_on(caps
 def test_proxies_say_what_the_service_wants_where_no_gateway_answers() -> None:
     own_ray.prepare_environment()
     assert os.environ.items() >= proxy.ENVIRONMENT.items()
+
+
+def test_processes_have_few_heaps_for_their_threads() -> None:
+    own_ray.prepare_environment()
+    assert os.environ.items() >= memory.ENVIRONMENT.items()
 
 
 def test_every_run_has_a_secret_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
