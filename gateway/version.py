@@ -1,4 +1,8 @@
-"""Which version of this service runs."""
+"""Which version of this service runs.
+
+A file of its own, for what operators are told (`gateway.http`) and what is written into pictures (`deployments`) both
+say it, and neither is the other's to import.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -12,8 +12,7 @@ took to start, in the order of their starts; `rules` those of `deployments.autos
 how many there were at the beginning; `react_s` how long after the first arrival Serve first wanted more; `seen` how
 many it wanted and how many ran, from which instant on; `before` the requests that the service had drawn one at a time
 by then, which its policy remembers: when each came, counted from the first of the others, and in how many seconds it
-was drawn. Every other line is a request, its instants in seconds since any
-beginning, which is that of `seen` too:
+was drawn. Every other line is a request, its instants in seconds since any beginning, which is that of `seen` too:
 
     {"at": 0.0, "began_at": 4.4, "ended_at": 6.1, "steps": 8, "rows": 1, "row_steps": 8, "base": "", "loras": "",
      "key": "", "priority": 0, "size": 1024}

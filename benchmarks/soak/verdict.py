@@ -6,13 +6,14 @@ from math import nan
 from statistics import median
 
 from benchmarks.report import Cell
-from benchmarks.soak.watching import Folder, Sample
+from benchmarks.soak.watching import MIB, Folder, Sample
+from deployments.own_ray import OBJECT_STORE_BYTES
 
 GROWTH = 1.05
 # five per cent of little is less than a pool of threads, of gRPC's in Ray, moves by with the calls of the moment
 SPARE_COUNT = 4
 SPARE_MIB = 2.0
-SPARE_SHARED_MIB = 512.0  # the whole of Ray's object store, as `make serve` bounds it
+SPARE_SHARED_MIB = OBJECT_STORE_BYTES / MIB  # the whole of it
 SPARE_WAL_MIB = 4.0  # SQLite begins it anew after a thousand pages
 SPARE_FILES_MIB = 6.0  # a large upload more
 OF_RAY_ALONE = frozenset({"Ray's idle worker"})  # it starts and ends those as it likes

@@ -54,13 +54,18 @@ async def test_a_deleted_request_is_marked_no_more(tab: Tab, service: Service) -
     await tab.page.get_by_text("Mark another one to compare.").wait_for(state="hidden")
 
 
+async def open_while_drawn(tab: Tab, service: Service, runner: PaintingRunner, prompt: str) -> None:
+    """The history with this request, which is drawn until the gate is opened."""
+    runner.gate.clear()
+    await service.wait(prompt)
+    await tab.open("/requests")
+    assert await words(tab) == [prompt]
+
+
 async def test_details_that_see_the_end_first_give_the_row_its_picture(
     tab: Tab, service: Service, runner: PaintingRunner
 ) -> None:
-    runner.gate.clear()
-    await service.wait("slow")
-    await tab.open("/requests")
-    assert await words(tab) == ["slow"]
+    await open_while_drawn(tab, service, runner, "slow")
     # as where the row's own turn is always later
     await tab.page.evaluate("clearInterval(document.querySelector('fs-requests').timer)")
     dialog = await details(tab)
@@ -72,10 +77,7 @@ async def test_details_that_see_the_end_first_give_the_row_its_picture(
 async def test_what_is_looked_at_again_has_what_came_meanwhile_and_rows_go_on_to_their_end(
     tab: Tab, service: Service, runner: PaintingRunner
 ) -> None:
-    runner.gate.clear()
-    await service.wait("first")
-    await tab.open("/requests")
-    assert await words(tab) == ["first"]
+    await open_while_drawn(tab, service, runner, "first")
     states = tab.page.locator(".outcome")
     await states.get_by_text("drawing").wait_for()
     await service.wait("second")
