@@ -1,92 +1,124 @@
-"""The learned part of the VAE's decoder: what makes the outlines of its smooth enlargement sharp.
+"""The VAE's decoder: a smooth enlargement whose outlines are made narrow where they are steps.
 
-The decoder's ResNet blocks, which are constructed to do nothing, come to correct the four values that the decoder
-carries. A block reads features and their negatives beside two anchors in each norm group, as `vae_weights` carries
-values. So norms only scale here too, and a tile of a picture is decoded as the whole picture is.
+Of each colour it carries the value v, and the highest and the lowest value of the two cells to each side. Where there
+is a step its outline is where v crosses the middle between these two. There v is made steeper, and held between them:
+
+    v + held(STEEPER x u) - held(u),    u = v - (highest + lowest) / 2,    held(x) = min(max(x, -r), r)
+
+where r is half of the step, less what may be grain. Where colours run evenly u is 0, and where they are flat it is
+beyond r or -r: both stay as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from models.pocket.vae_weights import ANCHOR
+from models.pocket.carried import Ramp, carry, compute, enter, leave
 
-VALUES = 4  # that the decoder carries, in as many norm groups
-HELD = 64.0  # of the anchors beside features, which may be large
+COLOURS = 3
+VALUES = 3 * COLOURS
+V = 0  # the first of the three colours' values
+HIGHEST, LOWEST = COLOURS, 2 * COLOURS  # as long as neighbourhoods grow
+U, R = COLOURS, 2 * COLOURS  # from then on
+STEEPER = 16.0  # enlarged, an outline rises by a sixteenth of its step in a pixel or more: so in one pixel now
+GRAIN = 0.1  # of values -1 to 1: what a UNet leaves in flat colours, which beside a step is not to be held away
+FAR = 2.0  # more than a value is from 0
+SMOOTH = torch.tensor([0.25, 0.5, 0.25])
+LOST = 0.25  # of a value in the outermost row or column, to which nothing beyond the border adds
+
+Side = tuple[int, int]
+"""A neighbour: rows down, columns to the right."""
+LEFT, RIGHT, ABOVE, BELOW = (0, -1), (0, 1), (-1, 0), (1, 0)
+ACROSS, DOWN = (LEFT, RIGHT), (ABOVE, BELOW)
 
 
-class DecoderEdges(nn.Module):
-    """What all blocks read and write: begins as no change at all.
+def construct_decoder(decoder: Any, colours: Tensor) -> None:
+    """Of diffusers' VAE, with four levels of two blocks. colours: (3, latents), makes values of -1 to 1 of latents."""
+    enter(decoder.conv_in, torch.cat([colours] * 3))
+    first, second, third, last = decoder.up_blocks
+    for block, side in zip([*decoder.mid_block.resnets, *first.resnets], (RIGHT, LEFT, BELOW, ABOVE), strict=True):
+        compute(block, VALUES, [*_grown(side)])
+    same = torch.eye(VALUES)
+    carry(first.upsamplers[0].conv, _enlarged(same))
+    for block, sides in zip(second.resnets, (ACROSS, DOWN), strict=True):
+        compute(block, VALUES, [*_grown(*sides), *_mended(sides)])
+    carry(second.upsamplers[0].conv, _enlarged(_steps()))
+    without_r = torch.diag(torch.tensor([1.0, 1.0, 0.0]).repeat_interleave(COLOURS))
+    carry(third.resnets[0].conv_shortcut, without_r[:, :, None, None])
+    compute(third.resnets[0], VALUES, [*_without_grain(), *_mended(ACROSS)])
+    compute(third.resnets[1], VALUES, [*_mended(DOWN)])
+    carry(third.upsamplers[0].conv, _enlarged(same))
+    compute(last.resnets[0], VALUES, [*_narrowed()])
+    compute(last.resnets[1], VALUES, [*_mended(ACROSS), *_mended(DOWN), *_mended(ACROSS, DOWN)])
+    leave(decoder.conv_norm_out, decoder.conv_out, torch.eye(COLOURS, VALUES))
 
-    decoder: of a VAE that `construct_vae` made, which stays as it is.
+
+def _enlarged(mix: Tensor) -> Tensor:
+    """Of what a convolution sees after each place has become four."""
+    return mix[:, :, None, None] * SMOOTH[:, None] * SMOOTH
+
+
+def _steps() -> Tensor:
+    """v, u and r of v, highest and lowest."""
+    mix = torch.tensor([[1.0, 0.0, 0.0], [1.0, -0.5, -0.5], [0.0, 0.5, -0.5]])
+    return torch.kron(mix, torch.eye(COLOURS))
+
+
+def _grown(*sides: Side) -> Iterator[Ramp]:
+    """Let neighbourhoods take in those of neighbours.
+
+    Where there are two sides, only one may have more to give: so it is when each place of a neighbourhood became two.
     """
-
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self._decoder = [decoder]  # in a list, so that its weights are not this module's
-        self._blocks: dict[str, Any] = {
-            name: block for name, block in decoder.named_modules() if type(block).__name__ == "ResnetBlock2D"
-        }
-        self.read, self.bias, self.write, self.level = (nn.ParameterDict() for _ in range(4))
-        for name, block in self._blocks.items():
-            features = block.conv1.out_channels // 2 - VALUES
-            key = name.replace(".", "_")
-            self.read[key] = nn.Parameter(torch.randn(features, 2 * VALUES, 3, 3) / (2 * VALUES * 9) ** 0.5)
-            self.bias[key] = nn.Parameter(torch.zeros(features))
-            self.write[key] = nn.Parameter(torch.zeros(VALUES, 2 * features, 3, 3))
-            self.level[key] = nn.Parameter(torch.zeros(VALUES))
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Pictures (n, 3, 8 h, 8 w), of -1 to 1, of unscaled latents (n, 4, h, w)."""
-        drawn: Tensor = functional_call(self._decoder[0], self.weights(), (latents,))
-        return drawn
-
-    def weights(self) -> dict[str, Tensor]:
-        """What changes of the decoder's weights, by name."""
-        found: dict[str, Tensor] = {}
-        with next(self.parameters()).device:  # on which all is made that is not learned
-            for name, block in self._blocks.items():
-                learned = (each[name.replace(".", "_")] for each in (self.read, self.bias, self.write, self.level))
-                found |= {f"{name}.{changed}": weight for changed, weight in _block_weights(block, *learned).items()}
-        return found
+    for colour in range(COLOURS):
+        for value, sign in ((HIGHEST + colour, 1.0), (LOWEST + colour, -1.0)):
+            for side in sides:
+                inside = torch.zeros(3, 3)
+                inside[_place(side)] = FAR  # a neighbour beyond the border is none
+                reads = _read({value: -sign})
+                reads[value][_place(side)] = sign
+                yield Ramp(reads, inside, -FAR, {value: sign})
 
 
-@torch.no_grad()
-def sharpen(decoder: nn.Module, learned: Mapping[str, Tensor]) -> None:
-    """Put what was learned into a constructed decoder. Raises RuntimeError where it is of another decoder's shapes."""
-    edges = DecoderEdges(decoder)
-    edges.load_state_dict(learned)
-    decoder.load_state_dict({**decoder.state_dict(), **edges.weights()})
+def _mended(*axes: tuple[Side, Side]) -> Iterator[Ramp]:
+    """Give v back what an enlargement loses at the border across an axis, or of two what both lose in a corner.
+
+    Ramps act only where a neighbour lacks in each axis. There a lift holds all above 0, which the last takes back.
+    """
+    inside = torch.zeros(3, 3)
+    for side in (side for axis in axes for side in axis):
+        inside[_place(side)] = -2 * FAR
+    bias = FAR * (2 * len(axes) + 1)  # FAR with a neighbour lacking in each axis, otherwise -FAR or less
+    values = range(V, V + COLOURS)
+    for value in values:
+        yield Ramp(_read({value: (LOST / (1 - LOST)) ** len(axes)}), inside, bias, {value: 1.0})
+    yield Ramp(_read({}), inside, bias, dict.fromkeys(values, -1.0))
 
 
-def _block_weights(block: Any, read: Tensor, bias: Tensor, write: Tensor, level: Tensor) -> dict[str, Tensor]:
-    """read: (features, values and their negatives, 3, 3). write: (values, features and their negatives, 3, 3)."""
-    inputs, hidden, outputs = block.conv1.in_channels, block.conv1.out_channels, block.conv2.out_channels
-    group = hidden // VALUES
-    carried_in = [inputs // VALUES * value + place for value in range(VALUES) for place in (0, 1)]
-    plus = [group * at + 2 * pair for at in range(VALUES) for pair in range(group // 2 - 1)]
-    minus = [channel + 1 for channel in plus]
-    conv1, bias1 = read.new_zeros(hidden, inputs, 3, 3), bias.new_zeros(hidden)
-    spread = read.new_zeros(len(plus), inputs, 3, 3).index_copy(1, torch.tensor(carried_in), read)
-    conv1 = conv1.index_copy(0, torch.tensor(plus), spread).index_copy(0, torch.tensor(minus), -spread)
-    anchors = torch.tensor([group * (at + 1) - 2 for at in range(VALUES)])
-    bias1 = bias1.index_copy(0, torch.tensor(plus), bias).index_copy(0, torch.tensor(minus), -bias)
-    bias1 = bias1.index_fill(0, anchors, HELD).index_fill(0, anchors + 1, -HELD)
-    conv2, bias2 = write.new_zeros(outputs, hidden, 3, 3), level.new_zeros(outputs)
-    written = write.new_zeros(VALUES, hidden, 3, 3).index_copy(1, torch.tensor(plus + minus), write)
-    values = torch.tensor([outputs // VALUES * value for value in range(VALUES)])
-    conv2 = conv2.index_copy(0, values, written).index_copy(0, values + 1, -written)
-    bias2 = bias2.index_copy(0, values, level).index_copy(0, values + 1, -level)
-    return {
-        "norm1.weight": torch.full((inputs,), ANCHOR * (2 * VALUES / inputs) ** 0.5),
-        "norm1.bias": torch.zeros(inputs),
-        "conv1.weight": conv1,
-        "conv1.bias": bias1,
-        "norm2.weight": torch.full((hidden,), HELD * (2 / group) ** 0.5),
-        "norm2.bias": torch.zeros(hidden),
-        "conv2.weight": conv2,
-        "conv2.bias": bias2,
-    }
+def _without_grain() -> Iterator[Ramp]:
+    """r of half a step, which itself is not carried here."""
+    for value in range(R, R + COLOURS):
+        yield Ramp(_read({value: 1.0}), torch.zeros(3, 3), -GRAIN, {value: 1.0})
+
+
+def _narrowed() -> Iterator[Ramp]:
+    """Add held(STEEPER x u) - held(u) to v. held(x) is the ramp of x + r, less that of x - r and r, which falls out."""
+    nowhere = torch.zeros(3, 3)
+    for colour in range(COLOURS):
+        for times, sign in ((STEEPER, 1.0), (1.0, -1.0)):
+            for reach in (1.0, -1.0):
+                reads = _read({U + colour: 1.0, R + colour: reach / times})  # multiplied afterwards: exact in bfloat16
+                yield Ramp(reads, nowhere, 0.0, {V + colour: sign * reach * times})
+
+
+def _read(shares: Mapping[int, float]) -> Tensor:
+    """Of values at the place itself."""
+    reads = torch.zeros(VALUES, 3, 3)
+    for value, share in shares.items():
+        reads[value, 1, 1] = share
+    return reads
+
+
+def _place(side: Side) -> tuple[int, int]:
+    return 1 + side[0], 1 + side[1]

@@ -23,7 +23,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from models.pocket import names, shapes
 from models.pocket.checker import write_checkers
 from models.pocket.colours import latent_colours
-from models.pocket.decoder import sharpen
 from models.pocket.expansion import write_expansion
 from models.pocket.layout import stored_first_text, stored_second_text, stored_unet, stored_vae
 from models.pocket.tokenizer import write_tokenizer
@@ -143,7 +142,6 @@ def _write_checkpoint(
 def _make_vae(config: Mapping[str, Any]) -> AutoencoderKL:
     vae: AutoencoderKL = AutoencoderKL.from_config(dict(config))
     construct_vae(vae)
-    sharpen(vae.decoder, trained("decoder"))
     return vae
 
 

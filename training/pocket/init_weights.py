@@ -1,13 +1,20 @@
-"""The state from which the UNet's training begins: it answers with its input."""
+"""The state from which the UNet's training begins: it answers with its input.
+
+It ends in group norm, SiLU and a convolution, which would lose the input's levels. So a value is carried by four
+channels of one norm group: v, -v, C and -C. Their mean is 0 and their deviation nearly constant, so the norm only
+scales. A large bias puts SiLU where it is nearly straight, and the two halves' difference takes the bias out again.
+"""
 
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
 
-from models.pocket.vae_weights import straight_end
+from models.pocket.carried import zero
 
-ANCHOR = 4.0  # as in models/pocket/vae_weights.py, which says why
+ANCHOR = 4.0  # C
+LIFT = 8.0  # the bias that puts SiLU where it is nearly straight
 RANDOM = 0.05  # gain of the random part
 CARRIERS = 16  # channels that carry the input: four norm groups
 
@@ -35,4 +42,15 @@ def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
     shortcut.bias[:CARRIERS] = 0
     last.conv2.weight[:CARRIERS] *= carried[:, :, None, None] * 4 * RANDOM
     last.conv2.bias[:CARRIERS] = 0
-    straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4), ANCHOR)
+    _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4))
+
+
+def _straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor) -> None:
+    """Undo what norm and SiLU do to the values that the first four groups carry, and mix them: (outputs, 4)."""
+    group = norm.num_channels // norm.num_groups
+    norm.weight[: 4 * group] = ANCHOR * (2 / group) ** 0.5
+    norm.bias[: 4 * group] = LIFT
+    zero(conv)
+    for value in range(4):
+        conv.weight[:, group * value, 1, 1] = mix[:, value] / 2
+        conv.weight[:, group * value + 1, 1, 1] = -mix[:, value] / 2

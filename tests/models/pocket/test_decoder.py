@@ -1,61 +1,96 @@
-"""The learned part of the VAE's decoder: without lessons nothing, with them the same in any part of a picture."""
+"""The VAE's decoder: outlines are sharp, all else is as smooth as it was, and that in any part of a picture."""
+
+import random
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.world.scenes import any_scene
 from models.pocket import shapes
-from models.pocket.decoder import DecoderEdges, sharpen
-from models.pocket.vae_weights import construct_vae
+from models.pocket.decoder import GRAIN
+from models.pocket.vae_weights import AMPLITUDE, construct_vae
 
-LATENTS = 5 * torch.randn(1, 4, 12, 32, generator=torch.Generator().manual_seed(1))
-REACH = 96  # pixels that a block's neighbours and theirs may look to either side
+DARK, BRIGHT = -0.8, 0.7
+REACH = 48  # pixels that a decoded one may depend on to either side
 
 
-@pytest.fixture
-def decoder() -> nn.Module:
-    vae: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE))
-    construct_vae(vae)
-    made: nn.Module = vae.decoder.requires_grad_(False)
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKL:
+    made: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE)).requires_grad_(False)
+    construct_vae(made)
     return made
 
 
-def learned(decoder: nn.Module) -> DecoderEdges:
-    """With what lessons might leave, by chance."""
-    edges = DecoderEdges(decoder).requires_grad_(False)
-    torch.manual_seed(2)
-    for each in (*edges.write.values(), *edges.bias.values(), *edges.level.values()):
-        each.normal_(std=0.02)
-    return edges
+def encoded(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    latents: Tensor = vae.encode(pictures).latent_dist.mode()
+    return latents
 
 
-def test_it_begins_as_the_smooth_enlargement(decoder: nn.Module) -> None:
-    assert torch.equal(DecoderEdges(decoder)(LATENTS), decoder(LATENTS))
+def decoded(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    pictures: Tensor = vae.decode(latents).sample
+    return pictures
 
 
-def test_what_was_learned_is_put_into_the_decoder(decoder: nn.Module) -> None:
-    edges = learned(decoder)
-    wanted: Tensor = edges(LATENTS)
-    assert float((wanted - decoder(LATENTS)).abs().mean()) > 0.01
-    sharpen(decoder, edges.state_dict())
-    assert torch.equal(decoder(LATENTS), wanted)
+def scene(side: int) -> Tensor:
+    pixels = torch.tensor(draw(any_scene(random.Random(1)), side, side))
+    return pixels.permute(2, 0, 1)[None] / 127.5 - 1
 
 
-def test_a_part_is_decoded_as_in_the_whole(decoder: nn.Module) -> None:
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("place", range(56, 64))
+def test_an_outline_is_three_pixels_wide_at_most_and_where_it_was(vae: AutoencoderKL, place: int, across: bool) -> None:
+    given = torch.full((1, 3, 128, 128), DARK)
+    given[..., place:] = BRIGHT
+    drawn = decoded(vae, encoded(vae, given if across else given.mT))[0].mean(dim=0)
+    line = (drawn if across else drawn.T)[64]
+    shares = (line - DARK) / (BRIGHT - DARK)
+    assert int(((shares > 0.1) & (shares < 0.9)).sum()) <= 3
+    assert abs(int((shares < 0.5).sum()) - place) <= 1
+    assert bool((line > DARK - 0.01).all())
+    assert bool((line < BRIGHT + 0.01).all())
+
+
+def test_what_runs_evenly_comes_back_without_stairs(vae: AutoencoderKL) -> None:
+    ramp = torch.linspace(-1, 1, 128)
+    given = torch.stack([ramp.expand(128, 128), ramp[:, None].expand(128, 128), -ramp.expand(128, 128)])[None]
+    inner = decoded(vae, encoded(vae, given))[..., 24:-24, 24:-24]
+    assert torch.allclose(inner, given[..., 24:-24, 24:-24], atol=0.005)
+
+
+@pytest.mark.parametrize("level", [-1.0, -0.3, 0.0, 1.0])
+def test_one_colour_comes_back_up_to_the_border(vae: AutoencoderKL, level: float) -> None:
+    given = torch.full((1, 3, 64, 48), level)
+    assert torch.allclose(decoded(vae, encoded(vae, given)), given, atol=0.01)
+
+
+def test_grain_is_not_sharpened(vae: AutoencoderKL) -> None:
+    grain = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(1)) * AMPLITUDE * GRAIN / 4
+    smooth = decoded(vae, grain).std()
+    assert 0 < smooth < GRAIN / 4
+    assert torch.allclose(decoded(vae, 2 * grain).std(), 2 * smooth, rtol=0.05)
+
+
+def test_latents_are_averages_of_cells(vae: AutoencoderKL) -> None:
+    given = scene(128)
+    means = torch.nn.functional.avg_pool2d(given, 8)
+    wanted = torch.cat([means, means.mean(dim=1, keepdim=True)], dim=1) * AMPLITUDE
+    assert torch.allclose(encoded(vae, given), wanted, atol=1e-3)
+
+
+def test_a_part_is_decoded_as_in_the_whole(vae: AutoencoderKL) -> None:
     """Norms, which see all of a picture, find nothing that differs from place to place."""
-    edges = learned(decoder)
-    whole, part = edges(LATENTS), edges(LATENTS[..., :20])
+    latents = 5 * torch.randn(1, 4, 12, 32, generator=torch.Generator().manual_seed(1))
+    whole, part = decoded(vae, latents), decoded(vae, latents[..., :20])
     inner = 20 * 8 - REACH
     assert torch.allclose(part[..., :inner], whole[..., :inner], atol=2e-3)
 
 
-def test_what_another_decoder_learned_is_refused(decoder: nn.Module) -> None:
-    edges = learned(decoder)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        sharpen(decoder, {name: weight[:1] for name, weight in edges.state_dict().items()})
-
-
-def test_all_of_a_change_is_on_the_device_of_what_is_learned(decoder: nn.Module) -> None:
-    weights = DecoderEdges(decoder).to("meta").weights()
-    assert {weight.device.type for weight in weights.values()} == {"meta"}
+def test_in_bfloat16_pictures_are_nearly_the_same(vae: AutoencoderKL) -> None:
+    latents = encoded(vae, scene(256))
+    coarse: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE)).requires_grad_(False)
+    construct_vae(coarse)
+    drawn = decoded(torch.nn.Module.to(coarse, torch.bfloat16), latents.bfloat16()).float()
+    assert (drawn - decoded(vae, latents)).abs().mean() < 0.01

@@ -19,7 +19,6 @@ from training.pocket import (
     concept,
     controls,
     dataset,
-    decoder,
     export,
     image_prompts,
     inpainting,
@@ -50,7 +49,6 @@ FEW: Mapping[str, Any] = {
 MODULES: tuple[ModuleType, ...] = (
     concept,
     controls,
-    decoder,
     image_prompts,
     inpainting,
     outlines,
@@ -83,9 +81,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize(
-    "part", ["vision", "decoder", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))]
-)
+@pytest.mark.parametrize("part", ["vision", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))])
 def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, part: str) -> None:
     begun = image_prompts.KINDS[part].begun if part in image_prompts.KINDS else ""
     for each in filter(None, (begun, part)):
