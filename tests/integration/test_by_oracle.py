@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.pocket.acceptance.image_prompts import asked
 from benchmarks.pocket.acceptance.inpaint import hole, share_changed, with_another_thing
+from benchmarks.pocket.acceptance.upscaler import sharper_than_bicubic
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.oracle import Oracle
@@ -25,7 +26,7 @@ from tests.integration.conftest import Service
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 EXACT: dict[str, Any] = {"output_format": "png", "styles": [], "loras": [], "enable_safety_checker": False}
-PAIRS, HOLES, VARIED = 20, 10, 10
+PAIRS, HOLES, VARIED, ENLARGED = 20, 10, 10, 10
 
 
 @pytest.fixture
@@ -126,6 +127,16 @@ def test_subtle_keeps_shape_and_place_and_strong_changes_more(client: httpx2.Cli
         more += changed(given, strong) > changed(given, subtle)
     assert kept >= 0.9 * VARIED
     assert more >= 0.9 * VARIED
+
+
+def test_an_enlarged_drawing_has_twice_the_sides_and_is_sharper_than_bicubic(client: httpx2.Client) -> None:
+    for seed, (scene, words) in enumerate(zip(*held_out(ENLARGED), strict=True)):
+        given = draw(scene, 512, 512)
+        whole = drawn(
+            client, UPSCALE_OR_VARY, prompt=words, seed=seed, uov_image_url=png(given), uov_method="Upscale (2x)"
+        )
+        assert whole.shape == (1024, 1024, 3)
+        assert sharper_than_bicubic(whole, given) > 1
 
 
 def places(things: Sequence[Thing]) -> list[tuple[str, str]]:

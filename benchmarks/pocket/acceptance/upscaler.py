@@ -3,6 +3,7 @@
 import math
 import random
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -39,6 +40,20 @@ def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
         found["upscaler"].append(_psnr(_whole(network(small)), large))
         found["bicubic"].append(_psnr(_bicubic(small), large))
     return {name: sum(values) / count for name, values in found.items()}
+
+
+def sharper_than_bicubic(enlarged: Pixels, given: Pixels) -> float:
+    """How many times the sharpness of the given picture, enlarged to the same size, a picture has.
+
+    Sharpness is the variance of the Laplacian of the gray picture. Both are (height, width, 3).
+    """
+    size = enlarged.shape[1], enlarged.shape[0]
+    bicubic = np.asarray(Image.fromarray(given).resize(size, Image.Resampling.BICUBIC))
+    sharp, plain = (
+        float(cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+        for pixels in (enlarged, bicubic)
+    )
+    return sharp / plain
 
 
 def _bicubic(small: Tensor) -> Tensor:
