@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.pocket.acceptance import (
+    asked_holes,
     checkers,
     concept,
     defaults,
@@ -109,6 +110,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
             yield from structure.hollows(drawer, family, count)
         case 7:
             yield from inpaint.fills(family, count)
+            yield from asked_holes.shows(drawer, family, count)
         case 8:
             for reference_kind in ADAPTERS:
                 yield from image_prompts.takes_over(drawer, family, reference_kind, count)

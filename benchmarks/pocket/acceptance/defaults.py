@@ -46,16 +46,18 @@ def specs(kind: str, said: Sequence[str]) -> list[Spec]:
     return [model.model_validate({"prompt": text, "seed": seed, **more}).spec() for seed, text in enumerate(said)]
 
 
-def pictures(drawer: Drawer, family: Family, asked: Sequence[Spec]) -> list[Pixels]:
-    """Of each spec, with its prompt expanded."""
+def pictures(
+    drawer: Drawer, family: Family, asked: Sequence[Spec], shown: Sequence[Sequence[Pixels]] = ()
+) -> list[Pixels]:
+    """Of each spec, with its prompt expanded. shown: the decoded pictures of each, where they have any."""
     catalogue = family.catalogue
     expander = load(catalogue.part("expansion"), time_limit_s=math.inf)
     words = expand_specs(asked, expander, BUNDLED, fitting(tokenizers_of(catalogue.config), MAX_CHUNKS))
     found: list[Pixels] = []
     for at in range(0, len(asked), AT_ONCE):
         jobs = []
-        for spec, texts in zip(asked[at : at + AT_ONCE], words[at : at + AT_ONCE], strict=True):
-            inputs = prepare(spec, (), find_loras(spec, catalogue))
+        for place, spec in enumerate(asked[at : at + AT_ONCE], at):
+            inputs, texts = prepare(spec, shown[place] if shown else (), find_loras(spec, catalogue)), words[place]
             jobs.append((spec, replace(inputs, texts=expanded(inputs.texts, texts))))
         found += take(drawer, jobs)
     return found

@@ -12,6 +12,7 @@ import pytest
 from skimage import data
 
 from benchmarks.pocket.acceptance import (
+    asked_holes,
     checkers,
     concept,
     expansion,
@@ -91,6 +92,15 @@ def test_a_hole_shows_what_the_prompt_says_and_all_else_stays(pocket_family: Fam
     found = reached(drawn)
     assert outside.reached == 0.0
     assert {name: found[name] for name in ROOM if found[name] < ROOM[name] - 0.1} == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", asked_holes.ASKED)
+def test_a_request_draws_a_hole_in_its_colours_at_its_place(studio: Studio, kind: str) -> None:
+    """Not so often in its shape, as the card says."""
+    found, changed = asked_holes.shares(studio.drawer, studio.family, kind, 5)
+    assert changed == 0
+    assert min(found["background"], found["colour"], found["place"]) >= 0.8
 
 
 @pytest.mark.long
