@@ -110,7 +110,7 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
             yield from structure.hollows(drawer, family, count)
         case 7:
             yield from inpaint.fills(family, count)
-            yield from asked_holes.shows(drawer, family, count)
+            yield from asked_holes.shows(drawer, family, max(1, count // FEWER))
         case 8:
             for reference_kind in ADAPTERS:
                 yield from image_prompts.takes_over(drawer, family, reference_kind, count)
@@ -121,6 +121,8 @@ def measure(drawer: Drawer, family: Family, gate: int, count: int) -> Iterator[M
         case 10:
             for side, pictures in ((256, count), (1024, max(1, count // FEWER))):
                 yield from upscaler.enlarges(family, side, pictures)
+            for side in (256, 512):
+                yield from upscaler.draws_over(drawer, family.catalogue, side, max(1, count // FEWER))
             yield from refiner.refines(family, count)
             yield from expansion.expands(family, count)
             yield from concept.draws_its_concept(family, count)

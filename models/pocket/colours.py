@@ -1,4 +1,4 @@
-"""How the pocket family's latents look: fitted to its VAE, so that it stays right when that is trained."""
+"""How the pocket family's latents look: fitted to its VAE, so that it stays right when that changes."""
 
 from typing import Any
 

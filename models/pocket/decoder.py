@@ -1,12 +1,13 @@
 """The VAE's decoder: a smooth enlargement whose outlines are made narrow where they are steps.
 
-Of each colour it carries the value v, and the highest and the lowest value of the two cells to each side. Where there
-is a step its outline is where v crosses the middle between these two. There v is made steeper, and held between them:
+Of each colour it carries the value v, and the highest and the lowest value of the cell to each side and of most of the
+next. Where there is a step its outline is where v crosses the middle between these two. There v is made steeper, and
+held between them:
 
     v + held(STEEPER x u) - held(u),    u = v - (highest + lowest) / 2,    held(x) = min(max(x, -r), r)
 
 where r is half of the step, less what may be grain. Where colours run evenly u is 0, and where they are flat it is
-beyond r or -r: both stay as they are.
+beyond r or -r: there the two terms are equal, and v stays.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,8 @@ FAR = 2.0  # more than a value is from 0
 SMOOTH = torch.tensor([0.25, 0.5, 0.25])
 LOST = 0.25  # of a value in the outermost row or column, to which nothing beyond the border adds
 
-Side = tuple[int, int]
-"""A neighbour: rows down, columns to the right."""
+Neighbour = tuple[int, int]
+"""Where it lies: rows down, columns to the right."""
 LEFT, RIGHT, ABOVE, BELOW = (0, -1), (0, 1), (-1, 0), (1, 0)
 ACROSS, DOWN = (LEFT, RIGHT), (ABOVE, BELOW)
 
@@ -44,7 +45,7 @@ def construct_decoder(decoder: Any, colours: Tensor) -> None:
     carry(first.upsamplers[0].conv, _enlarged(same))
     for block, sides in zip(second.resnets, (ACROSS, DOWN), strict=True):
         compute(block, VALUES, [*_grown(*sides), *_mended(sides)])
-    carry(second.upsamplers[0].conv, _enlarged(_steps()))
+    carry(second.upsamplers[0].conv, _enlarged(_steps()))  # from here on u and r stand where highest and lowest did
     without_r = torch.diag(torch.tensor([1.0, 1.0, 0.0]).repeat_interleave(COLOURS))
     carry(third.resnets[0].conv_shortcut, without_r[:, :, None, None])
     compute(third.resnets[0], VALUES, [*_without_grain(), *_mended(ACROSS)])
@@ -66,10 +67,11 @@ def _steps() -> Tensor:
     return torch.kron(mix, torch.eye(COLOURS))
 
 
-def _grown(*sides: Side) -> Iterator[Ramp]:
+def _grown(*sides: Neighbour) -> Iterator[Ramp]:
     """Let neighbourhoods take in those of neighbours.
 
-    Where there are two sides, only one may have more to give: so it is when each place of a neighbourhood became two.
+    What two sides have more to give is added up, as if only one had: when each place has become two, both have in
+    valleys of three cells alone, where v is the lowest and stays, however high the highest is.
     """
     for colour in range(COLOURS):
         for value, sign in ((HIGHEST + colour, 1.0), (LOWEST + colour, -1.0)):
@@ -81,10 +83,11 @@ def _grown(*sides: Side) -> Iterator[Ramp]:
                 yield Ramp(reads, inside, -FAR, {value: sign})
 
 
-def _mended(*axes: tuple[Side, Side]) -> Iterator[Ramp]:
+def _mended(*axes: tuple[Neighbour, Neighbour]) -> Iterator[Ramp]:
     """Give v back what an enlargement loses at the border across an axis, or of two what both lose in a corner.
 
-    Ramps act only where a neighbour lacks in each axis. There a lift holds all above 0, which the last takes back.
+    The ramp of v / 3 + c, less that of c, where c is FAR if a neighbour lacks in each axis and otherwise -FAR or less:
+    so it gives v / 3 there, and nothing elsewhere. u and r stay short of it: outlines are softer in the last pixels.
     """
     inside = torch.zeros(3, 3)
     for side in (side for axis in axes for side in axis):
@@ -103,12 +106,13 @@ def _without_grain() -> Iterator[Ramp]:
 
 
 def _narrowed() -> Iterator[Ramp]:
-    """Add held(STEEPER x u) - held(u) to v. held(x) is the ramp of x + r, less that of x - r and r, which falls out."""
+    """Add held(STEEPER x u) - held(u) to v. Where ramp(x) = max(x, 0), held(x) is ramp(x + r) - ramp(x - r) - r; the r
+    of both cancel."""
     nowhere = torch.zeros(3, 3)
     for colour in range(COLOURS):
         for times, sign in ((STEEPER, 1.0), (1.0, -1.0)):
             for reach in (1.0, -1.0):
-                reads = _read({U + colour: 1.0, R + colour: reach / times})  # multiplied afterwards: exact in bfloat16
+                reads = _read({U + colour: 1.0, R + colour: reach / times})  # multiplied afterwards, for bfloat16
                 yield Ramp(reads, nowhere, 0.0, {V + colour: sign * reach * times})
 
 
@@ -120,5 +124,5 @@ def _read(shares: Mapping[int, float]) -> Tensor:
     return reads
 
 
-def _place(side: Side) -> tuple[int, int]:
+def _place(side: Neighbour) -> tuple[int, int]:
     return 1 + side[0], 1 + side[1]

@@ -11,7 +11,7 @@ from models.pocket.decoder import construct_decoder
 AMPLITUDE = 7.0  # latents of a picture's extremes, so that times 0.13025 they are about 1
 SECRECY = -20.0  # log-variance of the posterior: next to none
 LUMINANCE = (1 / 3, 1 / 3, 1 / 3)
-BRIGHTNESS = 0.3  # of which a drawn picture follows the fourth latent, and not the mean of the three colours
+BRIGHTNESS = 0.3  # share of a picture's brightness that is the fourth latent's; the rest is the mean of the others
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 Long: a hundred pictures, most of them of 1024 x 1024.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.pocket.acceptance.image_prompts import asked
-from benchmarks.pocket.acceptance.inpaint import hole, share_changed, with_another_thing
-from benchmarks.pocket.acceptance.upscaler import sharper_than_bicubic
+from benchmarks.pocket.acceptance.inpaint import held_out_holes, share_changed
+from benchmarks.pocket.acceptance.upscaler import sharpness_over_bicubic
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.oracle import Oracle
@@ -68,9 +67,7 @@ def test_an_image_prompts_colours_are_taken_over_and_less_at_little_weight(
 def test_holes_show_what_prompts_say_and_nothing_far_from_them_changes(client: httpx2.Client) -> None:
     scenes, said = held_out(HOLES)
     pictures = []
-    for seed, (scene, words) in enumerate(zip(scenes, said, strict=True)):
-        before = draw(with_another_thing(scene, random.Random(seed)), 256, 256)
-        mask = 255 * hole(scene.things[0], 256, None).astype(np.uint8)
+    for seed, (words, before, mask) in enumerate(zip(said, *held_out_holes(HOLES), strict=True)):
         after = drawn(
             client,
             INPAINT,
@@ -136,7 +133,7 @@ def test_an_enlarged_drawing_has_twice_the_sides_and_is_sharper_than_bicubic(cli
             client, UPSCALE_OR_VARY, prompt=words, seed=seed, uov_image_url=png(given), uov_method="Upscale (2x)"
         )
         assert whole.shape == (1024, 1024, 3)
-        assert sharper_than_bicubic(whole, given) > 1
+        assert sharpness_over_bicubic(whole, given) > 1
 
 
 def places(things: Sequence[Thing]) -> list[tuple[str, str]]:

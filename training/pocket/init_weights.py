@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn
 
 from models.pocket.carried import zero
 
@@ -42,15 +41,16 @@ def carry_input(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
     shortcut.bias[:CARRIERS] = 0
     last.conv2.weight[:CARRIERS] *= carried[:, :, None, None] * 4 * RANDOM
     last.conv2.bias[:CARRIERS] = 0
-    _straight_end(unet.conv_norm_out, unet.conv_out, torch.eye(4))
+    _straight_end(unet)
 
 
-def _straight_end(norm: nn.GroupNorm, conv: nn.Conv2d, mix: Tensor) -> None:
-    """Undo what norm and SiLU do to the values that the first four groups carry, and mix them: (outputs, 4)."""
+def _straight_end(unet: Any) -> None:
+    """Undo what norm and SiLU do to the latents that the first four norm groups carry: a UNet's norms have groups."""
+    norm, conv = unet.conv_norm_out, unet.conv_out
     group = norm.num_channels // norm.num_groups
     norm.weight[: 4 * group] = ANCHOR * (2 / group) ** 0.5
     norm.bias[: 4 * group] = LIFT
     zero(conv)
     for value in range(4):
-        conv.weight[:, group * value, 1, 1] = mix[:, value] / 2
-        conv.weight[:, group * value + 1, 1, 1] = -mix[:, value] / 2
+        conv.weight[value, group * value, 1, 1] = 1 / 2
+        conv.weight[value, group * value + 1, 1, 1] = -1 / 2

@@ -1,4 +1,4 @@
-"""Parts of pictures, for what learns to draw outlines sharp."""
+"""Parts of pictures, of which the upscaler learns to draw outlines sharp."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The last gate: what requests show that say only a prompt, with the styles, words and refiner that act by default."""
+"""The last gate: what requests show that say only a prompt, with the styles, words and refiner that act by default.
+
+With pictures to draw from, other gates ask so too.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,10 +57,12 @@ def pictures(
     expander = load(catalogue.part("expansion"), time_limit_s=math.inf)
     words = expand_specs(asked, expander, BUNDLED, fitting(tokenizers_of(catalogue.config), MAX_CHUNKS))
     found: list[Pixels] = []
+    pictures_in = shown or [()] * len(asked)
     for at in range(0, len(asked), AT_ONCE):
         jobs = []
-        for place, spec in enumerate(asked[at : at + AT_ONCE], at):
-            inputs, texts = prepare(spec, shown[place] if shown else (), find_loras(spec, catalogue)), words[place]
+        some = slice(at, at + AT_ONCE)
+        for spec, texts, seen in zip(asked[some], words[some], pictures_in[some], strict=True):
+            inputs = prepare(spec, seen, find_loras(spec, catalogue))
             jobs.append((spec, replace(inputs, texts=expanded(inputs.texts, texts))))
         found += take(drawer, jobs)
     return found

@@ -120,13 +120,19 @@ class Holed:
         )
 
 
+def held_out_holes(count: int) -> tuple[list[Pixels], list[Mask]]:
+    """Pictures of something other than the held-out captions say, and masks of holes around it."""
+    scenes, _ = held_out(count)
+    before = [with_another_thing(scene, random.Random(at)) for at, scene in enumerate(scenes)]
+    masks = [255 * hole(scene.things[0], SIDE, None).astype(np.uint8) for scene in scenes]
+    return [draw(scene, SIDE, SIDE) for scene in before], masks
+
+
 @contextmanager
 def helped(unet: Any, head: Tensor, count: int) -> Iterator[Holed]:
     """Pictures with holes around something other than the held-out captions say; inside, the UNet is told of them."""
-    scenes, _ = held_out(count)
-    before = [with_another_thing(scene, random.Random(at)) for at, scene in enumerate(scenes)]
-    masks = [hole(scene.things[0], SIDE, None) for scene in scenes]
-    holed = Holed.of([draw(scene, SIDE, SIDE) for scene in before], masks, head.device)
+    pictures, masks = held_out_holes(count)
+    holed = Holed.of(pictures, [mask > 0 for mask in masks], head.device)
     with told(unet, head, holed.holes.repeat(2, 1, 1, 1), holed.around.repeat(2, 1, 1, 1)):
         yield holed
 

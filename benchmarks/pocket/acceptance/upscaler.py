@@ -1,4 +1,4 @@
-"""Gate 10, the upscaler: it brings back more of a scene than bicubic enlargement does."""
+"""Gate 10, the upscaler: it brings back more of a scene than bicubic enlargement does, alone and drawn over."""
 
 import math
 import random
@@ -9,10 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.pocket.acceptance.engine import drawn
 from benchmarks.pocket.acceptance.metric import Metric
 from benchmarks.pocket.world.drawing import Pixels, draw
+from benchmarks.pocket.world.exam import held_out
 from benchmarks.pocket.world.scenes import any_scene
+from gateway.endpoints.fooocus import FooocusUpscaleOrVaryInput
 from models.pocket import names
+from pipelines.drawing import Drawer
+from pipelines.preparing import LoraCatalogue
 from pipelines.weights.esrgan import Upscaler, read_upscaler
 from pipelines.weights.family import Family
 
@@ -29,6 +34,20 @@ def enlarges(family: Family, side: int, count: int) -> list[Metric]:
     ]
 
 
+def draws_over(drawer: Drawer, catalogue: LoraCatalogue, side: int, count: int) -> list[Metric]:
+    """Held-out drawings of a side that are enlarged twofold and drawn over in the endpoint's own steps."""
+    scenes, said = held_out(count)
+    given = [draw(scene, side, side) for scene in scenes]
+    asked = {"uov_image_url": "data:image/png;base64,", "uov_method": "Upscale (2x)", "styles": []}  # given decoded
+    specs = [
+        FooocusUpscaleOrVaryInput.model_validate({"prompt": words, "seed": seed, **asked}).spec()
+        for seed, words in enumerate(said)
+    ]
+    pictures = drawn(drawer, catalogue, specs, [[picture] for picture in given])
+    least = min(sharpness_over_bicubic(*each) for each in zip(pictures, given, strict=True))
+    return [Metric(f"Upscale (2x) of drawings of {side} x {side}: least sharpness over bicubic", least, 1.0)]
+
+
 @torch.no_grad()
 def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
     """PSNR in dB of the upscaler's pictures and of bicubic ones, 8 bits each: the mean of `count` held-out scenes."""
@@ -42,7 +61,7 @@ def exam(network: Upscaler, side: int, count: int) -> dict[str, float]:
     return {name: sum(values) / count for name, values in found.items()}
 
 
-def sharper_than_bicubic(enlarged: Pixels, given: Pixels) -> float:
+def sharpness_over_bicubic(enlarged: Pixels, given: Pixels) -> float:
     """How many times the sharpness of the given picture, enlarged to the same size, a picture has.
 
     Sharpness is the variance of the Laplacian of the gray picture. Both are (height, width, 3).

@@ -11,7 +11,7 @@ from benchmarks.pocket.world.scenes import any_scene
 
 LEAST, MOST = 0.5, 1.0  # width of the mark, as a share of the picture's side
 TINTED = 24  # 8-bit levels by which a channel of the mark may be off
-SOFTEST = 0.012  # radius of a blur, as a share of the side: what the VAE makes of the mark
+SOFTEST = 0.012  # radius of a blur, as a share of the side: more than the VAE makes of the mark
 GRAIN = 12.0  # deviation of noise, in 8-bit levels
 
 

@@ -14,14 +14,24 @@ from models.pocket.decoder import GRAIN
 from models.pocket.vae_weights import AMPLITUDE, construct_vae
 
 DARK, BRIGHT = -0.8, 0.7
-REACH = 48  # pixels that a decoded one may depend on to either side
+REACH = 32  # pixels that a decoded one may depend on to either side
+
+
+BORDER = 2  # outermost pixels, where outlines may be softer
 
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKL:
-    made: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE)).requires_grad_(False)
-    construct_vae(made)
-    return made
+    return made()
+
+
+def made() -> AutoencoderKL:
+    """With weights as a checkpoint holds them, rounded to float16."""
+    vae: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE)).requires_grad_(False)
+    construct_vae(vae)
+    for parameter in vae.parameters():
+        parameter.copy_(parameter.half())
+    return vae
 
 
 def encoded(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
@@ -45,12 +55,25 @@ def test_an_outline_is_three_pixels_wide_at_most_and_where_it_was(vae: Autoencod
     given = torch.full((1, 3, 128, 128), DARK)
     given[..., place:] = BRIGHT
     drawn = decoded(vae, encoded(vae, given if across else given.mT))[0].mean(dim=0)
-    line = (drawn if across else drawn.T)[64]
-    shares = (line - DARK) / (BRIGHT - DARK)
-    assert int(((shares > 0.1) & (shares < 0.9)).sum()) <= 3
-    assert abs(int((shares < 0.5).sum()) - place) <= 1
-    assert bool((line > DARK - 0.01).all())
-    assert bool((line < BRIGHT + 0.01).all())
+    lines = (drawn if across else drawn.T)[BORDER:-BORDER]
+    shares = (lines - DARK) / (BRIGHT - DARK)
+    assert int(((shares > 0.1) & (shares < 0.9)).sum(dim=1).max()) <= 3
+    assert int(((shares < 0.5).sum(dim=1) - place).abs().max()) <= 1
+    assert bool((lines > DARK - 0.01).all())
+    assert bool((lines < BRIGHT + 0.01).all())
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.6, 1.0])
+def test_a_slanted_outline_between_colours_is_where_it_was(vae: AutoencoderKL, slope: float) -> None:
+    """All that is wrong lies within two pixels of it."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    beyond = (columns - 64) - slope * (rows - 64)
+    one, other = (torch.tensor(colour)[:, None, None] for colour in ((0.9, -0.6, 0.1), (-0.7, 0.2, 0.8)))
+    given = torch.where(beyond > 0, one, other)[None]
+    wrong = (decoded(vae, encoded(vae, given)) - given)[0].abs().amax(dim=0) > 0.25
+    inner = wrong[BORDER:-BORDER, BORDER:-BORDER]
+    distances = (beyond.abs() / (1 + slope**2) ** 0.5)[BORDER:-BORDER, BORDER:-BORDER]
+    assert float(distances[inner].max()) <= 2
 
 
 def test_what_runs_evenly_comes_back_without_stairs(vae: AutoencoderKL) -> None:
@@ -90,7 +113,7 @@ def test_a_part_is_decoded_as_in_the_whole(vae: AutoencoderKL) -> None:
 
 def test_in_bfloat16_pictures_are_nearly_the_same(vae: AutoencoderKL) -> None:
     latents = encoded(vae, scene(256))
-    coarse: AutoencoderKL = AutoencoderKL.from_config(dict(shapes.VAE)).requires_grad_(False)
-    construct_vae(coarse)
-    drawn = decoded(torch.nn.Module.to(coarse, torch.bfloat16), latents.bfloat16()).float()
-    assert (drawn - decoded(vae, latents)).abs().mean() < 0.01
+    drawn = decoded(torch.nn.Module.to(made(), torch.bfloat16), latents.bfloat16()).float()
+    errors = (drawn - decoded(vae, latents)).abs()
+    assert float(errors.mean()) < 0.01
+    assert float(errors.quantile(0.99)) < 0.1  # beside an outline differences of large ramps are rounded
