@@ -233,6 +233,14 @@ def test_a_bucket_serves_a_site_without_a_hub(
     assert tool("verify", "lcm")[0] == 0
 
 
+def size(part: Path) -> int:
+    """In bytes; 0 of one that has become whole, and is called otherwise now."""
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_pull_that_was_killed_or_stopped_goes_on_where_it_was(
     hub: Hub, environment: dict[str, str], families: Path, tool: Tool, number: signal.Signals, code: int
@@ -242,20 +250,23 @@ def test_a_pull_that_was_killed_or_stopped_goes_on_where_it_was(
     digest = sha256(files[path])
     hub.stalled[digest] = 21 * 2**20  # the client writes in pieces of ten
     command = [sys.executable, "-m", "models", "pull", "lcm"]
-    running = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
-    )
-    assert hub.sending.wait(60)
-    parts = families / "lcm" / ".pull"
-    while sum(each.stat().st_size for each in parts.glob("*.part")) < 20 * 2**20:
-        assert running.poll() is None
-    running.send_signal(number)
-    assert running.wait(20) == code
+    ) as running:
+        try:
+            assert hub.sending.wait(60)
+            parts = families / "lcm" / ".pull"
+            while sum(size(part) for part in parts.glob("*.part")) < 20 * 2**20:
+                assert running.poll() is None
+            running.send_signal(number)
+            assert running.wait(20) == code
+        finally:
+            running.kill()
     assert not (families / "lcm" / "family.json").exists()
     assert not any(families.glob("lcm/*.safetensors"))
 
