@@ -1,16 +1,22 @@
 """One request that asks for all that pictures and words can do, alone and beside seven others of other kinds."""
 
+import ctypes
 import gc
 import resource
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from skimage import data
 
 from benchmarks.lora_files import write_lora
+from deployments.memory import ENVIRONMENT, return_large_blocks
 from pipelines.catalogue import Catalogue
 from pipelines.events import Drawn, Pixels
 from pipelines.inputs import Inputs
@@ -31,7 +37,7 @@ from pipelines.spec import (
     Structure,
     Vary,
 )
-from pipelines.weights.family import Family
+from pipelines.weights.family import Family, load_family
 from tests.pipelines.studio import Studio, held_up, last, spec
 from tests.pipelines.weights.embeddings import LAYOUTS, vectors_of, write
 
@@ -40,6 +46,7 @@ COFFEE = np.ascontiguousarray(data.coffee()[:SIDE, :SIDE])
 FACE = np.ascontiguousarray(data.astronaut()[:256, 96:352])
 HALF = np.repeat(np.repeat(np.array([[[0], [255]]], np.uint8), SIDE, axis=0), SIDE // 2, axis=1).repeat(3, axis=2)
 QUALITY = MODES["Quality"]
+STYLES = ("Fooocus Sharp", "SAI Anime")
 
 STRUCTURES = tuple(Structure(kind=kind, source="", weight=0.6, stop_at=0.7) for kind in CONTROLS)
 REFERENCES = tuple(Reference(kind=kind, source="", weight=0.5, stop_at=0.8) for kind in ADAPTERS)
@@ -63,7 +70,7 @@ def everything(steps: int) -> Work:
         *REFERENCES,
         prompt="a [[red, blue]] circle, <lora:c:0.3>\non a (green:1.2) background",
         negative_prompt="a <s0>\nblur",
-        styles=("Fooocus Sharp", "SAI Anime", "Random Style"),
+        styles=(*STYLES, "Random Style"),
         embeddings=(Embedding(source="star"),),
         loras=(Lora(source="a", scale=0.4), Lora(source="b", scale=-0.3)),
         refiner=Refiner(switch=0.8),
@@ -84,14 +91,22 @@ OTHERS: tuple[Work, ...] = (
 
 
 @pytest.fixture(scope="module")
-def family(pocket_family: Family, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """With three more LoRAs, of which the first changes text encoders too, and an embedding."""
+def files(pocket_family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three more LoRAs, of which the first changes text encoders too, and an embedding."""
     folder = tmp_path_factory.mktemp("files")
     for at, (name, of_text) in enumerate((("a", ("v_proj", "fc1")), ("b", ()), ("c", ()))):
         write_lora(folder / f"{name}.safetensors", pocket_family, 2 + at, at, ("to_q", "conv1"), of_text)
     write(folder / "star.safetensors", LAYOUTS["kohya"](*vectors_of(pocket_family, "blue star")))
-    catalogue = Catalogue.open(pocket_family.catalogue.root, folder, folder)
-    return replace(pocket_family, catalogue=catalogue)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def family(pocket_family: Family, files: Path) -> Family:
+    return with_files(pocket_family, files)
+
+
+def with_files(family: Family, files: Path) -> Family:
+    return replace(family, catalogue=Catalogue.open(family.catalogue.root, files, files))
 
 
 def inputs(family: Family, given: Work) -> Inputs:
@@ -137,19 +152,42 @@ def test_it_is_drawn_and_alike_beside_seven_others(family: Family, steps: int, b
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_memory_is_flat_over_two_hundred_mixed_requests(family: Family) -> None:
-    """After every kind has been drawn some times, another hundred and forty hold no more."""
-    studio = Studio(family, branch_bytes=2**28)
-    small = [each for each in (*OTHERS, everything(4)) if each[0].size is not None]
+def test_memory_is_flat_over_two_hundred_mixed_requests(
+    pocket_family_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every kind has been drawn some times, rounds of twenty hold no more: the last three beside the third to the
+    fifth, a hundred requests before, as a round may end with some MB more or less.
+
+    In a process of its own, set up as a Diffuser's: what an allocator keeps depends on all that was done before.
+    """
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        held = process.submit(rounds, pocket_family_folder, files).result()
+    assert fmean(held[7:]) - fmean(held[2:5]) < 6 * 2**20
+
+
+def rounds(folder: Path, files: Path) -> list[int]:
+    """Memory that this process holds after each of ten rounds. folder: of the family. files: of its LoRAs.
+
+    Every request of a kind says the same: other words are remembered, 64 times, and `test_text.py` holds that bound.
+    """
+    return_large_blocks()
+    torch.set_num_threads(1)
+    family = load_family(folder, torch.device("cpu"), torch.float32)
+    studio = Studio(with_files(family, files), branch_bytes=2**28)
+    every, pictures = everything(4)
+    small = [each for each in OTHERS if each[0].size is not None]
+    small += [(every.model_copy(update={"styles": STYLES}), pictures)]
     try:
-        held = [round_of(studio, small, 20 * at) for at in range(10)]
+        return [round_of(studio, small, 20 * at) for at in range(10)]
     finally:
         studio.drawer.close()
-    assert held[-1] - held[2] < 8 * 2**20
 
 
 def round_of(studio: Studio, works: list[Work], first: int) -> int:
-    """Draw twenty requests, four at a time, with seeds of their own. Returns the memory that the process holds then."""
+    """Draw twenty requests, four at a time, with seeds of their own. Returns the memory that the process holds then,
+    without what its allocator keeps of what was freed."""
     for at in range(first, first + 20, 4):
         chosen = [works[(at + each) % len(works)] for each in range(4)]
         waiting = [
@@ -160,5 +198,6 @@ def round_of(studio: Studio, works: list[Work], first: int) -> int:
         assert all(isinstance(last(events), Drawn) for events in waiting)
     del studio.watched.latents[:]
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
