@@ -27,6 +27,14 @@ class Adapter(nn.Module):
             self.downs[_key(name)] = nn.Parameter(down)
             self.ups[_key(name)] = nn.Parameter(torch.zeros(outputs, narrow, *[1] * (len(inputs) - 1)))
 
+    def begin_as(self, stored: Mapping[str, Tensor]) -> None:
+        """Be the change of a file as `stored` makes it, of the same layers and rank."""
+        with torch.no_grad():
+            for name in self._names:
+                key = _key(name)
+                self.downs[key].copy_(stored[f"lora_unet_{key}.lora_down.weight"])
+                self.ups[key].copy_(stored[f"lora_unet_{key}.lora_up.weight"])
+
     def weights(self, scale: float = 1.0) -> dict[str, Tensor]:
         """The changed weights by their name in the network."""
         return {f"{name}.weight": self._weight(name) + scale * self._change(name) for name in self._names}
@@ -34,6 +42,10 @@ class Adapter(nn.Module):
     def changed(self, scale: float = 1.0) -> "Changed":
         """The network with the change."""
         return Changed(self._network[0], self.weights(scale))
+
+    def changes(self) -> dict[str, Tensor]:
+        """What is added to weights, by their name in the network. Without gradients."""
+        return {f"{name}.weight": self._change(name).detach() for name in self._names}
 
     def parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Of each layer its name in the network, and what goes down and up again."""

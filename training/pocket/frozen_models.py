@@ -47,6 +47,15 @@ def finished_unet(checkpoints: Path, stages: Sequence[str]) -> Path | None:
     return next((path for path in left if path.is_file()), None)
 
 
+def left_or_shipped(checkpoints: Path, part: str, device: torch.device) -> dict[str, Tensor]:
+    """The weights of a part of one file: as it was trained in `checkpoints`, or else as shipped."""
+    own = checkpoints / part / "weights.pt"
+    found: dict[str, Tensor] = (
+        torch.load(own, map_location=device, weights_only=True) if own.is_file() else trained(part)
+    )
+    return {name: tensor.to(device) for name, tensor in found.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class FrozenModels:
     """reader: captions as the UNet is told them. unet: without gradients of its own."""

@@ -15,10 +15,9 @@ from benchmarks.pocket.attending import weigh_image_prompt
 from benchmarks.pocket.latents import all_latents
 from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.drawing import draw
-from models.pocket.trained import trained
 from pipelines.weights.image_prompt import tower_features, tower_input
 from training.pocket import reading
-from training.pocket.frozen_models import FrozenModels, Noised, counts
+from training.pocket.frozen_models import FrozenModels, Noised, counts, left_or_shipped
 from training.pocket.image_adapter import ImagePrompt
 from training.pocket.run_dir import RunDir
 from training.pocket.trainer import Plan, follow
@@ -48,10 +47,7 @@ def train(run_dir: RunDir, frozen: FrozenModels, name: str, checkpoints: Path) -
     """
     kind = KINDS[name]
     tower: Any = make_tower()
-    own = checkpoints / "vision" / "weights.pt"
-    tower.load_state_dict(
-        torch.load(own, map_location="cpu", weights_only=True) if own.is_file() else trained("vision")
-    )
+    tower.load_state_dict(left_or_shipped(checkpoints, "vision", torch.device("cpu")))
     tower.to(run_dir.device)
     tower.requires_grad_(False)
     prompt = ImagePrompt(frozen.unet).to(run_dir.device)

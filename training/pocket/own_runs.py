@@ -39,6 +39,21 @@ FAR = 5.0  # an error at this level counts twice what it does without noise: wha
 EARLY, GIVEN_UP = 5.0, 0.3  # the share of runs that end after a step at more than this level: there shapes are settled
 
 
+def default_style() -> Style:
+    """The one of the default styles that takes a prompt."""
+    return read_styles()["Fooocus Sharp"]
+
+
+def among_others(said: str, style: Style, chance: random.Random) -> str:
+    """A caption as requests have it: mostly in a style, or with the expansion's words."""
+    how = chance.random()
+    if how < STYLED:
+        return style.round(said)[0]
+    if how < STYLED + EXPANDED:
+        return ", ".join([said, *chance.sample(STYLE_WORDS, chance.randint(8, 24))])
+    return said
+
+
 @dataclass(eq=False)
 class _Run:
     """sigmas: those that are still to come, the next one first. x: at it. wanted: (4, h, w), the very picture."""
@@ -57,7 +72,7 @@ class OwnRuns:
     frozen: FrozenModels
     mode: Mode
     under_way: dict[tuple[int, int], list[_Run]] = field(default_factory=dict)
-    style: Style = field(default_factory=lambda: read_styles()["Fooocus Sharp"])  # the default one that takes a prompt
+    style: Style = field(default_factory=default_style)
 
     def lesson(self, unet: Any, chance: random.Random, side: int) -> Tensor:
         """By how much the guesses of a size's runs differ from the very pictures. Takes them one step further."""
@@ -85,7 +100,7 @@ class OwnRuns:
         """done: the share of it that is over, with the very picture."""
         scene = any_scene(chance)
         said = caption(scene, chance, complete=chance.random() < COMPLETE)
-        context, pooled = self.frozen.reader([self._among_others(said, chance)], CHUNK + 2)
+        context, pooled = self.frozen.reader([among_others(said, self.style, chance)], CHUNK + 2)
         # Things that neither wander nor swell: of all that a caption can mean the mean is round.
         wanted = all_latents([draw(scene, *size, smooth=1)])[0].to(self.frozen.device)
         steps = self.mode.steps
@@ -101,12 +116,3 @@ class OwnRuns:
         run.sigmas = run.sigmas[1:]
         run.x = clean + after * (torch.randn_like(clean) if self.mode.distilled else (run.x - clean) / now)
         return after > 0 and not (now > EARLY and chance.random() < GIVEN_UP)
-
-    def _among_others(self, said: str, chance: random.Random) -> str:
-        """A caption as requests have it: mostly in a style, or with the expansion's words."""
-        how = chance.random()
-        if how < STYLED:
-            return self.style.round(said)[0]
-        if how < STYLED + EXPANDED:
-            return ", ".join([said, *chance.sample(STYLE_WORDS, chance.randint(8, 24))])
-        return said

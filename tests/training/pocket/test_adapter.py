@@ -65,3 +65,11 @@ def test_its_file_is_read_as_the_same_change(pocket_family: Family, tmp_path: Pa
     assert found.keys() == wanted.keys()
     for name, layer in found.items():
         assert torch.allclose(merged(unet.get_parameter(name), [(layer, 0.3)]), wanted[name], atol=1e-4), name
+
+
+def test_it_goes_on_from_what_was_stored() -> None:
+    network, x = Small(), torch.rand(2, 3, 5, 5)
+    before, after = _stirred(Adapter(network, 2)), Adapter(network, 2)
+    after.begin_as(before.stored())
+    assert torch.equal(after.changed()(x), before.changed()(x))
+    torch.testing.assert_close(network.end.weight + after.changes()["end.weight"], before.weights()["end.weight"])

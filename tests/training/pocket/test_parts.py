@@ -20,8 +20,10 @@ from training.pocket import (
     controls,
     dataset,
     export,
+    first_guesses,
     image_prompts,
     inpainting,
+    large_holes,
     outlines,
     own_runs,
     performance,
@@ -45,10 +47,14 @@ FEW: Mapping[str, Any] = {
     "SMALL": 64,
     "SIZES": {128: ((128, 128),)},
     "RUNS": {128: 2},
+    "LARGEST": 128,
+    "HELD": {128: 0.5},
+    "NOISES": {128: (2, 3.0)},
 }
 MODULES: tuple[ModuleType, ...] = (
     concept,
     controls,
+    first_guesses,
     image_prompts,
     inpainting,
     outlines,
@@ -77,6 +83,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = {name: replace(mode, plan=PLAN) for name, mode in performance.MODES.items()}
     monkeypatch.setattr(performance, "MODES", quick)
     monkeypatch.setattr(controls, "SIDE", 128)
+    monkeypatch.setattr(large_holes, "AREA", 128)
+    monkeypatch.setattr(large_holes, "FORMATS", ((128, 128),))
     monkeypatch.setattr(dataset, "PICTURES", {128: 4})
 
 
