@@ -29,7 +29,7 @@ from pipelines.prompts.chunks import CHUNK
 from pipelines.prompts.styles import Style
 from training.pocket.adapter import Adapter, Changed
 from training.pocket.frozen_models import FrozenModels, counts, left_or_shipped
-from training.pocket.large_holes import any_hole
+from training.pocket.large_holes import any_hard_scene, any_hole
 from training.pocket.own_runs import RUNS, SIZES, among_others, default_style
 from training.pocket.performance import MODES, RANK
 from training.pocket.placed import Placed
@@ -207,7 +207,7 @@ class FirstGuesses:
         return runs[: RUNS[side]]
 
     def _begin(self, chance: random.Random, size: tuple[int, int]) -> None:
-        scene = any_scene(chance)
+        scene = any_hard_scene(chance)
         told = self._read(caption(scene, chance, complete=chance.random() < COMPLETE), chance)
         if len(scene.things) == 1:
             placed = Placed.as_said(scene, *size)

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from benchmarks.pocket.acceptance.inpaint import CLEARANCE
 from benchmarks.pocket.latents import FACTOR, all_latents
-from benchmarks.pocket.world.scenes import PLACES, SIZES, Thing, any_scene
+from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from pipelines.images.area import area_of
 from pipelines.images.masks import Mask, scaled_mask
 from pipelines.images.sizes import GRID, at_ceil
 from pipelines.repainting import GRAY
 from training.pocket.placed import Placed
 
+HARD = ("star", "face")
 FORMATS = ((1024, 1024), (1024, 1024), (1152, 896), (896, 1152))
 """Widths and heights of whole pictures."""
 AREA = 1024  # side of a square of about as many pixels as an area is drawn with
@@ -33,14 +34,22 @@ class LargeHole:
     around: Tensor
 
 
+def any_hard_scene(chance: random.Random) -> Scene:
+    """Twice as often one with a star or a face, which come out last."""
+    while True:
+        scene = any_scene(chance)
+        if chance.random() < 0.5 or any(thing.shape in HARD for thing in scene.things):
+            return scene
+
+
 def any_hole(chance: random.Random) -> LargeHole:
     """In an area of one colour. The thing is where and as large as its words say of a picture, if the hole has room.
 
     If it stood in the hole's middle, as large as it allows, areas would contradict its words, as they are enlarged.
     """
-    scene = any_scene(chance)
+    scene = any_hard_scene(chance)
     while len(scene.things) > 1:
-        scene = any_scene(chance)
+        scene = any_hard_scene(chance)
     mask = _around(scene.things[0], *chance.choice(FORMATS), chance)
     box = area_of(mask, chance.choice((FIELD, FIELD, 1.0, 1.0, chance.random())))
     width, height = (side // GRID * GRID for side in at_ceil(4 * box.width, 4 * box.height, AREA))

@@ -7,7 +7,8 @@ import torch
 
 from benchmarks.pocket.latents import all_latents, pixels_of
 from benchmarks.pocket.world.oracle import Oracle
-from training.pocket.large_holes import any_hole
+from benchmarks.pocket.world.scenes import SHAPES
+from training.pocket.large_holes import HARD, any_hard_scene, any_hole
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -30,3 +31,10 @@ def test_the_hole_is_gray_in_what_is_around() -> None:
     large = any_hole(random.Random(1))
     gray = all_latents([torch.full((8, 8, 3), 127, dtype=torch.uint8).numpy()])[0]
     assert torch.equal(large.around[:, large.hole[0] > 0], gray[:, 0].expand(-1, int(large.hole.sum())))
+
+
+def test_stars_and_faces_come_twice_as_often() -> None:
+    chance = random.Random(1)
+    shapes = [any_hard_scene(chance).things[0].shape for _ in range(4_000)]
+    hard, others = (sum(shape in each for shape in shapes) / len(each) for each in (HARD, set(SHAPES) - set(HARD)))
+    assert hard / others == pytest.approx(2, rel=0.2)
