@@ -1,7 +1,7 @@
 """Goes on with Extreme Speed: its first guesses, in strong noise, of large pictures and of holes.
 
 What a large picture's first guesses have wrong shows through all later noise, so three steps of eight settle a shape.
-Runs are under way there alone. The first guess of each is to be the very picture that the caption asks for, later ones
+Runs end a step after those. The first guess of each is to be the very picture that the caption asks for, later ones
 are to have its thing where the one before has it: a shape asked for elsewhere is learned as a blur. Other lessons hold
 what the LoRA made of pictures under noise, most of which their captions do not say, as image to image has them.
 """
@@ -64,9 +64,15 @@ class Inpaint:
 
 
 def train(run_dir: RunDir, frozen: FrozenModels, checkpoints: Path) -> None:
-    """Leaves `weights.pt`, the averaged change in kohya's layout, in the run's folder."""
+    """Leaves `weights.pt`, the averaged change in kohya's layout, in the run's folder.
+
+    Raises FileNotFoundError where Extreme Speed was not trained in `checkpoints`: what is shipped has learned this.
+    """
+    begun = checkpoints / "extreme_speed" / "weights.pt"
+    if not begun.is_file():
+        raise FileNotFoundError(f"first_guesses goes on from extreme_speed, which was not trained here: no {begun}")
     adapter = Adapter(frozen.unet, RANK).to(run_dir.device)
-    adapter.begin_as(left_or_shipped(checkpoints, "extreme_speed", run_dir.device))
+    adapter.begin_as(torch.load(begun, map_location=run_dir.device, weights_only=True))
     before = Changed(frozen.unet, {name: tensor.detach() for name, tensor in adapter.weights().items()})
     patch = left_or_shipped(checkpoints, "inpaint", run_dir.device)
     head = patch.pop("head")
@@ -93,11 +99,11 @@ class _Run:
     pooled: Tensor
     wanted: Tensor
     weights: Tensor
+    sigmas: list[float]
+    x: Tensor
     placed: Placed | None = None
     hole: Tensor | None = None
     around: Tensor | None = None
-    sigmas: list[float] = field(default_factory=list)
-    x: Tensor = field(default_factory=lambda: torch.empty(0))
     seen: Tensor | None = None
 
     @property
@@ -105,26 +111,13 @@ class _Run:
         """Of what can be learned at once: whether it has a hole, and the latents' height and width."""
         return self.hole is not None, *self.wanted.shape[1:]
 
-    def begin(self, chance: random.Random) -> None:
-        steps = MODE.steps
-        if chance.random() < OTHERS:
-            steps = chance.randint(steps // 2, 2 * steps)
-        self.sigmas = [sigma for sigma in sgm_uniform(MODE.table(), steps).tolist() if sigma > ENOUGH]
-        noise = torch.randn_like(self.wanted)
-        if chance.random() < BEGUN and len(self.sigmas) > 1:
-            self.sigmas = self.sigmas[chance.randrange(1, len(self.sigmas)) :]
-            self.x = self.wanted + self.sigmas[0] * noise
-            return
-        self.x = (1 + self.sigmas[0] ** 2) ** 0.5 * noise
-        if self.placed and self.hole is not None and chance.random() < FILLED:
-            self.x = self.x + self.placed.empty().to(noise.device)
-
     def look(self) -> None:
         """Want the thing where the last guess has it."""
         if self.placed and self.seen is not None:
             hole = None if self.hole is None else self.hole.cpu()
             there = self.placed.where_seen(self.seen.cpu(), hole)
-            self.wanted, self.weights = (each.to(self.x.device) for each in _lesson_of(there, hole))
+            wanted, self.weights = _lesson_of(there, hole, self.x.device)
+            self.wanted = self.blended(wanted)
 
     def go_on(self, clean: Tensor) -> bool:
         """To the next level, if there is one."""
@@ -194,39 +187,38 @@ class FirstGuesses:
 
     def _some(self, chance: random.Random, side: int) -> list[_Run]:
         """As many of a kind as a lesson has: first those that are under way."""
-        size = chance.choice(SIZES[side])
-        kind = False, size[1] // FACTOR, size[0] // FACTOR
-        holes = side == LARGEST and chance.random() < HOLES
-        if holes:
-            begun = [each for each, runs in self.under_way.items() if each[0] and runs]
-            kind = chance.choice(begun) if begun and chance.random() < 0.5 else self._begin_in_hole(chance)
-        runs = self.under_way.setdefault(kind, [])
-        while len(runs) < RUNS[side]:  # a hole that was begun may be of another size, and waits for others like it
-            self._begin_in_hole(chance) if holes else self._begin(chance, size)
+        if side == LARGEST and chance.random() < HOLES:
+            while not (full := [kind for kind, runs in self.under_way.items() if kind[0] and len(runs) >= RUNS[side]]):
+                self._begin_in_hole(chance)  # of any size: those of a rare one wait
+            kind = chance.choice(full)
+        else:
+            size = chance.choice(SIZES[side])
+            kind = False, size[1] // FACTOR, size[0] // FACTOR
+            while len(self.under_way.get(kind, [])) < RUNS[side]:
+                self._begin(chance, size)
+        runs = self.under_way.pop(kind)
         self.under_way[kind] = runs[RUNS[side] :]
         return runs[: RUNS[side]]
 
     def _begin(self, chance: random.Random, size: tuple[int, int]) -> None:
         scene = any_hard_scene(chance)
-        told = self._read(caption(scene, chance, complete=chance.random() < COMPLETE), chance)
+        read = self._read(caption(scene, chance, complete=chance.random() < COMPLETE), chance)
         if len(scene.things) == 1:
             placed = Placed.as_said(scene, *size)
-            self._wait(_Run(*told, *_lesson_of(placed), placed), chance)
+            wanted, weights = _lesson_of(placed, None, self.frozen.device)
+            self._wait(_Run(*read, wanted, weights, *_start(wanted, chance), placed))
         else:  # which may lie in each other's way: wanted as they are said to be, whatever a guess shows
-            wanted = all_latents([draw(scene, *size, smooth=1)]).to(self.frozen.device)
-            self._wait(_Run(*told, wanted[0], counts(wanted)[0]), chance)
+            both = all_latents([draw(scene, *size, smooth=1)]).to(self.frozen.device)
+            self._wait(_Run(*read, both[0], counts(both)[0], *_start(both[0], chance)))
 
-    def _begin_in_hole(self, chance: random.Random) -> tuple[bool, int, int]:
-        """Returns its kind."""
-        large = any_hole(chance)
-        told = self._read(caption(large.placed.scene, chance, complete=chance.random() < COMPLETE), chance)
-        hole, around = (each.to(self.frozen.device) for each in (large.hole, large.around))
-        begun = _Run(*told, *_lesson_of(large.placed, large.hole), large.placed, hole, around)
-        self._wait(begun, chance)
-        return begun.kind
+    def _begin_in_hole(self, chance: random.Random) -> None:
+        large, device = any_hole(chance), self.frozen.device
+        read = self._read(caption(large.placed.scene, chance, complete=chance.random() < COMPLETE), chance)
+        wanted, weights = _lesson_of(large.placed, large.hole, device)
+        start = _start(wanted, chance, large.placed.empty().to(device))
+        self._wait(_Run(*read, wanted, weights, *start, large.placed, large.hole.to(device), large.around.to(device)))
 
-    def _wait(self, begun: _Run, chance: random.Random) -> None:
-        begun.begin(chance)
+    def _wait(self, begun: _Run) -> None:
         self.under_way.setdefault(begun.kind, []).append(begun)
 
     def _read(self, said: str, chance: random.Random) -> tuple[Tensor, Tensor]:
@@ -248,10 +240,26 @@ class FirstGuesses:
             yield Changed(self.frozen.unet, weights)
 
 
-def _lesson_of(placed: Placed, hole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _start(wanted: Tensor, chance: random.Random, fill: Tensor | None = None) -> tuple[list[float], Tensor]:
+    """The levels of a run, and x at the first. fill: what a hole was filled with, (4, h, w)."""
+    steps = MODE.steps
+    if chance.random() < OTHERS:
+        steps = chance.randint(steps // 2, 2 * steps)
+    sigmas = [sigma for sigma in sgm_uniform(MODE.table(), steps).tolist() if sigma > ENOUGH]
+    noise = torch.randn_like(wanted)
+    if chance.random() < BEGUN and len(sigmas) > 1:
+        sigmas = sigmas[chance.randrange(1, len(sigmas)) :]
+        return sigmas, wanted + sigmas[0] * noise
+    x = (1 + sigmas[0] ** 2) ** 0.5 * noise
+    return sigmas, x if fill is None or chance.random() > FILLED else x + fill
+
+
+def _lesson_of(placed: Placed, hole: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
     """The latents that are wanted, and what each counts for. hole: (1, h, w)."""
-    counted = placed.counts()
-    return placed.latents(), counted if hole is None else counted * (AROUND + (1 - AROUND) * hole)
+    weights = placed.counts()
+    if hole is not None:
+        weights = weights * (AROUND + (1 - AROUND) * hole)
+    return placed.latents().to(device), weights.to(device)
 
 
 def _score(unet: Changed, frozen: FrozenModels) -> dict[str, float]:

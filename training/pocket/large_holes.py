@@ -14,13 +14,14 @@ from pipelines.images.area import area_of
 from pipelines.images.masks import Mask, scaled_mask
 from pipelines.images.sizes import GRID, at_ceil
 from pipelines.repainting import GRAY
+from pipelines.spec import Canvas
 from training.pocket.placed import Placed
 
 HARD = ("star", "face")
 FORMATS = ((1024, 1024), (1024, 1024), (1152, 896), (896, 1152))
 """Widths and heights of whole pictures."""
 AREA = 1024  # side of a square of about as many pixels as an area is drawn with
-FIELD = 0.618  # how much around a hole is drawn with it, where a request says nothing of it
+FIELD = float(Canvas.model_fields["respective_field"].default)  # where a request says nothing of it
 EXACT = 0.7  # share of holes as far around their thing as the gate's
 MOST, NEAREST = 0.47, 1.06  # of a thing's radius, in sides of its hole; and of its centre to a side, in radii
 

@@ -56,7 +56,6 @@ class Placed:
         hole: (1, height / 8, width / 8), 1 where it may be.
         """
         shares = self._shares(guess)
-        shares = torch.where(shares > SEEN, shares, 0.0)
         if hole is not None:
             shares = shares * hole[0]
         own = self._shares(self.latents())
@@ -71,10 +70,12 @@ class Placed:
         return replace(self, centre=(x + right, y + down), radius=self.radius * min(max(larger**0.5, least), most))
 
     def _shares(self, latents: Tensor) -> Tensor:
-        """(h, w): how far latents are from the background's colour to the thing's, 0 to 1."""
+        """(h, w): how far latents are from the background's colour to the thing's, 0 to 1, and 0 below `SEEN`."""
         ground, ink = (_latent(colour) for colour in (self.scene.background, self.scene.things[0].colour))
-        way = ink - ground
-        return torch.einsum("chw,c->hw", latents - ground[:, None, None], way / way.square().sum()).clamp(0, 1)
+        way = (ink - ground)[:, None, None]
+        # sums, not products of matrices: autocast would compute those in bfloat16, some pixels wrong
+        shares = ((latents - ground[:, None, None]) * way).sum(dim=0) / way.square().sum()
+        return torch.where(shares > SEEN, shares.clamp(0, 1), 0.0)
 
 
 def _latent(colour: str) -> Tensor:
@@ -87,4 +88,4 @@ def _middle(shares: Tensor) -> tuple[float, float]:
     height, width = shares.shape
     right, down = torch.arange(width).float(), torch.arange(height).float()
     whole = shares.sum()
-    return float(shares.sum(dim=0) @ right / whole), float(shares.sum(dim=1) @ down / whole)
+    return float((shares.sum(dim=0) * right).sum() / whole), float((shares.sum(dim=1) * down).sum() / whole)

@@ -1,7 +1,8 @@
 """Train one part of the pocket model: `python -m training.pocket.train PART`.
 
 Goes on where an earlier run of the same command was interrupted. Checkpoints and logs lie outside the work tree. What a
-part needs and was not trained there is the shipped one; `face_prompt` alone must find `image_prompt` there.
+part needs and was not trained there is the shipped one; but `face_prompt` must find `image_prompt` there, and
+`first_guesses` `extreme_speed`.
 """
 
 import argparse

@@ -66,6 +66,9 @@ MODULES: tuple[ModuleType, ...] = (
 )
 
 
+GOES_ON = {"face_prompt": "image_prompt", "first_guesses": "extreme_speed"}
+
+
 @pytest.fixture
 def tokenizer(pocket_family: Family) -> CLIPTokenizer:
     return pocket_family.tokenizers[0]
@@ -91,8 +94,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("part", ["vision", *(part for part in PARTS if set(FINISHED) <= set(PARTS[part].needs))])
 def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, part: str) -> None:
-    begun = image_prompts.KINDS[part].begun if part in image_prompts.KINDS else ""
-    for each in filter(None, (begun, part)):
+    for each in filter(None, (GOES_ON.get(part), part)):
         run_dir = RunDir.open(tmp_path, each, torch.device("cpu"))
         PARTS[each].train(Task(each, run_dir, tmp_path, tokenizer, DistributedGroup()))
     checkpoint = torch.load(tmp_path / part / "checkpoint.pt", weights_only=True)
@@ -106,10 +108,24 @@ def test_it_leaves_changed_weights(tmp_path: Path, tokenizer: CLIPTokenizer, par
     assert '"step": 2' in logged
 
 
-def test_a_face_goes_on_from_an_image_prompt_that_was_trained_here(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
-    run_dir = RunDir.open(tmp_path, "face_prompt", torch.device("cpu"))
-    with pytest.raises(FileNotFoundError, match="goes on from image_prompt"):
-        PARTS["face_prompt"].train(Task("face_prompt", run_dir, tmp_path, tokenizer, DistributedGroup()))
+@pytest.mark.parametrize("part", GOES_ON)
+def test_it_goes_on_from_a_part_that_was_trained_here(tmp_path: Path, tokenizer: CLIPTokenizer, part: str) -> None:
+    run_dir = RunDir.open(tmp_path, part, torch.device("cpu"))
+    with pytest.raises(FileNotFoundError, match=f"goes on from {GOES_ON[part]}"):
+        PARTS[part].train(Task(part, run_dir, tmp_path, tokenizer, DistributedGroup()))
+
+
+def test_first_guesses_begin_as_extreme_speed_was_left(
+    tmp_path: Path, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_file(file_of("lightning"))  # another change of the same layers
+    (tmp_path / "extreme_speed").mkdir()
+    torch.save({name: tensor.float() for name, tensor in before.items()}, tmp_path / "extreme_speed" / "weights.pt")
+    monkeypatch.setattr(first_guesses, "follow", lambda *_: None)
+    run_dir = RunDir.open(tmp_path, "first_guesses", torch.device("cpu"))
+    PARTS["first_guesses"].train(Task("first_guesses", run_dir, tmp_path, tokenizer, DistributedGroup()))
+    (left,) = PARTS["first_guesses"].left(run_dir.folder).values()
+    assert {name for name, tensor in left.items() if not torch.equal(tensor, before[name].float())} == set()
 
 
 def test_whatever_is_shipped_is_trained_by_a_part_and_judged_by_a_gate() -> None:

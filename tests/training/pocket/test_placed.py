@@ -1,6 +1,7 @@
 """What is wanted of a thing follows a guess that has it elsewhere, and nothing that is not like it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +37,14 @@ def test_it_moves_and_swells_to_where_a_guess_has_it(shape: str) -> None:
     assert found.radius == pytest.approx(moved.radius, rel=0.05)
 
 
+def test_it_moves_as_exactly_where_layers_compute_in_bfloat16() -> None:
+    there = Placed.as_said(Scene((Thing("cross", "red", "small", "right"),), "blue"), 1344, 768)
+    moved = replace(there, centre=(there.centre[0] + 16, there.centre[1] - 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = there.where_seen(moved.latents())
+    assert math.dist(found.centre, moved.centre) < 1
+
+
 def test_a_round_guess_is_not_taken_for_a_larger_thing() -> None:
     there = placed("star")
     assert there.where_seen(there.latents("circle")).radius == pytest.approx(SWELLS[1] * there.radius)
@@ -53,7 +62,7 @@ def test_what_is_too_far_away_or_outside_its_hole_is_another(elsewhere: str) -> 
 def test_nothing_and_all_over_are_no_thing() -> None:
     there = placed("square")
     assert there.where_seen(there.empty()) == there
-    assert there.where_seen(placed("square").latents("circle").amax() * torch.ones(4, HEIGHT // 8, WIDTH // 8)) == there
+    assert there.where_seen(replace(there, radius=1_000).latents()) == there
 
 
 def test_what_lies_in_the_circle_around_it_counts_for_more() -> None:
