@@ -287,7 +287,7 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
 def test_a_start_fits_into_a_size_by_its_proportions_and_is_cut_to_them(
     studio: Studio, keep_aspect: bool, crop: bool, size: tuple[int, int]
 ) -> None:
-    start = Start(source="", strength=0.3, keep_aspect=keep_aspect, crop=crop)
+    start = Start(source="", strength=0.1, keep_aspect=keep_aspect, crop=crop)
     given = draw(Scene((Thing("square", "red", "big", "centre"),), "blue"), 600, 400)
     images = studio.draw(spec(pictures=(start,), schedule="tail"), pictures=[given])
     assert images.shape == (1, size[1], size[0], 3)
