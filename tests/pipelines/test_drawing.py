@@ -282,14 +282,15 @@ def test_drawing_needs_no_gradients(studio: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("keep_aspect", "crop", "size"),
-    [(False, False, (128, 128)), (True, False, (128, 96)), (True, True, (128, 85)), (False, True, (128, 128))],
+    [(False, False, (512, 512)), (True, False, (512, 352)), (True, True, (512, 341)), (False, True, (512, 512))],
 )
 def test_a_start_fits_into_a_size_by_its_proportions_and_is_cut_to_them(
     studio: Studio, keep_aspect: bool, crop: bool, size: tuple[int, int]
 ) -> None:
-    start = Start(source="", strength=0.1, keep_aspect=keep_aspect, crop=crop)
+    start = Start(source="", strength=0.3, keep_aspect=keep_aspect, crop=crop)
     given = draw(Scene((Thing("square", "red", "big", "centre"),), "blue"), 600, 400)
-    images = studio.draw(spec(pictures=(start,), schedule="tail"), pictures=[given])
+    wanted = spec(pictures=(start,), schedule="tail", size=Size(width=512, height=512))
+    images = studio.draw(wanted, pictures=[given])
     assert images.shape == (1, size[1], size[0], 3)
     red = (images[0, :, :, 0] > 128) & (images[0, :, :, 2] < 128)
     rows, columns = np.where(red)
