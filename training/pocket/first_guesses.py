@@ -28,7 +28,7 @@ from pipelines.denoising.schedules import sgm_uniform
 from pipelines.prompts.chunks import CHUNK
 from pipelines.prompts.styles import Style
 from training.pocket.adapter import Adapter, Changed
-from training.pocket.frozen_models import FrozenModels, counts, left_or_shipped
+from training.pocket.frozen_models import FrozenModels, counts, left_here, left_or_shipped
 from training.pocket.large_holes import any_hard_scene, any_hole
 from training.pocket.own_runs import RUNS, SIZES, among_others, default_style
 from training.pocket.performance import MODES, RANK
@@ -68,11 +68,8 @@ def train(run_dir: RunDir, frozen: FrozenModels, checkpoints: Path) -> None:
 
     Raises FileNotFoundError where Extreme Speed was not trained in `checkpoints`: what is shipped has learned this.
     """
-    begun = checkpoints / "extreme_speed" / "weights.pt"
-    if not begun.is_file():
-        raise FileNotFoundError(f"first_guesses goes on from extreme_speed, which was not trained here: no {begun}")
     adapter = Adapter(frozen.unet, RANK).to(run_dir.device)
-    adapter.begin_as(torch.load(begun, map_location=run_dir.device, weights_only=True))
+    adapter.begin_as(left_here(checkpoints, "extreme_speed", "weights.pt", run_dir.device))
     before = Changed(frozen.unet, {name: tensor.detach() for name, tensor in adapter.weights().items()})
     patch = left_or_shipped(checkpoints, "inpaint", run_dir.device)
     head = patch.pop("head")

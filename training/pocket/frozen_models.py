@@ -56,6 +56,18 @@ def left_or_shipped(checkpoints: Path, part: str, device: torch.device) -> dict[
     return {name: tensor.to(device) for name, tensor in found.items()}
 
 
+def left_here(checkpoints: Path, part: str, name: str, device: torch.device) -> dict[str, Tensor]:
+    """The file of a part that was trained in `checkpoints`, for another that goes on from it.
+
+    Raises FileNotFoundError where it was not.
+    """
+    path = checkpoints / part / name
+    if not path.is_file():
+        raise FileNotFoundError(f"this goes on from {part}, which was not trained here: no {path}")
+    found: dict[str, Tensor] = torch.load(path, map_location=device, weights_only=True)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class FrozenModels:
     """reader: captions as the UNet is told them. unet: without gradients of its own."""

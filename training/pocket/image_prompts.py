@@ -17,7 +17,7 @@ from benchmarks.pocket.sampling import predict
 from benchmarks.pocket.world.drawing import draw
 from pipelines.weights.image_prompt import tower_features, tower_input
 from training.pocket import reading
-from training.pocket.frozen_models import FrozenModels, Noised, counts, left_or_shipped
+from training.pocket.frozen_models import FrozenModels, Noised, counts, left_here, left_or_shipped
 from training.pocket.image_adapter import ImagePrompt
 from training.pocket.run_dir import RunDir
 from training.pocket.trainer import Plan, follow
@@ -52,10 +52,7 @@ def train(run_dir: RunDir, frozen: FrozenModels, name: str, checkpoints: Path) -
     tower.requires_grad_(False)
     prompt = ImagePrompt(frozen.unet).to(run_dir.device)
     if kind.begun:
-        module = checkpoints / kind.begun / "module.pt"
-        if not module.is_file():
-            raise FileNotFoundError(f"{name} goes on from {kind.begun}, which was not trained here: no {module}")
-        prompt.load_state_dict(torch.load(module, map_location=run_dir.device, weights_only=True))
+        prompt.load_state_dict(left_here(checkpoints, kind.begun, "module.pt", run_dir.device))
         prompt.negative.requires_grad_(False)  # both have the same
     else:
         held = RunDir.open(run_dir.folder, "reading", run_dir.device)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pocket.acceptance.inpaint import CLEARANCE
+from benchmarks.pocket.acceptance.inpaint import CLEARANCE, square
 from benchmarks.pocket.latents import FACTOR, all_latents
 from benchmarks.pocket.world.scenes import PLACES, SIZES, Scene, Thing, any_scene
 from pipelines.images.area import area_of
@@ -64,14 +64,7 @@ def any_hole(chance: random.Random) -> LargeHole:
 def _around(thing: Thing, width: int, height: int, chance: random.Random) -> Mask:
     """(height, width), 255 in a square around a thing's place."""
     clear = CLEARANCE[1] if chance.random() < EXACT else chance.uniform(*CLEARANCE)
-    half = clear * SIZES[thing.size] * min(width, height)
-    (left, right), (top, bottom) = (
-        (round(max(at * side - half, 0)), round(min(at * side + half, side)))
-        for at, side in zip(PLACES[thing.place], (width, height), strict=True)
-    )
-    mask = np.zeros((height, width), np.uint8)
-    mask[top:bottom, left:right] = 255
-    return mask
+    return 255 * square(*PLACES[thing.place], clear * SIZES[thing.size], width, height).astype(np.uint8)
 
 
 def _inside(placed: Placed, marked: Mask) -> Placed:

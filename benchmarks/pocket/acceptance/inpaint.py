@@ -172,9 +172,19 @@ def hole(thing: Thing, side: int, chance: random.Random | None) -> np.ndarray[An
     half = SIZES[thing.size] * (chance.uniform(*CLEARANCE) if chance else CLEARANCE[1])
     if chance and chance.random() < ASTRAY:
         x, y = chance.random(), chance.random()
-    left, top, right, bottom = (
-        round(min(1.0, max(0.0, edge)) * side) for edge in (x - half, y - half, x + half, y + half)
+    return square(x, y, half, side, side)
+
+
+def square(x: float, y: float, half: float, width: int, height: int) -> np.ndarray[Any, Any]:
+    """(height, width) bool: the part of a square that lies in a picture.
+
+    x, y: its middle, in widths and heights. half: of its side, in shorter sides of the picture.
+    """
+    short = min(width, height)
+    (left, right), (top, bottom) = (
+        [round(min(1.0, max(0.0, at + sign * half * short / side)) * side) for sign in (-1, 1)]
+        for at, side in ((x, width), (y, height))
     )
-    mask = np.zeros((side, side), bool)
+    mask = np.zeros((height, width), bool)
     mask[top:bottom, left:right] = True
     return mask
