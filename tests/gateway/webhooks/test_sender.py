@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -188,11 +187,10 @@ async def test_a_slow_receiver_with_a_long_queue_holds_nobody_up() -> None:
         port = url.rpartition(":")[2]
         outbox.owe(*(Owed(f"s{i}", f"http://slow.example:{port}/slow") for i in range(200)))
         outbox.owe(*(Owed(f"q{i}", f"http://quick{i}.example:{port}/") for i in range(20)))
-        began = time.monotonic()
         async with sending(outbox, limits):
             await until(reached(outbox, taken=20))
-            assert time.monotonic() - began < 5
             assert set(outbox.taken) == {f"q{i}" for i in range(20)}
+            assert not outbox.faults  # nor did they wait for the slow one's timeout
             leave.set()
     assert most == 3
     assert outbox.postponed > 0

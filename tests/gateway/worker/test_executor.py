@@ -68,7 +68,7 @@ async def test_a_request_is_in_progress_from_the_first_step(ledger: SqlLedger) -
     done = await ledger.status("one", APP)
     assert done is not None
     assert done.inference_seconds is not None
-    assert 0.3 < done.inference_seconds < 5
+    assert 0.3 < done.inference_seconds < 60
 
 
 async def test_every_step_is_in_the_log_at_the_end_at_the_latest(ledger: SqlLedger) -> None:
