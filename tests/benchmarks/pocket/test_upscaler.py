@@ -6,8 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.pocket.acceptance.upscaler import detail_over_bicubic, exam, steepness_over_bicubic
-from benchmarks.pocket.world.drawing import draw
+from benchmarks.pocket.acceptance.upscaler import (
+    MOVES,
+    STEEPER,
+    detail_over_bicubic,
+    exam,
+    steepness_over_bicubic,
+)
+from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.scenes import Scene, Thing
 from models.pocket.trained import file_of
 from pipelines.weights.esrgan import read_upscaler
@@ -20,14 +26,29 @@ def test_it_beats_bicubic(side: int, count: int) -> None:
     assert found["upscaler"] > found["bicubic"] + 0.5  # dB
 
 
-def test_grain_is_detail_but_no_steeper_outline() -> None:
+@pytest.mark.parametrize("times", [2, 4])
+def test_grain_is_detail_but_no_steeper_outline(times: int) -> None:
     """Of a picture that is blurred: what outlines are judged by must not be passed by it."""
-    given = draw(Scene((Thing("square", "red", "big", "left"),), "brown"), 128, 128)
-    bicubic = np.asarray(Image.fromarray(given).resize((256, 256), Image.Resampling.BICUBIC))
+    given, bicubic = square(128), enlarged(square(128), times)
     grain = np.random.default_rng(1).normal(0, 3, bicubic.shape)
     blurred = np.clip(cv2.GaussianBlur(bicubic, (0, 0), 2.5) + grain, 0, 255).astype(np.uint8)
     assert detail_over_bicubic(blurred, given) > 1
-    assert steepness_over_bicubic(blurred, given) < 0.8
+    assert steepness_over_bicubic(blurred, given) < STEEPER
     assert steepness_over_bicubic(bicubic, given) == 1
-    crisp = draw(Scene((Thing("square", "red", "big", "left"),), "brown"), 256, 256)
-    assert steepness_over_bicubic(crisp, given) > 1.2
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_an_outline_that_has_moved_is_as_steep_as_before(times: int) -> None:
+    given, crisp = square(128), square(128 * times)
+    steep = steepness_over_bicubic(crisp, given)
+    assert steep > STEEPER
+    for axis in (0, 1):
+        assert steepness_over_bicubic(np.roll(crisp, MOVES // 2, axis=axis), given) == pytest.approx(steep, rel=0.05)
+
+
+def square(side: int) -> Pixels:
+    return draw(Scene((Thing("square", "red", "big", "left"),), "brown"), side, side)
+
+
+def enlarged(given: Pixels, times: int) -> Pixels:
+    return np.asarray(Image.fromarray(given).resize((times * len(given),) * 2, Image.Resampling.BICUBIC))
