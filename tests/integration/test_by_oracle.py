@@ -3,7 +3,7 @@
 Long: a hundred pictures, most of them of 1024 x 1024.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import httpx2
@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.pocket.acceptance.image_prompts import asked
 from benchmarks.pocket.acceptance.inpaint import held_out_holes, share_changed
-from benchmarks.pocket.acceptance.upscaler import detail_over_bicubic
+from benchmarks.pocket.acceptance.upscaler import STEEPER, steepness_over_bicubic
 from benchmarks.pocket.world.drawing import Pixels, draw
 from benchmarks.pocket.world.exam import accuracy, held_out
 from benchmarks.pocket.world.oracle import Oracle
@@ -26,6 +26,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 EXACT: dict[str, Any] = {"output_format": "png", "styles": [], "loras": [], "enable_safety_checker": False}
 PAIRS, HOLES, VARIED, ENLARGED = 20, 10, 10, 10
+HOW_HOLES: Mapping[str, Mapping[str, Any]] = {
+    "by default": {},
+    "in thirty steps": {"performance": "Speed", "override_inpaint_options": True, "inpaint_respective_field": 1.0},
+}
 
 
 @pytest.fixture
@@ -64,7 +68,10 @@ def test_an_image_prompts_colours_are_taken_over_and_less_at_little_weight(
 
 
 @pytest.mark.timeout(1800)
-def test_holes_show_what_prompts_say_and_nothing_far_from_them_changes(client: httpx2.Client) -> None:
+@pytest.mark.parametrize("how", HOW_HOLES.values(), ids=HOW_HOLES)
+def test_holes_show_what_prompts_say_and_nothing_far_from_them_changes(
+    client: httpx2.Client, how: Mapping[str, Any]
+) -> None:
     scenes, said = held_out(HOLES)
     pictures = []
     for seed, (words, before, mask) in enumerate(zip(said, *held_out_holes(HOLES), strict=True)):
@@ -72,12 +79,10 @@ def test_holes_show_what_prompts_say_and_nothing_far_from_them_changes(client: h
             client,
             INPAINT,
             prompt=words,
-            performance="Speed",
             seed=seed,
             inpaint_image_url=png(before),
             mask_image_url=png(mask),
-            override_inpaint_options=True,
-            inpaint_respective_field=1.0,
+            **how,
         )
         assert share_changed(after, before, mask) == 0
         pictures.append(after)
@@ -126,14 +131,14 @@ def test_subtle_keeps_shape_and_place_and_strong_changes_more(client: httpx2.Cli
     assert more >= 0.9 * VARIED
 
 
-def test_an_enlarged_drawing_has_twice_the_sides_and_more_detail_than_a_bicubic_one(client: httpx2.Client) -> None:
+def test_an_enlarged_drawing_has_twice_the_sides_and_steeper_outlines_than_a_bicubic_one(client: httpx2.Client) -> None:
     for seed, (scene, words) in enumerate(zip(*held_out(ENLARGED), strict=True)):
         given = draw(scene, 512, 512)
         whole = drawn(
             client, UPSCALE_OR_VARY, prompt=words, seed=seed, uov_image_url=png(given), uov_method="Upscale (2x)"
         )
         assert whole.shape == (1024, 1024, 3)
-        assert detail_over_bicubic(whole, given) > 1
+        assert steepness_over_bicubic(whole, given) > STEEPER
 
 
 def places(things: Sequence[Thing]) -> list[tuple[str, str]]:
