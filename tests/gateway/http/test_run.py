@@ -107,7 +107,7 @@ async def test_the_cancel_route_ends_a_run(client: httpx2.AsyncClient, runner: F
     call = asyncio.create_task(client.post(RUN, json=INPUT))
     request_id = await until_begun(runner)
     assert await ledger.cancel(request_id, APP) is CancelAnswer.REQUESTED
-    answer = await asyncio.wait_for(call, 5)
+    answer = await asyncio.wait_for(call, 30)
     assert (answer.status_code, answer.json()["error_type"]) == (499, "client_cancelled")
     await until(runner.all_left)
 
@@ -195,7 +195,7 @@ async def test_clients_of_a_service_that_stops_are_told_so(
     call = asyncio.create_task(client.post(RUN, json=INPUT))
     request_id = await until_begun(runner)
     dispatcher.broadcast.stop()
-    answer = await asyncio.wait_for(call, 5)
+    answer = await asyncio.wait_for(call, 30)
     assert (answer.status_code, answer.json()["error_type"]) == (503, "runner_disconnected")
     status = await ledger.status(request_id, APP)
     assert status is not None

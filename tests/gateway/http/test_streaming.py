@@ -153,7 +153,7 @@ async def test_the_cancel_route_ends_a_stream(server: str, runner: FakeRunner) -
         call = asyncio.create_task(client.post(server + STREAM, json=INPUT))
         await until(runner.begun)
         await client.put(f"{server}/queue/{APP}/requests/{runner.ids[0]}/cancel")
-        answer = await asyncio.wait_for(call, 5)
+        answer = await asyncio.wait_for(call, 30)
     last = events_of(answer.text)[-1]
     assert (last["status_code"], last["error_type"]) == (499, "client_cancelled")
 

@@ -20,7 +20,7 @@ from tests.gateway.http.storing import Uploader
 
 MANY = 520
 PLACES = 225  # of 500 calls
-SOON_S = 2.0
+SOON_S = 8.0  # before those that stall are ended anyway
 
 
 class Stalled:

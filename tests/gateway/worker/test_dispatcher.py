@@ -33,7 +33,7 @@ async def dispatching(
         yield one
     finally:
         await one.stop()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def status_of(ledger: SqlLedger, name: str) -> Status:

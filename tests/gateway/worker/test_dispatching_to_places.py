@@ -53,7 +53,7 @@ async def placing(
         yield loop, replicas, places, runner
     finally:
         await loop.stop(0)
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def test_a_key_whose_large_requests_fill_all_does_not_keep_another_from_beginning(

@@ -270,8 +270,8 @@ async def test_a_run_cancelled_from_below_is_our_fault(ledger: SqlLedger) -> Non
 async def test_a_claim_lost_before_drawing_stops_the_run(ledger: SqlLedger) -> None:
     claim = await claimed(ledger)
     await ledger.requeue(claim)
-    runner = FakeRunner(pause_s=5)
-    async with asyncio.timeout(2):
+    runner = FakeRunner(pause_s=60)
+    async with asyncio.timeout(30):
         with pytest.raises(LeaseLost):
             await run(claim, ledger, runner)
     assert runner.left == ["one"]

@@ -45,12 +45,12 @@ async def dispatching(
 
     ledger.waits = noted  # type: ignore[method-assign]
     task = asyncio.create_task(one.run())
-    await asyncio.wait_for(looked.wait(), 5)
+    await asyncio.wait_for(looked.wait(), 30)
     try:
         yield one
     finally:
         await one.stop()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def test_what_is_submitted_is_drawn_when_it_is_told(ledger: SqlLedger, settings: GatewaySettings) -> None:
