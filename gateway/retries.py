@@ -48,3 +48,18 @@ async def shielded(writing: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()  # it is nobody's any more
         raise
+
+
+async def to_its_end(writing: Coroutine[Any, Any, T]) -> T:
+    """What `writing` returns or raises, even when this task is cancelled meanwhile: that comes too late and is dropped.
+
+    For the last write of a task, after which somebody else may already take it for one that has nothing left to do.
+    """
+    own, task = asyncio.current_task(), asyncio.create_task(writing)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if own is not None:
+                own.uncancel()
+    return task.result()

@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.ledger.models import Answer, Claim, Ledger, Outcome, ReleaseOutcome
 from gateway.monitoring.trace import tell
-from gateway.retries import AWAY_S, shielded, with_retries
+from gateway.retries import AWAY_S, shielded, to_its_end, with_retries
 from gateway.work import Delivering, Event, Finished, Note, Placed, Preview, Runner, Step, Waits
 from gateway.worker.lease import LeaseKeeper
 
@@ -81,6 +81,7 @@ async def execute(
     in which it `Waits` for somebody with room, who may only be starting, does not count. From `Delivering` on it may
     take `delivery_timeout_s` (None: as long as it takes) before it is such a fault.
     Cancelling the task that runs this cancels the request too; to keep the request, requeue it in the ledger first.
+    While its end is written that comes too late: a heartbeat then finds a claim that is no longer held.
     Raises LeaseLost, and Requeued where a fault of the infrastructure leaves it another attempt.
     """
     run = _Run()
@@ -136,7 +137,7 @@ async def execute(
         return await _hand_back(claim, ledger, leases)
     if fault is not None:
         return await _put_back(claim, ledger, leases, answer, crashed=run.drawing)
-    if not await shielded(_finish(claim, ledger, leases, outcome, answer, media)):
+    if not await to_its_end(_finish(claim, ledger, leases, outcome, answer, media)):
         raise LeaseLost(claim.work.request_id)
     return answer
 
@@ -148,7 +149,7 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
     """
     await _pause(claim)
     await shielded(_write_log(claim, ledger, leases))
-    match await shielded(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
+    match await to_its_end(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
         case ReleaseOutcome.QUEUED:
             raise Requeued(claim.work.request_id)
         case ReleaseOutcome.ENDED:  # perhaps not with this fault, but with what its client asked for
@@ -164,7 +165,7 @@ async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answe
     """
     await _pause(claim)
     await shielded(_write_log(claim, ledger, leases))
-    if not await shielded(with_retries(lambda: ledger.requeue(claim), AWAY_S)):
+    if not await to_its_end(with_retries(lambda: ledger.requeue(claim), AWAY_S)):
         raise LeaseLost(claim.work.request_id)
     ended = await _stored(claim, ledger)
     if ended is None:

@@ -58,7 +58,7 @@ async def test_async_python_cancels_while_it_is_drawn(base: str, async_client: f
 def test_a_client_that_runs_out_of_patience_cancels(base: str) -> None:
     ids: list[str] = []
     with pytest.raises(fal_client.FalClientTimeoutError):
-        fal_client.subscribe(ENDPOINT, arguments=LONG, client_timeout=1.5, on_enqueue=ids.append)
+        fal_client.subscribe(ENDPOINT, arguments=LONG, client_timeout=4, on_enqueue=ids.append)
     handle = fal_client.sync_client.get_handle(ENDPOINT, ids[0])
     assert_ends_cancelled(handle)
 

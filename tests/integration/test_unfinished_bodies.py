@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster
 
 MANY = 520
 PLACES = 225  # for bodies, of 500 calls
-SOON_S = 8.0  # before those that stall are ended anyway
+SOON_S = 8.0  # less than `body_grace_s`, after which those that stall are ended
 
 
 def test_520_unfinished_bodies_leave_health_and_a_submit_working(service: Service) -> None:

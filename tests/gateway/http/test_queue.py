@@ -194,7 +194,7 @@ async def test_cancelling_a_waiting_request(
 async def test_cancelling_a_running_request(
     client: httpx2.AsyncClient, dispatch: Dispatch, runner: FakeRunner, reach: Reach
 ) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     submitted = await submit(client)
     async with dispatch():
         await reach(submitted["request_id"], State.RUNNING)

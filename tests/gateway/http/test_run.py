@@ -69,7 +69,7 @@ async def test_what_is_refused_at_its_submit_takes_nobodys_place(
 
 
 async def test_a_client_that_leaves_cancels(server: str, runner: FakeRunner, ledger: SqlLedger, reach: Reach) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     async with httpx2.AsyncClient() as client:
         call = asyncio.create_task(client.post(server + RUN, json=INPUT))
         request_id = await until_begun(runner)
@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_cancels(server: str, runner: FakeRunner, led
 async def test_a_handler_that_is_cancelled_ends_its_request(
     client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger, reach: Reach
 ) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     call = asyncio.create_task(client.post(RUN, json=INPUT))
     request_id = await until_begun(runner)
     await reach(request_id, State.RUNNING)
@@ -103,7 +103,7 @@ async def test_a_handler_that_is_cancelled_ends_its_request(
 
 
 async def test_the_cancel_route_ends_a_run(client: httpx2.AsyncClient, runner: FakeRunner, ledger: SqlLedger) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     call = asyncio.create_task(client.post(RUN, json=INPUT))
     request_id = await until_begun(runner)
     assert await ledger.cancel(request_id, APP) is CancelAnswer.REQUESTED
@@ -191,7 +191,7 @@ async def test_a_run_outlives_a_ledger_that_is_away_when_it_is_asked(
 async def test_clients_of_a_service_that_stops_are_told_so(
     client: httpx2.AsyncClient, runner: FakeRunner, dispatcher: LocalDispatcher, ledger: SqlLedger
 ) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     call = asyncio.create_task(client.post(RUN, json=INPUT))
     request_id = await until_begun(runner)
     dispatcher.broadcast.stop()
@@ -207,7 +207,7 @@ async def test_a_server_that_loses_the_client_without_a_word_cancels(
     parts: Parts, runner: FakeRunner, ledger: SqlLedger, reach: Reach, way: str
 ) -> None:
     """As Ray Serve's proxy may: instead of the message that says so comes an error."""
-    runner.pause_s = 20
+    runner.pause_s = 60
     body = [json.dumps(INPUT).encode()]
 
     async def receive() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gateway.app import Parts
 from gateway.keys.base import KeyLimits
 from gateway.keys.base import Scope as KeyScope
 from gateway.keys.sql import SqlKeys
+from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT, until
 from tests.gateway.http.conftest import serving
 from tests.gateway.http.sockets import Connection, connected, head, target
@@ -20,7 +21,12 @@ from tests.gateway.http.storing import Uploader
 
 MANY = 520
 PLACES = 225  # of 500 calls
-SOON_S = 8.0  # before those that stall are ended anyway
+GRACE_S, SOON_S = 60.0, 20.0  # that of those that stall, and by when others are served
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update={"body_grace_s": GRACE_S})
 
 
 class Stalled:

@@ -9,7 +9,7 @@ from gateway.ledger.database import CLAIMING, MIGRATING, SUBMITTING
 
 _SQLITE = """
 import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], timeout=1, isolation_level=None)
+connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("ROLLBACK")
 """
@@ -23,13 +23,13 @@ IDLE = '''SELECT count(*) FROM pg_stat_activity
           WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()'''
 
 with psycopg.connect(sys.argv[1]) as connection:
-    connection.execute("SET lock_timeout = '1s'")
+    connection.execute("SET lock_timeout = '10s'")
     for lock in sys.argv[2:]:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [int(lock)])
     connection.execute("LOCK TABLE request IN ACCESS EXCLUSIVE MODE")
     connection.rollback()
     connection.autocommit = True
-    until = time.monotonic() + 2
+    until = time.monotonic() + 10
     while left := connection.execute(IDLE).fetchone()[0]:
         assert time.monotonic() < until, f"{left} connections are idle in a transaction"
         time.sleep(0.02)
@@ -37,7 +37,7 @@ with psycopg.connect(sys.argv[1]) as connection:
 
 
 async def take_all_locks(url: str) -> None:
-    """Take every lock that a writer may hold, and let go of it, from another process; fail when that needs over 1 s."""
+    """Take every lock that a writer may hold and let go of it, from another process; fail when that needs over 10 s."""
     if make_url(url).get_backend_name() == "sqlite":
         await _run(_SQLITE, str(make_url(url).database))
     else:

@@ -148,7 +148,7 @@ async def test_an_unknown_tool_is_a_fault_of_the_protocol(address: str) -> None:
 async def test_a_client_that_leaves_cancels_its_run(
     address: str, runner: FakeRunner, ledger: SqlLedger, reach: Reach, mode: str
 ) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
 
     async def call() -> None:
         async with connected(address, mode) as mcp:

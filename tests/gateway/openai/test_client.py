@@ -139,7 +139,7 @@ async def test_a_failure_of_the_model_is_told_as_one(openai: AsyncOpenAI, runner
 async def test_a_client_that_leaves_cancels(
     openai: AsyncOpenAI, runner: FakeRunner, ledger: SqlLedger, reach: Reach
 ) -> None:
-    runner.pause_s = 20
+    runner.pause_s = 60
     call = asyncio.create_task(openai.images.generate(**ASKED))
     await until(runner.begun)
     await reach(runner.ids[0], State.RUNNING)

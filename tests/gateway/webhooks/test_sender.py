@@ -17,7 +17,7 @@ from tests.gateway.webhooks.fakes import MemoryOutbox, Owed, receiving
 from tests.gateway.webhooks.verifying import verifies
 
 RING = FixedRing((SigningKey(b"1" * 32),))
-LOCAL = SendingLimits(tick_s=0.02, timeout_s=2, allow_loopback=True)
+LOCAL = SendingLimits(tick_s=0.02, timeout_s=20, allow_loopback=True)
 
 
 async def everywhere(host: str, port: int) -> list[str]:

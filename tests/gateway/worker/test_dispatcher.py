@@ -85,7 +85,7 @@ async def test_the_failure_of_one_request_is_its_own(ledger: SqlLedger, settings
 
 async def test_a_running_request_that_somebody_cancels_ends(ledger: SqlLedger, settings: GatewaySettings) -> None:
     await submit(ledger, "a")
-    runner = FakeRunner(pause_s=20)
+    runner = FakeRunner(pause_s=60)
     async with dispatching(ledger, runner, settings):
         await until_state(ledger, "a", State.RUNNING)
         assert await ledger.cancel("a", APP) is CancelAnswer.REQUESTED
@@ -186,7 +186,7 @@ async def test_a_stopping_dispatcher_puts_back_the_rest_and_claims_nothing(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
     await submit(ledger, "a")
-    runner = FakeRunner(pause_s=20)
+    runner = FakeRunner(pause_s=60)
     async with dispatching(ledger, runner, settings) as one:
         await until_state(ledger, "a", State.RUNNING)
         stopping = asyncio.create_task(one.stop())
@@ -314,7 +314,7 @@ async def test_a_dispatcher_that_is_cancelled_puts_back_what_it_holds(
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
     await submit(ledger, "a")
-    task = asyncio.create_task(DispatchLoop(ledger, FakeRunner(pause_s=20), settings, "me", lambda: 8).run())
+    task = asyncio.create_task(DispatchLoop(ledger, FakeRunner(pause_s=60), settings, "me", lambda: 8).run())
     await until_state(ledger, "a", State.RUNNING)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

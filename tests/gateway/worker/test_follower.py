@@ -55,7 +55,7 @@ async def follows(link: LocalDispatcher, name: str) -> None:
 async def end_of(events: LatestEvents) -> list[RunEvent]:
     found: list[RunEvent] = []
     while Ended() not in found:
-        await asyncio.wait_for(events.filled.wait(), 5)
+        await asyncio.wait_for(events.filled.wait(), 30)
         found += events.take()
     return found
 
@@ -160,7 +160,7 @@ async def test_a_run_is_lost_when_the_ledger_has_it_no_more_and_not_while_it_is_
         assert asked[-1] == {"there"}
         assert (coming.take(), there.take()) == ([], [])
         follower.submitted("coming", None)
-        await asyncio.wait_for(coming.filled.wait(), 5)
+        await asyncio.wait_for(coming.filled.wait(), 30)
         assert coming.take() == [Gone()]
 
 

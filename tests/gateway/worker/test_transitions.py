@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from gateway.endpoints import app_of
 from gateway.errors import PlatformError, StoreUnavailable
+from gateway.ledger.models import LeaseRenewal
 from gateway.ledger.store import SqlLedger
 from gateway.monitoring.contract import BEATS, REQUEUED, STORE_ERRORS, WAIT
 from gateway.monitoring.trace import followed
@@ -15,6 +17,7 @@ from gateway.settings import GatewaySettings
 from gateway.work import Event, Work
 from gateway.worker import executor
 from gateway.worker.dispatcher import DispatchLoop
+from gateway.worker.events import Broadcast, Ended, RunEvent
 from tests.gateway.fakes import FAST, FakeRunner, until, work
 from tests.gateway.monitors import RememberingMonitor
 
@@ -70,6 +73,61 @@ async def test_each_request_has_a_line_a_transition_and_its_wait(
     assert len(monitor.observed(WAIT, endpoint=FAST, priority="normal")) == 2
     assert [(name, trace.request_id) for name, trace, _ in monitor.spans] == [("queue", "a"), ("queue", "b")]
     assert monitor.count(BEATS) >= 1
+
+
+async def test_a_beat_that_finds_an_end_written_takes_nothing_from_what_is_told(
+    ledger: SqlLedger, settings: GatewaySettings, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim is no longer held, and whoever wrote the end has not heard that it is written."""
+    holds(monkeypatch, ledger, "finish")
+    await drawn(ledger, FakeRunner(), settings, told, "a")
+    assert told("a") == ["claimed 1", "running 1", "delivered 1", "ended 1"]
+
+
+async def test_a_beat_that_finds_a_request_put_back_ends_nothing(
+    ledger: SqlLedger, settings: GatewaySettings, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "FIRST_PAUSE_S", 0.0)
+    holds(monkeypatch, ledger, "retry")
+    ended: list[RunEvent] = []
+    real = Broadcast.publish
+
+    def publish(self: Broadcast, name: str, event: RunEvent) -> None:
+        real(self, name, event)
+        ended.extend([event] if isinstance(event, Ended) else [])
+
+    monkeypatch.setattr(Broadcast, "publish", publish)
+    runner = OnceLost(PlatformError("runner_disconnected", "gone"))
+    runner.pause_s = 0.1  # there are beats only while something is drawn
+    await drawn(ledger, runner, settings, told, "a")
+    assert told("a")[-1] == "ended 2"
+    assert [event.answer is None for event in ended if isinstance(event, Ended)] == [False]  # once, by its answer
+
+
+def holds(monkeypatch: pytest.MonkeyPatch, ledger: SqlLedger, write: str) -> None:
+    """Let a write of the ledger return only after two beats that began once it was committed."""
+    real, heartbeat = getattr(ledger, write), ledger.heartbeat
+    begun = over = 0
+
+    async def beating(*args: Any) -> LeaseRenewal:
+        nonlocal begun, over
+        begun += 1
+        heard = await heartbeat(*args)
+        over += 1
+        return heard
+
+    async def held(*args: Any, **more: Any) -> object:
+        found = await real(*args, **more)
+        since = begun
+
+        async def two() -> bool:
+            return over >= since + 2
+
+        await until(two)
+        return found
+
+    monkeypatch.setattr(ledger, "heartbeat", beating)
+    monkeypatch.setattr(ledger, write, held)
 
 
 class OnceLost(FakeRunner):

@@ -92,7 +92,7 @@ async def test_who_watches_hears_of_each_change_that_the_ledger_holds(
         runner.gate.set()
         seen = set()
         while State.DONE not in seen:
-            assert await broadcast.watch("g", 5) == {"a"}
+            assert await broadcast.watch("g", 30) == {"a"}
             seen.add((await status_of(ledger, "a")).state)
         assert State.RUNNING in seen
 
@@ -117,7 +117,7 @@ async def test_the_end_of_a_run_is_told_as_the_ledger_has_it(ledger: SqlLedger, 
     async with dispatching(ledger, FakeRunner(), settings, broadcast) as one:
         accepted = await ledger.submit(work("a"), APP, LISTENER, place_of(one))
         await one.submitted("a", accepted.claim)
-        ((_, ended),) = await broadcast.events("g", 5)
+        ((_, ended),) = await broadcast.events("g", 30)
         assert isinstance(ended, Ended)
         assert ended.answer is not None
         assert ended.answer == await ledger.answer("a", APP)
@@ -200,9 +200,9 @@ async def test_a_run_that_is_cancelled_is_told_to_who_listens_and_who_watches(
         await broadcast.watch("g")
         await ledger.cancel("a", APP)
         one.hear("a")
-        assert await broadcast.events("g", 5) == [("a", Ended())]
+        assert await broadcast.events("g", 30) == [("a", Ended())]
         assert (await status_of(ledger, "a")).state is State.DONE
-        assert await broadcast.watch("g", 5) == {"a"}
+        assert await broadcast.watch("g", 30) == {"a"}
         assert ends == 2  # what was cancelled, and that it has ended
 
 
@@ -211,7 +211,7 @@ async def test_who_cancels_elsewhere_is_heard_by_who_watches(ledger: SqlLedger, 
     async with dispatching(ledger, FakeRunner(), settings, broadcast) as one:
         await broadcast.watch("g")
         one.hear("a")
-        assert await broadcast.watch("g", 5) == {"a"}
+        assert await broadcast.watch("g", 30) == {"a"}
 
 
 async def test_where_others_wait_a_run_takes_its_turn_behind_them(ledger: SqlLedger, settings: GatewaySettings) -> None:
