@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import Any, TypeVar
@@ -55,11 +56,8 @@ async def to_its_end(writing: Coroutine[Any, Any, T]) -> T:
 
     For the last write of a task, after which somebody else may already take it for one that has nothing left to do.
     """
-    own, task = asyncio.current_task(), asyncio.create_task(writing)
+    task = asyncio.create_task(writing)
     while not task.done():
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait({task})
-        except asyncio.CancelledError:
-            if own is not None:
-                own.uncancel()
     return task.result()
