@@ -113,7 +113,7 @@ async def execute(
     except asyncio.CancelledError:
         if _is_being_cancelled():
             cancelled = answer_of(PlatformError("client_cancelled", "Request was cancelled by the client"))
-            if await shielded(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled)):
+            if await to_its_end(_finish(claim, ledger, leases, Outcome.CANCELLED, cancelled)):
                 how_far = "while it was being drawn" if run.drawing else "before it was drawn"
                 tell("ended", claim.queued_s + run.seconds, "ended: cancelled %s", how_far)
             raise
