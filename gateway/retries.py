@@ -54,7 +54,7 @@ async def shielded(writing: Coroutine[Any, Any, T]) -> T:
 async def to_its_end(writing: Coroutine[Any, Any, T]) -> T:
     """What `writing` returns or raises, even when this task is cancelled meanwhile: that comes too late and is dropped.
 
-    For the last write of a task, after which somebody else may already take it for one that has nothing left to do.
+    For the last thing that a task does, in which somebody else may already take it for one that has nothing left to do.
     """
     task = asyncio.create_task(writing)
     while not task.done():

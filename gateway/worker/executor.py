@@ -149,7 +149,11 @@ async def _put_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper, answer: A
     """
     await _pause(claim)
     await shielded(_write_log(claim, ledger, leases))
-    match await to_its_end(with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S)):
+    return await to_its_end(_retry(claim, ledger, answer, crashed))
+
+
+async def _retry(claim: Claim, ledger: Ledger, answer: Answer, crashed: bool) -> Answer:
+    match await with_retries(lambda: ledger.retry(claim, answer, crashed=crashed), AWAY_S):
         case ReleaseOutcome.QUEUED:
             raise Requeued(claim.work.request_id)
         case ReleaseOutcome.ENDED:  # perhaps not with this fault, but with what its client asked for
@@ -165,7 +169,11 @@ async def _hand_back(claim: Claim, ledger: Ledger, leases: LeaseKeeper) -> Answe
     """
     await _pause(claim)
     await shielded(_write_log(claim, ledger, leases))
-    if not await to_its_end(with_retries(lambda: ledger.requeue(claim), AWAY_S)):
+    return await to_its_end(_requeue(claim, ledger))
+
+
+async def _requeue(claim: Claim, ledger: Ledger) -> Answer:
+    if not await with_retries(lambda: ledger.requeue(claim), AWAY_S):
         raise LeaseLost(claim.work.request_id)
     ended = await _stored(claim, ledger)
     if ended is None:

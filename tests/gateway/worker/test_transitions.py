@@ -84,11 +84,24 @@ async def test_a_beat_that_finds_an_end_written_takes_nothing_from_what_is_told(
     assert told("a") == ["claimed 1", "running 1", "delivered 1", "ended 1"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "call"),
+    [
+        (PlatformError("runner_disconnected", "gone"), "retry"),
+        (StoreUnavailable("files"), "requeue"),
+        (StoreUnavailable("files"), "answer"),  # by which whoever requeued a request learns whether it has ended
+    ],
+)
 async def test_a_beat_that_finds_a_request_put_back_ends_nothing(
-    ledger: SqlLedger, settings: GatewaySettings, told: Told, monkeypatch: pytest.MonkeyPatch
+    ledger: SqlLedger,
+    settings: GatewaySettings,
+    told: Told,
+    fault: PlatformError,
+    call: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(executor, "FIRST_PAUSE_S", 0.0)
-    holds(monkeypatch, ledger, "retry")
+    holds(monkeypatch, ledger, call)
     ended: list[RunEvent] = []
     real = Broadcast.publish
 
@@ -97,16 +110,16 @@ async def test_a_beat_that_finds_a_request_put_back_ends_nothing(
         ended.extend([event] if isinstance(event, Ended) else [])
 
     monkeypatch.setattr(Broadcast, "publish", publish)
-    runner = OnceLost(PlatformError("runner_disconnected", "gone"))
+    runner = OnceLost(fault)
     runner.pause_s = 0.1  # there are beats only while something is drawn
     await drawn(ledger, runner, settings, told, "a")
     assert told("a")[-1] == "ended 2"
     assert [event.answer is None for event in ended if isinstance(event, Ended)] == [False]  # once, by its answer
 
 
-def holds(monkeypatch: pytest.MonkeyPatch, ledger: SqlLedger, write: str) -> None:
-    """Let a write of the ledger return only after two beats that began once it was committed."""
-    real, heartbeat = getattr(ledger, write), ledger.heartbeat
+def holds(monkeypatch: pytest.MonkeyPatch, ledger: SqlLedger, call: str) -> None:
+    """Let a call of the ledger return only after two beats that began once it was done."""
+    real, heartbeat = getattr(ledger, call), ledger.heartbeat
     begun = over = 0
 
     async def beating(*args: Any) -> LeaseRenewal:
@@ -127,7 +140,7 @@ def holds(monkeypatch: pytest.MonkeyPatch, ledger: SqlLedger, write: str) -> Non
         return found
 
     monkeypatch.setattr(ledger, "heartbeat", beating)
-    monkeypatch.setattr(ledger, write, held)
+    monkeypatch.setattr(ledger, call, held)
 
 
 class OnceLost(FakeRunner):
