@@ -22,7 +22,7 @@ from gateway.settings import GatewaySettings
 from tests.gateway.fakes import FAST, INPUT, until
 from tests.gateway.http.sockets import READING, connected, head, target
 
-GRACE_S = 0.4
+GRACE_S = 1.5
 RATE = 2000.0  # bytes a second
 MAX_BYTES = 100_000
 CHUNK = b"x" * 1000
@@ -138,7 +138,7 @@ async def test_a_slow_body_that_keeps_the_rate_is_taken(server: str) -> None:
         await connection.send(head("POST", f"/queue/{FAST}", f"content-length: {len(body)}"))
         for begin in range(0, len(body), 200):  # in 25 pieces, and longer than the grace
             await connection.send(body[begin : begin + 200])
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.07)
         assert await connection.status() == 200
 
 
@@ -161,7 +161,7 @@ async def test_even_a_fast_body_has_a_deadline(settings: GatewaySettings) -> Non
 
 
 async def test_what_is_done_with_a_piece_is_not_the_senders_time(settings: GatewaySettings) -> None:
-    messages = [{"type": "http.request", "body": b"x", "more_body": more} for more in (True, True, False)]
+    messages = [{"type": "http.request", "body": b"x", "more_body": more} for more in (True, False)]
 
     async def receive() -> Message:
         return messages.pop(0)

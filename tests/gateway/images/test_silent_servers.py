@@ -15,7 +15,7 @@ from tests.gateway.images.test_fetch import answer, redirect, serving
 from tests.gateway.talking import talking
 from tests.gateway.weights.files import FIELD, finder, refused, weights
 
-GRACE_S = 0.4
+GRACE_S = 1.5
 LIMITS = FetchLimits(timeout_s=5, allow_loopback=True, grace_s=GRACE_S, least_bytes_per_s=1000)
 
 

@@ -96,8 +96,8 @@ async def test_a_running_request_that_somebody_cancels_ends(ledger: SqlLedger, s
 
 async def test_a_long_run_keeps_its_lease(ledger: SqlLedger, settings: GatewaySettings) -> None:
     await submit(ledger, "a")
-    runner = FakeRunner(steps=3, pause_s=0.4)
-    async with dispatching(ledger, runner, settings.model_copy(update={"lease_s": 0.4})):
+    runner = FakeRunner(steps=3, pause_s=1.0)
+    async with dispatching(ledger, runner, settings.model_copy(update={"lease_s": 2.0})):
         await until_state(ledger, "a", State.DONE)
     assert runner.ids == ["a"]
     assert (await status_of(ledger, "a")).outcome is Outcome.OK

@@ -108,10 +108,10 @@ async def test_what_waits_for_a_replica_to_come_is_in_the_queue_and_costs_no_att
     ledger: SqlLedger, settings: GatewaySettings
 ) -> None:
     await submit(ledger, *"abcd")
-    hasty = settings.model_copy(update={"run_timeout_s": 0.2, "lease_s": 0.4, "beat_s": 0.05})
+    hasty = settings.model_copy(update={"run_timeout_s": 1.5, "lease_s": 1.5, "beat_s": 0.05})
     async with placing(ledger, hasty) as (loop, replicas, places, runner):
         await until_state(ledger, "b", State.CLAIMED)
-        await asyncio.sleep(0.6)  # longer than a run may take, and than a lease that nobody keeps
+        await asyncio.sleep(1.8)  # longer than a run may take, and than a lease that nobody keeps
         assert [(await status_of(ledger, name)).state for name in "abcd"] == [State.CLAIMED] * 2 + [State.QUEUED] * 2
         assert loop.free_places() is None
         replicas.report("one", 16)

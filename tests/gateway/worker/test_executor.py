@@ -333,7 +333,7 @@ class Waiting:
 
 
 async def test_the_time_until_somebody_has_room_is_not_the_run_s(ledger: SqlLedger) -> None:
-    answer = await run(await claimed(ledger), ledger, Waiting(0.6, 0.0), limit_s=0.4)
+    answer = await run(await claimed(ledger), ledger, Waiting(1.7, 0.0), limit_s=1.5)
     assert answer.status == 200
     assert [entry.message for entry in await ledger.logs("one")] == ["Sampling step 0/1"]
 
