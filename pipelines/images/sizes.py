@@ -36,8 +36,8 @@ def size_of_start(width: int, height: int, field: str = "") -> Size:
     )
 
 
-def shape_ceil(width: int, height: int) -> int:
-    """The side of the smallest square of at least as many pixels whose side is a multiple of 64."""
+def shape_ceil(width: float, height: float) -> int:
+    """The side of the smallest square of at least that area, in pixels, whose side is a multiple of 64."""
     return GRID * ceil(sqrt(width * height) / GRID)
 
 
@@ -83,7 +83,7 @@ def size_to_enlarge(width: int, height: int, factor: float, field: str = "") -> 
     """
     check_sides(width, height, field)
     wide, tall = int(width * factor), int(height * factor)
-    most = shape_ceil(wide, tall)
+    most = shape_ceil(width * factor, height * factor)  # of the sides before they are cut off
     if most < LEAST_ENLARGED:
         wide, tall = at_ceil(4 * width, 4 * height, LEAST_ENLARGED)
     if wide * tall > MAX_ENLARGED_PIXELS or max(wide, tall) > MAX_ENLARGED_SIDE:

@@ -104,7 +104,7 @@ def test_sizes_to_vary_equal_a_naive_writing(width: int, height: int) -> None:
 
 @given(SIDES, SIDES, st.sampled_from([1.5, 2.0]))
 def test_enlarged_sizes_equal_a_naive_writing(width: int, height: int, factor: float) -> None:
-    ceil_of_target = 64 * ceil((int(width * factor) * int(height * factor)) ** 0.5 / 64)
+    ceil_of_target = 64 * ceil((width * factor * height * factor) ** 0.5 / 64)
     try:
         found = size_to_enlarge(width, height, factor)
     except InputFault:
@@ -128,6 +128,9 @@ def test_enlarged_sizes_equal_a_naive_writing(width: int, height: int, factor: f
         ((256, 250), 2, EnlargedSize(1024, 1000, denoised=True)),  # four times as large it has that ceil
         ((1408, 1408), 2, EnlargedSize(2816, 2816, denoised=False)),
         ((4096, 4096), 2, EnlargedSize(8192, 8192, denoised=False)),
+        # whose half pixels count for the ceil and not for the sides: it is 2816, and 1024 in what is kept as asked
+        ((1835, 1835), 1.5, EnlargedSize(2752, 2752, denoised=False)),
+        ((2990, 137), 1.5, EnlargedSize(4485, 205, denoised=True)),
     ],
 )
 def test_what_becomes_of_a_picture_to_enlarge(given_size: tuple[int, int], factor: float, enlarged: object) -> None:
