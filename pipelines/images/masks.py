@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipelines.events import Pixels
+from pipelines.images.resize import stretch_to
 
 Mask = npt.NDArray[np.uint8]
 
@@ -20,9 +20,7 @@ def mask_of(upload: Pixels | None, height: int, width: int, grow: int = 0, *, in
     """
     mask = np.zeros((height, width), np.uint8)
     if upload is not None:
-        if upload.shape[:2] != mask.shape:
-            upload = np.asarray(Image.fromarray(upload).resize((width, height), Image.Resampling.LANCZOS))
-        mask = thresholded(upload.mean(axis=2))
+        mask = thresholded(stretch_to(upload, width, height).mean(axis=2))
     mask = grown(mask, grow)
     return 255 - mask if inverted else mask
 
@@ -43,9 +41,7 @@ def grown(mask: Mask, pixels: int) -> Mask:
 
 def scaled_mask(mask: Mask, height: int, width: int) -> Mask:
     """At another size, by Lanczos and the threshold (fooocus-facts 6.4)."""
-    if mask.shape == (height, width):
-        return mask
-    return thresholded(np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.LANCZOS)))
+    return thresholded(stretch_to(mask, width, height))
 
 
 def latent_mask(mask: Mask, height: int, width: int) -> npt.NDArray[np.float32]:
