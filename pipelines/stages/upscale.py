@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pipelines.device import Device
 from pipelines.engine.tasks import Advance, Answers, Ask, Routine, Stage, ask
@@ -22,31 +23,49 @@ LATENT_PIXEL = 64  # pixels of a picture to one of its latent: what costs are co
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
-    """A band of a picture that is enlarged. first, last: of the places of the answer that it has a share in.
+class Stretch:
+    """Some neighbouring places of a side that is resized. made: the places of the answer that they have a share in.
 
-    matrix: (last - first, 4 x the band's length) float32 on the device: from what the upscaler makes of the band to its
-    share in the answer.
+    matrix: (made, places) float32 on the device: from their levels to that share.
+    """
+
+    made: slice
+    matrix: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A band of columns that is enlarged. stretch: of all that the upscaler makes of it, by how it is blended."""
+
+    band: Band
+    stretch: Stretch
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A band of rows that is enlarged.
+
+    shares: (4 x the band's length, 1) float32 on the device: how what the upscaler makes of it is blended. ended:
+    the stretch of these rows, from the first, that no band below adds to.
     """
 
     band: Band
-    first: int
-    last: int
-    matrix: Tensor
-
-    @property
-    def made(self) -> slice:
-        return slice(self.first, self.last)
+    shares: Tensor
+    ended: Stretch
 
 
 @dataclass(frozen=True, eq=False)
 class EnlargeTile(Ask[Tensor]):
-    """Enlarge (height, width, 3) uint8 pixels. The answer is their share in the whole, (3, h, w) float32 of 0 to 1."""
+    """Enlarge (height, width, 3) uint8 pixels. The answer is their share in fourfold rows that are resized across:
+    (3, 4 x height, w) float32 of about 0 to 1.
+
+    shares: of each of these rows. across: of the columns.
+    """
 
     network: Upscaler
     pixels: Pixels
-    rows_of: Strip
-    columns_of: Strip
+    shares: Tensor
+    across: Stretch
 
     @property
     def key(self) -> Hashable:
@@ -80,7 +99,7 @@ class UpscaleStage(Stage[EnlargeTile, Tensor]):
         pixels = self._device.upload(torch.tensor(ask.pixels)).permute(2, 0, 1)[None].to(dtype) / 255
         self._residency.bring(ask.network)
         made = ask.network(pixels)[0].float().clamp(0, 1)
-        share: Tensor = ask.rows_of.matrix @ made @ ask.columns_of.matrix.T
+        share: Tensor = ask.shares * (made @ ask.across.matrix.T)
         return share
 
 
@@ -90,14 +109,17 @@ class EnlargingJob:
 
     wanted: Enlarging
     network: Upscaler
-    rows: Sequence[Strip]
-    columns: Sequence[Strip]
+    rows: Sequence[Rows]
+    columns: Sequence[Columns]
 
 
-def prepare_enlarging(wanted: Enlarging, network: Upscaler, device: Device) -> EnlargingJob:
+def prepare_enlarging(
+    wanted: Enlarging, network: Upscaler, device: Device, tile: int = TILE, overlap: int = OVERLAP
+) -> EnlargingJob:
     """Upload what is constant in an enlarging. For a worker's thread."""
     height, width = wanted.pixels.shape[:2]
-    return EnlargingJob(wanted, network, strips(height, wanted.height, device), strips(width, wanted.width, device))
+    rows = rows_of(bands(height, tile, overlap, GROW), wanted.height, device)
+    return EnlargingJob(wanted, network, rows, columns_of(bands(width, tile, overlap, GROW), wanted.width, device))
 
 
 def tiles_of(wanted: Enlarging) -> int:
@@ -107,20 +129,27 @@ def tiles_of(wanted: Enlarging) -> int:
 
 
 def enlarge(job: EnlargingJob, *, told: bool = False) -> Routine[Tensor]:
-    """The picture as (3, height, width) float32 of about 0 to 1, on the device. told: the job's steps are its tiles."""
-    wanted = job.wanted
-    canvas: Tensor | None = None
-    tiles = [(row, column) for row in job.rows for column in job.columns]
-    for done, (row, column) in enumerate(tiles, start=1):
-        pixels = wanted.pixels[row.band.cut, column.band.cut]
-        share = yield from ask(EnlargeTile(job.network, pixels, row, column))
-        if canvas is None:
-            canvas = share.new_zeros(3, wanted.height, wanted.width)
-        canvas[:, row.made, column.made] += share
-        if told:
-            yield from ask(Advance(done))
-    if canvas is None:
-        raise ValueError("a picture of no pixels")
+    """The picture as (3, height, width) float32 of about 0 to 1, on the device. told: the job's steps are its tiles.
+
+    It is resized across and then down, with 8-bit levels in between, as Pillow does it: what overshoots across at a
+    hard edge is cut off before it is resized down, which otherwise comes out up to 61 levels elsewhere.
+    """
+    wanted, done = job.wanted, 0
+    canvas = job.rows[0].shares.new_zeros(3, wanted.height, wanted.width)
+    left = canvas[:, :0]  # of the rows that the bands above have begun
+    for rows in job.rows:
+        wide = pad(left, (0, 0, 0, len(rows.shares) - left.shape[1]))
+        for columns in job.columns:
+            pixels = wanted.pixels[rows.band.cut, columns.band.cut]
+            asked = EnlargeTile(job.network, pixels, rows.shares, columns.stretch)
+            wide[:, :, columns.stretch.made] += yield from ask(asked)
+            done += 1
+            if told:
+                yield from ask(Advance(done))
+        ended = rows.ended.matrix.shape[1]
+        levels = (wide[:, :ended] * 255).round_().clamp_(0, 255)
+        canvas[:, rows.ended.made] += rows.ended.matrix @ (levels / 255)
+        left = wide[:, ended:]
     return canvas
 
 
@@ -129,21 +158,38 @@ def to_pixels(enlarged: Tensor) -> Tensor:
     return (enlarged * 255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
 
 
-def strips(length: int, wanted: int, device: Device, tile: int = TILE, overlap: int = OVERLAP) -> list[Strip]:
-    """The tiles along a side of `length` that becomes `wanted` long: fourfold, blended, then resized by Lanczos."""
-    return [_strip(band, GROW * length, wanted, device) for band in bands(length, tile, overlap, GROW)]
+def columns_of(cut: Sequence[Band], wanted: int, device: Device) -> list[Columns]:
+    """The bands of a side that becomes fourfold, then `wanted` long by Lanczos."""
+    length = GROW * cut[-1].stop
+    return [Columns(band, _stretch(band.made, length, wanted, device, band.shares)) for band in cut]
 
 
-def _strip(band: Band, length: int, wanted: int, device: Device) -> Strip:
+def rows_of(cut: Sequence[Band], wanted: int, device: Device) -> list[Rows]:
+    """As `columns_of`."""
+    length = GROW * cut[-1].stop
+    ends = [*(band.made.start for band in cut[1:]), length]
+    return [
+        Rows(
+            band,
+            device.upload(band.shares[:, None]),
+            _stretch(slice(band.made.start, end), length, wanted, device),
+        )
+        for band, end in zip(cut, ends, strict=True)
+    ]
+
+
+def _stretch(given: slice, length: int, wanted: int, device: Device, shares: Tensor | None = None) -> Stretch:
+    """Of the places `given` of `length`. shares: of each; None for all of it."""
     places, weights = lanczos(length, wanted)
-    made = band.made
-    inside = (places >= made.start) & (places < made.stop) & (weights != 0)
+    inside = (places >= given.start) & (places < given.stop) & (weights != 0)
     touched = inside.any(dim=1).nonzero()
     first, last = int(touched[0]), int(touched[-1]) + 1
-    within = (places - made.start).clamp(0, made.stop - made.start - 1)[first:last]
-    matrix = torch.zeros(last - first, made.stop - made.start, dtype=torch.float64)
+    within = (places - given.start).clamp(0, given.stop - given.start - 1)[first:last]
+    matrix = torch.zeros(last - first, given.stop - given.start, dtype=torch.float64)
     matrix.scatter_add_(1, within, (weights * inside)[first:last])
-    return Strip(band, first, last, device.upload((matrix * band.shares).float()))
+    if shares is not None:
+        matrix = matrix * shares
+    return Stretch(slice(first, last), device.upload(matrix.float()))
 
 
 def lanczos(length: int, wanted: int) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def test_what_is_just_enlarged_is_one_picture_without_a_denoising(
     monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     monkeypatch.setattr("pipelines.stages.upscale.TILE", 64)
     monkeypatch.setattr("pipelines.stages.upscale.OVERLAP", 16)
-    monkeypatch.setattr("pipelines.stages.upscale.strips.__defaults__", (64, 16))
+    monkeypatch.setattr("pipelines.stages.upscale.prepare_enlarging.__defaults__", (64, 16))
     before, held = studio.engine.stats().unet_calls, studio.variants.names()
     wanted = spec(steps=0, seeds=(1, 2), loras=(), pictures=(ENLARGE,))
     enlarging = Enlarging(photograph(75, 131), 262, 150, denoised=False)
@@ -121,7 +121,7 @@ def test_an_upscaler_that_overflows_gives_nobody_a_picture(
 
 
 def test_an_enlarging_can_be_cancelled_between_its_tiles(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.stages.upscale.strips.__defaults__", (64, 16))
+    monkeypatch.setattr("pipelines.stages.upscale.prepare_enlarging.__defaults__", (64, 16))
     monkeypatch.setattr("pipelines.listeners.PROGRESS_S", 0.0)
     wanted = spec(steps=0, loras=(), pictures=(ENLARGE,))
     events = submit(studio, "long", wanted, enlarging=Enlarging(photograph(700, 700), 1400, 1400, denoised=False))

@@ -9,8 +9,20 @@ from torch import Tensor
 from pipelines.device import PlainDevice
 from pipelines.events import Pixels
 from pipelines.inputs import Enlarging
-from pipelines.stages import upscale
-from pipelines.stages.upscale import EnlargeTile, EnlargingJob, UpscaleStage, enlarge, strips, tiles_of, to_pixels
+from pipelines.stages.tiles import bands
+from pipelines.stages.upscale import (
+    GROW,
+    OVERLAP,
+    TILE,
+    EnlargeTile,
+    UpscaleStage,
+    columns_of,
+    enlarge,
+    prepare_enlarging,
+    rows_of,
+    tiles_of,
+    to_pixels,
+)
 from pipelines.weights.esrgan import Upscaler, read_upscaler
 from pipelines.weights.family import Family
 from tests.pipelines.stages.driving import driven
@@ -30,32 +42,30 @@ class Nearest(Upscaler):
         return pictures.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
 
-def picture(height: int, width: int, seed: int = 0) -> Pixels:
-    return np.random.default_rng(seed).integers(60, 196, (height, width, 3), dtype=np.uint8)
+def picture(height: int, width: int, levels: tuple[int, int] = (60, 196)) -> Pixels:
+    return np.random.default_rng(0).integers(*levels, (height, width, 3), dtype=np.uint8)
 
 
 def enlarged(
     pixels: Pixels, size: tuple[int, int], network: Upscaler, tile: int, overlap: int, told: list[int] | None = None
 ) -> Pixels:
-    height, width = pixels.shape[:2]
-    rows, columns = (
-        strips(side, wanted, DEVICE, tile, overlap) for side, wanted in zip((height, width), size, strict=True)
-    )
-    job = EnlargingJob(Enlarging(pixels, size[1], size[0], denoised=False), network, rows, columns)
+    job = prepare_enlarging(Enlarging(pixels, size[1], size[0], denoised=False), network, DEVICE, tile, overlap)
     found: Pixels = to_pixels(driven(enlarge(job, told=told is not None), [UpscaleStage(DEVICE)], told)).numpy()
     return found
 
 
-@pytest.mark.parametrize("size", [(160, 192), (80, 96), (60, 72), (203, 251), (55, 40)])
+@pytest.mark.parametrize("size", [(160, 192), (80, 96), (60, 72), (203, 251), (55, 40), (120, 300), (250, 30)])
 def test_tiles_are_resized_as_pillow_resizes_the_whole(size: tuple[int, int]) -> None:
-    """Within a level: Pillow rounds between its two passes."""
-    pixels = picture(40, 48)
+    """Rows first, cut off to 8 bits, then columns: noise of all levels tells. A level that is rounded the other way in
+    between may count for two."""
+    pixels = picture(40, 48, levels=(0, 256))
     fourfold = Image.fromarray(np.repeat(np.repeat(pixels, 4, axis=0), 4, axis=1))
-    expected = np.asarray(fourfold.resize(size[::-1], Image.Resampling.LANCZOS)).astype(int)
-    for tile in (16, 64):
+    wide = fourfold.resize((size[1], 160), Image.Resampling.LANCZOS)
+    expected = np.asarray(wide.resize(size[::-1], Image.Resampling.LANCZOS)).astype(int)
+    for tile in (16, 20, 64):
         found = enlarged(pixels, size, Nearest(), tile, 4)
         assert found.shape == (*size, 3)
-        assert np.abs(found.astype(int) - expected).max() <= 1
+        assert np.abs(found.astype(int) - expected).max() <= 2
 
 
 def naive(
@@ -121,20 +131,23 @@ def test_the_network_never_sees_more_than_a_tile_whatever_the_picture_is() -> No
 
 def test_a_tile_and_its_share_are_bound_by_the_size_of_a_tile() -> None:
     """Fooocus' tiles: 512 pixels, 32 of overlap. What a tile adds covers no more than it and the filter."""
-    found = strips(4096, 8192, DEVICE)
-    assert (upscale.TILE, upscale.OVERLAP) == (512, 32)
-    assert [strip.band.start for strip in found] == [480 * at for at in range(8)] + [4096 - 512]
-    assert max(strip.last - strip.first for strip in found) <= 1024 + 12
+    assert (TILE, OVERLAP) == (512, 32)
+    cut = bands(4096, TILE, OVERLAP, GROW)
+    assert [band.start for band in cut] == [480 * at for at in range(8)] + [4096 - 512]
+    stretches = [columns.stretch for columns in columns_of(cut, 8192, DEVICE)]
+    stretches += [rows.ended for rows in rows_of(cut, 8192, DEVICE)]
+    assert max(stretch.made.stop - stretch.made.start for stretch in stretches) <= 1024 + 12
+    assert max(stretch.matrix.shape[1] for stretch in stretches) <= 2048
     assert tiles_of(Enlarging(np.zeros((4096, 600, 3), np.uint8), 1200, 8192, denoised=False)) == 9 * 2
 
 
 def test_a_tile_is_answered_alone_and_says_how_large_its_values_are() -> None:
-    (strip,) = strips(8, 16, DEVICE)
+    job = prepare_enlarging(Enlarging(picture(8, 8), 16, 16, denoised=False), Nearest(), DEVICE)
     stage = UpscaleStage(DEVICE)
-    asked = EnlargeTile(Nearest(), picture(8, 8), strip, strip)
+    asked = EnlargeTile(job.network, job.wanted.pixels, job.rows[0].shares, job.columns[0].stretch)
     assert stage.cap(asked) == 1
     with torch.inference_mode():
         answers = stage.run([asked])
-    assert answers.values[0].shape == (3, 16, 16)
+    assert answers.values[0].shape == (3, 32, 16)
     assert answers.largest is not None
     assert float(answers.largest[0]) == float(answers.values[0].abs().max())
