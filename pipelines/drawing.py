@@ -25,6 +25,7 @@ from pipelines.prompts.limits import MAX_CHUNKS
 from pipelines.refining import takes_over
 from pipelines.settings import DrawingSettings
 from pipelines.spec import Spec
+from pipelines.stages.fill import FillStage
 from pipelines.stages.hint import HintStage
 from pipelines.stages.image_prompt import ImagePromptStage
 from pipelines.stages.interposer import InterposerStage
@@ -75,6 +76,7 @@ def stages(
         EncodeStage(family.vae, device, residency),
         EncodeTileStage(family.vae, device, residency),
         UpscaleStage(device, residency),
+        FillStage(),
         HintStage(device, residency),
         ImagePromptStage(device, residency),
         EvaluationStage(runner, gatherer, caps, TokenCost(family.unet, device.device)),

@@ -59,10 +59,10 @@ class Hole:
     """A canvas of the spec of which something is marked, made ready (fooocus-facts 6).
 
     canvas: the spec's picture that it was made of. whole: (H, W, 3) uint8, continued where it is outpainted. mask:
-    (H, W) uint8, 255 where it is drawn anew. box: the area of them that is drawn, which at the size to draw is `area`,
-    (height, width, 3), with `marked` of `mask`, (height, width). fill: the same with its hole filled; None where the
-    run begins from the area itself. enlarging: of the area, where it is small, by a family that has an upscaler.
-    repainted: (height / 8, width / 8) float32, 1 where a latent is drawn anew and 0 elsewhere.
+    (H, W) uint8, 255 where it is drawn anew. box: the area of them that is drawn, which at about a megapixel is `area`,
+    (height, width, 3), with `marked` of `mask`, (height, width). enlarging: of the area, where it is small, by a family
+    that has an upscaler. size: what is drawn of it, its centre. repainted: (size.height / 8, size.width / 8) float32,
+    1 where a latent is drawn anew and 0 elsewhere.
     """
 
     canvas: Canvas
@@ -71,8 +71,8 @@ class Hole:
     box: Box
     area: Pixels
     marked: Mask
-    fill: Pixels | None
     enlarging: Enlarging | None
+    size: Size
     repainted: npt.NDArray[np.float32]
 
 

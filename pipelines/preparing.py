@@ -216,8 +216,7 @@ def _begun(spec: Spec, given: Sequence[tuple[Picture, Pixels]], loras: Sequence[
             upload = next((each for mask, each in given if isinstance(mask, Mask)), None)
             hole = hole_of(picture, pixels, upload)
             if hole is not None:
-                height, width = hole.area.shape[:2]
-                return Inputs(Size(width=width, height=height), loras=tuple(loras), hole=hole)
+                return Inputs(hole.size, loras=tuple(loras), hole=hole)
     if spec.size is None:
         raise ValueError("a spec without a size needs a picture to begin from")
     return Inputs(spec.size, loras=tuple(loras))

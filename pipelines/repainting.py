@@ -11,19 +11,25 @@ from pipelines.engine.tasks import Routine
 from pipelines.events import Pixels
 from pipelines.images.masks import HOLE
 from pipelines.images.paste import paste_area
+from pipelines.images.resize import centre_of
 from pipelines.inputs import Hole
+from pipelines.stages.fill import fill
 from pipelines.stages.upscale import EnlargingJob, enlarge, to_pixels
 from pipelines.stages.vae import Picture, encode
 from pipelines.unet.guide import Guide
 from pipelines.weights.inpaint import head_feature
 
 SWITCH = 0.8  # share of the steps after which the inpaint model gives way to the base (fooocus-facts 4.6)
-GRAY = 127  # of the pixels in the hole that the head is shown
+FILLED_ABOVE = 0.99  # of the strength; at it and below the run begins from what is there
+GRAY = 127.5  # of 255, in the hole that the head is shown
 
 
 @dataclass(frozen=True, eq=False)
 class HolePictures:
-    """What the images of a job share. fill, around: of the area, its hole filled and gray. mask: (1, h, w), 1 in it."""
+    """What the images of a job share, at the size to draw.
+
+    fill, around: of the area, with its hole filled, where it is to be, and with it gray. mask: (1, h, w), 1 in it.
+    """
 
     fill: Picture
     around: Picture
@@ -46,12 +52,13 @@ def read_hole(hole: Hole, enlarging: EnlargingJob | None, device: Device) -> Rou
     area = device.upload(torch.tensor(hole.area))
     if enlarging is not None:
         area = to_pixels((yield from enlarge(enlarging)))
-    marked = device.upload(torch.tensor(hole.marked))[:, :, None]
-    fill = area
-    if hole.fill is not None:  # what the hole is filled with is too blurred to tell how the area was enlarged
-        fill = torch.where(marked < HOLE, area, device.upload(torch.tensor(hole.fill)))
-    around = torch.where(marked > HOLE, torch.full_like(area, GRAY), area)
-    return HolePictures(fill, around, device.upload(torch.tensor(hole.repainted))[None])
+    filled = area
+    if hole.canvas.acting_strength > FILLED_ABOVE:
+        filled = yield from fill(area, hole.marked, device)
+    around = area.float().masked_fill(device.upload(torch.tensor(hole.marked > HOLE))[:, :, None], GRAY)
+    height, width = hole.marked.shape
+    centre = centre_of((height, width), (hole.size.height, hole.size.width))
+    return HolePictures(filled[centre], around[centre], device.upload(torch.tensor(hole.repainted))[None])
 
 
 def read_around(

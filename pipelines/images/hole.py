@@ -1,22 +1,19 @@
-"""Making a canvas ready: its mask, the area that is drawn, and the pictures of that (fooocus-facts 6.2 to 6.6)."""
+"""Making a canvas ready: its mask, the area that is drawn, and the pictures of that (fooocus-facts 6.2 to 6.4)."""
 
 from collections.abc import Collection
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from pipelines.events import Pixels
 from pipelines.images.area import area_of
-from pipelines.images.masks import HOLE, Mask, latent_mask, mask_of, scaled_mask
-from pipelines.images.resize import centre_of, stretch_to
+from pipelines.images.masks import Mask, latent_mask, mask_of, scaled_mask
+from pipelines.images.resize import stretch_to
 from pipelines.images.sizes import FACTOR, at_ceil, check_sides, latent_size, shape_ceil
 from pipelines.inputs import Enlarging, Hole
 from pipelines.spec import Canvas, OutpaintSide
 
-FILLED_ABOVE = 0.99  # of the strength; at it and below the run begins from what is there
 GROW = 4  # of the upscaler
 SHARE = 0.3  # of the height or the width, that a picture is continued by at a side
-BLURS = ((512, 2), (256, 2), (128, 4), (64, 4), (33, 8), (15, 8), (5, 16), (3, 16))  # radius, repeats
 
 
 def hole_of(canvas: Canvas, pixels: Pixels, upload: Pixels | None) -> Hole | None:
@@ -35,20 +32,16 @@ def hole_of(canvas: Canvas, pixels: Pixels, upload: Pixels | None) -> Hole | Non
     small = shape_ceil(box.width, box.height) < canvas.resolution
     times = GROW if small else 1
     wide, tall = at_ceil(times * box.width, times * box.height, canvas.resolution)
-    crop = box.cut(whole)
-    area, marked = stretch_to(crop, wide, tall), scaled_mask(box.cut(mask), tall, wide)
-    fill = filled(area, marked) if canvas.acting_strength > FILLED_ABOVE else None
-    size = latent_size(wide, tall)
-    centre = centre_of((tall, wide), (size.height, size.width))
+    crop, marked, size = box.cut(whole), scaled_mask(box.cut(mask), tall, wide), latent_size(wide, tall)
     return Hole(
         canvas,
         whole,
         mask,
         box,
-        area[centre],
-        marked[centre],
-        None if fill is None else fill[centre],
+        stretch_to(crop, wide, tall),
+        marked,
         Enlarging(crop, wide, tall, denoised=True) if small else None,
+        size,
         latent_mask(marked, size.height // FACTOR, size.width // FACTOR),
     )
 
@@ -64,15 +57,3 @@ def padded(pixels: Pixels, mask: Mask, sides: Collection[OutpaintSide]) -> tuple
     left, right = (columns if side in sides else 0 for side in ("Left", "Right"))
     borders = ((top, bottom), (left, right))
     return np.pad(pixels, (*borders, (0, 0)), "edge"), np.pad(mask, borders, constant_values=255)
-
-
-def filled(pixels: Pixels, mask: Mask) -> Pixels:
-    """What the noise begins from (fooocus-facts 6.5), (height, width, 3): outside the hole byte for byte as it was,
-    inside ever finer blurs of what is around."""
-    kept, current = mask < HOLE, pixels
-    for radius, repeats in BLURS:
-        for _ in range(repeats):
-            blurred = np.array(Image.fromarray(current).filter(ImageFilter.BoxBlur(radius)))
-            blurred[kept] = pixels[kept]
-            current = blurred
-    return current

@@ -23,7 +23,7 @@ TILES = (64, 64), (128, 32), (32, 128)  # (height, width) in the latent, of thre
 ENCODED_OVERLAP, DECODED_OVERLAP = 8, 16  # in the latent
 
 Picture = Pixels | Tensor
-"""(height, width, 3) uint8: in the host's memory, or on the device."""
+"""(height, width, 3) of 0 to 255: uint8 in the host's memory, or that or float32 on the device."""
 
 
 @dataclass(frozen=True, eq=False)

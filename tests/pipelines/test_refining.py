@@ -22,15 +22,17 @@ from pipelines.device import PlainDevice
 from pipelines.engine.tasks import Answers
 from pipelines.errors import InputFault
 from pipelines.events import Drawn
-from pipelines.images.masks import HOLE
 from pipelines.refining import DISTILLED, HOTTER, led_by, way_of
+from pipelines.repainting import read_hole
 from pipelines.spec import Canvas, Guidance, Mask, Refiner, Spec, Start
+from pipelines.stages.fill import FillStage
 from pipelines.stages.interposer import Interpose, InterposerStage
 from pipelines.stages.vae import EncodeImage, EncodeStage
 from pipelines.unet.guide import Evaluate
 from pipelines.unet.stage import EvaluationStage
 from pipelines.weights.family import Family
 from pipelines.weights.interposer import Interposer
+from tests.pipelines.stages.driving import driven
 from tests.pipelines.studio import Studio, held_up, last, spec
 from tests.pipelines.weights.sd15 import write_sd15
 
@@ -291,9 +293,9 @@ def test_a_hole_is_kept_in_its_own_latents(other: Studio) -> None:
     own = other.variants.refiners.get("").own
     assert hole is not None
     assert own is not None
-    area = np.where(hole.marked[:, :, None] < HOLE, hole.area, hole.area if hole.fill is None else hole.fill)
     device = PlainDevice(torch.device("cpu"))
-    kept = EncodeStage(own.vae, device).run([EncodeImage(area, wanted.seeds[0])]).values[0]
+    begun = driven(read_hole(hole, None, device), [FillStage()]).fill
+    kept = EncodeStage(own.vae, device).run([EncodeImage(begun, wanted.seeds[0])]).values[0]
     outside = torch.tensor(hole.repainted) == 0
     assert outside.any()
     torch.testing.assert_close(found[:, outside], kept[:, outside])

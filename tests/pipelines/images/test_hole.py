@@ -1,4 +1,4 @@
-"""Making a canvas ready: mask, area, fill and sizes, against the facts' vectors and a naive writing."""
+"""Making a canvas ready: mask, area and sizes, against the facts' vectors and a naive writing."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from skimage import data
 from pipelines.errors import InputFault
 from pipelines.events import Pixels
 from pipelines.images.area import Box, area_of
-from pipelines.images.hole import BLURS, filled, hole_of, padded
+from pipelines.images.hole import hole_of, padded
 from pipelines.images.masks import latent_mask, mask_of
 from pipelines.images.paste import paste_area
 from pipelines.images.sizes import at_ceil
 from pipelines.inputs import Hole
-from pipelines.spec import Canvas, OutpaintSide
+from pipelines.spec import Canvas, OutpaintSide, Size
 
 PHOTO = data.astronaut()[:128, :160]
 
@@ -172,47 +172,8 @@ def test_a_picture_is_continued_by_30_percent_of_its_border(sides: tuple[Outpain
     assert np.array_equal(whole, photo[near])
 
 
-def test_outpainting_looks_at_the_whole_and_is_filled() -> None:
-    found = hole(outpaint=("Left",), strength=0.3, respective_field=0.1)
-    assert found.box == Box(0, 128, 0, 208)
-    assert found.fill is not None
-
-
-def naive_fill(pixels: Pixels, mask: npt.NDArray[np.uint8]) -> Pixels:
-    """fooocus-facts 6.5 by sums over windows: the mean of each, its border repeated, rounded to the nearest level."""
-    current = pixels
-    for radius, repeats in BLURS:
-        for _ in range(repeats):
-            blurred = current
-            for axis in (0, 1):  # Pillow blurs rows and then columns, rounding in between
-                blurred = np.rint(_means(blurred.astype(np.float64), radius, 1 - axis)).astype(np.uint8)
-            current = np.where((mask < 127)[:, :, None], pixels, blurred)
-    return current
-
-
-def _means(values: npt.NDArray[np.float64], radius: int, axis: int) -> npt.NDArray[np.float64]:
-    borders = [(radius + 1, radius) if each == axis else (0, 0) for each in range(3)]
-    summed = np.cumsum(np.pad(values, borders, "edge"), axis=axis)
-    last = np.take(summed, range(2 * radius + 1, summed.shape[axis]), axis=axis)
-    return (last - np.take(summed, range(summed.shape[axis] - 2 * radius - 1), axis=axis)) / (2 * radius + 1)
-
-
-def test_a_hole_is_filled_by_ever_finer_blurs_and_nothing_else_is_touched() -> None:
-    photo, mask = data.astronaut()[100:148, 200:264], marked(48, 64, slice(10, 38), slice(20, 50))
-    found = filled(photo, mask)
-    np.testing.assert_array_equal(found[mask == 0], photo[mask == 0])
-    away = np.abs(found.astype(int) - naive_fill(photo, mask).astype(int))
-    assert away.max() <= 3
-    assert away.mean() < 0.5
-    assert (found[mask > 0] != photo[mask > 0]).mean() > 0.9
-    alone = filled(np.full_like(photo, 90), mask)
-    assert (alone == 90).all()
-
-
-@pytest.mark.parametrize(("strength", "fills"), [(1.0, True), (0.995, True), (0.99, False), (0.5, False)])
-def test_the_hole_is_filled_only_where_next_to_nothing_of_it_remains(strength: float, fills: bool) -> None:
-    found = hole(picture_of(marked(128, 160, slice(40, 60), slice(40, 60))), strength=strength)
-    assert (found.fill is not None) == fills
+def test_outpainting_looks_at_the_whole() -> None:
+    assert hole(outpaint=("Left",), respective_field=0.1).box == Box(0, 128, 0, 208)
 
 
 def test_a_small_area_is_enlarged_and_a_large_one_is_not() -> None:
@@ -224,11 +185,11 @@ def test_a_small_area_is_enlarged_and_a_large_one_is_not() -> None:
     assert large.enlarging is None
 
 
-def test_sides_that_are_no_multiples_of_8_are_cut_to_their_centre() -> None:
+def test_of_sides_that_are_no_multiples_of_8_their_multiples_are_drawn() -> None:
     photo = data.astronaut()[:125, :127]
-    found = hole(np.full_like(photo, 255), photo, strength=0.5)
-    assert found.area.shape == (120, 120, 3)
-    assert np.array_equal(found.area, photo[2:122, 3:123])
+    found = hole(np.full_like(photo, 255), photo)
+    assert np.array_equal(found.area, photo)
+    assert found.size == Size(width=120, height=120)
     assert found.repainted.shape == (15, 15)
 
 
