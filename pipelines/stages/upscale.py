@@ -141,8 +141,8 @@ def enlarge(job: EnlargingJob, *, told: bool = False) -> Routine[Tensor]:
         wide = pad(left, (0, 0, 0, len(rows.shares) - left.shape[1]))
         for columns in job.columns:
             pixels = wanted.pixels[rows.band.cut, columns.band.cut]
-            asked = EnlargeTile(job.network, pixels, rows.shares, columns.stretch)
-            wide[:, :, columns.stretch.made] += yield from ask(asked)
+            share = yield from ask(EnlargeTile(job.network, pixels, rows.shares, columns.stretch))
+            wide[:, :, columns.stretch.made] += share
             done += 1
             if told:
                 yield from ask(Advance(done))

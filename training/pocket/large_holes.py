@@ -57,7 +57,7 @@ def any_hole(chance: random.Random) -> LargeHole:
     marked = scaled_mask(box.cut(mask), height, width)
     placed = _inside(Placed.as_said(scene, width, height), marked)
     hole = nn.functional.max_pool2d(torch.from_numpy(marked > 0)[None].float(), FACTOR)
-    gray = all_latents([np.full((FACTOR, FACTOR, 3), GRAY, np.uint8)])[0]
+    gray = all_latents([np.full((FACTOR, FACTOR, 3), int(GRAY), np.uint8)])[0]  # 8-bit pictures have no half
     return LargeHole(placed, hole, torch.where(hole > 0, gray, placed.empty()))
 
 
